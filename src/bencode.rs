@@ -1,0 +1,477 @@
+//! Bencoding as Kademlua speaks it: a reader that never recurses on what a stranger sent, a
+//! writer, and [`Value`], one value that has been checked.
+//!
+//! It departs from BitTorrent's (BEP 3) where the original Kademlua does: dictionary keys come in
+//! any order and may be integers, and an empty dictionary is written as the empty list, because
+//! Lua cannot tell the two apart.
+//!
+//! Bytes from the network enter through [`Item::parse`], which checks structure, lengths and
+//! depth in one pass; all that is read from an [`Item`] afterwards cannot fail.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Lists and dictionaries may nest this deep. Data that people store is a few levels deep; the
+/// checker keeps one bit a level in a machine word.
+pub const MAX_DEPTH: usize = 64;
+
+/// Why bytes are no bencoded value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// The bytes end inside the value.
+    #[error("the value is cut short")]
+    Truncated,
+    /// Bytes follow the value.
+    #[error("bytes follow the value")]
+    Trailing,
+    /// A byte that cannot stand where it stands.
+    #[error("unexpected byte")]
+    UnexpectedByte,
+    /// A string length with leading zeros or beyond what is there.
+    #[error("bad string length")]
+    BadLength,
+    /// An integer that is not `-?[0-9]+`: a fraction, an exponent, nothing at all.
+    #[error("bad integer")]
+    BadInteger,
+    /// A dictionary key that is a list or a dictionary, or a key without a value.
+    #[error("bad dictionary key")]
+    BadKey,
+    /// More than [`MAX_DEPTH`] levels.
+    #[error("nested too deep")]
+    TooDeep,
+}
+
+/// One bencoded value in place: its bytes, known to be well formed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Item<'a>(&'a [u8]);
+
+/// What an [`Item`] is.
+#[derive(Clone, Copy, Debug)]
+pub enum View<'a> {
+    /// An integer of any size.
+    Integer(Integer<'a>),
+    /// A byte string.
+    Bytes(&'a [u8]),
+    /// A list.
+    List(List<'a>),
+    /// A dictionary.
+    Dict(Dict<'a>),
+}
+
+impl<'a> Item<'a> {
+    /// Reads bytes that are one value and nothing else.
+    ///
+    /// # Errors
+    /// If they are not, or nest deeper than [`MAX_DEPTH`].
+    pub fn parse(bytes: &'a [u8]) -> Result<Item<'a>, Malformed> {
+        match checked_len(bytes)? {
+            len if len == bytes.len() => Ok(Item(bytes)),
+            _ => Err(Malformed::Trailing),
+        }
+    }
+
+    /// The encoded bytes.
+    pub fn as_bytes(self) -> &'a [u8] {
+        self.0
+    }
+
+    /// What the item is.
+    pub fn view(self) -> View<'a> {
+        match self.0[0] {
+            b'i' => View::Integer(Integer(&self.0[1..self.0.len() - 1])),
+            b'l' => View::List(List(&self.0[1..])),
+            b'd' => View::Dict(Dict(&self.0[1..])),
+            _ => {
+                let colon = self.0.iter().position(|&byte| byte == b':').expect("checked string");
+                View::Bytes(&self.0[colon + 1..])
+            }
+        }
+    }
+
+    /// The byte string, if the item is one.
+    pub fn bytes(self) -> Option<&'a [u8]> {
+        match self.view() {
+            View::Bytes(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+
+    /// The integer, if the item is one that fits.
+    pub fn integer(self) -> Option<i64> {
+        match self.view() {
+            View::Integer(integer) => integer.to_i64(),
+            _ => None,
+        }
+    }
+
+    /// The list, if the item is one.
+    pub fn list(self) -> Option<List<'a>> {
+        match self.view() {
+            View::List(list) => Some(list),
+            _ => None,
+        }
+    }
+
+    /// The dictionary, if the item is one. The empty list counts as the empty dictionary, as it
+    /// does for the original.
+    pub fn dict(self) -> Option<Dict<'a>> {
+        match self.view() {
+            View::Dict(dict) => Some(dict),
+            View::List(_) if self.0 == b"le" => Some(Dict(b"e")),
+            _ => None,
+        }
+    }
+}
+
+/// As a person would write it: strings quoted and escaped, `[…]`, `{…}`.
+impl fmt::Debug for Item<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.view() {
+            View::Integer(integer) => f.write_str(integer.digits()),
+            View::Bytes(bytes) => write!(f, "\"{}\"", bytes.escape_ascii()),
+            View::List(list) => f.debug_list().entries(list).finish(),
+            View::Dict(dict) => f.debug_map().entries(dict).finish(),
+        }
+    }
+}
+
+/// The digits of an integer, of any size, perhaps with a sign and leading zeros.
+#[derive(Clone, Copy, Debug)]
+pub struct Integer<'a>(&'a [u8]);
+
+impl<'a> Integer<'a> {
+    /// Sign and digits.
+    pub fn digits(self) -> &'a str {
+        std::str::from_utf8(self.0).expect("checked digits are ASCII")
+    }
+
+    /// The number, if it fits.
+    pub fn to_i64(self) -> Option<i64> {
+        self.digits().parse().ok()
+    }
+
+    /// Sign and digits without leading zeros, and zero without a sign.
+    fn canonical(self) -> (&'a [u8], &'a [u8]) {
+        let (sign, digits) = self.0.split_at(usize::from(self.0[0] == b'-'));
+        let zeros = digits.iter().take_while(|&&digit| digit == b'0').count();
+        match &digits[zeros..] {
+            b"" => (b"", b"0"),
+            rest => (sign, rest),
+        }
+    }
+}
+
+/// The items of a list, in order.
+#[derive(Clone, Copy, Debug)]
+pub struct List<'a>(&'a [u8]);
+
+impl List<'_> {
+    /// The list without items.
+    pub const EMPTY: List<'static> = List(b"e");
+}
+
+impl<'a> Iterator for List<'a> {
+    type Item = Item<'a>;
+
+    fn next(&mut self) -> Option<Item<'a>> {
+        next_item(&mut self.0)
+    }
+}
+
+/// The entries of a dictionary, in the order in which they were written; a key may come twice, and
+/// is then an integer or a byte string each time. Where a key repeats the last one counts.
+#[derive(Clone, Copy, Debug)]
+pub struct Dict<'a>(&'a [u8]);
+
+impl<'a> Iterator for Dict<'a> {
+    type Item = (Item<'a>, Item<'a>);
+
+    fn next(&mut self) -> Option<(Item<'a>, Item<'a>)> {
+        let key = next_item(&mut self.0)?;
+        let value = next_item(&mut self.0).expect("checked dictionary");
+        Some((key, value))
+    }
+}
+
+impl<'a> Dict<'a> {
+    /// The value under a byte-string key.
+    pub fn get(self, name: &[u8]) -> Option<Item<'a>> {
+        self.filter(|(key, _)| key.bytes() == Some(name)).last().map(|(_, value)| value)
+    }
+}
+
+/// The next item before the closing `e` of checked bytes.
+fn next_item<'a>(rest: &mut &'a [u8]) -> Option<Item<'a>> {
+    if rest[0] == b'e' {
+        return None;
+    }
+    let len = checked_len(rest).expect("checked before");
+    let (item, tail) = rest.split_at(len);
+    *rest = tail;
+    Some(Item(item))
+}
+
+/// One step of the reader.
+enum Token {
+    Integer,
+    Bytes,
+    List,
+    Dict,
+    End,
+}
+
+/// The length of the value at the front of `bytes`, every part of it checked.
+fn checked_len(bytes: &[u8]) -> Result<usize, Malformed> {
+    let mut at = 0;
+    let mut depth = 0_usize;
+    // One bit a level, the innermost lowest: is it a dictionary, does it wait for a value?
+    let (mut dicts, mut waiting) = (0_u64, 0_u64);
+    loop {
+        let (token, len) = token(&bytes[at..])?;
+        at += len;
+        let key_expected = dicts & 1 == 1 && waiting & 1 == 0;
+        match token {
+            Token::Integer | Token::Bytes => {}
+            Token::List | Token::Dict if key_expected => return Err(Malformed::BadKey),
+            Token::List | Token::Dict if depth == MAX_DEPTH => return Err(Malformed::TooDeep),
+            Token::List | Token::Dict => {
+                depth += 1;
+                dicts = dicts << 1 | u64::from(matches!(token, Token::Dict));
+                waiting <<= 1;
+                continue;
+            }
+            Token::End if depth == 0 => return Err(Malformed::UnexpectedByte),
+            Token::End if waiting & 1 == 1 => return Err(Malformed::BadKey),
+            Token::End => {
+                depth -= 1;
+                dicts >>= 1;
+                waiting >>= 1;
+            }
+        }
+        if depth == 0 {
+            return Ok(at);
+        }
+        // A value or a key is complete: in a dictionary they take turns.
+        waiting ^= dicts & 1;
+    }
+}
+
+/// The token at the front of `bytes` and its length.
+fn token(bytes: &[u8]) -> Result<(Token, usize), Malformed> {
+    match bytes.first() {
+        None => Err(Malformed::Truncated),
+        Some(b'l') => Ok((Token::List, 1)),
+        Some(b'd') => Ok((Token::Dict, 1)),
+        Some(b'e') => Ok((Token::End, 1)),
+        Some(b'i') => Ok((Token::Integer, integer_len(bytes)?)),
+        Some(b'0'..=b'9') => Ok((Token::Bytes, string_len(bytes)?)),
+        Some(_) => Err(Malformed::UnexpectedByte),
+    }
+}
+
+/// The length of `i…e`.
+fn integer_len(bytes: &[u8]) -> Result<usize, Malformed> {
+    let sign = usize::from(bytes.get(1) == Some(&b'-'));
+    let digits = bytes[1 + sign..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    match bytes.get(1 + sign + digits) {
+        None => Err(Malformed::Truncated),
+        Some(b'e') if digits > 0 => Ok(1 + sign + digits + 1),
+        Some(_) => Err(Malformed::BadInteger),
+    }
+}
+
+/// The length of `N:…`, prefix and text.
+fn string_len(bytes: &[u8]) -> Result<usize, Malformed> {
+    let mut len = 0_usize;
+    for (index, &byte) in bytes.iter().enumerate() {
+        match byte {
+            b':' => {
+                let whole = index + 1 + len;
+                return if whole <= bytes.len() { Ok(whole) } else { Err(Malformed::Truncated) };
+            }
+            b'0'..=b'9' if index > 0 && bytes[0] == b'0' => return Err(Malformed::BadLength),
+            b'0'..=b'9' => len = len * 10 + usize::from(byte - b'0'),
+            _ => return Err(Malformed::BadLength),
+        }
+        // Stops an announced length long before it could overflow.
+        if len > bytes.len() {
+            return Err(Malformed::Truncated);
+        }
+    }
+    Err(Malformed::Truncated)
+}
+
+/// Appends a byte string.
+pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_decimal(out, bytes.len() as u64);
+    out.push(b':');
+    out.extend_from_slice(bytes);
+}
+
+/// Appends an integer.
+pub fn put_integer(out: &mut Vec<u8>, integer: i64) {
+    out.push(b'i');
+    if integer < 0 {
+        out.push(b'-');
+    }
+    put_decimal(out, integer.unsigned_abs());
+    out.push(b'e');
+}
+
+fn put_decimal(out: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+/// One bencoded value of its own, checked and in canonical form.
+///
+/// Canonical: integers without leading zeros, dictionary keys sorted (integers first, then
+/// strings) and unique, the empty dictionary as the empty list. So two values are equal exactly
+/// if their bytes are. A clone shares the bytes.
+///
+/// ```
+/// use kademlua::bencode::Value;
+///
+/// let value = Value::parse(b"d4:sizei042e4:name5:helloe")?;
+/// assert_eq!(value.as_bytes(), b"d4:name5:hello4:sizei42ee");
+/// assert_eq!(Value::encode(&["a", "b"])?, Value::parse(b"l1:a1:be")?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Value(Arc<[u8]>);
+
+/// Why a Rust value cannot be stored, or a stored one not be read as a Rust type.
+#[derive(Debug, thiserror::Error)]
+pub enum ConvertError {
+    /// Serde or the bencode library could not convert it.
+    #[error("{0}")]
+    Serde(#[from] bt_bencode::Error),
+    /// What serde wrote is beyond what this network accepts.
+    #[error("{0}")]
+    Malformed(#[from] Malformed),
+}
+
+impl Value {
+    /// The value in these bytes.
+    ///
+    /// # Errors
+    /// If they are not exactly one well-formed value.
+    pub fn parse(bytes: &[u8]) -> Result<Value, Malformed> {
+        Item::parse(bytes).map(Value::from)
+    }
+
+    /// A byte string.
+    pub fn bytes(bytes: impl AsRef<[u8]>) -> Value {
+        let mut out = Vec::with_capacity(bytes.as_ref().len() + 8);
+        put_bytes(&mut out, bytes.as_ref());
+        Value(out.into())
+    }
+
+    /// An integer.
+    pub fn integer(integer: i64) -> Value {
+        let mut out = Vec::with_capacity(24);
+        put_integer(&mut out, integer);
+        Value(out.into())
+    }
+
+    /// Any Rust value that serde can turn into bencoding.
+    ///
+    /// # Errors
+    /// For what bencoding lacks: fractions, booleans, nothing.
+    pub fn encode<T: Serialize>(value: &T) -> Result<Value, ConvertError> {
+        Ok(Value::parse(&bt_bencode::to_vec(value)?)?)
+    }
+
+    /// The value as a Rust type.
+    ///
+    /// # Errors
+    /// If it is of another shape.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, ConvertError> {
+        Ok(bt_bencode::from_slice(&self.0)?)
+    }
+
+    /// The encoded bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// A look inside.
+    pub fn item(&self) -> Item<'_> {
+        Item(&self.0)
+    }
+}
+
+impl From<Item<'_>> for Value {
+    fn from(item: Item<'_>) -> Value {
+        let mut out = Vec::with_capacity(item.0.len());
+        put_canonical(&mut out, item);
+        Value(out.into())
+    }
+}
+
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.item().fmt(f)
+    }
+}
+
+/// Recurses at most [`MAX_DEPTH`] deep, which the reader has checked.
+fn put_canonical(out: &mut Vec<u8>, item: Item<'_>) {
+    match item.view() {
+        View::Bytes(_) => out.extend_from_slice(item.0),
+        View::Integer(integer) => {
+            let (sign, digits) = integer.canonical();
+            out.push(b'i');
+            out.extend_from_slice(sign);
+            out.extend_from_slice(digits);
+            out.push(b'e');
+        }
+        View::List(list) => {
+            out.push(b'l');
+            list.for_each(|item| put_canonical(out, item));
+            out.push(b'e');
+        }
+        View::Dict(dict) => put_canonical_dict(out, dict),
+    }
+}
+
+fn put_canonical_dict(out: &mut Vec<u8>, dict: Dict<'_>) {
+    let mut entries: Vec<(Vec<u8>, Item<'_>)> = dict
+        .map(|(key, value)| {
+            let mut encoded = Vec::with_capacity(key.0.len());
+            put_canonical(&mut encoded, key);
+            (encoded, value)
+        })
+        .collect();
+    // The sort is stable, so of equal keys the last written is the last here.
+    entries.sort_by(|(a, _), (b, _)| key_order(a).cmp(&key_order(b)));
+    out.push(if entries.is_empty() { b'l' } else { b'd' });
+    for (index, (key, value)) in entries.iter().enumerate() {
+        if entries.get(index + 1).is_some_and(|(next, _)| next == key) {
+            continue;
+        }
+        out.extend_from_slice(key);
+        put_canonical(out, *value);
+    }
+    out.push(b'e');
+}
+
+/// Integers before strings, strings by their bytes as BEP 3 has it.
+fn key_order(encoded: &[u8]) -> (bool, &[u8]) {
+    match Item(encoded).view() {
+        View::Bytes(bytes) => (true, bytes),
+        _ => (false, encoded),
+    }
+}

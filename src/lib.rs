@@ -1,0 +1,31 @@
+//! A Kademlia distributed hash table that you can hold in your hand.
+//!
+//! A [Kademlia] network stores values under keys without any server: every node knows a few others,
+//! most of them near its own [`id`], and finds the rest by asking. This crate is one such node. Its
+//! core is a plain state machine without sockets, threads or clocks; around it stand a UDP driver,
+//! a simulator and a Lua shell.
+//!
+//! [Kademlia]: https://pdos.csail.mit.edu/~petar/papers/maymounkov-kademlia-lncs.pdf
+//!
+//! # The map
+//!
+//! ```text
+//! id, time, bencode ─▶ message ─▶ wire ─▶ node ─▶ control ─▶ { net, sim, shell } ─▶ cli
+//! ```
+//! An arrow reads "is used by"; nothing on the left knows of anything on its right.
+//!
+//! | module | what lives there | what is not there, on purpose |
+//! |---|---|---|
+//! | [`id`] | 160-bit ids, XOR distance | networking |
+//! | [`time`] | instants and durations in µs | any clock |
+//! | [`bencode`] | a reader for strangers' bytes, checked values | meaning |
+//! | [`message`] | what RPCs ask and answer | bytes |
+//! | [`wire`] | one codec a dialect | state |
+#![warn(missing_docs)]
+
+pub mod bencode;
+pub mod id;
+pub mod message;
+pub mod time;
+pub mod wire;
+pub mod node;

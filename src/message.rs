@@ -1,0 +1,165 @@
+//! Messages: what nodes ask of each other and what they answer, whatever the encoding.
+//!
+//! No bytes of any wire format here, and no rules about who may ask what. Requests borrow from the
+//! datagram they were read from, so that reading one allocates nothing.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use crate::bencode::{Item, List, Value};
+use crate::id::Id;
+use crate::time::Duration;
+
+/// A node as others know it: its id and where it receives datagrams.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Contact {
+    /// The node's id.
+    pub id: Id,
+    /// Address and UDP port.
+    pub address: SocketAddr,
+}
+
+impl fmt::Debug for Contact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.id, self.address)
+    }
+}
+
+/// Whether a datagram can be sent there at all: a unicast address and a port.
+pub fn is_sendable(address: &SocketAddr) -> bool {
+    let unicast = match address.ip() {
+        IpAddr::V4(ip) => !ip.is_unspecified() && !ip.is_multicast() && !ip.is_broadcast(),
+        IpAddr::V6(ip) => !ip.is_unspecified() && !ip.is_multicast(),
+    };
+    unicast && address.port() != 0
+}
+
+/// The number that ties a reply to its request, drawn at random by the caller.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RpcId(pub [u8; 8]);
+
+impl fmt::Debug for RpcId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", u64::from_be_bytes(self.0))
+    }
+}
+
+/// What one node asks of another.
+#[derive(Clone, Copy, Debug)]
+pub enum Request<'a> {
+    /// Are you there?
+    Ping,
+    /// Which contacts do you know nearest to this id?
+    FindNode {
+        /// The id that is looked for.
+        target: Id,
+    },
+    /// Which values do you hold under this key, and which contacts do you know nearest to it?
+    FindValue {
+        /// The key that is looked for.
+        key: Id,
+        /// How many values are wanted at most.
+        limit: usize,
+    },
+    /// Keep this value.
+    Store(Store<'a>),
+    /// From which address and port does this datagram come?
+    GetSocket,
+    /// An RPC that an application defines.
+    Custom {
+        /// Its name.
+        name: &'a [u8],
+        /// Its arguments.
+        args: List<'a>,
+    },
+}
+
+impl Request<'_> {
+    /// Which RPC this is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Request::Ping => Kind::Ping,
+            Request::FindNode { .. } => Kind::FindNode,
+            Request::FindValue { .. } => Kind::FindValue,
+            Request::Store(_) => Kind::Store,
+            Request::GetSocket => Kind::GetSocket,
+            Request::Custom { .. } => Kind::Custom,
+        }
+    }
+}
+
+/// The RPCs by name; a reply can only be read by one who knows what was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// [`Request::Ping`].
+    Ping,
+    /// [`Request::FindNode`].
+    FindNode,
+    /// [`Request::FindValue`].
+    FindValue,
+    /// [`Request::Store`].
+    Store,
+    /// [`Request::GetSocket`].
+    GetSocket,
+    /// [`Request::Custom`].
+    Custom,
+}
+
+/// A value to keep.
+#[derive(Clone, Copy, Debug)]
+pub struct Store<'a> {
+    /// The key it is stored under.
+    pub key: Id,
+    /// The value.
+    pub value: Item<'a>,
+    /// What becomes of copies of the sender's earlier values.
+    pub mode: StoreMode,
+    /// Present where a holder passes on what another node had stored.
+    pub copy: Option<CopyOf>,
+}
+
+/// Whether a stored value comes beside copies of what the same owner stored earlier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StoreMode {
+    /// Copies of the owner's earlier values stay until they expire.
+    Add,
+    /// Copies of the owner's earlier values are dropped.
+    Replace,
+}
+
+/// Whose value a copy is, as the holder that passes it on claims.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CopyOf {
+    /// The node that published the value.
+    pub owner: Contact,
+    /// How long ago it was published; counted in whole seconds on the wire.
+    pub age: Duration,
+}
+
+/// What a node answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Response {
+    /// To a ping.
+    Pong,
+    /// To a findnode: the contacts nearest to the target.
+    Nodes(Vec<Contact>),
+    /// To a findvalue: values, none if nothing is stored, and the contacts nearest to the key.
+    Values {
+        /// What is stored under the key.
+        values: Vec<Value>,
+        /// The nearest contacts.
+        closest: Vec<Contact>,
+    },
+    /// To a store: the value is kept.
+    Stored,
+    /// To a store: the value is not kept, and why; the reason is empty where an original refuses.
+    Refused(String),
+    /// To a getsocket: where the request came from.
+    Socket(SocketAddr),
+    /// To an application's RPC: the values it returned.
+    Returned(Vec<Value>),
+    /// The node knows no RPC of that name.
+    NoSuchRpc,
+    /// The RPC failed there.
+    Failed,
+}

@@ -1,0 +1,173 @@
+//! The constants of a node, each with its default and where that comes from.
+//!
+//! "Paper" is Maymounkov and Mazières, *Kademlia: A Peer-to-peer Information System Based on the
+//! XOR Metric* (IPTPS 2002).
+
+use crate::time::Duration;
+
+/// Settings of a node; [`Config::default`] is right for ordinary use.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Contacts in a bucket, contacts in an answer, and holders of a value. Paper §2.2.
+    pub k: usize,
+    /// Queries of a lookup under way at once. Paper §2.3.
+    pub alpha: usize,
+    /// A reply is never given up earlier, however fast the network seems: one late scheduler or
+    /// one retransmission below us must not look like a dead node.
+    pub rpc_timeout_min: Duration,
+    /// A reply is never awaited longer; as long as an original node waits.
+    pub rpc_timeout_max: Duration,
+    /// A value is forgotten this long after it was last published. Paper §2.3.
+    pub expire: Duration,
+    /// A holder passes its values on to the k nodes then closest this often. Paper §2.5.
+    pub republish: Duration,
+    /// A bucket in which nothing was looked up for so long is refreshed. Paper §2.3.
+    pub refresh: Duration,
+    /// Contacts that wait for a place in each full bucket: one full set to replace another.
+    /// Paper §4.1.
+    pub replacements: usize,
+    /// Largest value in encoded bytes: with its frame it still fits the 16,384 bytes of a datagram
+    /// that an original node reads.
+    pub max_value_bytes: usize,
+    /// Values under one key: a meeting place of hundreds, five times what one answer can carry.
+    pub max_values_per_key: usize,
+    /// Values that one owner, or one passer-on of copies, may keep here: a flood from one node
+    /// stays a fraction of the store.
+    pub max_values_per_owner: usize,
+    /// Memory for values in all, keys and bookkeeping included: small beside any machine's.
+    pub max_store_bytes: usize,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            k: 20,
+            alpha: 3,
+            rpc_timeout_min: Duration::from_millis(250),
+            rpc_timeout_max: Duration::from_millis(1_500),
+            expire: Duration::from_secs(24 * 3_600),
+            republish: Duration::from_secs(3_600),
+            refresh: Duration::from_secs(3_600),
+            replacements: 20,
+            max_value_bytes: 16_000,
+            max_values_per_key: 512,
+            max_values_per_owner: 4_096,
+            max_store_bytes: 64 << 20,
+        }
+    }
+}
+
+/// Why a setting was not taken.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum ConfigError {
+    /// There is no setting of that name.
+    #[error("no setting is called '{0}'")]
+    Unknown(String),
+    /// The value is outside of what makes sense.
+    #[error("{name}: expected {expected}, got {got}")]
+    OutOfRange {
+        /// The setting.
+        name: &'static str,
+        /// What it takes.
+        expected: &'static str,
+        /// What came.
+        got: f64,
+    },
+}
+
+impl Config {
+    /// The names that [`Config::set`] takes.
+    pub const NAMES: [&'static str; 12] = [
+        "k",
+        "alpha",
+        "rpc_timeout_min",
+        "rpc_timeout_max",
+        "expire",
+        "republish",
+        "refresh",
+        "replacements",
+        "max_value_bytes",
+        "max_values_per_key",
+        "max_values_per_owner",
+        "max_store_bytes",
+    ];
+
+    /// Sets a constant by its name; spans of time are in seconds, fractions allowed.
+    ///
+    /// # Errors
+    /// If the name is none of [`Config::NAMES`] or the value is out of range.
+    pub fn set(&mut self, name: &str, value: f64) -> Result<(), ConfigError> {
+        // k is also how many contacts an answer may carry on the wire.
+        match name {
+            "k" => self.k = count("k", "a whole number from 1 to 20", value, 20.0)?,
+            "alpha" => self.alpha = count("alpha", "a whole number from 1 to 64", value, 64.0)?,
+            "rpc_timeout_min" => self.rpc_timeout_min = span("rpc_timeout_min", value)?,
+            "rpc_timeout_max" => self.rpc_timeout_max = span("rpc_timeout_max", value)?,
+            "expire" => self.expire = span("expire", value)?,
+            "republish" => self.republish = span("republish", value)?,
+            "refresh" => self.refresh = span("refresh", value)?,
+            "replacements" => self.replacements = size("replacements", value)?,
+            "max_value_bytes" => {
+                let expected = "a whole number from 1 to 16000";
+                self.max_value_bytes = count("max_value_bytes", expected, value, 16_000.0)?;
+            }
+            "max_values_per_key" => self.max_values_per_key = size("max_values_per_key", value)?,
+            "max_values_per_owner" => {
+                self.max_values_per_owner = size("max_values_per_owner", value)?;
+            }
+            "max_store_bytes" => self.max_store_bytes = size("max_store_bytes", value)?,
+            _ => return Err(ConfigError::Unknown(name.to_owned())),
+        }
+        Ok(())
+    }
+}
+
+fn count(
+    name: &'static str,
+    expected: &'static str,
+    value: f64,
+    max: f64,
+) -> Result<usize, ConfigError> {
+    if value.fract() == 0.0 && (1.0..=max).contains(&value) {
+        Ok(value as usize)
+    } else {
+        Err(ConfigError::OutOfRange { name, expected, got: value })
+    }
+}
+
+fn size(name: &'static str, value: f64) -> Result<usize, ConfigError> {
+    count(name, "a whole number from 1 to 1e12", value, 1e12)
+}
+
+fn span(name: &'static str, value: f64) -> Result<Duration, ConfigError> {
+    if (0.001..=1e9).contains(&value) {
+        Ok(Duration::from_micros((value * 1e6) as u64))
+    } else {
+        Err(ConfigError::OutOfRange { name, expected: "0.001 to 1e9 seconds", got: value })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_sets_a_constant_of_its_own() {
+        let mut set = Config::default();
+        for name in Config::NAMES {
+            let before = set.clone();
+            set.set(name, 7.0).unwrap();
+            assert_ne!(set, before, "{name} changes nothing");
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused_and_changes_nothing() {
+        let mut config = Config::default();
+        for (name, value) in [("k", 0.0), ("k", 21.0), ("alpha", 2.5), ("expire", f64::NAN)] {
+            assert!(config.set(name, value).is_err(), "{name} = {value}");
+        }
+        assert_eq!(config.set("kk", 1.0), Err(ConfigError::Unknown("kk".into())));
+        assert_eq!(config, Config::default());
+    }
+}

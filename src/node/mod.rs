@@ -1,0 +1,3 @@
+//! The node: a state machine without sockets, tasks, clocks or global randomness.
+
+pub mod config;
