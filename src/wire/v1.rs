@@ -212,11 +212,15 @@ fn store(mut args: List<'_>) -> Result<Store<'_>, PayloadError> {
     Ok(Store { key, value, mode, copy })
 }
 
-/// `{age: seconds, owner: contact}`.
+/// `{age: seconds, owner: contact}`; without an owner the copy is the sender's own.
 fn copy_of(item: Item<'_>) -> Option<CopyOf> {
     let fields = item.dict()?;
     let age = fields.get(b"age")?.integer()?.try_into().ok()?;
-    Some(CopyOf { owner: contact(fields.get(b"owner")?)?, age: Duration::from_secs(age) })
+    let owner = match fields.get(b"owner") {
+        Some(owner) => Some(contact(owner)?),
+        None => None,
+    };
+    Some(CopyOf { owner, age: Duration::from_secs(age) })
 }
 
 fn id(item: Option<Item<'_>>) -> Option<Id> {
@@ -356,8 +360,10 @@ fn put_store_args(out: &mut Vec<u8>, store: &Store<'_>) {
     if let Some(copy) = &store.copy {
         out.extend_from_slice(b"d3:age");
         put_integer(out, i64::try_from(copy.age.as_secs()).unwrap_or(i64::MAX));
-        out.extend_from_slice(b"5:owner");
-        put_contact(out, &copy.owner);
+        if let Some(owner) = &copy.owner {
+            out.extend_from_slice(b"5:owner");
+            put_contact(out, owner);
+        }
         out.push(b'e');
     }
 }
