@@ -18,6 +18,9 @@ use serde::de::DeserializeOwned;
 /// checker keeps one bit a level in a machine word.
 pub const MAX_DEPTH: usize = 64;
 
+/// A [`Value`] may nest this deep: messages put up to four levels around it.
+pub const MAX_VALUE_DEPTH: usize = MAX_DEPTH - 4;
+
 /// Why bytes are no bencoded value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
@@ -39,7 +42,7 @@ pub enum Malformed {
     /// A dictionary key that is a list or a dictionary, or a key without a value.
     #[error("bad dictionary key")]
     BadKey,
-    /// More than [`MAX_DEPTH`] levels.
+    /// More than [`MAX_DEPTH`] levels, or in a [`Value`] more than [`MAX_VALUE_DEPTH`].
     #[error("nested too deep")]
     TooDeep,
 }
@@ -67,7 +70,7 @@ impl<'a> Item<'a> {
     /// # Errors
     /// If they are not, or nest deeper than [`MAX_DEPTH`].
     pub fn parse(bytes: &'a [u8]) -> Result<Item<'a>, Malformed> {
-        match checked_len(bytes)? {
+        match checked_len(bytes, MAX_DEPTH)? {
             len if len == bytes.len() => Ok(Item(bytes)),
             _ => Err(Malformed::Trailing),
         }
@@ -208,7 +211,7 @@ fn next_item<'a>(rest: &mut &'a [u8]) -> Option<Item<'a>> {
     if rest[0] == b'e' {
         return None;
     }
-    let len = checked_len(rest).expect("checked before");
+    let len = checked_len(rest, MAX_DEPTH).expect("checked before");
     let (item, tail) = rest.split_at(len);
     *rest = tail;
     Some(Item(item))
@@ -224,7 +227,7 @@ enum Token {
 }
 
 /// The length of the value at the front of `bytes`, every part of it checked.
-fn checked_len(bytes: &[u8]) -> Result<usize, Malformed> {
+fn checked_len(bytes: &[u8], max_depth: usize) -> Result<usize, Malformed> {
     let mut at = 0;
     let mut depth = 0_usize;
     // One bit a level, the innermost lowest: is it a dictionary, does it wait for a value?
@@ -236,7 +239,7 @@ fn checked_len(bytes: &[u8]) -> Result<usize, Malformed> {
         match token {
             Token::Integer | Token::Bytes => {}
             Token::List | Token::Dict if key_expected => return Err(Malformed::BadKey),
-            Token::List | Token::Dict if depth == MAX_DEPTH => return Err(Malformed::TooDeep),
+            Token::List | Token::Dict if depth == max_depth => return Err(Malformed::TooDeep),
             Token::List | Token::Dict => {
                 depth += 1;
                 dicts = dicts << 1 | u64::from(matches!(token, Token::Dict));
@@ -367,9 +370,14 @@ impl Value {
     /// The value in these bytes.
     ///
     /// # Errors
-    /// If they are not exactly one well-formed value.
+    /// If they are not exactly one well-formed value, or nest deeper than [`MAX_VALUE_DEPTH`].
     pub fn parse(bytes: &[u8]) -> Result<Value, Malformed> {
-        Item::parse(bytes).map(Value::from)
+        if checked_len(bytes, MAX_VALUE_DEPTH)? < bytes.len() {
+            return Err(Malformed::Trailing);
+        }
+        let mut out = Vec::with_capacity(bytes.len());
+        put_canonical(&mut out, Item(bytes));
+        Ok(Value(out.into()))
     }
 
     /// A byte string.
@@ -410,14 +418,6 @@ impl Value {
     /// A look inside.
     pub fn item(&self) -> Item<'_> {
         Item(&self.0)
-    }
-}
-
-impl From<Item<'_>> for Value {
-    fn from(item: Item<'_>) -> Value {
-        let mut out = Vec::with_capacity(item.0.len());
-        put_canonical(&mut out, item);
-        Value(out.into())
     }
 }
 

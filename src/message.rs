@@ -35,7 +35,7 @@ pub fn is_sendable(address: &SocketAddr) -> bool {
 }
 
 /// The number that ties a reply to its request, drawn at random by the caller.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RpcId(pub [u8; 8]);
 
 impl fmt::Debug for RpcId {

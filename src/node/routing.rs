@@ -67,6 +67,25 @@ pub struct Entry {
     pub stale: bool,
 }
 
+/// What the table knows of somebody who asked something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// A contact that answers.
+    Live,
+    /// A contact that left something unanswered.
+    Suspect,
+    /// The id is in the table at another address, which is named if it should be asked whether it
+    /// still lives there.
+    Elsewhere {
+        /// The contact in the table.
+        check: Option<Contact>,
+    },
+    /// Nobody it knows.
+    Stranger,
+    /// The node's own id.
+    Own,
+}
+
 /// What became of a contact that was offered to the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Insertion {
@@ -132,15 +151,21 @@ impl Table {
         Closest::new(self, *target)
     }
 
-    /// Notes that a contact sent something. Returns false for one that is not in the table under
-    /// this address.
-    pub fn on_seen(&mut self, now: Instant, contact: &Contact) -> bool {
+    /// Notes that a contact asked something, which proves nothing about its address.
+    pub fn on_seen(&mut self, now: Instant, contact: &Contact) -> Seen {
+        if contact.id == self.own {
+            return Seen::Own;
+        }
         match self.entry_mut(&contact.id) {
-            Some(entry) if entry.contact.address == contact.address => {
-                entry.last_seen = now;
-                true
+            None => Seen::Stranger,
+            Some(entry) if entry.contact.address != contact.address => {
+                Seen::Elsewhere { check: entry.due_for_check(now) }
             }
-            _ => false,
+            Some(entry) if entry.failures > 0 => Seen::Suspect,
+            Some(entry) => {
+                entry.last_seen = now;
+                Seen::Live
+            }
         }
     }
 
@@ -194,18 +219,22 @@ impl Table {
         }
     }
 
-    /// Notes that a contact failed its liveness check. It leaves if another waits for the place,
-    /// which is returned for a ping; otherwise it stays, marked stale.
-    pub fn on_dead(&mut self, contact: &Contact) -> Option<Contact> {
+    /// Notes that a contact failed its liveness check. It stays, marked stale, until its place is
+    /// needed. Returns `None` if it is not in the table, else the contact that has waited for a
+    /// place the shortest, if one has: it should be pinged.
+    pub fn on_dead(&mut self, contact: &Contact) -> Option<Option<Contact>> {
         let bucket = self.bucket_mut(&contact.id);
         let entry = bucket.entries.iter_mut().find(|entry| entry.contact == *contact)?;
         entry.stale = true;
-        bucket.replacements.pop_back()
+        Some(bucket.replacements.pop_back())
     }
 
-    /// Drops stale contacts of a bucket that never came back.
-    pub fn drop_stale(&mut self, index: usize) {
-        self.buckets[index].entries.retain(|entry| !entry.stale);
+    /// Forgets stale contacts of a bucket that left `hopeless` requests unanswered, and returns the
+    /// other stale ones, to be asked once more.
+    pub fn stale_after(&mut self, bucket: usize, hopeless: u32) -> Vec<Contact> {
+        let entries = &mut self.buckets[bucket].entries;
+        entries.retain(|entry| !entry.stale || entry.failures < hopeless);
+        entries.iter().filter(|entry| entry.stale).map(|entry| entry.contact).collect()
     }
 
     /// Notes a lookup in the range of an id's bucket.
@@ -223,11 +252,11 @@ impl Table {
     /// of these ranges together as a share of the id space.
     pub fn known_neighbourhood(&self) -> (usize, f64) {
         let full = |bucket: &Bucket| bucket.live() >= self.k || !bucket.replacements.is_empty();
-        let first = self.buckets.iter().rposition(full).map_or(0, |index| index + 1);
+        // The last bucket would have split if more were known of its range.
+        let last = self.buckets.len() - 1;
+        let first = self.buckets[..last].iter().rposition(full).map_or(0, |index| index + 1);
         let known = self.buckets[first..].iter().map(Bucket::live).sum();
-        // Behind the last bucket lies nothing: it holds everything from its prefix on.
-        let bits = first.min(self.buckets.len() - 1);
-        (known, 0.5_f64.powi(bits as i32))
+        (known, 0.5_f64.powi(first as i32))
     }
 
     fn index(&self, id: &Id) -> usize {
@@ -305,8 +334,7 @@ impl Bucket {
     }
 
     fn due_for_check(&self, now: Instant) -> Option<Contact> {
-        let oldest = self.entries.iter().min_by_key(|entry| entry.last_seen)?;
-        (now.since(oldest.last_seen) > FRESH).then_some(oldest.contact)
+        self.entries.iter().min_by_key(|entry| entry.last_seen)?.due_for_check(now)
     }
 
     fn evict_stale(&mut self) -> bool {
@@ -322,6 +350,10 @@ impl Entry {
     fn new(now: Instant, contact: Contact, rtt: Duration) -> Entry {
         let encoded = EncodedContact::new(&contact);
         Entry { contact, encoded, last_seen: now, rtt: Some(rtt), failures: 0, stale: false }
+    }
+
+    fn due_for_check(&self, now: Instant) -> Option<Contact> {
+        (now.since(self.last_seen) > FRESH).then_some(self.contact)
     }
 
     fn on_answer(&mut self, now: Instant, contact: Contact, rtt: Duration) -> Insertion {

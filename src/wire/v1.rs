@@ -35,6 +35,10 @@ pub const MAX_REPLY: usize = 1_400;
 /// Largest datagram that an original node receives whole.
 pub const MAX_DATAGRAM: usize = 16_384;
 
+/// Values and arguments that an application's RPC may carry, in encoded bytes: with frame and name
+/// they stay below [`MAX_DATAGRAM`].
+pub const MAX_CUSTOM_PAYLOAD: usize = 16_000;
+
 /// Contacts read from one answer at the most: k, as many as a node answers with.
 const MAX_CONTACTS: usize = 20;
 
@@ -246,6 +250,11 @@ fn contacts(item: Item<'_>) -> Result<Vec<Contact>, PayloadError> {
     Ok(list.take(MAX_CONTACTS).filter_map(contact).collect())
 }
 
+/// The items of a list as values of their own.
+pub fn values(list: List<'_>) -> Result<Vec<Value>, PayloadError> {
+    Ok(list.map(|item| Value::parse(item.as_bytes())).collect::<Result<_, _>>()?)
+}
+
 /// Reads the payload of a response to a request of that kind.
 ///
 /// # Errors
@@ -253,7 +262,7 @@ fn contacts(item: Item<'_>) -> Result<Vec<Contact>, PayloadError> {
 pub fn response(kind: Kind, payload: &[u8]) -> Result<Response, PayloadError> {
     let mut returned = Item::parse(payload)?.list().ok_or(PayloadError::Shape)?;
     if kind == Kind::Custom {
-        return Ok(Response::Returned(returned.map(Value::from).collect()));
+        return Ok(Response::Returned(values(returned)?));
     }
     let first = returned.next().ok_or(PayloadError::Shape)?;
     match kind {
@@ -261,9 +270,9 @@ pub fn response(kind: Kind, payload: &[u8]) -> Result<Response, PayloadError> {
         Kind::FindNode => contacts(first).map(Response::Nodes),
         Kind::FindValue => {
             let fields = first.dict().ok_or(PayloadError::Shape)?;
-            let values = fields.get(b"retval").and_then(Item::list).unwrap_or(List::EMPTY);
+            let found = fields.get(b"retval").and_then(Item::list).unwrap_or(List::EMPTY);
             let closest = fields.get(b"closest").map_or(Ok(Vec::new()), contacts)?;
-            Ok(Response::Values { values: values.map(Value::from).collect(), closest })
+            Ok(Response::Values { values: values(found)?, closest })
         }
         Kind::Store if first.integer() == Some(1) => Ok(Response::Stored),
         Kind::Store => {
