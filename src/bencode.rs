@@ -14,13 +14,12 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Lists and dictionaries may nest this deep in a value. Data that people store is a few levels
-/// deep; the checker keeps one bit a level in a machine word, and a message that wraps the value
-/// needs [`MAX_WRAPPING`] of them.
-pub const MAX_DEPTH: usize = 64 - MAX_WRAPPING;
+/// Lists and dictionaries may nest this deep. Data that people store is a few levels deep; the
+/// checker keeps one bit a level in a machine word.
+pub const MAX_DEPTH: usize = 64;
 
-/// A message may wrap a value in this many more levels.
-pub const MAX_WRAPPING: usize = 4;
+/// A [`Value`] may nest this deep: messages put up to four levels around it.
+pub const MAX_VALUE_DEPTH: usize = MAX_DEPTH - 4;
 
 /// Why bytes are no bencoded value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,7 +42,7 @@ pub enum Malformed {
     /// A dictionary key that is a list or a dictionary, or a key without a value.
     #[error("bad dictionary key")]
     BadKey,
-    /// More levels than [`MAX_DEPTH`].
+    /// More than [`MAX_DEPTH`] levels, or in a [`Value`] more than [`MAX_VALUE_DEPTH`].
     #[error("nested too deep")]
     TooDeep,
 }
@@ -71,16 +70,7 @@ impl<'a> Item<'a> {
     /// # Errors
     /// If they are not, or nest deeper than [`MAX_DEPTH`].
     pub fn parse(bytes: &'a [u8]) -> Result<Item<'a>, Malformed> {
-        Item::parse_wrapping(0, bytes)
-    }
-
-    /// Reads a message that wraps its values in `levels` lists and dictionaries, at most
-    /// [`MAX_WRAPPING`]: each value so deep inside is itself no deeper than [`MAX_DEPTH`].
-    ///
-    /// # Errors
-    /// If the bytes are not one value and nothing else, or nest deeper than both together.
-    pub fn parse_wrapping(levels: usize, bytes: &'a [u8]) -> Result<Item<'a>, Malformed> {
-        match checked_len(bytes, MAX_DEPTH + levels.min(MAX_WRAPPING))? {
+        match checked_len(bytes, MAX_DEPTH)? {
             len if len == bytes.len() => Ok(Item(bytes)),
             _ => Err(Malformed::Trailing),
         }
@@ -235,7 +225,7 @@ fn next_item<'a>(rest: &mut &'a [u8]) -> Option<Item<'a>> {
     if rest[0] == b'e' {
         return None;
     }
-    let len = checked_len(rest, MAX_DEPTH + MAX_WRAPPING).expect("checked before");
+    let len = checked_len(rest, MAX_DEPTH).expect("checked before");
     let (item, tail) = rest.split_at(len);
     *rest = tail;
     Some(Item(item))
@@ -394,9 +384,14 @@ impl Value {
     /// The value in these bytes.
     ///
     /// # Errors
-    /// If they are not exactly one well-formed value.
+    /// If they are not exactly one well-formed value, or nest deeper than [`MAX_VALUE_DEPTH`].
     pub fn parse(bytes: &[u8]) -> Result<Value, Malformed> {
-        Item::parse(bytes).map(Value::from)
+        if checked_len(bytes, MAX_VALUE_DEPTH)? < bytes.len() {
+            return Err(Malformed::Trailing);
+        }
+        let mut out = Vec::with_capacity(bytes.len());
+        put_canonical(&mut out, Item(bytes));
+        Ok(Value(out.into()))
     }
 
     /// A byte string.
@@ -437,14 +432,6 @@ impl Value {
     /// A look inside.
     pub fn item(&self) -> Item<'_> {
         Item(&self.0)
-    }
-}
-
-impl From<Item<'_>> for Value {
-    fn from(item: Item<'_>) -> Value {
-        let mut out = Vec::with_capacity(item.0.len());
-        put_canonical(&mut out, item);
-        Value(out.into())
     }
 }
 
@@ -579,7 +566,7 @@ mod tests {
         let item = Item::parse(long.as_bytes()).unwrap();
         let View::Integer(integer) = item.view() else { panic!("an integer") };
         assert_eq!((integer.to_i64(), integer.to_i64_saturating()), (None, i64::MIN));
-        assert_eq!(Value::from(item).as_bytes(), long.as_bytes());
+        assert_eq!(value(item.as_bytes()).as_bytes(), long.as_bytes());
     }
 
     #[test]
@@ -625,10 +612,10 @@ mod tests {
     #[test]
     fn nesting_ends_at_the_limit() {
         let nested = |levels| [b"l".repeat(levels), b"e".repeat(levels)].concat();
-        assert_eq!(value(nested(MAX_DEPTH)).as_bytes(), nested(MAX_DEPTH));
+        assert_eq!(Item::parse(&nested(MAX_DEPTH)).unwrap().as_bytes(), nested(MAX_DEPTH));
         assert_eq!(error(nested(MAX_DEPTH + 1)), Malformed::TooDeep);
-        assert!(Item::parse_wrapping(MAX_WRAPPING, &nested(MAX_DEPTH + MAX_WRAPPING)).is_ok());
-        assert!(Item::parse_wrapping(1_000, &nested(MAX_DEPTH + MAX_WRAPPING + 1)).is_err());
+        assert_eq!(value(nested(MAX_VALUE_DEPTH)).as_bytes(), nested(MAX_VALUE_DEPTH));
+        assert_eq!(Value::parse(&nested(MAX_VALUE_DEPTH + 1)), Err(Malformed::TooDeep));
         for levels in [1_000, 60_000, 1_000_000] {
             assert_eq!(error(nested(levels)), Malformed::TooDeep);
             assert_eq!(error(b"d1:a".repeat(levels)), Malformed::TooDeep);
@@ -637,7 +624,8 @@ mod tests {
 
     #[test]
     fn deep_dictionaries_keep_keys_and_values_apart() {
-        let deep = [b"d1:al".repeat(MAX_DEPTH / 2), b"ee".repeat(MAX_DEPTH / 2)].concat();
+        const PAIRS: usize = MAX_VALUE_DEPTH / 2;
+        let deep = [b"d1:al".repeat(PAIRS), b"ee".repeat(PAIRS)].concat();
         assert_eq!(value(&deep).as_bytes(), deep);
         // The same with a key alone at the bottom.
         let bad = [b"d1:a".repeat(MAX_DEPTH), b"e".repeat(MAX_DEPTH)].concat();

@@ -143,7 +143,7 @@ fn killers() -> Vec<Vec<u8>> {
     ]
     .map(|text| text.as_bytes().to_vec())
     .into();
-    for levels in [64, 1_000, 60_000, 1_000_000] {
+    for levels in [65, 1_000, 60_000, 1_000_000] {
         killers.push(b"l".repeat(levels));
         killers.push([b"l".repeat(levels), b"e".repeat(levels)].concat());
         killers.push(b"d1:a".repeat(levels));

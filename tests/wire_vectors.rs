@@ -16,7 +16,7 @@ use vectors::{datagram, malformed, name, recorded, unhex};
 fn headers_are_read() {
     for entry in recorded().iter().filter(|entry| !is_dropped(entry)) {
         let (decoded, bytes) = (&entry["decoded"], datagram(entry));
-        let frame = Frame::parse(&bytes).expect(name(entry));
+        let frame = Frame::parse(&bytes).unwrap_or_else(|error| panic!("{}: {error}", name(entry)));
         let id = unhex(decoded["sender_id"].as_str().unwrap());
         assert_eq!(frame.header.from.as_bytes()[..], id, "{}", name(entry));
         let rpc_id = unhex(decoded["rpcid"].as_str().unwrap());
@@ -309,7 +309,10 @@ fn meaning(request: Request<'_>) -> (Request<'_>, Option<Value>) {
     const NOTHING: &[u8] = b"le";
     let Request::Store(store) = request else { return (request, None) };
     let without = Store { value: Item::parse(NOTHING).expect("the empty list"), ..store };
-    (Request::Store(without), Some(Value::from(store.value)))
+    (
+        Request::Store(without),
+        Some(Value::parse(store.value.as_bytes()).expect("no deep value was recorded")),
+    )
 }
 
 fn expected_response(request: &Json, reply: &Json) -> Result<Response, PayloadError> {

@@ -2,7 +2,7 @@
 //! replays the corpora with it.
 
 use kademlua::bencode::{self, Item, Value, View};
-use kademlua::message::{Kind, Request, Response};
+use kademlua::message::{Kind, Response};
 use kademlua::wire::v1::{self, Body, EncodedContact, Frame, Header, MAX_DATAGRAM, MAX_REPLY};
 
 /// The largest datagram UDP carries over IPv4.
@@ -41,7 +41,6 @@ fn request(header: &Header, payload: &[u8]) {
             v1::put_request(&mut out, header, &request);
             let Body::Request(payload) = body(&out, header) else { panic!("no request") };
             assert_eq!(v1::request(payload), Ok(request));
-            values_of(&request).for_each(|item| assert!(Item::parse(item.as_bytes()).is_ok()));
         }
         Err(error) => {
             v1::put_refusal(&mut out, header, error);
@@ -50,19 +49,6 @@ fn request(header: &Header, payload: &[u8]) {
             assert!(KINDS.iter().any(|&kind| v1::response(kind, payload).is_ok()));
         }
     }
-}
-
-/// What a request hands to the store or to an application.
-fn values_of<'a>(request: &Request<'a>) -> impl Iterator<Item = Item<'a>> {
-    let (stored, args) = match *request {
-        Request::Store(store) => (Some(store.value), None),
-        Request::Custom { args, .. } => (None, Some(args)),
-        Request::Ping
-        | Request::FindNode { .. }
-        | Request::FindValue { .. }
-        | Request::GetSocket => (None, None),
-    };
-    stored.into_iter().chain(args.into_iter().flatten())
 }
 
 fn response(header: &Header, kind: Kind, payload: &[u8]) {
@@ -142,7 +128,8 @@ pub fn bencode(bytes: &[u8]) {
     put_seen(&mut copy, item);
     assert_eq!(copy, bytes);
 
-    let value = Value::from(item);
+    // A value may nest less deep than a message around it.
+    let Ok(value) = Value::parse(bytes) else { return };
     assert!(value.as_bytes().len() <= bytes.len());
     let again = Value::parse(value.as_bytes()).expect("the canonical form is well formed");
     assert_eq!(again.as_bytes(), value.as_bytes());

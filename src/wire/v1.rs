@@ -35,14 +35,15 @@ pub const MAX_REPLY: usize = 1_400;
 /// Largest datagram that an original node receives whole.
 pub const MAX_DATAGRAM: usize = 16_384;
 
+/// Values and arguments that an application's RPC may carry, in encoded bytes: with frame and name
+/// they stay below [`MAX_DATAGRAM`].
+pub const MAX_CUSTOM_PAYLOAD: usize = 16_000;
+
 /// Contacts read from one answer at the most: k, as many as a node answers with.
 const MAX_CONTACTS: usize = 20;
 
 const HEADER_LEN: usize = 30;
 const LENGTH_LEN: usize = 2;
-
-/// Around each argument of a request stand a list and a dictionary.
-const REQUEST_LEVELS: usize = 2;
 
 const REQUEST: u8 = 1;
 const RESPONSE: u8 = 129;
@@ -162,7 +163,7 @@ pub enum PayloadError {
 /// # Errors
 /// If it is none; [`put_refusal`] writes the answer that an original caller can live with.
 pub fn request(payload: &[u8]) -> Result<Request<'_>, PayloadError> {
-    let call = Item::parse_wrapping(REQUEST_LEVELS, payload)?.dict().ok_or(PayloadError::Shape)?;
+    let call = Item::parse(payload)?.dict().ok_or(PayloadError::Shape)?;
     let (mut name, mut args) = (None, None);
     for (key, value) in call {
         match key.bytes() {
@@ -219,11 +220,15 @@ fn store(mut args: List<'_>) -> Result<Store<'_>, PayloadError> {
     Ok(Store { key, value, mode, copy })
 }
 
-/// `{age: seconds, owner: contact}`.
+/// `{age: seconds, owner: contact}`; without an owner the copy is the sender's own.
 fn copy_of(item: Item<'_>) -> Option<CopyOf> {
     let fields = item.dict()?;
     let age = fields.get(b"age")?.integer()?.try_into().ok()?;
-    Some(CopyOf { owner: contact(fields.get(b"owner")?)?, age: Duration::from_secs(age) })
+    let owner = match fields.get(b"owner") {
+        Some(owner) => Some(contact(owner)?),
+        None => None,
+    };
+    Some(CopyOf { owner, age: Duration::from_secs(age) })
 }
 
 fn id(item: Option<Item<'_>>) -> Option<Id> {
@@ -249,12 +254,20 @@ fn contacts(item: Item<'_>) -> Result<Vec<Contact>, PayloadError> {
     Ok(list.take(MAX_CONTACTS).filter_map(contact).collect())
 }
 
+/// The items of a list as values of their own.
+///
+/// # Errors
+/// If one nests too deep for a value.
+pub fn values(list: List<'_>) -> Result<Vec<Value>, PayloadError> {
+    Ok(list.map(|item| Value::parse(item.as_bytes())).collect::<Result<_, _>>()?)
+}
+
 /// Reads the payload of a response to a request of that kind.
 ///
 /// # Errors
 /// If it is none.
 pub fn response(kind: Kind, payload: &[u8]) -> Result<Response, PayloadError> {
-    let returned = match Item::parse_wrapping(response_levels(kind), payload) {
+    let returned = match Item::parse(payload) {
         Ok(item) => item.list().ok_or(PayloadError::Shape)?,
         Err(error) if kind == Kind::FindValue => {
             return spoiled_values(payload).ok_or(error.into());
@@ -265,28 +278,19 @@ pub fn response(kind: Kind, payload: &[u8]) -> Result<Response, PayloadError> {
     match kind {
         Kind::Ping => first.map(|_| Response::Pong),
         Kind::FindNode => contacts(first?).map(Response::Nodes),
-        Kind::FindValue => values(first?),
+        Kind::FindValue => found(first?),
         Kind::Store => stored(returned),
         Kind::GetSocket => socket(first?),
-        Kind::Custom => Ok(Response::Returned(returned.map(Value::from).collect())),
-    }
-}
-
-/// How many lists and dictionaries stand around the values of a response.
-fn response_levels(kind: Kind) -> usize {
-    match kind {
-        Kind::FindValue => 3,
-        Kind::Custom => 1,
-        Kind::Ping | Kind::FindNode | Kind::Store | Kind::GetSocket => 0,
+        Kind::Custom => values(returned).map(Response::Returned),
     }
 }
 
 /// `{retval: [value, …], closest: [contact, …]}`.
-fn values(item: Item<'_>) -> Result<Response, PayloadError> {
+fn found(item: Item<'_>) -> Result<Response, PayloadError> {
     let fields = item.dict().ok_or(PayloadError::Shape)?;
-    let values = fields.get(b"retval").and_then(Item::list).unwrap_or(List::EMPTY);
+    let found = fields.get(b"retval").and_then(Item::list).unwrap_or(List::EMPTY);
     let closest = fields.get(b"closest").map_or(Ok(Vec::new()), contacts)?;
-    Ok(Response::Values { values: values.map(Value::from).collect(), closest })
+    Ok(Response::Values { values: values(found)?, closest })
 }
 
 /// An original writes a number from 10^14 up as `i1e+14e`, which nobody can read. The contacts in
@@ -398,8 +402,10 @@ fn put_store_args(out: &mut Vec<u8>, store: &Store<'_>) {
     if let Some(copy) = &store.copy {
         out.extend_from_slice(b"d3:age");
         put_integer(out, i64::try_from(copy.age.as_secs()).unwrap_or(i64::MAX));
-        out.extend_from_slice(b"5:owner");
-        put_contact(out, &copy.owner);
+        if let Some(owner) = &copy.owner {
+            out.extend_from_slice(b"5:owner");
+            put_contact(out, owner);
+        }
         out.push(b'e');
     }
 }
@@ -666,11 +672,15 @@ mod tests {
             Request::Store(Store { mode: StoreMode::Replace, ..plain }),
         );
         let owner = contact("[2001:db8::1]:8001");
-        let copy = CopyOf { owner, age: Duration::from_secs(90) };
+        let copy = CopyOf { owner: Some(owner), age: Duration::from_secs(90) };
         assert_request(
             b"d4:name5:store4:argsl20:abcdefghij01234567895:valuei0ed3:agei90e5:ownerl11:2001:db8::1\
               i8001e20:abcdefghij0123456789eeee",
             Request::Store(Store { copy: Some(copy), ..plain }),
+        );
+        assert_request(
+            b"d4:name5:store4:argsl20:abcdefghij01234567895:valuei0ed3:agei90eeee",
+            Request::Store(Store { copy: Some(CopyOf { owner: None, ..copy }), ..plain }),
         );
     }
 
