@@ -1,10 +1,10 @@
 //! How many nodes there are: an estimate from how densely they lie.
 //!
 //! Ids are spread evenly, so where a known share of the id space holds a known number of nodes, the
-//! whole holds proportionally more. Two sources give such pairs: the neighbourhood of the own id
-//! as the routing table knows it, and every lookup that ended with the k nodes nearest to some
-//! other point. One pair is off by some 22 % (1/√20); pooled over a few lookups the error shrinks
-//! to a few percent. The number of contacts plays no part.
+//! whole holds proportionally more. Every lookup that ended with the k nodes nearest to some point
+//! gives such a pair. One pair is off by some 22 % (1/√20); pooled over a few lookups the error
+//! shrinks to a few percent. The number of contacts plays no part. Until there is a lookup to count
+//! by, the neighbourhood of the own id as the routing table knows it has to do.
 
 use std::collections::VecDeque;
 
@@ -62,22 +62,24 @@ impl Estimator {
 
     /// Estimated number of nodes in the network, the own one included.
     pub(super) fn nodes(&self, table: &Table) -> f64 {
+        let (mut nodes, mut shares) = (0.0, 0.0);
         let contacts = table.len();
-        let (known, share) = table.known_neighbourhood();
-        // The own node is certain to lie in its own neighbourhood, beside what chance put there.
-        let mut nodes = known as f64 + share;
-        let mut shares = share;
         for sample in self.samples.iter().filter(|sample| sample.is_current(contacts)) {
             nodes += sample.nodes;
             shares += sample.share;
         }
-        (nodes / shares).max(1.0)
+        if shares == 0.0 {
+            let (known, share) = table.known_neighbourhood();
+            // The own node is certain to lie in its own neighbourhood, beside what chance put there.
+            (nodes, shares) = (known as f64 + share, share);
+        }
+        nodes / shares
     }
 
     /// Whether enough samples of the network as it is now are at hand.
     pub(super) fn is_settled(&self, contacts: usize) -> bool {
         let current = self.samples.iter().filter(|sample| sample.is_current(contacts)).count();
-        current >= MAX_SAMPLES / 2
+        current >= MAX_SAMPLES * 3 / 4
     }
 }
 

@@ -38,7 +38,7 @@ const HOPELESS: u32 = 8;
 const SETTLING: Duration = Duration::from_secs(8);
 
 /// Lookups for random points that measure the size of the network.
-const SAMPLES: usize = 8;
+const SAMPLES: usize = 16;
 
 /// Values cached after one lookup.
 const MAX_CACHED: usize = 16;
@@ -260,7 +260,7 @@ impl Node {
         self.maintenance.queue(now, Task::Refresh { target });
     }
 
-    fn schedule_refresh(&mut self) {
+    pub(super) fn schedule_refresh(&mut self) {
         let (_, touched) = self.table.least_touched();
         self.maintenance.refresh_at = touched + self.config.refresh;
     }

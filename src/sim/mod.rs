@@ -108,6 +108,45 @@ impl Network {
         network
     }
 
+    /// A network of so many nodes whose routing tables are full already, without the traffic of
+    /// joining: each bucket holds random nodes of its range, all of them where they fit. Made for
+    /// networks of many thousands.
+    pub fn settled(settings: Settings, nodes: usize) -> Network {
+        let mut network = Network::new(settings);
+        let mut contacts: Vec<Contact> = (0..nodes)
+            .map(|_| {
+                let index = network.add();
+                network.contact(index).expect("just added")
+            })
+            .collect();
+        contacts.sort_unstable();
+        for index in 0..nodes {
+            network.fill_table(NodeIndex(index), &contacts);
+        }
+        network
+    }
+
+    /// Introduces a node to some of all contacts, which are sorted by id.
+    fn fill_table(&mut self, index: NodeIndex, sorted: &[Contact]) {
+        let Network { rng, places, now, .. } = self;
+        let node = places[index.0].node.as_mut().expect("just added");
+        let (own, k) = (node.id(), node.config().k);
+        // What shares more and more leading bits with the own id, narrowed down step by step.
+        let mut near = sorted;
+        for bit in 0..Id::BITS {
+            let split = near.partition_point(|contact| !contact.id.bit(bit));
+            let (zeros, ones) = near.split_at(split);
+            let (same, other) = if own.bit(bit) { (ones, zeros) } else { (zeros, ones) };
+            for chosen in rand::seq::index::sample(rng, other.len(), k.min(other.len())) {
+                node.introduce(*now, other[chosen]);
+            }
+            if same.len() <= 1 {
+                break;
+            }
+            near = same;
+        }
+    }
+
     /// Adds a node with a random id that joins through a random node, if there is one.
     pub fn join(&mut self) -> NodeIndex {
         let via = self.random_alive().map(|index| self.address(index));
