@@ -9,6 +9,7 @@
 //! depth in one pass; all that is read from an [`Item`] afterwards cannot fail.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -389,8 +390,8 @@ impl Value {
         if checked_len(bytes, MAX_VALUE_DEPTH)? < bytes.len() {
             return Err(Malformed::Trailing);
         }
-        let mut out = Vec::with_capacity(bytes.len());
-        put_canonical(&mut out, Item(bytes));
+        let (mut out, mut rest) = (Vec::with_capacity(bytes.len()), bytes);
+        put_canonical(&mut out, &mut rest);
         Ok(Value(out.into()))
     }
 
@@ -441,43 +442,60 @@ impl fmt::Debug for Value {
     }
 }
 
-/// Recurses at most [`MAX_DEPTH`] deep, which the reader has checked.
-fn put_canonical(out: &mut Vec<u8>, item: Item<'_>) {
-    match item.view() {
-        View::Bytes(_) => out.extend_from_slice(item.0),
-        View::Integer(integer) => {
-            let (sign, digits) = integer.canonical();
+/// Appends the canonical form of the checked value at the front of `rest` and moves past it.
+///
+/// One pass: views would read what nests once a level. Recurses at most [`MAX_DEPTH`] deep.
+fn put_canonical(out: &mut Vec<u8>, rest: &mut &[u8]) {
+    let (token, len) = token(rest).expect("checked before");
+    let (bytes, tail) = rest.split_at(len);
+    *rest = tail;
+    match token {
+        Token::Bytes => out.extend_from_slice(bytes),
+        Token::Integer => {
+            let (sign, digits) = Integer(&bytes[1..len - 1]).canonical();
             out.push(b'i');
             out.extend_from_slice(sign);
             out.extend_from_slice(digits);
             out.push(b'e');
         }
-        View::List(list) => {
+        Token::List => {
             out.push(b'l');
-            list.for_each(|item| put_canonical(out, item));
+            while !skip_end(rest) {
+                put_canonical(out, rest);
+            }
             out.push(b'e');
         }
-        View::Dict(dict) => put_canonical_dict(out, dict),
+        Token::Dict => put_canonical_dict(out, rest),
+        Token::End => unreachable!("a checked value does not start with its end"),
     }
 }
 
-fn put_canonical_dict(out: &mut Vec<u8>, dict: Dict<'_>) {
-    let mut entries: Vec<(Vec<u8>, Item<'_>)> = dict
-        .map(|(key, value)| {
-            let mut encoded = Vec::with_capacity(key.0.len());
-            put_canonical(&mut encoded, key);
-            (encoded, value)
-        })
-        .collect();
+/// Moves past the `e` of a list or a dictionary, if it is there.
+fn skip_end(rest: &mut &[u8]) -> bool {
+    let tail = rest.strip_prefix(b"e");
+    *rest = tail.unwrap_or(rest);
+    tail.is_some()
+}
+
+fn put_canonical_dict(out: &mut Vec<u8>, rest: &mut &[u8]) {
+    let start = out.len();
+    let mut entries = Vec::new();
+    while !skip_end(rest) {
+        let key = out.len() - start;
+        put_canonical(out, rest);
+        let value = out.len() - start;
+        put_canonical(out, rest);
+        entries.push((key..value, value..out.len() - start));
+    }
+    let written = out.split_off(start);
+    let order = |key: &Range<usize>| key_order(&written[key.clone()]);
     // The sort is stable, so of equal keys the last written is the last here.
-    entries.sort_by(|(a, _), (b, _)| key_order(a).cmp(&key_order(b)));
+    entries.sort_by(|(a, _), (b, _)| order(a).cmp(&order(b)));
     out.push(if entries.is_empty() { b'l' } else { b'd' });
     for (index, (key, value)) in entries.iter().enumerate() {
-        if entries.get(index + 1).is_some_and(|(next, _)| next == key) {
-            continue;
+        if entries.get(index + 1).is_none_or(|(next, _)| order(next) != order(key)) {
+            out.extend_from_slice(&written[key.start..value.end]);
         }
-        out.extend_from_slice(key);
-        put_canonical(out, *value);
     }
     out.push(b'e');
 }

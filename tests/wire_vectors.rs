@@ -84,7 +84,7 @@ fn refused_requests_get_an_answer_that_an_original_accepts() {
                 assert!(payload.starts_with(b"li0e"));
             }
             (Some((rpc, _)), body) => {
-                assert_eq!((&rpc[..], body), (&b"findvalue"[..], Body::Failed))
+                assert_eq!((&rpc[..], body), (&b"findvalue"[..], Body::Failed));
             }
             (None, body) => assert_eq!(body, Body::Failed, "{}", name(entry)),
         }

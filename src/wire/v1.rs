@@ -274,12 +274,13 @@ pub fn response(kind: Kind, payload: &[u8]) -> Result<Response, PayloadError> {
         }
         Err(error) => return Err(error.into()),
     };
-    let first = { returned }.next().ok_or(PayloadError::Shape);
+    let mut rest = returned;
+    let first = rest.next().ok_or(PayloadError::Shape);
     match kind {
         Kind::Ping => first.map(|_| Response::Pong),
         Kind::FindNode => contacts(first?).map(Response::Nodes),
         Kind::FindValue => found(first?),
-        Kind::Store => stored(returned),
+        Kind::Store => Ok(stored(first?, rest)),
         Kind::GetSocket => socket(first?),
         Kind::Custom => values(returned).map(Response::Returned),
     }
@@ -301,12 +302,12 @@ fn spoiled_values(payload: &[u8]) -> Option<Response> {
 }
 
 /// `[1]`, or `[0, reason]` where the value was refused.
-fn stored(mut returned: List<'_>) -> Result<Response, PayloadError> {
-    if returned.next().ok_or(PayloadError::Shape)?.integer() == Some(1) {
-        return Ok(Response::Stored);
+fn stored(accepted: Item<'_>, mut rest: List<'_>) -> Response {
+    if accepted.integer() == Some(1) {
+        return Response::Stored;
     }
-    let reason = returned.next().and_then(Item::bytes).unwrap_or_default();
-    Ok(Response::Refused(String::from_utf8_lossy(reason).into_owned()))
+    let reason = rest.next().and_then(Item::bytes).unwrap_or_default();
+    Response::Refused(String::from_utf8_lossy(reason).into_owned())
 }
 
 /// `{addr: text, port: integer}`.
