@@ -187,12 +187,7 @@ impl Snapshot {
 }
 
 impl BucketSnapshot {
-    fn of(
-        prefix_bits: usize,
-        last: usize,
-        bucket: &Bucket,
-        now: Instant,
-    ) -> BucketSnapshot {
+    fn of(prefix_bits: usize, last: usize, bucket: &Bucket, now: Instant) -> BucketSnapshot {
         let contact = |entry: &Entry| ContactSnapshot {
             contact: entry.contact,
             rtt: entry.rtt,
