@@ -808,6 +808,17 @@ mod tests {
     }
 
     #[test]
+    fn a_value_fills_the_largest_datagram_to_the_last_byte() {
+        const AROUND: usize = 32 + b"ld6:retvall16000:e7:closestleee".len();
+        let fill = |len| {
+            let value = Value::bytes(vec![b'v'; len]);
+            written(|out| put_values(out, &HEADER, Some([&value].into_iter()), [].iter())).len()
+        };
+        assert_eq!(fill(MAX_DATAGRAM - AROUND), MAX_DATAGRAM);
+        assert_eq!(fill(MAX_DATAGRAM - AROUND + 1), 32 + b"ld6:retvalle7:closestleee".len());
+    }
+
+    #[test]
     fn returned_values_in_bytes() {
         let values = vec![Value::integer(1), Value::bytes("two")];
         assert_response(b"li1e3:twoe", Response::Returned(values.clone()), |out| {
