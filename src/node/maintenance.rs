@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, VecDeque};
 use crate::bencode::Value;
 use crate::id::Id;
 use crate::message::{Contact, CopyOf, Request, Store, StoreMode, is_sendable};
-use crate::node::lookup::{Goal, Lookup};
+use crate::node::lookup::{Found, Goal, Lookup};
 use crate::node::operations::Then;
 use crate::node::routing::Seen;
 use crate::node::{Event, Node, Peer, Purpose, jittered};
@@ -336,7 +336,12 @@ impl Node {
         }
         let age = self.config.expire.minus(life);
         let mut seen = BTreeSet::new();
-        let found = lookup.record().values.iter();
+        // What this node holds itself it passes on with its owner's name and its true age. And what
+        // fits an answer need not fit a store.
+        let max = self.config.max_value_bytes;
+        let passable =
+            |found: &&Found| found.holder.is_some() && found.value.as_bytes().len() <= max;
+        let found = lookup.record().values.iter().filter(passable);
         let fresh = found.filter(|found| seen.insert(found.value.as_bytes())).take(MAX_CACHED);
         for found in fresh {
             self.pass_on(now, to, key, &found.value, CopyOf { owner: found.holder, age });
