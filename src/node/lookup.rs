@@ -285,14 +285,18 @@ impl Lookup {
         Some((query, candidate.contact))
     }
 
-    /// A query got an answer. Contacts are those that can be asked; the own id is left out.
+    /// A query got an answer. Contacts are those that can be asked; the own id is left out, and so
+    /// are values beyond those that were asked for.
     pub fn on_answer(
         &mut self,
         now: Instant,
         query: usize,
         contacts: &[Contact],
-        values: Vec<Value>,
+        mut values: Vec<Value>,
     ) {
+        if let Goal::Value { max_entries, .. } = self.record.goal {
+            values.truncate(max_entries);
+        }
         self.settle(query, State::Answered { with_values: !values.is_empty() });
         let Query { contact, hop, sent, .. } = self.record.queries[query];
         let mut new = 0;
