@@ -119,12 +119,13 @@ impl Node {
         while let Some(key) = self.store.pop_due(now, &mut self.rng) {
             self.maintenance.queue(now, Task::Republish { key });
         }
-        self.maintenance.work_at = Instant::NEVER;
         while self.maintenance.has_room()
             && let Some(task) = self.maintenance.tasks.pop_front()
         {
             self.begin(now, task);
         }
+        // Nothing waits, or what waits is resumed when something that runs has ended.
+        self.maintenance.work_at = Instant::NEVER;
     }
 
     fn begin(&mut self, now: Instant, task: Task) {
@@ -276,7 +277,8 @@ impl Node {
         }
     }
 
-    /// Looks up random points until enough is known about how densely nodes lie.
+    /// Looks up random points if too little is known about how densely nodes lie. Once only for each
+    /// change of the routing table: where lookups come to nothing, more of them would not help.
     fn measure(&mut self, now: Instant) {
         self.maintenance.measure_at = Instant::NEVER;
         if self.table.is_empty() || self.estimator.is_settled(self.table.len()) {
@@ -286,7 +288,6 @@ impl Node {
             let target = Id::random(&mut self.rng);
             self.maintenance.queue(now, Task::Refresh { target });
         }
-        self.measure_soon(now);
     }
 
     /// The nodes now nearest to a key that this node holds values of are known.
