@@ -80,7 +80,7 @@ pub enum Seen {
         /// The contact in the table.
         check: Option<Contact>,
     },
-    /// Nobody it knows.
+    /// Nobody it knows, or who may take the place of a dead contact of the same id.
     Stranger,
     /// The node's own id.
     Own,
@@ -158,6 +158,7 @@ impl Table {
         }
         match self.entry_mut(&contact.id) {
             None => Seen::Stranger,
+            Some(entry) if entry.stale && entry.contact != *contact => Seen::Stranger,
             Some(entry) if entry.contact.address != contact.address => {
                 Seen::Elsewhere { check: entry.due_for_check(now) }
             }
