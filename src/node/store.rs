@@ -62,8 +62,8 @@ pub struct Stored {
     republish: Instant,
     /// SHA-1 of the value, so that equal values are found without comparing them.
     digest: Id,
-    /// No value before it in the slot is equal.
-    first: bool,
+    /// It stands for all that are equal to it in its slot.
+    shown: bool,
 }
 
 /// Why a value is not kept.
@@ -163,7 +163,7 @@ impl Store {
     /// The different values under a key, or `None` if nothing is stored there.
     pub fn values(&self, key: &Id) -> Option<impl Iterator<Item = &Value>> {
         let slot = self.slots.get(key)?;
-        Some(slot.values.iter().filter(|stored| stored.first).map(|stored| &stored.value))
+        Some(slot.values.iter().filter(|stored| stored.shown).map(|stored| &stored.value))
     }
 
     /// The different values under a key as this node passes them on to others.
@@ -171,7 +171,7 @@ impl Store {
         let stored = self.slots.get(key).map_or(&[][..], |slot| &slot.values);
         stored
             .iter()
-            .filter(|stored| stored.first)
+            .filter(|stored| stored.shown)
             .map(|stored| {
                 let owner = match stored.owner {
                     Owner::Own => None,
@@ -327,7 +327,7 @@ impl Store {
             self.slots.remove(key);
             return;
         }
-        slot.mark_first();
+        slot.mark_shown();
         let due = slot.values.iter().map(|stored| stored.expires.min(stored.republish));
         slot.due = due.min().expect("not empty");
         self.due.insert((slot.due, *key));
@@ -355,11 +355,17 @@ impl Slot {
         due
     }
 
-    fn mark_first(&mut self) {
-        let mut seen = BTreeSet::new();
-        for stored in &mut self.values {
-            stored.first = seen.insert(stored.digest);
+    /// Lets one of equal values stand for all: that which lives longest.
+    fn mark_shown(&mut self) {
+        let mut longest = BTreeMap::new();
+        for (index, stored) in self.values.iter_mut().enumerate() {
+            stored.shown = false;
+            let best = longest.entry(stored.digest).or_insert((stored.expires, index));
+            if best.0 < stored.expires {
+                *best = (stored.expires, index);
+            }
         }
+        longest.into_values().for_each(|(_, index)| self.values[index].shown = true);
     }
 }
 
@@ -372,7 +378,7 @@ impl Stored {
             depositor: deposit.depositor,
             expires,
             republish,
-            first: true,
+            shown: true,
         }
     }
 
@@ -494,6 +500,18 @@ mod tests {
         }
         assert_eq!(bench.texts(), ["same"]);
         assert_eq!(bench.store.value_count(), 4);
+    }
+
+    #[test]
+    fn of_equal_values_that_with_the_longest_life_is_passed_on() {
+        let mut bench = Bench::with(|_| {});
+        bench.put(0, Deposit { age: HOUR, ..deposit("same", node(1), node(9)) }).unwrap();
+        bench.put(0, deposit("same", node(2), node(2))).unwrap();
+        bench.put(0, Deposit { age: HOUR, ..deposit("same", node(3), node(9)) }).unwrap();
+        let copies = bench.store.copies(at(0), &Id::of_name("key"));
+        let Owner::Node(owner) = node(2) else { unreachable!("made just above") };
+        assert_eq!(copies.len(), 1);
+        assert_eq!(copies[0].1, CopyOf { owner: Some(owner), age: Duration::ZERO });
     }
 
     #[test]
