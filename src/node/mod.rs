@@ -293,8 +293,7 @@ impl Node {
     /// Takes in a contact that the caller vouches for, as if it had just answered. Returns whether
     /// it is in the routing table now.
     pub fn introduce(&mut self, now: Instant, contact: Contact) -> bool {
-        let rtt = self.round_trips.timeout();
-        let insertion = self.table.on_answer(now, contact, rtt);
+        let insertion = self.table.on_answer(now, contact, None);
         self.schedule_refresh();
         matches!(insertion, Insertion::Added | Insertion::Known)
     }
