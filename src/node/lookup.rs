@@ -369,8 +369,9 @@ impl Lookup {
         let waiting = nearest.any(|c| !matches!(c.state, State::Answered { .. }));
         match (waiting, self.record.queries.len()) {
             (false, 0) => Some(End::NoContacts),
+            // Then nearer contacts may have found no place among the candidates.
+            (_, MAX_QUERIES..) if !self.is_waiting() => Some(End::TooManyQueries),
             (false, _) => Some(End::Converged),
-            (true, MAX_QUERIES..) if !self.is_waiting() => Some(End::TooManyQueries),
             (true, _) => None,
         }
     }
