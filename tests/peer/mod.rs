@@ -1,6 +1,8 @@
 //! One node driven packet by packet: the test plays all of its peers, and the clock.
 #![allow(dead_code, reason = "no test needs all of it")]
 
+pub(crate) mod crowd;
+
 use std::net::SocketAddr;
 
 use kademlua::id::Id;
