@@ -21,13 +21,15 @@
 //! | [`bencode`] | a reader for strangers' bytes, checked values | meaning |
 //! | [`message`] | what RPCs ask and answer | bytes |
 //! | [`wire`] | one codec a dialect | state |
+//! | [`net`] | the UDP driver, the only reader of the clock; the handle for applications | protocol rules |
 #![warn(missing_docs)]
 
 pub mod bencode;
 pub mod control;
 pub mod id;
 pub mod message;
-pub mod time;
-pub mod wire;
+pub mod net;
 pub mod node;
 pub mod sim;
+pub mod time;
+pub mod wire;
