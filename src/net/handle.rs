@@ -35,7 +35,7 @@ pub enum OperationError {
     /// The peer did not answer as it should.
     #[error(transparent)]
     Call(#[from] CallError),
-    /// The name of the RPC cannot be taken.
+    /// The RPC cannot be offered.
     #[error(transparent)]
     Register(#[from] RegisterError),
 }
@@ -194,10 +194,10 @@ impl Handle {
     }
 
     /// Offers an RPC of that name. The calls come out of the receiver; once it is dropped, peers
-    /// that call are told that there is no such RPC.
+    /// that call are told that there is no such RPC. Of two receivers for one name the older ends.
     ///
     /// # Errors
-    /// If the name is taken, or the node has stopped.
+    /// If the protocol itself has the name, there are too many, or the node has stopped.
     pub async fn register(
         &self,
         name: &[u8],
