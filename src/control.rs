@@ -95,6 +95,7 @@ impl Command {
 ///
 /// # Errors
 /// Gives the event back if it is no reply.
+#[expect(clippy::result_large_err, reason = "what is no reply is the event itself, given back")]
 pub fn reply(event: Event) -> Result<(OperationId, Reply), Event> {
     match event {
         Event::Bootstrapped { id, answered, silent } => {
