@@ -13,6 +13,11 @@ fn frame() {
 }
 
 #[test]
+fn node() {
+    replay("node", targets::node);
+}
+
+#[test]
 fn bencode() {
     replay("bencode", targets::bencode);
 }
