@@ -7,6 +7,10 @@ use std::path::Path;
 #[expect(unreachable_pub, reason = "public in the crate of the fuzz targets")]
 mod targets;
 
+#[path = "../fuzz/src/node.rs"]
+#[expect(unreachable_pub, reason = "public in the crate of the fuzz targets")]
+mod node;
+
 #[test]
 fn frame() {
     replay("frame", targets::frame);
@@ -14,7 +18,7 @@ fn frame() {
 
 #[test]
 fn node() {
-    replay("node", targets::node);
+    replay("node", node::node);
 }
 
 #[test]

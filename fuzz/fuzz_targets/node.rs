@@ -1,3 +1,6 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| kademlua_fuzz::node(bytes));
+#[path = "../src/node.rs"]
+mod node;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| node::node(bytes));

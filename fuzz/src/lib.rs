@@ -8,10 +8,6 @@ use kademlua::bencode::{self, Item, Value, View};
 use kademlua::message::{Kind, Response};
 use kademlua::wire::v1::{self, Body, EncodedContact, Frame, Header, MAX_DATAGRAM, MAX_REPLY};
 
-mod node;
-
-pub use node::node;
-
 /// The largest datagram UDP carries over IPv4.
 const MAX_UDP: usize = 65_507;
 

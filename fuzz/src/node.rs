@@ -191,7 +191,7 @@ impl<'a> World<'a> {
     }
 
     fn answer(&mut self) {
-        let fails = self.byte() % 2 == 0;
+        let fails = self.byte().is_multiple_of(2);
         let Some(token) = self.tokens.pop() else { return };
         let result = if fails { Err(RpcFailed) } else { Ok(vec![Value::integer(7)]) };
         self.node.answer(token, result).expect("a small answer");
