@@ -22,6 +22,9 @@ const MAX_RUNNING: usize = 4;
 /// Copies on their way to other holders at once, beyond which no more are begun.
 const MAX_PASSING_ON: usize = 64;
 
+/// Copies begun together: by so many the limit above may be exceeded.
+const MAX_HANDED: usize = 8;
+
 /// Tasks that wait. A task that finds no room comes up again when its key is next republished.
 const MAX_TASKS: usize = 65_536;
 
@@ -52,8 +55,8 @@ enum Task {
     Refresh { target: Id },
     /// Pass the values under a key on to the nodes now nearest to it.
     Republish { key: Id },
-    /// Pass the values under a key on to one node.
-    HandOver { key: Id, to: Contact },
+    /// Pass the values under a key on to one node, all but the first few that have been.
+    HandOver { key: Id, to: Contact, passed: usize },
 }
 
 /// Tasks and timers of upkeep.
@@ -132,7 +135,7 @@ impl Node {
         let (target, then) = match task {
             Task::Refresh { target } => (target, Then::Refresh),
             Task::Republish { key } => (key, Then::PassOn),
-            Task::HandOver { key, to } => return self.hand_over(now, &key, to),
+            Task::HandOver { key, to, passed } => return self.hand_over(now, key, to, passed),
         };
         self.maintenance.running += 1;
         self.begin_lookup(now, Goal::Node { target }, then);
@@ -216,7 +219,7 @@ impl Node {
         let keys: Vec<Id> =
             self.store.keys().filter(|key| self.should_hand_over(key, &contact)).copied().collect();
         for key in keys {
-            self.maintenance.queue(now, Task::HandOver { key, to: contact });
+            self.maintenance.queue(now, Task::HandOver { key, to: contact, passed: 0 });
         }
     }
 
@@ -294,14 +297,19 @@ impl Node {
     pub(super) fn on_holders_found(&mut self, now: Instant, key: Id, holders: &[Contact]) {
         self.maintenance.running -= 1;
         for &to in holders {
-            self.maintenance.queue(now, Task::HandOver { key, to });
+            self.maintenance.queue(now, Task::HandOver { key, to, passed: 0 });
         }
         self.maintenance.resume(now);
     }
 
-    fn hand_over(&mut self, now: Instant, key: &Id, to: Contact) {
-        for (value, copy) in self.store.copies(now, key) {
-            self.pass_on(now, to, *key, &value, copy);
+    fn hand_over(&mut self, now: Instant, key: Id, to: Contact, passed: usize) {
+        let mut copies = self.store.copies(now, &key).into_iter().skip(passed);
+        for (value, copy) in copies.by_ref().take(MAX_HANDED) {
+            self.pass_on(now, to, key, &value, copy);
+        }
+        if copies.next().is_some() {
+            let passed = passed + MAX_HANDED;
+            self.maintenance.tasks.push_front(Task::HandOver { key, to, passed });
         }
     }
 
