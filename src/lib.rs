@@ -24,8 +24,10 @@
 #![warn(missing_docs)]
 
 pub mod bencode;
+pub mod control;
 pub mod id;
 pub mod message;
+pub mod node;
+pub mod sim;
 pub mod time;
 pub mod wire;
-pub mod node;

@@ -35,7 +35,7 @@ pub fn is_sendable(address: &SocketAddr) -> bool {
 }
 
 /// The number that ties a reply to its request, drawn at random by the caller.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RpcId(pub [u8; 8]);
 
 impl fmt::Debug for RpcId {
@@ -45,7 +45,7 @@ impl fmt::Debug for RpcId {
 }
 
 /// What one node asks of another.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request<'a> {
     /// Are you there?
     Ping,
@@ -106,7 +106,7 @@ pub enum Kind {
 }
 
 /// A value to keep.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Store<'a> {
     /// The key it is stored under.
     pub key: Id,
@@ -130,8 +130,9 @@ pub enum StoreMode {
 /// Whose value a copy is, as the holder that passes it on claims.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CopyOf {
-    /// The node that published the value.
-    pub owner: Contact,
+    /// The node that published the value; `None` where that is the sender, which republishes what
+    /// it published before.
+    pub owner: Option<Contact>,
     /// How long ago it was published; counted in whole seconds on the wire.
     pub age: Duration,
 }

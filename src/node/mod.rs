@@ -1,3 +1,531 @@
 //! The node: a state machine without sockets, tasks, clocks or global randomness.
+//!
+//! Datagrams and the time go in, datagrams and events come out; around it stands a loop that owns
+//! a socket and a clock (`net`) or a virtual network (`sim`). Read [`Node`] first, then
+//! [`routing`], [`lookup`] and [`store`].
+//!
+//! # The caller's contract
+//! - After each `handle`, `start_*` or `answer` drain [`Node::poll_output`] until it yields
+//!   [`Output::Timeout`], and call `handle` with [`Input::Timeout`] when that instant has come.
+//! - Time never runs backwards.
+//! - The same seed and the same calls give the same outputs, byte for byte.
+//! - Nothing that a datagram holds makes the node panic, or take more memory or time than the
+//!   bounds named at each table allow.
 
+mod answers;
+mod calls;
 pub mod config;
+mod estimate;
+pub mod lookup;
+mod maintenance;
+mod operations;
+pub mod routing;
+mod rtt;
+pub mod store;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::bencode::Value;
+use crate::id::Id;
+use crate::message::{Contact, Request, Response, RpcId};
+use crate::node::answers::Pending;
+use crate::node::calls::{Call, Calls, Expired, MAX_CALLS, Purpose};
+use crate::node::config::Config;
+use crate::node::estimate::Estimator;
+use crate::node::lookup::Record;
+use crate::node::maintenance::Maintenance;
+use crate::node::operations::Operation;
+use crate::node::routing::{Insertion, Table};
+use crate::node::rtt::RoundTrips;
+use crate::node::store::Store;
+use crate::time::{Duration, Instant};
+use crate::wire::v1::{self, Body, Frame, Header};
+
+pub use crate::node::answers::{RegisterError, RequestToken, RpcFailed};
+pub use crate::node::calls::Peer;
+
+/// Lookups remembered for people to look at.
+const MAX_RECORDS: usize = 16;
+
+/// Number of something that was started, unique within a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OperationId(pub u64);
+
+/// What happens to a node.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// A datagram came.
+    Datagram {
+        /// From where.
+        source: SocketAddr,
+        /// All of it.
+        bytes: &'a [u8],
+    },
+    /// The instant named by the last [`Output::Timeout`] has come.
+    Timeout,
+}
+
+/// What a node wants done.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "events are rare, and moved no further than once")]
+pub enum Output<'a> {
+    /// Send this datagram.
+    Transmit {
+        /// To where.
+        destination: SocketAddr,
+        /// All of it.
+        bytes: &'a [u8],
+    },
+    /// Somebody may want to know.
+    Event(Event),
+    /// Nothing until then, [`Instant::NEVER`] if nothing is due.
+    Timeout(Instant),
+}
+
+/// What a node has to tell.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A bootstrap has ended.
+    Bootstrapped {
+        /// Which.
+        id: OperationId,
+        /// How many of the addresses answered.
+        answered: usize,
+        /// The addresses that did not.
+        silent: Vec<SocketAddr>,
+    },
+    /// A lookup that a caller started has ended.
+    LookupDone(Record),
+    /// A store that a caller started has ended.
+    StoreDone(StoreReport),
+    /// A call that a caller started has ended.
+    CallDone {
+        /// Which.
+        id: OperationId,
+        /// Who was asked.
+        peer: Peer,
+        /// The answer, or why there is none.
+        outcome: Result<Response, CallError>,
+        /// Time from the question to its end.
+        rtt: Duration,
+    },
+    /// A peer calls an RPC that the application has registered; see [`Node::answer`].
+    Request {
+        /// Ties the answer to the question.
+        token: RequestToken,
+        /// Who calls.
+        from: Contact,
+        /// The RPC.
+        name: Vec<u8>,
+        /// Its arguments.
+        args: Vec<Value>,
+    },
+    /// A contact entered the routing table.
+    ContactAdded(Contact),
+    /// A contact of the routing table stopped answering.
+    ContactLost(Contact),
+}
+
+/// How a store went.
+#[derive(Clone, Debug)]
+pub struct StoreReport {
+    /// The operation.
+    pub id: OperationId,
+    /// The key.
+    pub key: Id,
+    /// Nodes that keep the value.
+    pub stored: Vec<Contact>,
+    /// Nodes that do not, and why.
+    pub refused: Vec<(Contact, String)>,
+    /// Nodes that did not answer.
+    pub silent: Vec<Contact>,
+    /// Whether this node keeps the value, being among the k nearest.
+    pub kept_here: bool,
+    /// The lookup that found the nodes.
+    pub lookup: Record,
+    /// When it began.
+    pub started: Instant,
+    /// When it ended.
+    pub ended: Instant,
+}
+
+/// Why a call has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// Nothing came in time.
+    #[error("no answer in time")]
+    TimedOut,
+    /// The peer knows no RPC of that name.
+    #[error("the peer knows no such RPC")]
+    NoSuchRpc,
+    /// The RPC failed at the peer.
+    #[error("the RPC failed at the peer")]
+    Failed,
+    /// The answer is none to this question.
+    #[error("the peer's answer makes no sense")]
+    BadReply,
+    /// Name and arguments do not fit a datagram.
+    #[error("{bytes} bytes do not fit a datagram, which carries {max}")]
+    TooLarge {
+        /// Encoded size.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// Too many calls are in flight.
+    #[error("too many calls are in flight")]
+    Busy,
+}
+
+/// A Kademlia node.
+///
+/// ```
+/// use kademlua::id::Id;
+/// use kademlua::node::{Input, Node, Output, config::Config};
+/// use kademlua::time::Instant;
+///
+/// let now = Instant::ZERO;
+/// let mut node = Node::new(now, Id::of_name("8302"), Config::default(), [7; 32]);
+/// let mut ping = vec![1];
+/// ping.extend([9; 20]);
+/// ping.extend(*b"rpc id..\x01\x00\x16d4:name4:ping4:argslee");
+///
+/// let source = ([127, 0, 0, 1], 9301).into();
+/// node.handle(now, Input::Datagram { source, bytes: &ping });
+/// let Output::Transmit { destination, bytes } = node.poll_output() else { panic!() };
+/// assert_eq!(destination, source);
+/// assert!(bytes.ends_with(b"rpc id..\x81\x00\x05li5ee"));
+/// ```
+pub struct Node {
+    id: Id,
+    config: Config,
+    rng: ChaCha8Rng,
+    started: Instant,
+    table: Table,
+    store: Store,
+    calls: Calls,
+    round_trips: RoundTrips,
+    operations: BTreeMap<OperationId, Operation>,
+    last_operation: u64,
+    maintenance: Maintenance,
+    estimator: Estimator,
+    /// RPCs that the application answers.
+    registered: BTreeSet<Vec<u8>>,
+    pending: Pending,
+    records: VecDeque<Record>,
+    counters: Counters,
+    out: Outbox,
+}
+
+/// What a node has counted since it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Datagrams received.
+    pub datagrams_in: u64,
+    /// Datagrams sent.
+    pub datagrams_out: u64,
+    /// Bytes received in datagrams.
+    pub bytes_in: u64,
+    /// Bytes sent in datagrams.
+    pub bytes_out: u64,
+    /// Requests answered.
+    pub requests: u64,
+    /// Requests that could not be read and were answered with a refusal.
+    pub refused: u64,
+    /// Datagrams that are no message, or answer nothing that was asked.
+    pub dropped: u64,
+    /// Own calls that were never answered.
+    pub timeouts: u64,
+}
+
+impl Node {
+    /// A node that knows nobody.
+    ///
+    /// # Panics
+    /// If `config.k` is 0 or above [`routing::MAX_K`].
+    pub fn new(now: Instant, id: Id, config: Config, seed: [u8; 32]) -> Node {
+        Node {
+            id,
+            rng: ChaCha8Rng::from_seed(seed),
+            started: now,
+            table: Table::new(now, id, config.k, config.replacements),
+            store: Store::new(&config),
+            calls: Calls::default(),
+            round_trips: RoundTrips::new(config.rpc_timeout_min, config.rpc_timeout_max),
+            operations: BTreeMap::new(),
+            last_operation: 0,
+            maintenance: Maintenance::default(),
+            estimator: Estimator::default(),
+            registered: BTreeSet::new(),
+            pending: Pending::default(),
+            records: VecDeque::new(),
+            counters: Counters::default(),
+            out: Outbox::default(),
+            config,
+        }
+    }
+
+    /// Takes in what happened.
+    pub fn handle(&mut self, now: Instant, input: Input<'_>) {
+        match input {
+            Input::Datagram { source, bytes } => self.on_datagram(now, source, bytes),
+            Input::Timeout => self.on_timeout(now),
+        }
+    }
+
+    /// The next thing to do; see the contract above.
+    pub fn poll_output(&mut self) -> Output<'_> {
+        if self.out.transmits.is_empty() && self.out.events.is_empty() {
+            self.out.forget_sent();
+            return Output::Timeout(self.next_timeout());
+        }
+        match self.out.transmits.pop_front() {
+            Some(Transmit { destination, start, end }) => {
+                Output::Transmit { destination, bytes: &self.out.bytes[start..end] }
+            }
+            None => Output::Event(self.out.events.pop_front().expect("one of them has something")),
+        }
+    }
+
+    /// Takes in a contact that the caller vouches for, as if it had just answered. Returns whether
+    /// it is in the routing table now.
+    pub fn introduce(&mut self, now: Instant, contact: Contact) -> bool {
+        let rtt = self.round_trips.timeout();
+        let insertion = self.table.on_answer(now, contact, rtt);
+        self.schedule_refresh();
+        matches!(insertion, Insertion::Added | Insertion::Known)
+    }
+
+    /// The node's own id.
+    pub fn id(&self) -> Id {
+        self.id
+    }
+
+    /// The settings it runs with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// When it began.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// The contacts it knows.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// The values it keeps.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// What it has counted.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// The last lookups that ended, the oldest first, those of maintenance too.
+    pub fn records(&self) -> impl Iterator<Item = &Record> {
+        self.records.iter()
+    }
+
+    /// How many operations run.
+    pub fn operation_count(&self) -> usize {
+        self.operations.len()
+    }
+
+    /// Estimated number of nodes in the network, this one included.
+    pub fn estimate(&self) -> f64 {
+        self.estimator.nodes(&self.table)
+    }
+
+    fn next_timeout(&self) -> Instant {
+        self.calls
+            .next_timeout()
+            .min(self.store.next_due())
+            .min(self.pending.next_timeout())
+            .min(self.maintenance.next_timeout())
+    }
+
+    fn on_timeout(&mut self, now: Instant) {
+        while let Some(expired) = self.calls.pop_expired(now) {
+            match expired {
+                Expired::Overdue { operation, query } => self.on_overdue(now, operation, query),
+                Expired::TimedOut(call) => self.on_call_timed_out(now, call),
+            }
+        }
+        self.fail_overdue_requests(now);
+        self.maintain(now);
+    }
+
+    fn on_datagram(&mut self, now: Instant, source: SocketAddr, bytes: &[u8]) {
+        self.counters.datagrams_in += 1;
+        self.counters.bytes_in += bytes.len() as u64;
+        let Ok(frame) = Frame::parse(bytes) else {
+            self.counters.dropped += 1;
+            return;
+        };
+        match frame.body {
+            Body::Request(payload) => self.on_request(now, source, &frame.header, payload),
+            _ => self.on_reply(now, source, &frame),
+        }
+    }
+
+    fn on_reply(&mut self, now: Instant, source: SocketAddr, frame: &Frame<'_>) {
+        let Some(call) = self.calls.take(&frame.header, source) else {
+            self.counters.dropped += 1;
+            return;
+        };
+        let contact = Contact { id: frame.header.from, address: source };
+        if contact.id == self.id {
+            // We were given our own address.
+            return self.on_call_done(now, call, None, Err(CallError::BadReply));
+        }
+        let rtt = now.since(call.sent);
+        self.round_trips.on_measured(rtt);
+        self.on_contact_answered(now, contact, rtt);
+        let response = match frame.body {
+            Body::Response(payload) => v1::response(call.kind, payload),
+            Body::NoSuchRpc => Ok(Response::NoSuchRpc),
+            Body::Failed => Ok(Response::Failed),
+            Body::Request(_) => unreachable!("a reply is no request"),
+        };
+        let outcome = match response {
+            Ok(Response::NoSuchRpc) => Err(CallError::NoSuchRpc),
+            Ok(Response::Failed) => Err(CallError::Failed),
+            Ok(response) => Ok(response),
+            Err(_) => Err(CallError::BadReply),
+        };
+        self.on_call_done(now, call, Some(contact), outcome);
+    }
+
+    fn on_call_timed_out(&mut self, now: Instant, call: Call) {
+        self.counters.timeouts += 1;
+        if let Peer { address, id: Some(id) } = call.peer {
+            self.on_contact_silent(now, Contact { id, address }, call.purpose);
+        }
+        self.on_call_done(now, call, None, Err(CallError::TimedOut));
+    }
+
+    /// Hands the end of a call to whatever it was made for.
+    fn on_call_done(
+        &mut self,
+        now: Instant,
+        call: Call,
+        contact: Option<Contact>,
+        outcome: Result<Response, CallError>,
+    ) {
+        match call.purpose {
+            Purpose::Query { operation, query } => {
+                self.on_query_done(now, operation, query, outcome);
+            }
+            Purpose::Publish { operation, attempt } => {
+                self.on_publish_done(now, operation, call.peer, attempt, outcome);
+            }
+            Purpose::Bootstrap { operation } => {
+                self.on_bootstrap_answer(now, operation, call.peer.address, contact, outcome);
+            }
+            Purpose::Caller { operation } => {
+                let rtt = now.since(call.sent);
+                let done = Event::CallDone { id: operation, peer: call.peer, outcome, rtt };
+                self.out.events.push_back(done);
+            }
+            Purpose::PassOn => self.on_passed_on(now),
+            // What the answer, or its absence, means for the routing table was noted already.
+            Purpose::Verify { .. } | Purpose::Liveness { .. } => {}
+        }
+    }
+
+    /// A contact answered: it may enter the routing table.
+    fn on_contact_answered(&mut self, now: Instant, contact: Contact, rtt: Duration) {
+        self.maintenance.probing.remove(&contact.id);
+        match self.table.on_answer(now, contact, rtt) {
+            Insertion::Added => self.on_contact_added(now, contact),
+            Insertion::Waiting { check: Some(check) } | Insertion::Conflict { check } => {
+                self.check_liveness(now, check, 1);
+            }
+            Insertion::Waiting { check: None } | Insertion::Known | Insertion::Own => {}
+        }
+    }
+
+    /// Sends a request, if there is room for one more call.
+    fn send(
+        &mut self,
+        now: Instant,
+        peer: Peer,
+        request: &Request<'_>,
+        purpose: Purpose,
+    ) -> Result<(), CallError> {
+        if self.calls.len() >= MAX_CALLS {
+            return Err(CallError::Busy);
+        }
+        let rpc_id = RpcId(self.rng.random());
+        let header = Header { from: self.id, rpc_id };
+        let start = self.out.bytes.len();
+        v1::put_request(&mut self.out.bytes, &header, request);
+        self.transmit(peer.address, start);
+        let deadline = now + self.round_trips.timeout();
+        let overdue = match purpose {
+            Purpose::Query { .. } => now + self.round_trips.patience(),
+            _ => deadline,
+        };
+        let kind = request.kind();
+        self.calls.insert(rpc_id, Call { peer, kind, purpose, sent: now, deadline, overdue });
+        Ok(())
+    }
+
+    /// Queues what was appended to the outbox since `start`.
+    #[inline]
+    fn transmit(&mut self, destination: SocketAddr, start: usize) {
+        let end = self.out.bytes.len();
+        self.counters.datagrams_out += 1;
+        self.counters.bytes_out += (end - start) as u64;
+        self.out.transmits.push_back(Transmit { destination, start, end });
+    }
+
+    fn new_operation(&mut self) -> OperationId {
+        self.last_operation += 1;
+        OperationId(self.last_operation)
+    }
+}
+
+/// What waits to be taken by [`Node::poll_output`]. Datagrams are written into one buffer that is
+/// used over and over, so that an answer costs no allocation.
+#[derive(Default)]
+struct Outbox {
+    bytes: Vec<u8>,
+    transmits: VecDeque<Transmit>,
+    events: VecDeque<Event>,
+}
+
+struct Transmit {
+    destination: SocketAddr,
+    start: usize,
+    end: usize,
+}
+
+impl Outbox {
+    /// Memory kept for the next datagrams: a usual burst.
+    const KEPT: usize = 64 << 10;
+
+    fn forget_sent(&mut self) {
+        self.bytes.clear();
+        if self.bytes.capacity() > Outbox::KEPT {
+            self.bytes.shrink_to(Outbox::KEPT);
+        }
+    }
+}
+
+/// A span of time, up to a tenth longer or shorter, so that nodes started together do not act
+/// together for ever.
+fn jittered(span: Duration, rng: &mut impl Rng) -> Duration {
+    let tenth = span.as_micros() / 10;
+    let offset = rng.random_range(0..=2 * tenth);
+    Duration::from_micros(span.as_micros() - tenth + offset)
+}

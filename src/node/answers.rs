@@ -1,0 +1,256 @@
+//! Answering requests: the one reply that each gets, and the RPCs that the application answers.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use crate::bencode::{List, Value};
+use crate::id::Id;
+use crate::message::{Contact, Request, Store, StoreMode};
+use crate::node::routing::Table;
+use crate::node::store::{Deposit, Owner};
+use crate::node::{CallError, Event, Node};
+use crate::time::{Duration, Instant};
+use crate::wire::v1::{self, EncodedContact, Header};
+
+/// Requests that wait for the application's answer at once.
+const MAX_PENDING: usize = 256;
+
+/// An original caller waits so long; after that an answer is for nobody.
+const ANSWER_WITHIN: Duration = Duration::from_millis(1_500);
+
+/// RPCs that an application may register.
+const MAX_REGISTERED: usize = 256;
+
+/// Ties an application's answer to the request; see [`Event::Request`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestToken(u64);
+
+/// The application's RPC failed; the caller is told no more than that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RpcFailed;
+
+/// Why an RPC cannot be registered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RegisterError {
+    /// The protocol defines it already.
+    #[error("the protocol itself defines an RPC of that name")]
+    Reserved,
+    /// There are too many.
+    #[error("{MAX_REGISTERED} RPCs are registered already")]
+    TooMany,
+}
+
+/// Requests that wait for the application's answer.
+#[derive(Default)]
+pub(super) struct Pending {
+    requests: BTreeMap<RequestToken, Waiting>,
+    last: u64,
+}
+
+struct Waiting {
+    header: Header,
+    source: SocketAddr,
+    deadline: Instant,
+}
+
+impl Pending {
+    pub(super) fn next_timeout(&self) -> Instant {
+        // All wait equally long, so the oldest is first.
+        self.requests.first_key_value().map_or(Instant::NEVER, |(_, waiting)| waiting.deadline)
+    }
+}
+
+impl Node {
+    /// Announces that the application answers an RPC: requests come as [`Event::Request`].
+    ///
+    /// # Errors
+    /// If the name belongs to the protocol, or too many are registered.
+    pub fn register(&mut self, name: &[u8]) -> Result<(), RegisterError> {
+        if matches!(name, b"ping" | b"findnode" | b"findvalue" | b"store" | b"getsocket") {
+            return Err(RegisterError::Reserved);
+        }
+        if self.registered.len() >= MAX_REGISTERED && !self.registered.contains(name) {
+            return Err(RegisterError::TooMany);
+        }
+        self.registered.insert(name.to_vec());
+        Ok(())
+    }
+
+    /// Takes an RPC back; callers are told that there is none. Returns whether there was one.
+    pub fn unregister(&mut self, name: &[u8]) -> bool {
+        self.registered.remove(name)
+    }
+
+    /// Answers a request that came as [`Event::Request`]. An answer that comes too late goes
+    /// nowhere.
+    ///
+    /// # Errors
+    /// If the values do not fit a datagram; the caller is then told that the RPC failed.
+    pub fn answer(
+        &mut self,
+        token: RequestToken,
+        result: Result<Vec<Value>, RpcFailed>,
+    ) -> Result<(), CallError> {
+        let Some(waiting) = self.pending.requests.remove(&token) else {
+            return Ok(());
+        };
+        let max = v1::MAX_CUSTOM_PAYLOAD;
+        let bytes = result.iter().flatten().map(|value| value.as_bytes().len()).sum();
+        let start = self.out.bytes.len();
+        let fits = bytes <= max;
+        match result {
+            Ok(values) if fits => v1::put_returned(&mut self.out.bytes, &waiting.header, &values),
+            _ => v1::put_failed(&mut self.out.bytes, &waiting.header),
+        }
+        self.transmit(waiting.source, start);
+        if fits { Ok(()) } else { Err(CallError::TooLarge { bytes, max }) }
+    }
+
+    /// Answers a request and notes who sent it.
+    pub(super) fn on_request(
+        &mut self,
+        now: Instant,
+        source: SocketAddr,
+        header: &Header,
+        payload: &[u8],
+    ) {
+        let asker = Contact { id: header.from, address: source };
+        let header = Header { from: self.id, rpc_id: header.rpc_id };
+        let start = self.out.bytes.len();
+        match v1::request(payload) {
+            Ok(request) => self.put_answer(now, &asker, &header, &request),
+            Err(error) => {
+                self.counters.refused += 1;
+                return self.refuse(source, &header, error);
+            }
+        }
+        self.counters.requests += 1;
+        if self.out.bytes.len() > start {
+            self.transmit(source, start);
+        }
+        self.on_asked(now, asker);
+    }
+
+    fn refuse(&mut self, source: SocketAddr, header: &Header, error: v1::PayloadError) {
+        let start = self.out.bytes.len();
+        v1::put_refusal(&mut self.out.bytes, header, error);
+        self.transmit(source, start);
+    }
+
+    /// Appends the answer to a request, if it is not the application's to give.
+    fn put_answer(
+        &mut self,
+        now: Instant,
+        asker: &Contact,
+        header: &Header,
+        request: &Request<'_>,
+    ) {
+        match *request {
+            Request::Ping => v1::put_pong(&mut self.out.bytes, header),
+            Request::FindNode { target } => {
+                let Node { table, out, config, .. } = self;
+                let closest = closest_for(table, asker, &target, config.k);
+                v1::put_nodes(&mut out.bytes, header, closest);
+            }
+            Request::FindValue { key, limit } => {
+                let Node { table, store, out, config, .. } = self;
+                let values = store.values(&key).map(|values| values.take(limit));
+                let closest = closest_for(table, asker, &key, config.k);
+                v1::put_values(&mut out.bytes, header, values, closest);
+            }
+            Request::Store(store) => self.put_store_answer(now, asker, header, &store),
+            Request::GetSocket => {
+                v1::put_socket(&mut self.out.bytes, header, asker.address);
+            }
+            Request::Custom { name, args } => {
+                self.ask_application(now, asker, header, name, args);
+            }
+        }
+    }
+
+    /// Hands a request to the application, or answers that there is none for it.
+    fn ask_application(
+        &mut self,
+        now: Instant,
+        asker: &Contact,
+        header: &Header,
+        name: &[u8],
+        args: List<'_>,
+    ) {
+        if !self.registered.contains(name) || self.pending.requests.len() >= MAX_PENDING {
+            return v1::put_no_such_rpc(&mut self.out.bytes, header);
+        }
+        let Ok(args) = v1::values(args) else {
+            return v1::put_failed(&mut self.out.bytes, header);
+        };
+        let token = self.await_answer(now, asker.address, *header);
+        let name = name.to_vec();
+        self.out.events.push_back(Event::Request { token, from: *asker, name, args });
+    }
+
+    fn put_store_answer(
+        &mut self,
+        now: Instant,
+        asker: &Contact,
+        header: &Header,
+        store: &Store<'_>,
+    ) {
+        let Ok(value) = Value::parse(store.value.as_bytes()) else {
+            return v1::put_refused(&mut self.out.bytes, header, "the value nests too deep");
+        };
+        match self.store.put(now, deposit(asker, store, value), &mut self.rng) {
+            Ok(()) => v1::put_stored(&mut self.out.bytes, header),
+            Err(refusal) => v1::put_refused(&mut self.out.bytes, header, &refusal.to_string()),
+        }
+    }
+
+    fn await_answer(&mut self, now: Instant, source: SocketAddr, header: Header) -> RequestToken {
+        self.pending.last += 1;
+        let token = RequestToken(self.pending.last);
+        let waiting = Waiting { header, source, deadline: now + ANSWER_WITHIN };
+        self.pending.requests.insert(token, waiting);
+        token
+    }
+
+    /// Tells the callers of RPCs that the application left unanswered that they failed.
+    pub(super) fn fail_overdue_requests(&mut self, now: Instant) {
+        while let Some((&token, waiting)) = self.pending.requests.first_key_value()
+            && waiting.deadline <= now
+        {
+            self.answer(token, Err(RpcFailed)).expect("a failure fits a datagram");
+        }
+    }
+}
+
+/// The contacts nearest to a target that are worth naming to the asker: those that answer, and
+/// that it can reach over the protocol family it uses, itself left out.
+fn closest_for<'t>(
+    table: &'t Table,
+    asker: &Contact,
+    target: &Id,
+    k: usize,
+) -> impl Iterator<Item = &'t EncodedContact> {
+    let asker = *asker;
+    let worth_naming = move |contact: &Contact| {
+        contact.id != asker.id
+            && contact.address != asker.address
+            && contact.address.is_ipv4() == asker.address.is_ipv4()
+    };
+    table
+        .closest(target)
+        .filter(move |entry| entry.failures == 0 && worth_naming(&entry.contact))
+        .take(k)
+        .map(|entry| &entry.encoded)
+}
+
+/// A value that a peer wants kept, with who is to be taken for its owner.
+fn deposit(asker: &Contact, store: &Store<'_>, value: Value) -> Deposit {
+    let depositor = Owner::Node(*asker);
+    let (owner, age) = match store.copy {
+        None => (depositor, Duration::ZERO),
+        Some(copy) => (copy.owner.map_or(depositor, Owner::Node), copy.age),
+    };
+    // What is passed on replaces nothing, whatever it says.
+    let mode = if owner == depositor { store.mode } else { StoreMode::Add };
+    Deposit { key: store.key, value, mode, owner, depositor, age }
+}

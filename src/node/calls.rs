@@ -1,0 +1,125 @@
+//! The calls in flight: what was asked of whom, and until when an answer counts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use crate::id::Id;
+use crate::message::{Contact, Kind, RpcId};
+use crate::node::OperationId;
+use crate::time::Instant;
+use crate::wire::v1::Header;
+
+/// Calls in flight at once: a hundred lookups, each at full parallelism with as many queries
+/// overdue. More means that something is wrong, not that more is needed.
+pub(super) const MAX_CALLS: usize = 4_096;
+
+/// A node to ask: an address, and its id where that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Peer {
+    /// Where it receives datagrams.
+    pub address: SocketAddr,
+    /// Its id; an answer from another id does not count.
+    pub id: Option<Id>,
+}
+
+impl From<SocketAddr> for Peer {
+    fn from(address: SocketAddr) -> Peer {
+        Peer { address, id: None }
+    }
+}
+
+impl From<Contact> for Peer {
+    fn from(contact: Contact) -> Peer {
+        Peer { address: contact.address, id: Some(contact.id) }
+    }
+}
+
+/// Why a call was made, which decides what its answer means.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Purpose {
+    /// A query of a lookup.
+    Query { operation: OperationId, query: usize },
+    /// A value published by this node.
+    Publish { operation: OperationId, attempt: u32 },
+    /// A copy passed on to another holder; nobody waits for the answer.
+    PassOn,
+    /// A call that somebody made through the node.
+    Caller { operation: OperationId },
+    /// The first question to a node of which only the address is known.
+    Bootstrap { operation: OperationId },
+    /// A contact wants to enter the routing table.
+    Verify { id: Id },
+    /// Does a contact of the routing table still live?
+    Liveness { attempt: u32 },
+}
+
+pub(super) struct Call {
+    pub(super) peer: Peer,
+    pub(super) kind: Kind,
+    pub(super) purpose: Purpose,
+    pub(super) sent: Instant,
+    pub(super) deadline: Instant,
+    /// When it stops holding up others; the deadline for calls that hold up nothing.
+    pub(super) overdue: Instant,
+}
+
+/// What time brought.
+pub(super) enum Expired {
+    /// The answer takes longer than usual.
+    Overdue { operation: OperationId, query: usize },
+    /// No answer came in time.
+    TimedOut(Call),
+}
+
+/// All calls in flight, by rpc id and by time.
+#[derive(Default)]
+pub(super) struct Calls {
+    calls: BTreeMap<RpcId, Call>,
+    timers: BTreeSet<(Instant, RpcId)>,
+}
+
+impl Calls {
+    pub(super) fn len(&self) -> usize {
+        self.calls.len()
+    }
+
+    pub(super) fn insert(&mut self, rpc_id: RpcId, call: Call) {
+        self.timers.insert((call.deadline, rpc_id));
+        self.timers.insert((call.overdue, rpc_id));
+        self.calls.insert(rpc_id, call);
+    }
+
+    /// Takes out the call that a datagram answers: its rpc id is in flight, it comes from the
+    /// address that was asked and, where the id was known, from that id.
+    pub(super) fn take(&mut self, header: &Header, source: SocketAddr) -> Option<Call> {
+        let Peer { address, id } = self.calls.get(&header.rpc_id)?.peer;
+        if address != source || id.is_some_and(|id| id != header.from) {
+            return None;
+        }
+        let call = self.calls.remove(&header.rpc_id)?;
+        self.timers.remove(&(call.deadline, header.rpc_id));
+        self.timers.remove(&(call.overdue, header.rpc_id));
+        Some(call)
+    }
+
+    pub(super) fn next_timeout(&self) -> Instant {
+        self.timers.first().map_or(Instant::NEVER, |(at, _)| *at)
+    }
+
+    /// The next thing that has happened by `now`, if any.
+    pub(super) fn pop_expired(&mut self, now: Instant) -> Option<Expired> {
+        loop {
+            let &(at, rpc_id) = self.timers.first().filter(|(at, _)| *at <= now)?;
+            self.timers.remove(&(at, rpc_id));
+            let call = &self.calls[&rpc_id];
+            if call.deadline <= at {
+                let call = self.calls.remove(&rpc_id).expect("looked at just above");
+                self.timers.remove(&(call.overdue, rpc_id));
+                return Some(Expired::TimedOut(call));
+            }
+            if let Purpose::Query { operation, query } = call.purpose {
+                return Some(Expired::Overdue { operation, query });
+            }
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! Upkeep: what a node does unasked. It checks contacts that seem dead and strangers that may
+//! become contacts, refreshes buckets, republishes values, hands them to nodes nearer to their keys,
+//! and measures the size of the network.
+//!
+//! Everything that takes more than one datagram is a [`Task`] in a queue, of which few run at once:
+//! upkeep must not crowd out what users ask for.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use crate::bencode::Value;
+use crate::id::Id;
+use crate::message::{Contact, CopyOf, Request, Store, StoreMode, is_sendable};
+use crate::node::lookup::{Goal, Lookup};
+use crate::node::operations::Then;
+use crate::node::routing::Seen;
+use crate::node::{Event, Node, Peer, Purpose, jittered};
+use crate::time::{Duration, Instant};
+
+/// Lookups of upkeep at once.
+const MAX_RUNNING: usize = 4;
+
+/// Copies on their way to other holders at once, beyond which no more are begun.
+const MAX_PASSING_ON: usize = 64;
+
+/// Tasks that wait. A task that finds no room comes up again when its key is next republished.
+const MAX_TASKS: usize = 65_536;
+
+/// Contacts and strangers pinged at once.
+const MAX_PROBES: usize = 64;
+
+/// Pings in a row that a contact may leave unanswered before it counts as dead.
+const LIVENESS_ATTEMPTS: u32 = 2;
+
+/// Unanswered requests after which a stale contact is forgotten when its bucket is refreshed.
+const HOPELESS: u32 = 8;
+
+/// Time for a changed network to settle before its size is measured anew.
+const SETTLING: Duration = Duration::from_secs(8);
+
+/// Lookups for random points that measure the size of the network.
+const SAMPLES: usize = 16;
+
+/// Values cached after one lookup.
+const MAX_CACHED: usize = 16;
+
+/// A cached copy that would live shorter is not worth its datagram.
+const MIN_CACHED: Duration = Duration::from_secs(60);
+
+/// Something to do when there is room for it.
+enum Task {
+    /// Look something up at this point, for what the answers do to the routing table.
+    Refresh { target: Id },
+    /// Pass the values under a key on to the nodes now nearest to it.
+    Republish { key: Id },
+    /// Pass the values under a key on to one node.
+    HandOver { key: Id, to: Contact },
+}
+
+/// Tasks and timers of upkeep.
+pub(super) struct Maintenance {
+    tasks: VecDeque<Task>,
+    running: usize,
+    passing_on: usize,
+    /// Ids that are being pinged.
+    pub(super) probing: BTreeSet<Id>,
+    refresh_at: Instant,
+    measure_at: Instant,
+    /// When tasks are looked at next.
+    work_at: Instant,
+}
+
+impl Default for Maintenance {
+    fn default() -> Maintenance {
+        Maintenance {
+            tasks: VecDeque::new(),
+            running: 0,
+            passing_on: 0,
+            probing: BTreeSet::new(),
+            refresh_at: Instant::NEVER,
+            measure_at: Instant::NEVER,
+            work_at: Instant::NEVER,
+        }
+    }
+}
+
+impl Maintenance {
+    pub(super) fn next_timeout(&self) -> Instant {
+        self.refresh_at.min(self.measure_at).min(self.work_at)
+    }
+
+    fn queue(&mut self, now: Instant, task: Task) {
+        if self.tasks.len() < MAX_TASKS {
+            self.tasks.push_back(task);
+            self.work_at = now;
+        }
+    }
+
+    /// Something ended, so the next may begin.
+    fn resume(&mut self, now: Instant) {
+        if !self.tasks.is_empty() {
+            self.work_at = now;
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.running < MAX_RUNNING && self.passing_on < MAX_PASSING_ON
+    }
+}
+
+impl Node {
+    /// Does what is due by now.
+    pub(super) fn maintain(&mut self, now: Instant) {
+        if self.maintenance.refresh_at <= now {
+            self.refresh_due(now);
+        }
+        if self.maintenance.measure_at <= now {
+            self.measure(now);
+        }
+        while let Some(key) = self.store.pop_due(now, &mut self.rng) {
+            self.maintenance.queue(now, Task::Republish { key });
+        }
+        self.maintenance.work_at = Instant::NEVER;
+        while self.maintenance.has_room()
+            && let Some(task) = self.maintenance.tasks.pop_front()
+        {
+            self.begin(now, task);
+        }
+    }
+
+    fn begin(&mut self, now: Instant, task: Task) {
+        let (target, then) = match task {
+            Task::Refresh { target } => (target, Then::Refresh),
+            Task::Republish { key } => (key, Then::PassOn),
+            Task::HandOver { key, to } => return self.hand_over(now, &key, to),
+        };
+        self.maintenance.running += 1;
+        self.begin_lookup(now, Goal::Node { target }, then);
+    }
+
+    /// A request came from somebody. A stranger must answer a ping before it becomes a contact,
+    /// because its address may be forged.
+    pub(super) fn on_asked(&mut self, now: Instant, asker: Contact) {
+        match self.table.on_seen(now, &asker) {
+            Seen::Live | Seen::Own => {}
+            Seen::Suspect => self.verify(now, asker),
+            Seen::Elsewhere { check } => {
+                if let Some(check) = check {
+                    self.check_liveness(now, check, 1);
+                }
+            }
+            Seen::Stranger if !is_sendable(&asker.address) => {}
+            Seen::Stranger if self.table.has_room(&asker.id) => self.verify(now, asker),
+            Seen::Stranger => {
+                if let Some(check) = self.table.on_stranger(now, asker) {
+                    self.check_liveness(now, check, 1);
+                }
+            }
+        }
+    }
+
+    /// Pings a contact that is not in the routing table, or doubtful there.
+    fn verify(&mut self, now: Instant, contact: Contact) {
+        let purpose = Purpose::Verify { id: contact.id };
+        self.probe(now, contact, purpose);
+    }
+
+    /// Pings a contact of the routing table that may have gone.
+    pub(super) fn check_liveness(&mut self, now: Instant, contact: Contact, attempt: u32) {
+        self.probe(now, contact, Purpose::Liveness { attempt });
+    }
+
+    fn probe(&mut self, now: Instant, contact: Contact, purpose: Purpose) {
+        let probing = &mut self.maintenance.probing;
+        if probing.len() >= MAX_PROBES || !probing.insert(contact.id) {
+            return;
+        }
+        if self.send(now, Peer::from(contact), &Request::Ping, purpose).is_err() {
+            self.maintenance.probing.remove(&contact.id);
+        }
+    }
+
+    /// A contact left a call unanswered.
+    pub(super) fn on_contact_silent(&mut self, now: Instant, contact: Contact, purpose: Purpose) {
+        let in_table = self.table.on_silence(&contact);
+        match purpose {
+            Purpose::Verify { id } => {
+                self.maintenance.probing.remove(&id);
+            }
+            Purpose::Liveness { attempt } => {
+                self.maintenance.probing.remove(&contact.id);
+                match attempt {
+                    LIVENESS_ATTEMPTS.. => self.on_dead(now, contact),
+                    _ => self.check_liveness(now, contact, attempt + 1),
+                }
+            }
+            _ if in_table => self.check_liveness(now, contact, 1),
+            _ => {}
+        }
+    }
+
+    fn on_dead(&mut self, now: Instant, contact: Contact) {
+        let Some(replacement) = self.table.on_dead(&contact) else { return };
+        self.out.events.push_back(Event::ContactLost(contact));
+        self.measure_soon(now);
+        if let Some(replacement) = replacement {
+            self.verify(now, replacement);
+        }
+    }
+
+    /// A contact is new in the routing table.
+    pub(super) fn on_contact_added(&mut self, now: Instant, contact: Contact) {
+        self.out.events.push_back(Event::ContactAdded(contact));
+        self.measure_soon(now);
+        self.schedule_refresh();
+        let keys: Vec<Id> =
+            self.store.keys().filter(|key| self.should_hand_over(key, &contact)).copied().collect();
+        for key in keys {
+            self.maintenance.queue(now, Task::HandOver { key, to: contact });
+        }
+    }
+
+    /// Whether a new contact is one of the k nearest to a key and this node the one to tell it,
+    /// being the nearest of the others: all holders think alike, so that one does it (paper §2.5).
+    fn should_hand_over(&self, key: &Id, new: &Contact) -> bool {
+        let own = key.distance(&self.id);
+        let others = self.table.closest(key).filter(|e| !e.stale && e.contact.id != new.id);
+        let mut distances = others.map(|entry| key.distance(&entry.contact.id)).peekable();
+        if distances.peek().is_some_and(|nearest| *nearest < own) {
+            return false;
+        }
+        let to_new = key.distance(&new.id);
+        let nearer = distances.take_while(|distance| *distance < to_new).take(self.config.k);
+        nearer.count() + usize::from(own < to_new) < self.config.k
+    }
+
+    /// Looks something up in every bucket but the last, after a join.
+    pub(super) fn refresh_all(&mut self, now: Instant) {
+        for bucket in 0..self.table.buckets().len() - 1 {
+            self.queue_refresh(now, bucket);
+        }
+    }
+
+    fn refresh_due(&mut self, now: Instant) {
+        loop {
+            let (bucket, touched) = self.table.least_touched();
+            if now < touched + self.config.refresh {
+                break;
+            }
+            for contact in self.table.stale_after(bucket, HOPELESS) {
+                self.verify(now, contact);
+            }
+            self.queue_refresh(now, bucket);
+        }
+        self.schedule_refresh();
+    }
+
+    fn queue_refresh(&mut self, now: Instant, bucket: usize) {
+        let target = self.id.random_at(bucket as u32, &mut self.rng);
+        self.table.touch(now, &target);
+        self.maintenance.queue(now, Task::Refresh { target });
+    }
+
+    pub(super) fn schedule_refresh(&mut self) {
+        let (_, touched) = self.table.least_touched();
+        self.maintenance.refresh_at = touched + self.config.refresh;
+    }
+
+    pub(super) fn on_refreshed(&mut self, now: Instant) {
+        self.maintenance.running -= 1;
+        self.maintenance.resume(now);
+    }
+
+    fn measure_soon(&mut self, now: Instant) {
+        if self.maintenance.measure_at == Instant::NEVER {
+            self.maintenance.measure_at = now + jittered(SETTLING, &mut self.rng);
+        }
+    }
+
+    /// Looks up random points until enough is known about how densely nodes lie.
+    fn measure(&mut self, now: Instant) {
+        self.maintenance.measure_at = Instant::NEVER;
+        if self.table.is_empty() || self.estimator.is_settled(self.table.len()) {
+            return;
+        }
+        for _ in 0..SAMPLES {
+            let target = Id::random(&mut self.rng);
+            self.maintenance.queue(now, Task::Refresh { target });
+        }
+        self.measure_soon(now);
+    }
+
+    /// The nodes now nearest to a key that this node holds values of are known.
+    pub(super) fn on_holders_found(&mut self, now: Instant, key: Id, holders: &[Contact]) {
+        self.maintenance.running -= 1;
+        for &to in holders {
+            self.maintenance.queue(now, Task::HandOver { key, to });
+        }
+        self.maintenance.resume(now);
+    }
+
+    fn hand_over(&mut self, now: Instant, key: &Id, to: Contact) {
+        for (value, copy) in self.store.copies(now, key) {
+            self.pass_on(now, to, *key, &value, copy);
+        }
+    }
+
+    fn pass_on(&mut self, now: Instant, to: Contact, key: Id, value: &Value, copy: CopyOf) {
+        let mode = StoreMode::Add;
+        let store = Store { key, value: value.item(), mode, copy: Some(copy) };
+        if self.send(now, to.into(), &Request::Store(store), Purpose::PassOn).is_ok() {
+            self.maintenance.passing_on += 1;
+        }
+    }
+
+    pub(super) fn on_passed_on(&mut self, now: Instant) {
+        self.maintenance.passing_on -= 1;
+        self.maintenance.resume(now);
+    }
+
+    /// Leaves what a lookup found at the nearest node that did not have it (paper §2.3).
+    ///
+    /// The copy lives for half of the time that values live, halved again for each node that lies
+    /// between the k holders and it, and never so long that it would be republished. That departs
+    /// from the paper, which counts from the key itself; then hardly any copy would outlive the
+    /// hour, given k holders.
+    pub(super) fn cache_found(&mut self, now: Instant, lookup: &Lookup) {
+        let Goal::Value { key, .. } = lookup.goal() else { return };
+        let Some(to) = lookup.nearest_without_values() else { return };
+        let nearer = self.estimate() * key.distance(&to.id).fraction();
+        let beyond = (nearer - self.config.k as f64).max(0.0);
+        let life = self.config.expire.as_micros() as f64 * 0.5_f64.powf(1.0 + beyond);
+        let life =
+            Duration::from_micros(life as u64).min(self.config.republish.times(4).divided_by(5));
+        if life < MIN_CACHED {
+            return;
+        }
+        let age = self.config.expire.minus(life);
+        let mut seen = BTreeSet::new();
+        let found = lookup.record().values.iter();
+        let fresh = found.filter(|found| seen.insert(found.value.as_bytes())).take(MAX_CACHED);
+        for found in fresh {
+            self.pass_on(now, to, key, &found.value, CopyOf { owner: found.holder, age });
+        }
+    }
+}

@@ -1,0 +1,426 @@
+//! Operations: what a caller starts, or the node for its own upkeep, and what comes of it.
+//!
+//! An operation is a lookup, a store that follows a lookup, or a bootstrap. Each ends in bounded
+//! time, because each of its calls does.
+
+use std::net::SocketAddr;
+
+use crate::bencode::{Item, Value};
+use crate::id::Id;
+use crate::message::{Contact, Request, Response, StoreMode};
+use crate::node::lookup::{End, Goal, Lookup, Outcome, Record};
+use crate::node::store::{Deposit, Owner, Refusal};
+use crate::node::{CallError, Event, MAX_RECORDS, Node, OperationId, Peer, Purpose, StoreReport};
+use crate::time::{Duration, Instant};
+use crate::wire::v1;
+
+/// Operations at once. Beyond that a lookup ends before it begins, as [`End::Overloaded`].
+const MAX_OPERATIONS: usize = 1_024;
+
+/// Addresses taken for one bootstrap.
+const MAX_BOOTSTRAP: usize = 64;
+
+/// A store is sent so often before its node counts as silent: one datagram may get lost.
+const PUBLISH_ATTEMPTS: u32 = 2;
+
+/// Something under way.
+pub(super) enum Operation {
+    Lookup { lookup: Lookup, then: Then },
+    Publish(Publish),
+    Bootstrap(Bootstrap),
+}
+
+/// What follows a lookup.
+pub(super) enum Then {
+    /// The caller is told.
+    Report,
+    /// A value is stored at the nodes found.
+    Publish { value: Value, mode: StoreMode },
+    /// The values under the target are passed on to the nodes found.
+    PassOn,
+    /// The bootstrap ends.
+    Joined { bootstrap: OperationId },
+    /// Nothing: the answers have filled the routing table.
+    Refresh,
+}
+
+/// A value on its way to its holders.
+pub(super) struct Publish {
+    value: Value,
+    mode: StoreMode,
+    waiting: usize,
+    report: StoreReport,
+}
+
+/// First questions to nodes of which only the address is known.
+pub(super) struct Bootstrap {
+    waiting: usize,
+    answered: usize,
+    silent: Vec<SocketAddr>,
+    /// The lookup for the own id, which the first answer starts, runs.
+    joining: bool,
+}
+
+impl Node {
+    /// Asks nodes of which only the address is known for the way to the own id, and joins through
+    /// those that answer. Ends as [`Event::Bootstrapped`]. At most 64 addresses are asked.
+    pub fn start_bootstrap(&mut self, now: Instant, addresses: &[SocketAddr]) -> OperationId {
+        let operation = self.new_operation();
+        let mut bootstrap =
+            Bootstrap { waiting: 0, answered: 0, silent: Vec::new(), joining: false };
+        let request = Request::FindNode { target: self.id };
+        for &address in addresses.iter().take(MAX_BOOTSTRAP) {
+            let purpose = Purpose::Bootstrap { operation };
+            match self.send(now, address.into(), &request, purpose) {
+                Ok(()) => bootstrap.waiting += 1,
+                Err(_) => bootstrap.silent.push(address),
+            }
+        }
+        self.operations.insert(operation, Operation::Bootstrap(bootstrap));
+        self.try_end_bootstrap(operation);
+        operation
+    }
+
+    /// Searches for nodes or values. Ends as [`Event::LookupDone`].
+    pub fn start_lookup(&mut self, now: Instant, goal: Goal) -> OperationId {
+        self.begin_lookup(now, goal, Then::Report)
+    }
+
+    /// Stores a value at the k nodes nearest to the key, this one included if it is one of them.
+    /// Ends as [`Event::StoreDone`].
+    ///
+    /// # Errors
+    /// If the value is larger than [`Config::max_value_bytes`](super::config::Config).
+    pub fn start_store(
+        &mut self,
+        now: Instant,
+        key: Id,
+        value: Value,
+        mode: StoreMode,
+    ) -> Result<OperationId, Refusal> {
+        let (bytes, max) = (value.as_bytes().len(), self.config.max_value_bytes);
+        if bytes > max {
+            return Err(Refusal::ValueTooLarge { bytes, max });
+        }
+        let then = Then::Publish { value, mode };
+        Ok(self.begin_lookup(now, Goal::Node { target: key }, then))
+    }
+
+    /// Asks a peer whether it is there. Ends as [`Event::CallDone`].
+    pub fn start_ping(&mut self, now: Instant, peer: Peer) -> OperationId {
+        self.start_request(now, peer, &Request::Ping)
+    }
+
+    /// Asks a peer under which address it sees this node. Ends as [`Event::CallDone`].
+    pub fn start_get_socket(&mut self, now: Instant, peer: Peer) -> OperationId {
+        self.start_request(now, peer, &Request::GetSocket)
+    }
+
+    /// Calls an RPC that an application at a peer has registered. Ends as [`Event::CallDone`].
+    ///
+    /// # Errors
+    /// If name and arguments do not fit a datagram.
+    pub fn start_call(
+        &mut self,
+        now: Instant,
+        peer: Peer,
+        name: &[u8],
+        args: &[Value],
+    ) -> Result<OperationId, CallError> {
+        let max = v1::MAX_CUSTOM_PAYLOAD;
+        let bytes = name.len() + args.iter().map(|arg| arg.as_bytes().len()).sum::<usize>();
+        if bytes > max {
+            return Err(CallError::TooLarge { bytes, max });
+        }
+        let mut list = vec![b'l'];
+        args.iter().for_each(|arg| list.extend_from_slice(arg.as_bytes()));
+        list.push(b'e');
+        let args = Item::parse(&list).expect("values leave room for the levels around them");
+        let args = args.list().expect("made a list just above");
+        Ok(self.start_request(now, peer, &Request::Custom { name, args }))
+    }
+
+    fn start_request(&mut self, now: Instant, peer: Peer, request: &Request<'_>) -> OperationId {
+        let id = self.new_operation();
+        if let Err(error) = self.send(now, peer, request, Purpose::Caller { operation: id }) {
+            let (outcome, rtt) = (Err(error), Duration::ZERO);
+            self.out.events.push_back(Event::CallDone { id, peer, outcome, rtt });
+        }
+        id
+    }
+
+    /// Starts a lookup from the contacts that the routing table holds.
+    pub(super) fn begin_lookup(&mut self, now: Instant, goal: Goal, then: Then) -> OperationId {
+        let operation = self.new_operation();
+        let target = goal.target();
+        let (k, alpha) = (self.config.k, self.config.alpha);
+        let mut lookup = Lookup::new(operation, now, goal, self.id, k, alpha);
+        if self.operations.len() >= MAX_OPERATIONS {
+            lookup.end(now, End::Overloaded);
+            self.on_lookup_done(now, lookup, then);
+            return operation;
+        }
+        self.table.touch(now, &target);
+        lookup.seed(self.seeds(&target));
+        if let Goal::Value { max_entries, .. } = goal {
+            let own = self.store.values(&target).into_iter().flatten();
+            lookup.on_own_values(own.take(max_entries).cloned());
+        }
+        self.operations.insert(operation, Operation::Lookup { lookup, then });
+        self.drive_lookup(now, operation);
+        operation
+    }
+
+    /// The k nearest contacts that answer, or, when none does, those that once did.
+    fn seeds(&self, target: &Id) -> Vec<Contact> {
+        let nearest = |alive: bool| {
+            let entries = self.table.closest(target).filter(move |entry| !alive || !entry.stale);
+            entries.take(self.config.k).map(|entry| entry.contact).collect::<Vec<_>>()
+        };
+        let alive = nearest(true);
+        if alive.is_empty() { nearest(false) } else { alive }
+    }
+
+    /// Sends the queries that a lookup may send now, and ends it if it is done.
+    fn drive_lookup(&mut self, now: Instant, operation: OperationId) {
+        while let Some((query, contact)) =
+            self.lookup(operation).and_then(|lookup| lookup.next_query(now))
+        {
+            let goal = self.lookup(operation).expect("it has just asked").goal();
+            let request = match goal {
+                Goal::Node { target } => Request::FindNode { target },
+                Goal::Value { key, max_entries, .. } => {
+                    Request::FindValue { key, limit: max_entries }
+                }
+            };
+            let purpose = Purpose::Query { operation, query };
+            if self.send(now, contact.into(), &request, purpose).is_err() {
+                let lookup = self.lookup(operation).expect("it has just asked");
+                lookup.on_failure(query, Outcome::Failed);
+            }
+        }
+        if !self.lookup(operation).is_some_and(|lookup| lookup.try_end(now)) {
+            return;
+        }
+        let Some(Operation::Lookup { lookup, then }) = self.operations.remove(&operation) else {
+            unreachable!("looked at just above");
+        };
+        self.on_lookup_done(now, lookup, then);
+    }
+
+    fn lookup(&mut self, operation: OperationId) -> Option<&mut Lookup> {
+        match self.operations.get_mut(&operation) {
+            Some(Operation::Lookup { lookup, .. }) => Some(lookup),
+            _ => None,
+        }
+    }
+
+    pub(super) fn on_query_done(
+        &mut self,
+        now: Instant,
+        operation: OperationId,
+        query: usize,
+        outcome: Result<Response, CallError>,
+    ) {
+        let Some(lookup) = self.lookup(operation) else { return };
+        match outcome {
+            Ok(Response::Nodes(contacts)) => {
+                lookup.on_answer(now, query, &contacts, Vec::new());
+            }
+            Ok(Response::Values { values, closest }) => {
+                lookup.on_answer(now, query, &closest, values);
+            }
+            Err(CallError::TimedOut) => lookup.on_failure(query, Outcome::TimedOut),
+            _ => lookup.on_failure(query, Outcome::Failed),
+        }
+        self.drive_lookup(now, operation);
+    }
+
+    pub(super) fn on_overdue(&mut self, now: Instant, operation: OperationId, query: usize) {
+        if let Some(lookup) = self.lookup(operation) {
+            lookup.on_overdue(query);
+            self.drive_lookup(now, operation);
+        }
+    }
+
+    fn on_lookup_done(&mut self, now: Instant, lookup: Lookup, then: Then) {
+        if let Goal::Node { target } = lookup.goal()
+            && lookup.record().end == End::Converged
+        {
+            let (closest, contacts) = (&lookup.record().closest, self.table.len());
+            self.estimator.on_lookup(&self.id, &target, closest, self.config.k, contacts);
+        }
+        self.cache_found(now, &lookup);
+        let record = lookup.into_record();
+        self.remember(&record);
+        match then {
+            Then::Report => self.out.events.push_back(Event::LookupDone(record)),
+            Then::Publish { value, mode } => self.publish(now, record, value, mode),
+            Then::PassOn => self.on_holders_found(now, record.goal.target(), &record.closest),
+            Then::Joined { bootstrap } => self.on_joined(now, bootstrap),
+            Then::Refresh => self.on_refreshed(now),
+        }
+    }
+
+    fn remember(&mut self, record: &Record) {
+        if self.records.len() == MAX_RECORDS {
+            self.records.pop_front();
+        }
+        self.records.push_back(record.clone());
+    }
+
+    /// Sends a value to all nodes that a lookup found, at once, and keeps it here too if this node
+    /// is among the k nearest.
+    fn publish(&mut self, now: Instant, lookup: Record, value: Value, mode: StoreMode) {
+        let (id, key) = (lookup.id, lookup.goal.target());
+        let holders = lookup.closest.clone();
+        let mut publish = Publish {
+            value,
+            mode,
+            waiting: 0,
+            report: StoreReport {
+                id,
+                key,
+                stored: Vec::new(),
+                refused: Vec::new(),
+                silent: Vec::new(),
+                kept_here: self.is_holder(&key, &holders),
+                started: lookup.started,
+                ended: now,
+                lookup,
+            },
+        };
+        if publish.report.kept_here {
+            let (value, owner) = (publish.value.clone(), Owner::Own);
+            let deposit =
+                Deposit { key, value, mode, owner, depositor: owner, age: Duration::ZERO };
+            publish.report.kept_here = self.store.put(now, deposit, &mut self.rng).is_ok();
+        }
+        for contact in holders {
+            match self.send_store(now, contact.into(), id, &publish, 1) {
+                Ok(()) => publish.waiting += 1,
+                Err(error) => publish.report.refused.push((contact, error.to_string())),
+            }
+        }
+        self.operations.insert(id, Operation::Publish(publish));
+        self.try_end_publish(now, id);
+    }
+
+    /// Whether this node is one of the k nearest to a key, beside those that were found.
+    pub(super) fn is_holder(&self, key: &Id, others: &[Contact]) -> bool {
+        let own = key.distance(&self.id);
+        let nearer = others.iter().filter(|contact| key.distance(&contact.id) < own).count();
+        nearer < self.config.k
+    }
+
+    fn send_store(
+        &mut self,
+        now: Instant,
+        peer: Peer,
+        operation: OperationId,
+        publish: &Publish,
+        attempt: u32,
+    ) -> Result<(), CallError> {
+        let Publish { value, mode, report, .. } = publish;
+        let store = v1_store(report.key, value, *mode);
+        let purpose = Purpose::Publish { operation, attempt };
+        self.send(now, peer, &Request::Store(store), purpose)
+    }
+
+    pub(super) fn on_publish_done(
+        &mut self,
+        now: Instant,
+        operation: OperationId,
+        peer: Peer,
+        attempt: u32,
+        outcome: Result<Response, CallError>,
+    ) {
+        let Some(Operation::Publish(mut publish)) = self.operations.remove(&operation) else {
+            return;
+        };
+        let contact =
+            Contact { id: peer.id.expect("holders are known by id"), address: peer.address };
+        let again = outcome == Err(CallError::TimedOut)
+            && attempt < PUBLISH_ATTEMPTS
+            && self.send_store(now, peer, operation, &publish, attempt + 1).is_ok();
+        let report = &mut publish.report;
+        match outcome {
+            _ if again => {}
+            Ok(Response::Stored) => report.stored.push(contact),
+            Ok(Response::Refused(reason)) => report.refused.push((contact, reason)),
+            Ok(_) => report.refused.push((contact, CallError::BadReply.to_string())),
+            Err(CallError::TimedOut) => report.silent.push(contact),
+            Err(error) => report.refused.push((contact, error.to_string())),
+        }
+        publish.waiting -= usize::from(!again);
+        self.operations.insert(operation, Operation::Publish(publish));
+        self.try_end_publish(now, operation);
+    }
+
+    fn try_end_publish(&mut self, now: Instant, operation: OperationId) {
+        let Some(Operation::Publish(Publish { waiting: 0, report, .. })) =
+            self.operations.get_mut(&operation)
+        else {
+            return;
+        };
+        report.ended = now;
+        let report = report.clone();
+        self.operations.remove(&operation);
+        self.out.events.push_back(Event::StoreDone(report));
+    }
+
+    pub(super) fn on_bootstrap_answer(
+        &mut self,
+        now: Instant,
+        operation: OperationId,
+        address: SocketAddr,
+        contact: Option<Contact>,
+        outcome: Result<Response, CallError>,
+    ) {
+        let Some(Operation::Bootstrap(bootstrap)) = self.operations.get_mut(&operation) else {
+            return;
+        };
+        bootstrap.waiting -= 1;
+        let mut join = false;
+        match (contact, &outcome) {
+            (Some(_), Ok(Response::Nodes(_))) => {
+                bootstrap.answered += 1;
+                join = !std::mem::replace(&mut bootstrap.joining, true);
+            }
+            _ => bootstrap.silent.push(address),
+        }
+        if join {
+            let goal = Goal::Node { target: self.id };
+            self.begin_lookup(now, goal, Then::Joined { bootstrap: operation });
+        }
+        self.try_end_bootstrap(operation);
+    }
+
+    /// The lookup for the own id has ended: the neighbourhood is known, the rest is refreshed.
+    fn on_joined(&mut self, now: Instant, operation: OperationId) {
+        if let Some(Operation::Bootstrap(bootstrap)) = self.operations.get_mut(&operation) {
+            bootstrap.joining = false;
+        }
+        self.refresh_all(now);
+        self.try_end_bootstrap(operation);
+    }
+
+    fn try_end_bootstrap(&mut self, id: OperationId) {
+        let Some(Operation::Bootstrap(Bootstrap { waiting: 0, joining: false, .. })) =
+            self.operations.get(&id)
+        else {
+            return;
+        };
+        let Some(Operation::Bootstrap(Bootstrap { answered, silent, .. })) =
+            self.operations.remove(&id)
+        else {
+            unreachable!("looked at just above");
+        };
+        self.out.events.push_back(Event::Bootstrapped { id, answered, silent });
+    }
+}
+
+/// A store of a value by its owner.
+fn v1_store(key: Id, value: &Value, mode: StoreMode) -> crate::message::Store<'_> {
+    crate::message::Store { key, value: value.item(), mode, copy: None }
+}

@@ -1,0 +1,653 @@
+//! The routing table: the contacts a node knows, dense near its own id and sparse far away.
+//!
+//! Buckets form a prefix trie around the own id, of which only the path to the own id is ever
+//! split. So the trie is a list: bucket `i` holds the contacts that share exactly `i` leading bits
+//! with the own id, and the last bucket also all that share more.
+//!
+//! ```text
+//! own id 0110…         bucket 0: 1…        far: half of the network
+//!     ○                bucket 1: 00…
+//!    ╱ ╲               bucket 2: 010…
+//!   ○   [0]            bucket 3: 011…      last: holds the own id, splits when it is full
+//!  ╱ ╲
+//! [1] ○ …
+//! ```
+//!
+//! The table is told what happened and decides who stays; it sends nothing. Whom to ping is handed
+//! back to the node. Contacts enter only after they have answered the node.
+//!
+//! Departures from the paper: a bucket that is not full keeps contacts that stopped answering, as
+//! §4.1 has it, but marks them stale, and stale contacts are neither handed out nor asked in a
+//! lookup. Order within a bucket is by the time of the last sighting, kept as a field and not as a
+//! list that is shuffled with every datagram.
+
+use std::collections::VecDeque;
+
+use crate::id::{Distance, Id};
+use crate::message::Contact;
+use crate::time::{Duration, Instant};
+use crate::wire::v1::EncodedContact;
+
+/// Largest bucket, so that a bucket can be sorted without allocating.
+pub const MAX_K: usize = 20;
+
+/// A contact seen within this time is taken to be alive without asking: a strangers' flood of new
+/// ids must not turn into a flood of pings to those we know.
+const FRESH: Duration = Duration::from_secs(15);
+
+/// The contacts of a node.
+pub struct Table {
+    own: Id,
+    k: usize,
+    max_replacements: usize,
+    buckets: Vec<Bucket>,
+}
+
+/// The contacts of one range of the id space.
+pub struct Bucket {
+    entries: Vec<Entry>,
+    replacements: VecDeque<Contact>,
+    /// When something was last looked up in the bucket's range.
+    touched: Instant,
+}
+
+/// What is known of one contact.
+pub struct Entry {
+    /// Who.
+    pub contact: Contact,
+    /// The contact as answers carry it.
+    pub encoded: EncodedContact,
+    /// When it last answered or asked something.
+    pub last_seen: Instant,
+    /// Smoothed round trip, once measured.
+    pub rtt: Option<Duration>,
+    /// Requests in a row that it did not answer.
+    pub failures: u32,
+    /// It failed its liveness check; kept only until the place is needed.
+    pub stale: bool,
+}
+
+/// What the table knows of somebody who asked something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// A contact that answers.
+    Live,
+    /// A contact that left something unanswered.
+    Suspect,
+    /// The id is in the table at another address, which is named if it should be asked whether it
+    /// still lives there.
+    Elsewhere {
+        /// The contact in the table.
+        check: Option<Contact>,
+    },
+    /// Nobody it knows.
+    Stranger,
+    /// The node's own id.
+    Own,
+}
+
+/// What became of a contact that was offered to the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Insertion {
+    /// It is new in the table.
+    Added,
+    /// It was there already.
+    Known,
+    /// Its bucket is full; it waits. The contact named should be asked whether it is still alive,
+    /// if one is due for that.
+    Waiting {
+        /// The least recently seen contact of the bucket, unless it was seen just now.
+        check: Option<Contact>,
+    },
+    /// Its id is in the table at another address, which should be asked whether it still lives
+    /// there.
+    Conflict {
+        /// The contact in the table.
+        check: Contact,
+    },
+    /// It is this node itself.
+    Own,
+}
+
+impl Table {
+    /// An empty table around `own`.
+    ///
+    /// # Panics
+    /// If `k` is 0 or above [`MAX_K`].
+    pub fn new(now: Instant, own: Id, k: usize, max_replacements: usize) -> Table {
+        assert!((1..=MAX_K).contains(&k), "k is 1 to {MAX_K}");
+        Table { own, k, max_replacements, buckets: vec![Bucket::new(now)] }
+    }
+
+    /// How many live contacts there are.
+    pub fn len(&self) -> usize {
+        self.entries().filter(|entry| !entry.stale).count()
+    }
+
+    /// Whether no live contact is known.
+    pub fn is_empty(&self) -> bool {
+        self.entries().all(|entry| entry.stale)
+    }
+
+    /// The buckets, the farthest first; the last one holds the range of the own id.
+    pub fn buckets(&self) -> &[Bucket] {
+        &self.buckets
+    }
+
+    /// All contacts, stale ones too, in no particular order.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.buckets.iter().flat_map(|bucket| &bucket.entries)
+    }
+
+    /// The contact of that id.
+    pub fn entry(&self, id: &Id) -> Option<&Entry> {
+        self.bucket(id).entries.iter().find(|entry| entry.contact.id == *id)
+    }
+
+    /// All contacts from the nearest to the target to the farthest, stale ones included.
+    ///
+    /// Exact and lazy: only the buckets that are reached are sorted, and nothing is allocated.
+    pub fn closest(&self, target: &Id) -> Closest<'_> {
+        Closest::new(self, *target)
+    }
+
+    /// Notes that a contact asked something, which proves nothing about its address.
+    pub fn on_seen(&mut self, now: Instant, contact: &Contact) -> Seen {
+        if contact.id == self.own {
+            return Seen::Own;
+        }
+        match self.entry_mut(&contact.id) {
+            None => Seen::Stranger,
+            Some(entry) if entry.contact.address != contact.address => {
+                Seen::Elsewhere { check: entry.due_for_check(now) }
+            }
+            Some(entry) if entry.failures > 0 => Seen::Suspect,
+            Some(entry) => {
+                entry.last_seen = now;
+                Seen::Live
+            }
+        }
+    }
+
+    /// Whether a contact of this id could enter without waiting for another to leave.
+    pub fn has_room(&self, id: &Id) -> bool {
+        let index = self.index(id);
+        let bucket = &self.buckets[index];
+        bucket.entries.len() < self.k
+            || bucket.entries.iter().any(|entry| entry.stale)
+            || self.can_split(index)
+    }
+
+    /// Notes that a contact answered, and takes it in if it is new and there is room.
+    pub fn on_answer(&mut self, now: Instant, contact: Contact, rtt: Duration) -> Insertion {
+        if contact.id == self.own {
+            return Insertion::Own;
+        }
+        if let Some(entry) = self.entry_mut(&contact.id) {
+            return entry.on_answer(now, contact, rtt);
+        }
+        while self.bucket(&contact.id).entries.len() >= self.k && self.split(&contact.id) {}
+        let (k, max_replacements) = (self.k, self.max_replacements);
+        let bucket = self.bucket_mut(&contact.id);
+        if bucket.entries.len() >= k && !bucket.evict_stale() {
+            bucket.wait(contact, max_replacements);
+            return Insertion::Waiting { check: bucket.due_for_check(now) };
+        }
+        bucket.replacements.retain(|waiting| waiting.id != contact.id);
+        bucket.entries.push(Entry::new(now, contact, rtt));
+        Insertion::Added
+    }
+
+    /// Notes a contact that asked something but has not answered yet, and whose bucket is full.
+    /// Returns the contact to ask whether it is still alive, if one is due for that.
+    pub fn on_stranger(&mut self, now: Instant, contact: Contact) -> Option<Contact> {
+        let max_replacements = self.max_replacements;
+        let bucket = self.bucket_mut(&contact.id);
+        bucket.wait(contact, max_replacements);
+        bucket.due_for_check(now)
+    }
+
+    /// Notes that a contact left a request unanswered. Returns whether it is in the table and not
+    /// stale yet, so that asking again makes sense.
+    pub fn on_silence(&mut self, contact: &Contact) -> bool {
+        match self.entry_mut(&contact.id) {
+            Some(entry) if entry.contact.address == contact.address => {
+                entry.failures += 1;
+                !entry.stale
+            }
+            _ => false,
+        }
+    }
+
+    /// Notes that a contact failed its liveness check. It stays, marked stale, until its place is
+    /// needed. Returns `None` if it is not in the table, else the contact that has waited for a
+    /// place the shortest, if one has: it should be pinged.
+    pub fn on_dead(&mut self, contact: &Contact) -> Option<Option<Contact>> {
+        let bucket = self.bucket_mut(&contact.id);
+        let entry = bucket.entries.iter_mut().find(|entry| entry.contact == *contact)?;
+        entry.stale = true;
+        Some(bucket.replacements.pop_back())
+    }
+
+    /// Forgets stale contacts of a bucket that left `hopeless` requests unanswered, and returns the
+    /// other stale ones, to be asked once more.
+    pub fn stale_after(&mut self, bucket: usize, hopeless: u32) -> Vec<Contact> {
+        let entries = &mut self.buckets[bucket].entries;
+        entries.retain(|entry| !entry.stale || entry.failures < hopeless);
+        entries.iter().filter(|entry| entry.stale).map(|entry| entry.contact).collect()
+    }
+
+    /// Notes a lookup in the range of an id's bucket.
+    pub fn touch(&mut self, now: Instant, target: &Id) {
+        self.bucket_mut(target).touched = now;
+    }
+
+    /// The bucket that was not looked into for the longest, and when it last was.
+    pub fn least_touched(&self) -> (usize, Instant) {
+        let touched = self.buckets.iter().map(|bucket| bucket.touched).enumerate();
+        touched.min_by_key(|&(_, touched)| touched).expect("a table has at least one bucket")
+    }
+
+    /// Live contacts in the ranges nearest to the own id of which all nodes are known, and the size
+    /// of these ranges together as a share of the id space.
+    pub fn known_neighbourhood(&self) -> (usize, f64) {
+        let full = |bucket: &Bucket| bucket.live() >= self.k || !bucket.replacements.is_empty();
+        // The last bucket would have split if more were known of its range.
+        let last = self.buckets.len() - 1;
+        let first = self.buckets[..last].iter().rposition(full).map_or(0, |index| index + 1);
+        let known = self.buckets[first..].iter().map(Bucket::live).sum();
+        (known, 0.5_f64.powi(first as i32))
+    }
+
+    fn index(&self, id: &Id) -> usize {
+        (self.own.common_prefix(id) as usize).min(self.buckets.len() - 1)
+    }
+
+    fn bucket(&self, id: &Id) -> &Bucket {
+        &self.buckets[self.index(id)]
+    }
+
+    fn bucket_mut(&mut self, id: &Id) -> &mut Bucket {
+        let index = self.index(id);
+        &mut self.buckets[index]
+    }
+
+    fn entry_mut(&mut self, id: &Id) -> Option<&mut Entry> {
+        self.bucket_mut(id).entries.iter_mut().find(|entry| entry.contact.id == *id)
+    }
+
+    fn can_split(&self, index: usize) -> bool {
+        index + 1 == self.buckets.len() && self.buckets.len() < Id::BITS as usize
+    }
+
+    /// Splits the bucket of an id if it holds the own id. Returns whether it did.
+    fn split(&mut self, id: &Id) -> bool {
+        let index = self.index(id);
+        if !self.can_split(index) {
+            return false;
+        }
+        let own = self.own;
+        let farther = |id: &Id| own.common_prefix(id) as usize == index;
+        let bucket = &mut self.buckets[index];
+        let mut nearer = Bucket::new(bucket.touched);
+        nearer.entries = bucket.entries.extract_if(.., |e| !farther(&e.contact.id)).collect();
+        let (stay, go) = bucket.replacements.drain(..).partition(|waiting| farther(&waiting.id));
+        (bucket.replacements, nearer.replacements) = (stay, go);
+        self.buckets.push(nearer);
+        true
+    }
+}
+
+impl Bucket {
+    fn new(touched: Instant) -> Bucket {
+        Bucket { entries: Vec::new(), replacements: VecDeque::new(), touched }
+    }
+
+    /// The contacts, stale ones too, the least recently seen first.
+    pub fn by_age(&self) -> Vec<&Entry> {
+        let mut entries: Vec<&Entry> = self.entries.iter().collect();
+        entries.sort_by_key(|entry| entry.last_seen);
+        entries
+    }
+
+    /// Contacts that wait for a place, the most recent last.
+    pub fn replacements(&self) -> &VecDeque<Contact> {
+        &self.replacements
+    }
+
+    /// When something was last looked up in the bucket's range.
+    pub fn touched(&self) -> Instant {
+        self.touched
+    }
+
+    /// How many contacts are not stale.
+    pub fn live(&self) -> usize {
+        self.entries.iter().filter(|entry| !entry.stale).count()
+    }
+
+    fn wait(&mut self, contact: Contact, max: usize) {
+        self.replacements.retain(|waiting| waiting.id != contact.id);
+        self.replacements.push_back(contact);
+        if self.replacements.len() > max {
+            self.replacements.pop_front();
+        }
+    }
+
+    fn due_for_check(&self, now: Instant) -> Option<Contact> {
+        self.entries.iter().min_by_key(|entry| entry.last_seen)?.due_for_check(now)
+    }
+
+    fn evict_stale(&mut self) -> bool {
+        let Some(index) = self.entries.iter().position(|entry| entry.stale) else {
+            return false;
+        };
+        self.entries.swap_remove(index);
+        true
+    }
+}
+
+impl Entry {
+    fn new(now: Instant, contact: Contact, rtt: Duration) -> Entry {
+        let encoded = EncodedContact::new(&contact);
+        Entry { contact, encoded, last_seen: now, rtt: Some(rtt), failures: 0, stale: false }
+    }
+
+    fn due_for_check(&self, now: Instant) -> Option<Contact> {
+        (now.since(self.last_seen) > FRESH).then_some(self.contact)
+    }
+
+    fn on_answer(&mut self, now: Instant, contact: Contact, rtt: Duration) -> Insertion {
+        if self.contact.address != contact.address {
+            if !self.stale {
+                return Insertion::Conflict { check: self.contact };
+            }
+            *self = Entry::new(now, contact, rtt);
+            return Insertion::Added;
+        }
+        self.last_seen = now;
+        self.rtt = Some(match self.rtt {
+            // The weight of RFC 6298 §2.3.
+            Some(old) => (old.times(7) + rtt).divided_by(8),
+            None => rtt,
+        });
+        self.failures = 0;
+        let was_stale = std::mem::take(&mut self.stale);
+        if was_stale { Insertion::Added } else { Insertion::Known }
+    }
+}
+
+/// Iterator over the contacts of a table, the nearest to a target first.
+pub struct Closest<'t> {
+    table: &'t Table,
+    target: Id,
+    /// Bucket numbers in the order of their distance to the target.
+    order: [u8; Id::BITS as usize],
+    next_bucket: usize,
+    /// The contacts of the current bucket by distance.
+    sorted: [(Distance, u8); MAX_K],
+    len: usize,
+    at: usize,
+}
+
+impl<'t> Closest<'t> {
+    fn new(table: &'t Table, target: Id) -> Closest<'t> {
+        let mut order = [0; Id::BITS as usize];
+        bucket_order(&table.own, &target, table.buckets.len(), &mut order);
+        let sorted = [(Distance::ZERO, 0); MAX_K];
+        Closest { table, target, order, next_bucket: 0, sorted, len: 0, at: 0 }
+    }
+
+    /// Sorts the next bucket in line. Returns false if there is none.
+    fn load(&mut self) -> bool {
+        if self.next_bucket == self.table.buckets.len() {
+            return false;
+        }
+        let bucket = &self.table.buckets[usize::from(self.order[self.next_bucket])];
+        self.next_bucket += 1;
+        for (index, (slot, entry)) in self.sorted.iter_mut().zip(&bucket.entries).enumerate() {
+            *slot = (self.target.distance(&entry.contact.id), index as u8);
+        }
+        self.len = bucket.entries.len();
+        self.at = 0;
+        self.sorted[..self.len].sort_unstable();
+        true
+    }
+}
+
+impl<'t> Iterator for Closest<'t> {
+    type Item = &'t Entry;
+
+    #[inline]
+    fn next(&mut self) -> Option<&'t Entry> {
+        while self.at == self.len {
+            if !self.load() {
+                return None;
+            }
+        }
+        let bucket = &self.table.buckets[usize::from(self.order[self.next_bucket - 1])];
+        let index = self.sorted[self.at].1;
+        self.at += 1;
+        Some(&bucket.entries[usize::from(index)])
+    }
+}
+
+/// The order in which `count` buckets around `own` lie from `target`: no contact of an earlier one
+/// is farther than a contact of a later one.
+///
+/// Say the target falls into bucket `b`, so it differs from the own id first in bit `b`. Then bucket
+/// `b` is nearest. All deeper buckets come next, being inside the own id's half of the range at bit
+/// `b`, and among them bucket `j` lies before everything deeper than it where the target differs
+/// from the own id in bit `j` too, and behind it where not. Buckets above `b` follow, the deepest
+/// first.
+fn bucket_order(own: &Id, target: &Id, count: usize, order: &mut [u8; Id::BITS as usize]) {
+    let last = count - 1;
+    let home = (own.common_prefix(target) as usize).min(last);
+    let differs = |&bucket: &usize| own.bit(bucket as u32) != target.bit(bucket as u32);
+    let inner = (home + 1).min(last)..last;
+    let before = inner.clone().filter(differs);
+    let innermost = (last > home).then_some(last);
+    let behind = inner.rev().filter(|bucket| !differs(bucket));
+    let above = (0..home).rev();
+    let all = std::iter::once(home).chain(before).chain(innermost).chain(behind).chain(above);
+    for (slot, bucket) in order.iter_mut().zip(all) {
+        *slot = bucket as u8;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const RTT: Duration = Duration::from_millis(1);
+
+    /// An id that shares `prefix` bits with the zero id, told apart from others by `tail`.
+    fn near_zero(prefix: u32, tail: u8) -> Id {
+        let mut bytes = [0; Id::LEN];
+        bytes[(prefix / 8) as usize] |= 0x80 >> (prefix % 8);
+        bytes[Id::LEN - 1] |= tail;
+        Id::new(bytes)
+    }
+
+    fn contact(id: Id, port: u16) -> Contact {
+        Contact { id, address: ([127, 0, 0, 1], port).into() }
+    }
+
+    fn table() -> Table {
+        Table::new(Instant::ZERO, Id::new([0; Id::LEN]), 20, 20)
+    }
+
+    /// A table whose bucket 0 is full; contact `i` was seen in second `i`.
+    fn full() -> Table {
+        let mut table = table();
+        for i in 0..21 {
+            let now = Instant::ZERO + Duration::from_secs(u64::from(i));
+            // The last one lies in another bucket, so that bucket 0 can be split off.
+            let prefix = u32::from(i == 20);
+            let added = table.on_answer(now, contact(near_zero(prefix, i), 9_000), RTT);
+            assert_eq!(added, Insertion::Added);
+        }
+        table
+    }
+
+    fn at(secs: u64) -> Instant {
+        Instant::ZERO + Duration::from_secs(secs)
+    }
+
+    fn ids(table: &Table) -> Vec<Id> {
+        table.entries().map(|entry| entry.contact.id).collect()
+    }
+
+    #[test]
+    fn only_the_bucket_of_the_own_id_splits() {
+        let table = full();
+        assert_eq!(table.buckets().len(), 2);
+        assert_eq!((table.buckets()[0].live(), table.buckets()[1].live()), (20, 1));
+    }
+
+    #[test]
+    fn a_full_bucket_names_its_least_recently_seen_contact() {
+        let mut table = full();
+        let (newcomer, oldest) = (contact(near_zero(0, 99), 9_099), near_zero(0, 0));
+        let waiting = table.on_answer(at(60), newcomer, RTT);
+        assert_eq!(waiting, Insertion::Waiting { check: Some(contact(oldest, 9_000)) });
+        assert!(!ids(&table).contains(&newcomer.id));
+        // Once the oldest was heard of again, the next one is due.
+        assert_eq!(table.on_seen(at(61), &contact(oldest, 9_000)), Seen::Live);
+        let next = table.on_stranger(at(62), newcomer).unwrap();
+        assert_eq!(next.id, near_zero(0, 1));
+    }
+
+    #[test]
+    fn contacts_seen_just_now_are_not_pinged_for_a_newcomer() {
+        let mut table = full();
+        let newcomer = contact(near_zero(0, 99), 9_099);
+        for i in 0..20 {
+            table.on_seen(at(60), &contact(near_zero(0, i), 9_000));
+        }
+        assert_eq!(table.on_answer(at(61), newcomer, RTT), Insertion::Waiting { check: None });
+    }
+
+    #[test]
+    fn a_dead_contact_makes_room_for_the_last_that_waited() {
+        let mut table = full();
+        let dead = contact(near_zero(0, 0), 9_000);
+        for tail in [98, 99] {
+            table.on_answer(at(60), contact(near_zero(0, tail), 9_099), RTT);
+        }
+        let replacement = contact(near_zero(0, 99), 9_099);
+        assert_eq!(table.on_dead(&dead), Some(Some(replacement)));
+        assert_eq!(table.len(), 20, "a stale contact does not count");
+        assert_eq!(table.on_answer(at(61), replacement, RTT), Insertion::Added);
+        assert!(!ids(&table).contains(&dead.id));
+    }
+
+    #[test]
+    fn a_stale_contact_that_answers_is_alive_again() {
+        let mut table = full();
+        let back = contact(near_zero(0, 0), 9_000);
+        assert!(table.on_silence(&back));
+        table.on_dead(&back);
+        assert!(!table.on_silence(&back));
+        assert_eq!(table.on_answer(at(61), back, RTT), Insertion::Added);
+        assert_eq!(table.entry(&back.id).map(|entry| entry.failures), Some(0));
+    }
+
+    #[test]
+    fn the_replacement_cache_is_bounded_and_keeps_the_latest() {
+        let mut table = full();
+        for tail in 100..=255 {
+            table.on_stranger(at(60), contact(near_zero(0, tail), 9_099));
+        }
+        let waiting = table.buckets()[0].replacements();
+        assert_eq!(waiting.len(), 20);
+        assert_eq!(waiting.back().map(|contact| contact.id), Some(near_zero(0, 255)));
+    }
+
+    #[test]
+    fn the_same_id_elsewhere_does_not_replace_a_live_contact() {
+        let mut table = full();
+        let (old, new) = (contact(near_zero(0, 3), 9_000), contact(near_zero(0, 3), 9_999));
+        assert_eq!(table.on_answer(at(60), new, RTT), Insertion::Conflict { check: old });
+        assert_eq!(table.on_seen(at(60), &new), Seen::Elsewhere { check: Some(old) });
+        assert_eq!(table.entry(&old.id).map(|entry| entry.contact), Some(old));
+        table.on_dead(&old);
+        assert_eq!(table.on_answer(at(61), new, RTT), Insertion::Added);
+        assert_eq!(table.entry(&old.id).map(|entry| entry.contact), Some(new));
+    }
+
+    #[test]
+    fn stale_contacts_are_forgotten_after_many_failures() {
+        let mut table = full();
+        let dead = contact(near_zero(0, 5), 9_000);
+        table.on_dead(&dead);
+        for _ in 0..3 {
+            table.on_silence(&dead);
+        }
+        assert_eq!(table.stale_after(0, 8), [dead]);
+        assert_eq!(table.stale_after(0, 3), []);
+        assert!(table.entry(&dead.id).is_none());
+    }
+
+    #[test]
+    fn the_own_id_never_enters() {
+        let mut table = table();
+        let own = contact(Id::new([0; Id::LEN]), 9_000);
+        assert_eq!(table.on_answer(at(1), own, RTT), Insertion::Own);
+        assert_eq!(table.on_seen(at(1), &own), Seen::Own);
+        assert!(table.is_empty());
+    }
+
+    /// Ids around the zero id, as dense near it as a real table is.
+    fn any_id() -> impl Strategy<Value = Id> {
+        (0_u32..160, any::<[u8; 20]>()).prop_map(|(zeros, mut bytes)| {
+            for bit in 0..zeros {
+                bytes[(bit / 8) as usize] &= !(0x80 >> (bit % 8));
+            }
+            Id::new(bytes)
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn closest_equals_brute_force(
+            known in prop::collection::vec(any_id(), 0..400),
+            target in any_id(),
+            own in any::<[u8; 20]>(),
+            n in 0_usize..60,
+        ) {
+            // Everything is seen from a random own id instead of from zero.
+            let shift = |id: &Id| {
+                Id::new(std::array::from_fn(|i| id.as_bytes()[i] ^ own[i]))
+            };
+            let target = shift(&target);
+            let mut table = Table::new(Instant::ZERO, Id::new(own), 20, 20);
+            for id in &known {
+                table.on_answer(Instant::ZERO, contact(shift(id), 9_000), RTT);
+            }
+            let found: Vec<Id> = table.closest(&target).take(n).map(|e| e.contact.id).collect();
+            let mut all = ids(&table);
+            all.sort_by_key(|id| target.distance(id));
+            all.truncate(n);
+            prop_assert_eq!(found, all);
+        }
+
+        #[test]
+        fn buckets_keep_to_their_ranges_and_sizes(
+            known in prop::collection::vec(any_id(), 0..400),
+        ) {
+            let mut table = table();
+            for id in &known {
+                table.on_answer(Instant::ZERO, contact(*id, 9_000), RTT);
+            }
+            let last = table.buckets().len() - 1;
+            for (index, bucket) in table.buckets().iter().enumerate() {
+                prop_assert!(bucket.live() <= 20);
+                for entry in bucket.by_age() {
+                    let prefix = table.own.common_prefix(&entry.contact.id) as usize;
+                    prop_assert!(prefix == index || index == last && prefix > last);
+                }
+            }
+        }
+    }
+}

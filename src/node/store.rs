@@ -1,0 +1,549 @@
+//! The values that a node keeps for the network.
+//!
+//! Under a key lies one value for each owner that stored it here itself, and beside them the copies
+//! that other holders passed on. A copy names an owner that nobody can check, so it stays apart: it
+//! never touches what the owner stored itself, and it can neither replace nor refresh another copy.
+//!
+//! Nothing is sent from here; the store says which keys are due for republishing, the node does it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rand::Rng;
+
+use crate::bencode::Value;
+use crate::id::Id;
+use crate::message::{Contact, CopyOf, StoreMode};
+use crate::node::config::Config;
+use crate::node::jittered;
+use crate::time::{Duration, Instant};
+
+/// Memory that a stored value takes beside its bytes, about: owner, times, places in three trees.
+const OVERHEAD: usize = 256;
+
+/// Whose value it is, or who brought it here.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Owner {
+    /// This node itself, which does not know its own address.
+    Own,
+    /// Another node.
+    Node(Contact),
+}
+
+/// A value on its way into the store.
+#[derive(Clone, Debug)]
+pub struct Deposit {
+    /// The key.
+    pub key: Id,
+    /// The value.
+    pub value: Value,
+    /// Whether copies of the owner's earlier values go.
+    pub mode: StoreMode,
+    /// Who published it.
+    pub owner: Owner,
+    /// Who brought it; the owner itself, or a holder that passes on a copy.
+    pub depositor: Owner,
+    /// How long ago it was published.
+    pub age: Duration,
+}
+
+/// A value in the store.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// The value.
+    pub value: Value,
+    /// Who published it, as far as the depositor is to be believed.
+    pub owner: Owner,
+    /// Who brought it.
+    pub depositor: Owner,
+    /// When it will be forgotten. When it was published follows from that; the reverse would not
+    /// do, for that may have been before the clock began to count.
+    pub expires: Instant,
+    /// SHA-1 of the value, so that equal values are found without comparing them.
+    digest: Id,
+    /// No value before it in the slot is equal.
+    first: bool,
+}
+
+/// Why a value is not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Larger than [`Config::max_value_bytes`].
+    #[error("the value takes {bytes} bytes, at most {max} are kept")]
+    ValueTooLarge {
+        /// Encoded size.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// [`Config::max_values_per_key`] is reached.
+    #[error("the key holds {max} values already")]
+    KeyFull {
+        /// The limit.
+        max: usize,
+    },
+    /// [`Config::max_values_per_owner`] is reached.
+    #[error("{max} values of this sender are kept already")]
+    OwnerFull {
+        /// The limit.
+        max: usize,
+    },
+    /// [`Config::max_store_bytes`] is reached.
+    #[error("the store is full")]
+    StoreFull,
+    /// It was published longer ago than values live.
+    #[error("the value has expired")]
+    Expired,
+    /// The owner has stored a newer value here itself.
+    #[error("the owner stored a newer value")]
+    Superseded,
+}
+
+/// All values of a node.
+pub struct Store {
+    slots: BTreeMap<Id, Slot>,
+    /// One entry for each slot: when something is to be done about it.
+    due: BTreeSet<(Instant, Id)>,
+    /// Values here by who brought them.
+    deposits: BTreeMap<Owner, usize>,
+    bytes: usize,
+    expire: Duration,
+    republish: Duration,
+    max_value_bytes: usize,
+    max_values_per_key: usize,
+    max_values_per_owner: usize,
+    max_bytes: usize,
+}
+
+/// What lies under one key.
+struct Slot {
+    values: Vec<Stored>,
+    republish: Instant,
+    /// Its entry in [`Store::due`].
+    due: Instant,
+}
+
+impl Store {
+    /// An empty store with the limits of a configuration.
+    pub fn new(config: &Config) -> Store {
+        Store {
+            slots: BTreeMap::new(),
+            due: BTreeSet::new(),
+            deposits: BTreeMap::new(),
+            bytes: 0,
+            expire: config.expire,
+            republish: config.republish,
+            max_value_bytes: config.max_value_bytes,
+            max_values_per_key: config.max_values_per_key,
+            max_values_per_owner: config.max_values_per_owner,
+            max_bytes: config.max_store_bytes,
+        }
+    }
+
+    /// Keys under which something lies.
+    pub fn keys(&self) -> impl Iterator<Item = &Id> {
+        self.slots.keys()
+    }
+
+    /// How many keys there are.
+    pub fn key_count(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// How many values there are, copies counted one by one.
+    pub fn value_count(&self) -> usize {
+        self.deposits.values().sum()
+    }
+
+    /// Memory taken, in bytes, as counted against the limit.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The different values under a key, or `None` if nothing is stored there.
+    pub fn values(&self, key: &Id) -> Option<impl Iterator<Item = &Value>> {
+        let slot = self.slots.get(key)?;
+        Some(slot.values.iter().filter(|stored| stored.first).map(|stored| &stored.value))
+    }
+
+    /// The different values under a key as this node passes them on to others.
+    pub fn copies(&self, now: Instant, key: &Id) -> Vec<(Value, CopyOf)> {
+        let stored = self.slots.get(key).map_or(&[][..], |slot| &slot.values);
+        stored
+            .iter()
+            .filter(|stored| stored.first)
+            .map(|stored| {
+                let owner = match stored.owner {
+                    Owner::Own => None,
+                    Owner::Node(contact) => Some(contact),
+                };
+                let age = self.expire.minus(stored.expires.since(now));
+                (stored.value.clone(), CopyOf { owner, age })
+            })
+            .collect()
+    }
+
+    /// Keeps a value.
+    ///
+    /// # Errors
+    /// If a limit stands against it or the owner knows better; nothing has changed then.
+    pub fn put(
+        &mut self,
+        now: Instant,
+        deposit: Deposit,
+        rng: &mut impl Rng,
+    ) -> Result<(), Refusal> {
+        let bytes = deposit.value.as_bytes().len();
+        if bytes > self.max_value_bytes {
+            return Err(Refusal::ValueTooLarge { bytes, max: self.max_value_bytes });
+        }
+        if deposit.age >= self.expire {
+            return Err(Refusal::Expired);
+        }
+        let (key, mode, owner) = (deposit.key, deposit.mode, deposit.owner);
+        let expires = now + self.expire.minus(deposit.age);
+        let stored = Stored::new(expires, deposit);
+        match self.place(&key, &stored)? {
+            Place::Present => {}
+            Place::Replace(index) => self.replace(&key, index, stored.clone())?,
+            Place::New => self.push(&key, stored.clone())?,
+        }
+        if stored.is_direct() {
+            self.drop_copies(&key, |copy| {
+                copy.owner == owner && (mode == StoreMode::Replace || copy.digest == stored.digest)
+            });
+        }
+        // Whoever brought it brings it to the other holders too, so ours can wait (paper §2.5).
+        let republish = now + jittered(self.republish, rng);
+        self.settle(&key, Some(republish));
+        Ok(())
+    }
+
+    /// When [`Store::pop_due`] has something to say.
+    pub fn next_due(&self) -> Instant {
+        self.due.first().map_or(Instant::NEVER, |(at, _)| *at)
+    }
+
+    /// Forgets what has expired, and returns a key that is to be republished, if one is.
+    pub fn pop_due(&mut self, now: Instant, rng: &mut impl Rng) -> Option<Id> {
+        while let Some(&(at, key)) = self.due.first()
+            && at <= now
+        {
+            self.remove(&key, |stored| stored.expires <= now);
+            let slot = self.slots.get(&key);
+            let republish = slot.is_some_and(|slot| slot.republish <= now);
+            let next = republish.then(|| now + jittered(self.republish, rng));
+            self.settle(&key, next);
+            if republish {
+                return Some(key);
+            }
+        }
+        None
+    }
+
+    /// Where a value goes, seen from what lies there already.
+    fn place(&self, key: &Id, new: &Stored) -> Result<Place, Refusal> {
+        let Some(slot) = self.slots.get(key) else {
+            return Ok(Place::New);
+        };
+        let own = slot.values.iter().position(|old| old.is_direct() && old.owner == new.owner);
+        if let Some(index) = own {
+            let old = &slot.values[index];
+            let newer = new.expires > old.expires;
+            return match (new.is_direct(), old.digest == new.digest) {
+                (true, _) if newer => Ok(Place::Replace(index)),
+                (_, true) => Ok(Place::Present),
+                (true, false) if new.expires == old.expires => Ok(Place::Replace(index)),
+                (false, false) if newer => Ok(Place::New),
+                (_, false) => Err(Refusal::Superseded),
+            };
+        }
+        let same = |old: &Stored| old.owner == new.owner && old.digest == new.digest;
+        let known = !new.is_direct() && slot.values.iter().any(same);
+        Ok(if known { Place::Present } else { Place::New })
+    }
+
+    fn push(&mut self, key: &Id, stored: Stored) -> Result<(), Refusal> {
+        let max = self.max_values_per_key;
+        if self.slots.get(key).is_some_and(|slot| slot.values.len() >= max) {
+            return Err(Refusal::KeyFull { max });
+        }
+        let max = self.max_values_per_owner;
+        let deposits = self.deposits.get(&stored.depositor).copied().unwrap_or(0);
+        // The node's own user is no stranger to be limited.
+        if stored.depositor != Owner::Own && deposits >= max {
+            return Err(Refusal::OwnerFull { max });
+        }
+        if self.bytes + stored.cost() > self.max_bytes {
+            return Err(Refusal::StoreFull);
+        }
+        self.bytes += stored.cost();
+        *self.deposits.entry(stored.depositor).or_default() += 1;
+        let slot = self.slots.entry(*key).or_insert_with(Slot::new);
+        slot.values.push(stored);
+        Ok(())
+    }
+
+    /// Puts a value in the place of an older one of the same owner.
+    fn replace(&mut self, key: &Id, index: usize, stored: Stored) -> Result<(), Refusal> {
+        let slot = self.slots.get_mut(key).expect("the slot of a placed value");
+        let bytes = self.bytes - slot.values[index].cost() + stored.cost();
+        if bytes > self.max_bytes {
+            return Err(Refusal::StoreFull);
+        }
+        self.bytes = bytes;
+        slot.values[index] = stored;
+        Ok(())
+    }
+
+    fn drop_copies(&mut self, key: &Id, goes: impl Fn(&Stored) -> bool) {
+        self.remove(key, |stored| !stored.is_direct() && goes(stored));
+    }
+
+    fn remove(&mut self, key: &Id, goes: impl Fn(&Stored) -> bool) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        for stored in slot.values.extract_if(.., |stored| goes(stored)) {
+            self.bytes -= stored.cost();
+            let left = self.deposits.get_mut(&stored.depositor).expect("counted when it came");
+            *left -= 1;
+            if *left == 0 {
+                self.deposits.remove(&stored.depositor);
+            }
+        }
+    }
+
+    /// Brings a slot's marks and its place in the schedule up to date after a change; an empty one
+    /// is forgotten.
+    fn settle(&mut self, key: &Id, republish: Option<Instant>) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        self.due.remove(&(slot.due, *key));
+        if slot.values.is_empty() {
+            self.slots.remove(key);
+            return;
+        }
+        slot.republish = republish.unwrap_or(slot.republish);
+        slot.mark_first();
+        let first = slot.values.iter().map(|stored| stored.expires).min().expect("not empty");
+        slot.due = slot.republish.min(first);
+        self.due.insert((slot.due, *key));
+    }
+}
+
+/// Where a new value goes.
+enum Place {
+    New,
+    Replace(usize),
+    Present,
+}
+
+impl Slot {
+    fn new() -> Slot {
+        Slot { values: Vec::new(), republish: Instant::NEVER, due: Instant::NEVER }
+    }
+
+    fn mark_first(&mut self) {
+        let mut seen = BTreeSet::new();
+        for stored in &mut self.values {
+            stored.first = seen.insert(stored.digest);
+        }
+    }
+}
+
+impl Stored {
+    fn new(expires: Instant, deposit: Deposit) -> Stored {
+        Stored {
+            digest: Id::of_name(deposit.value.as_bytes()),
+            value: deposit.value,
+            owner: deposit.owner,
+            depositor: deposit.depositor,
+            expires,
+            first: true,
+        }
+    }
+
+    /// Whether the owner brought it itself.
+    fn is_direct(&self) -> bool {
+        self.owner == self.depositor
+    }
+
+    fn cost(&self) -> usize {
+        self.value.as_bytes().len() + OVERHEAD
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    fn node(port: u16) -> Owner {
+        let id = Id::of_name(port.to_string());
+        Owner::Node(Contact { id, address: ([127, 0, 0, 1], port).into() })
+    }
+
+    fn deposit(value: &str, owner: Owner, depositor: Owner) -> Deposit {
+        let (key, value) = (Id::of_name("key"), Value::bytes(value));
+        Deposit { key, value, mode: StoreMode::Add, owner, depositor, age: Duration::ZERO }
+    }
+
+    struct Bench {
+        store: Store,
+        rng: ChaCha8Rng,
+    }
+
+    impl Bench {
+        fn with(change: impl FnOnce(&mut Config)) -> Bench {
+            let mut config = Config::default();
+            change(&mut config);
+            Bench { store: Store::new(&config), rng: ChaCha8Rng::seed_from_u64(1) }
+        }
+
+        fn put(&mut self, hours: u64, deposit: Deposit) -> Result<(), Refusal> {
+            self.put_at(at(hours), deposit)
+        }
+
+        fn put_at(&mut self, now: Instant, deposit: Deposit) -> Result<(), Refusal> {
+            self.store.put(now, deposit, &mut self.rng)
+        }
+
+        fn texts(&self) -> Vec<String> {
+            let key = Id::of_name("key");
+            let values = self.store.values(&key).into_iter().flatten();
+            values.map(|value| format!("{value:?}").trim_matches('"').to_owned()).collect()
+        }
+
+        /// Lets time pass and returns how often the key was to be republished.
+        fn pass(&mut self, from_minute: u64, to_minute: u64) -> usize {
+            (from_minute..to_minute)
+                .filter(|minute| {
+                    let now = Instant::ZERO + Duration::from_secs(60 * minute);
+                    self.store.pop_due(now, &mut self.rng).is_some()
+                })
+                .count()
+        }
+    }
+
+    fn at(hours: u64) -> Instant {
+        Instant::ZERO + HOUR.times(hours)
+    }
+
+    #[test]
+    fn a_key_holds_one_value_of_each_owner() {
+        let mut bench = Bench::with(|_| {});
+        for (value, port) in [("a", 1), ("b", 2), ("c", 1)] {
+            bench.put(0, deposit(value, node(port), node(port))).unwrap();
+        }
+        assert_eq!(bench.texts(), ["c", "b"]);
+    }
+
+    #[test]
+    fn a_copy_never_touches_what_the_owner_stored() {
+        let mut bench = Bench::with(|_| {});
+        bench.put(1, deposit("true", node(1), node(1))).unwrap();
+        let older = Deposit { age: HOUR, ..deposit("old", node(1), node(2)) };
+        assert_eq!(bench.put(1, older), Err(Refusal::Superseded));
+        bench.put(2, deposit("forged", node(1), node(2))).unwrap();
+        assert_eq!(bench.texts(), ["true", "forged"]);
+    }
+
+    #[test]
+    fn a_copy_neither_replaces_nor_refreshes_another() {
+        let mut bench = Bench::with(|_| {});
+        bench.put(0, deposit("first", node(1), node(2))).unwrap();
+        bench.put(12, deposit("second", node(1), node(3))).unwrap();
+        bench.put(12, deposit("first", node(1), node(3))).unwrap();
+        assert_eq!(bench.texts(), ["first", "second"]);
+        bench.pass(0, 24 * 60 + 1);
+        assert_eq!(bench.texts(), ["second"]);
+    }
+
+    #[test]
+    fn replacing_drops_copies_of_what_the_owner_had() {
+        let mut bench = Bench::with(|_| {});
+        bench.put(0, deposit("old", node(1), node(2))).unwrap();
+        bench.put(0, deposit("other", node(3), node(2))).unwrap();
+        let mode = StoreMode::Replace;
+        bench.put(1, Deposit { mode, ..deposit("new", node(1), node(1)) }).unwrap();
+        assert_eq!(bench.texts(), ["other", "new"]);
+        assert_eq!(bench.store.value_count(), 2);
+    }
+
+    #[test]
+    fn equal_values_are_returned_once() {
+        let mut bench = Bench::with(|_| {});
+        for port in 1..5 {
+            bench.put(0, deposit("same", node(port), node(port))).unwrap();
+        }
+        assert_eq!(bench.texts(), ["same"]);
+        assert_eq!(bench.store.value_count(), 4);
+    }
+
+    #[test]
+    fn values_expire_a_day_after_they_were_published() {
+        let mut bench = Bench::with(|_| {});
+        bench.put(0, deposit("direct", node(1), node(1))).unwrap();
+        bench.put(0, Deposit { age: HOUR.times(23), ..deposit("copy", node(2), node(3)) }).unwrap();
+        bench.pass(0, 61);
+        assert_eq!(bench.texts(), ["direct"]);
+        bench.put(12, deposit("direct", node(1), node(1))).unwrap();
+        bench.pass(61, 36 * 60);
+        assert_eq!(bench.texts(), ["direct"], "stored again, it lives on");
+        bench.pass(36 * 60, 36 * 60 + 1);
+        assert!(bench.texts().is_empty());
+        assert_eq!((bench.store.bytes(), bench.store.key_count()), (0, 0));
+        assert_eq!(bench.store.next_due(), Instant::NEVER);
+        let stale = Deposit { age: HOUR.times(24), ..deposit("copy", node(2), node(3)) };
+        assert_eq!(bench.put(37, stale), Err(Refusal::Expired));
+    }
+
+    #[test]
+    fn a_key_is_republished_hourly_unless_another_holder_did_so() {
+        let mut bench = Bench::with(|_| {});
+        bench.put(0, deposit("value", node(1), node(1))).unwrap();
+        let times = bench.pass(0, 10 * 60);
+        assert!((9..=11).contains(&times), "{times} times in 10 hours");
+        let mut quiet = Bench::with(|_| {});
+        let mut times = 0;
+        for half_hour in 0..20 {
+            let now = Instant::ZERO + HOUR.divided_by(2).times(half_hour);
+            quiet.put_at(now, deposit("value", node(1), node(1))).unwrap();
+            times += quiet.pass(half_hour * 30, half_hour * 30 + 30);
+        }
+        assert_eq!(times, 0);
+    }
+
+    #[test]
+    fn every_limit_refuses_and_changes_nothing() {
+        let mut bench = Bench::with(|config| {
+            config.max_value_bytes = 10;
+            config.max_values_per_key = 3;
+            config.max_values_per_owner = 2;
+            config.max_store_bytes = 3 * (OVERHEAD + 10);
+        });
+        let long = deposit("0123456789", node(1), node(1));
+        assert_eq!(bench.put(0, long), Err(Refusal::ValueTooLarge { bytes: 13, max: 10 }));
+        bench.put(0, deposit("a", node(1), node(9))).unwrap();
+        bench.put(0, deposit("b", node(2), node(9))).unwrap();
+        let third = deposit("c", node(3), node(9));
+        assert_eq!(bench.put(0, third), Err(Refusal::OwnerFull { max: 2 }));
+        bench.put(0, deposit("c", node(3), node(3))).unwrap();
+        let fourth = deposit("d", node(4), node(4));
+        assert_eq!(bench.put(0, fourth), Err(Refusal::KeyFull { max: 3 }));
+        let elsewhere = Deposit { key: Id::of_name("other"), ..deposit("d", node(4), node(4)) };
+        assert_eq!(bench.put(0, elsewhere), Err(Refusal::StoreFull));
+        assert_eq!(bench.texts(), ["a", "b", "c"]);
+        assert_eq!(bench.store.bytes(), 3 * (OVERHEAD + 3));
+    }
+
+    #[test]
+    fn the_own_user_may_exceed_what_strangers_may() {
+        let mut bench = Bench::with(|config| config.max_values_per_owner = 1);
+        for key in ["key", "other", "third"] {
+            let own = Deposit { key: Id::of_name(key), ..deposit("v", Owner::Own, Owner::Own) };
+            bench.put(0, own).unwrap();
+        }
+        assert_eq!(bench.store.key_count(), 3);
+    }
+}

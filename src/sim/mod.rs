@@ -1,0 +1,371 @@
+//! Many nodes over a virtual network and a virtual clock, from one seed.
+//!
+//! The nodes are the same state machines that serve real packets; only sockets and time are made
+//! up. A run is a function of its seed: the same calls give the same network, packet by packet.
+//!
+//! Read [`Network`]: it is driven by [`Network::run_for`] and [`Network::run`], and asked through
+//! [`Network::start`]. Left out on purpose: bandwidth, reordering beyond what latency brings, and
+//! any judgement about what a run should show.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::control::{self, Command, CommandError, Reply};
+use crate::id::Id;
+use crate::message::Contact;
+use crate::node::config::Config;
+use crate::node::{Event, Input, Node, OperationId, Output};
+use crate::time::{Duration, Instant};
+
+/// How a virtual network behaves.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What all randomness comes from.
+    pub seed: u64,
+    /// One-way delay of a datagram, drawn evenly from this range.
+    pub latency: RangeInclusive<Duration>,
+    /// Share of datagrams that are lost, 0 to 1.
+    pub loss: f64,
+    /// IPv6 addresses instead of IPv4.
+    pub ipv6: bool,
+    /// Settings of every node.
+    pub config: Config,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            seed: 1,
+            latency: Duration::from_millis(10)..=Duration::from_millis(50),
+            loss: 0.0,
+            ipv6: false,
+            config: Config::default(),
+        }
+    }
+}
+
+/// Position of a node in its network, in the order of joining.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeIndex(pub usize);
+
+/// A virtual network.
+pub struct Network {
+    settings: Settings,
+    rng: ChaCha8Rng,
+    now: Instant,
+    places: Vec<Place>,
+    by_address: BTreeMap<SocketAddr, NodeIndex>,
+    /// What is going to happen, the earliest on top; equal times in the order of queueing.
+    agenda: BinaryHeap<Reverse<(Instant, u64, Happening)>>,
+    sequence: u64,
+    replies: BTreeMap<(NodeIndex, OperationId), Reply>,
+    datagrams: u64,
+}
+
+/// Where a node is, or was.
+struct Place {
+    address: SocketAddr,
+    node: Option<Node>,
+    /// The timer that counts; others in the agenda are from before.
+    timer: Instant,
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Happening {
+    Datagram { source: SocketAddr, destination: NodeIndex, bytes: Vec<u8> },
+    Timer { node: NodeIndex },
+}
+
+impl Network {
+    /// A network without nodes.
+    pub fn new(settings: Settings) -> Network {
+        Network {
+            rng: ChaCha8Rng::seed_from_u64(settings.seed),
+            settings,
+            now: Instant::ZERO,
+            places: Vec::new(),
+            by_address: BTreeMap::new(),
+            agenda: BinaryHeap::new(),
+            sequence: 0,
+            replies: BTreeMap::new(),
+            datagrams: 0,
+        }
+    }
+
+    /// A network of so many nodes, each joined through a random earlier one, at rest.
+    pub fn joined(settings: Settings, nodes: usize) -> Network {
+        let mut network = Network::new(settings);
+        for _ in 0..nodes {
+            network.join();
+            network.run_for(Duration::from_millis(50));
+        }
+        network.run_for(Duration::from_secs(60));
+        network
+    }
+
+    /// A network of so many nodes whose routing tables are full already, without the traffic of
+    /// joining: each bucket holds random nodes of its range, all of them where they fit. Made for
+    /// networks of many thousands.
+    pub fn settled(settings: Settings, nodes: usize) -> Network {
+        let mut network = Network::new(settings);
+        let mut contacts: Vec<Contact> = (0..nodes)
+            .map(|_| {
+                let index = network.add();
+                network.contact(index).expect("just added")
+            })
+            .collect();
+        contacts.sort_unstable();
+        for index in 0..nodes {
+            network.fill_table(NodeIndex(index), &contacts);
+        }
+        network
+    }
+
+    /// Introduces a node to some of all contacts, which are sorted by id.
+    fn fill_table(&mut self, index: NodeIndex, sorted: &[Contact]) {
+        let Network { rng, places, now, .. } = self;
+        let node = places[index.0].node.as_mut().expect("just added");
+        let (own, k) = (node.id(), node.config().k);
+        // What shares more and more leading bits with the own id, narrowed down step by step.
+        let mut near = sorted;
+        for bit in 0..Id::BITS {
+            let split = near.partition_point(|contact| !contact.id.bit(bit));
+            let (zeros, ones) = near.split_at(split);
+            let (same, other) = if own.bit(bit) { (ones, zeros) } else { (zeros, ones) };
+            for chosen in rand::seq::index::sample(rng, other.len(), k.min(other.len())) {
+                node.introduce(*now, other[chosen]);
+            }
+            if same.len() <= 1 {
+                break;
+            }
+            near = same;
+        }
+    }
+
+    /// Adds a node with a random id that joins through a random node, if there is one.
+    pub fn join(&mut self) -> NodeIndex {
+        let via = self.random_alive().map(|index| self.address(index));
+        let index = self.add();
+        if let Some(via) = via {
+            self.start(index, Command::Bootstrap(vec![via])).expect("a bootstrap is always begun");
+        }
+        index
+    }
+
+    /// Adds a node with a random id that knows nobody.
+    pub fn add(&mut self) -> NodeIndex {
+        let index = NodeIndex(self.places.len());
+        let id = Id::random(&mut self.rng);
+        let node = Node::new(self.now, id, self.settings.config.clone(), self.rng.random());
+        let address = self.address_of(index.0);
+        self.by_address.insert(address, index);
+        self.places.push(Place { address, node: Some(node), timer: Instant::NEVER });
+        index
+    }
+
+    /// Takes a node away without a word to the others.
+    pub fn kill(&mut self, index: NodeIndex) {
+        self.places[index.0].node = None;
+    }
+
+    /// Changes the share of datagrams that are lost.
+    pub fn set_loss(&mut self, loss: f64) {
+        self.settings.loss = loss;
+    }
+
+    /// Virtual time.
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// Datagrams sent so far.
+    pub fn datagrams(&self) -> u64 {
+        self.datagrams
+    }
+
+    /// The node at an index, unless it was killed.
+    pub fn node(&self, index: NodeIndex) -> Option<&Node> {
+        self.places[index.0].node.as_ref()
+    }
+
+    /// The node at an index, for a change that sends nothing.
+    pub fn node_mut(&mut self, index: NodeIndex) -> Option<&mut Node> {
+        self.places[index.0].node.as_mut()
+    }
+
+    /// Nodes that were not killed.
+    pub fn alive(&self) -> impl Iterator<Item = NodeIndex> {
+        let places = self.places.iter().enumerate();
+        places.filter(|(_, place)| place.node.is_some()).map(|(index, _)| NodeIndex(index))
+    }
+
+    /// One of the nodes that were not killed.
+    pub fn random_alive(&mut self) -> Option<NodeIndex> {
+        let alive: Vec<NodeIndex> = self.alive().collect();
+        (!alive.is_empty()).then(|| alive[self.rng.random_range(0..alive.len())])
+    }
+
+    /// A node as others know it.
+    pub fn contact(&self, index: NodeIndex) -> Option<Contact> {
+        let address = self.address(index);
+        self.node(index).map(|node| Contact { id: node.id(), address })
+    }
+
+    /// Where a node receives datagrams.
+    pub fn address(&self, index: NodeIndex) -> SocketAddr {
+        self.places[index.0].address
+    }
+
+    /// Starts a command at a node.
+    ///
+    /// # Errors
+    /// If the node refuses to begin it.
+    ///
+    /// # Panics
+    /// If the node was killed.
+    pub fn start(
+        &mut self,
+        index: NodeIndex,
+        command: Command,
+    ) -> Result<OperationId, CommandError> {
+        let node = self.places[index.0].node.as_mut().expect("a node that was not killed");
+        let id = command.start(node, self.now);
+        self.drain(index);
+        id
+    }
+
+    /// Starts a command at a node and runs the network until its reply is there.
+    ///
+    /// # Errors
+    /// If the node refuses to begin it.
+    ///
+    /// # Panics
+    /// If the node was killed, or the network falls silent before there is a reply.
+    pub fn run(&mut self, index: NodeIndex, command: Command) -> Result<Reply, CommandError> {
+        let id = self.start(index, command)?;
+        loop {
+            if let Some(reply) = self.replies.remove(&(index, id)) {
+                return Ok(reply);
+            }
+            assert!(self.step(Instant::NEVER), "nothing happens any more and no reply has come");
+        }
+    }
+
+    /// The reply to a command that was started, once it is there.
+    pub fn take_reply(&mut self, index: NodeIndex, id: OperationId) -> Option<Reply> {
+        self.replies.remove(&(index, id))
+    }
+
+    /// Runs the network for a span of virtual time.
+    pub fn run_for(&mut self, span: Duration) {
+        let until = self.now + span;
+        while self.step(until) {}
+        self.now = until;
+    }
+
+    /// Sends a datagram from an address of the caller's choice, as any stranger may.
+    pub fn inject(&mut self, source: SocketAddr, destination: NodeIndex, bytes: Vec<u8>) {
+        self.schedule(self.now, Happening::Datagram { source, destination, bytes });
+    }
+
+    /// Lets the next thing happen, if it does so by `until`.
+    fn step(&mut self, until: Instant) -> bool {
+        match self.agenda.peek() {
+            Some(Reverse((at, ..))) if *at <= until => {}
+            _ => return false,
+        }
+        let Reverse((at, _, happening)) = self.agenda.pop().expect("peeked just above");
+        self.now = at;
+        match happening {
+            Happening::Datagram { source, destination, bytes } => {
+                self.handle(destination, Input::Datagram { source, bytes: &bytes });
+            }
+            Happening::Timer { node } if self.places[node.0].timer == at => {
+                self.places[node.0].timer = Instant::NEVER;
+                self.handle(node, Input::Timeout);
+            }
+            Happening::Timer { .. } => {}
+        }
+        true
+    }
+
+    fn handle(&mut self, index: NodeIndex, input: Input<'_>) {
+        let Some(node) = &mut self.places[index.0].node else { return };
+        node.handle(self.now, input);
+        self.drain(index);
+    }
+
+    /// Does what a node wants done.
+    fn drain(&mut self, index: NodeIndex) {
+        let Some(mut node) = self.places[index.0].node.take() else { return };
+        let source = self.places[index.0].address;
+        let timer = loop {
+            match node.poll_output() {
+                Output::Transmit { destination, bytes } => {
+                    self.carry(source, destination, bytes.to_vec());
+                }
+                Output::Event(event) => self.on_event(index, event),
+                Output::Timeout(at) => break at,
+            }
+        };
+        let place = &mut self.places[index.0];
+        place.node = Some(node);
+        if timer != place.timer {
+            place.timer = timer;
+            if timer != Instant::NEVER {
+                self.schedule(timer.max(self.now), Happening::Timer { node: index });
+                self.places[index.0].timer = timer.max(self.now);
+            }
+        }
+    }
+
+    fn on_event(&mut self, index: NodeIndex, event: Event) {
+        if let Ok((id, reply)) = control::reply(event) {
+            self.replies.insert((index, id), reply);
+        }
+    }
+
+    /// Takes a datagram through the network, or loses it.
+    fn carry(&mut self, source: SocketAddr, destination: SocketAddr, bytes: Vec<u8>) {
+        self.datagrams += 1;
+        let latency = self.settings.latency.clone();
+        let delay = self.rng.random_range(latency.start().as_micros()..=latency.end().as_micros());
+        let lost = self.settings.loss > 0.0 && self.rng.random_bool(self.settings.loss);
+        let Some(&destination) = self.by_address.get(&destination) else { return };
+        if !lost {
+            let at = self.now + Duration::from_micros(delay);
+            self.schedule(at, Happening::Datagram { source, destination, bytes });
+        }
+    }
+
+    fn schedule(&mut self, at: Instant, happening: Happening) {
+        self.sequence += 1;
+        self.agenda.push(Reverse((at, self.sequence, happening)));
+    }
+
+    fn address_of(&self, index: usize) -> SocketAddr {
+        let number = u32::try_from(index).expect("fewer than 2^32 nodes");
+        let [_, b, c, d] = number.to_be_bytes();
+        let ip = if self.settings.ipv6 {
+            // The documentation range of RFC 3849.
+            IpAddr::V6(Ipv6Addr::new(
+                0x2001,
+                0xdb8,
+                0,
+                0,
+                0,
+                0,
+                u16::from(b),
+                u16::from_be_bytes([c, d]),
+            ))
+        } else {
+            IpAddr::V4(Ipv4Addr::new(10, b, c, d))
+        };
+        SocketAddr::new(ip, 8001)
+    }
+}

@@ -1,0 +1,32 @@
+//! Commands to nodes of a virtual network, and their replies.
+
+use kademlua::bencode::Value;
+use kademlua::control::{Command, Reply};
+use kademlua::id::Id;
+use kademlua::message::StoreMode;
+use kademlua::node::StoreReport;
+use kademlua::node::lookup::{Goal, Record};
+use kademlua::sim::{Network, NodeIndex};
+
+pub(crate) fn find_node(network: &mut Network, from: NodeIndex, target: Id) -> Record {
+    lookup(network, from, Goal::Node { target })
+}
+
+pub(crate) fn find_value(network: &mut Network, from: NodeIndex, key: Id) -> Record {
+    lookup(network, from, Goal::Value { key, max_nodes: 3, max_entries: 6 })
+}
+
+fn lookup(network: &mut Network, from: NodeIndex, goal: Goal) -> Record {
+    match network.run(from, Command::Lookup(goal)).expect("a lookup is always begun") {
+        Reply::Lookup(record) => record,
+        other => panic!("{other:?} is no reply to a lookup"),
+    }
+}
+
+pub(crate) fn add(network: &mut Network, from: NodeIndex, key: Id, value: Value) -> StoreReport {
+    let mode = StoreMode::Add;
+    match network.run(from, Command::Store { key, value, mode }).expect("a value of good size") {
+        Reply::Stored(report) => report,
+        other => panic!("{other:?} is no reply to a store"),
+    }
+}
