@@ -20,7 +20,7 @@ declare -a pids=() logs=() # by port; in order
 declare -A ids=()          # by port
 export LC_ALL=C # a byte is a character, the decimal point is a point
 
-readonly threads_per_node=4 # two at work, and room for the moments of starting and ending
+readonly threads_per_node=3 # two at work, and room for the moment of starting
 readonly files_per_node=64
 readonly join_seconds=60 # far more than a slow machine takes
 readonly grace_seconds=3
