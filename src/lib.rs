@@ -21,12 +21,16 @@
 //! | [`bencode`] | a reader for strangers' bytes, checked values | meaning |
 //! | [`message`] | what RPCs ask and answer | bytes |
 //! | [`wire`] | one codec a dialect | state |
-#![warn(missing_docs)]
+//! | [`node`] | the state machine: routing table, calls, lookups, values | sockets, tasks, clocks, global randomness |
+//! | [`control`] | commands, replies and snapshots as plain data | formatting |
+//! | [`net`] | the UDP driver, the only reader of the clock; the handle for applications | protocol rules |
+//! | [`sim`] | many nodes over a virtual network and clock | tokio |
 
 pub mod bencode;
 pub mod control;
 pub mod id;
 pub mod message;
+pub mod net;
 pub mod node;
 pub mod sim;
 pub mod time;

@@ -1,0 +1,389 @@
+//! The event loop of one node: waits for datagrams, orders and timers, tells the state machine,
+//! and carries out what it wants.
+//!
+//! The only reader of the clock. No rule of the protocol lives here. [`Core`] is the node with
+//! all that its outputs go to; [`Driver`] adds the socket and the waiting.
+
+use std::collections::HashMap;
+use std::net::{SocketAddr, UdpSocket};
+use std::pin::{Pin, pin};
+use std::time::Duration as StdDuration;
+use std::{io, thread};
+
+use tokio::io::Interest;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant as TokioInstant, Sleep, sleep_until, timeout};
+use tracing::{debug, error, info};
+
+use super::bootstrap::{self, Bootstrap};
+use super::handle::{Answer, Handle, IncomingCall, OperationError, Order, Returned, WayBack};
+use super::socket::{Inbox, Outbox};
+use crate::control::{self, Command, CommandError, Reply, Snapshot};
+use crate::id::Id;
+use crate::node::config::Config;
+use crate::node::{Event, Input, Node, OperationId, Output};
+use crate::time::Instant;
+
+/// Orders that wait at the most; whoever gives one more waits with it.
+const ORDERS: usize = 64;
+
+/// Calls of one registered RPC that wait for the application at the most; more of them fail.
+const CALLS_WAITING: usize = 64;
+
+/// Batches received in a row before orders get their turn: a millisecond or two under a flood.
+const BATCHES_PER_TURN: usize = 8;
+
+/// How long a full send buffer may hold up the node. A network card empties it in less; what is
+/// not sent by then is lost, as UDP has it.
+const SEND_PATIENCE: StdDuration = StdDuration::from_millis(20);
+
+/// Receive errors in a row after which the socket counts as broken. Single ones are news of the
+/// network (a host that is gone), and a read consumes them.
+const RECEIVE_FAILURES_MAX: u32 = 100;
+
+/// All that a node starts with.
+pub(super) struct Plan {
+    pub(super) socket: UdpSocket,
+    pub(super) local: SocketAddr,
+    pub(super) id: Id,
+    pub(super) seed: [u8; 32],
+    pub(super) bootstrap: Vec<SocketAddr>,
+    pub(super) config: Config,
+}
+
+/// Starts the thread of a node.
+///
+/// # Errors
+/// If the system grants no event loop or no thread.
+pub(super) fn start(plan: Plan) -> io::Result<Handle> {
+    let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
+    let watched = watch(&runtime, &plan.socket)?;
+    let (orders, mut received) = mpsc::channel(ORDERS);
+    let (id, local) = (plan.id, plan.local);
+    let run = move || {
+        runtime.block_on(async { Driver::new(plan, watched).run(&mut received).await });
+        drop(runtime);
+        // Last of all: who waits for this channel to close finds node and socket gone.
+        drop(received);
+    };
+    let thread = thread::Builder::new().name("kademlua-node".into()).spawn(run)?;
+    Ok(Handle::new(id, local, orders, thread))
+}
+
+/// A second handle to the socket, by which the runtime learns when it is ready.
+fn watch(runtime: &Runtime, socket: &UdpSocket) -> io::Result<tokio::net::UdpSocket> {
+    let _inside = runtime.enter();
+    tokio::net::UdpSocket::from_std(socket.try_clone()?)
+}
+
+/// Counts the node's time from its start.
+#[derive(Clone, Copy)]
+struct Clock(TokioInstant);
+
+impl Clock {
+    fn now(self) -> Instant {
+        Instant::ZERO + self.0.elapsed().into()
+    }
+
+    fn at(self, instant: Instant) -> TokioInstant {
+        self.0 + StdDuration::from_micros(instant.as_micros())
+    }
+}
+
+/// Why the loop goes on.
+enum Wake {
+    Order(Option<Order>),
+    Returned(Option<Returned>),
+    Readable(io::Result<()>),
+    Timer,
+}
+
+struct Driver {
+    clock: Clock,
+    socket: UdpSocket,
+    watched: tokio::net::UdpSocket,
+    inbox: Inbox,
+    receive_failures: u32,
+    returned: mpsc::UnboundedReceiver<Returned>,
+    core: Core,
+}
+
+impl Driver {
+    fn new(plan: Plan, watched: tokio::net::UdpSocket) -> Driver {
+        let clock = Clock(TokioInstant::now());
+        let (answers, returned) = mpsc::unbounded_channel();
+        Driver {
+            clock,
+            watched,
+            inbox: Inbox::new(),
+            receive_failures: 0,
+            returned,
+            core: Core {
+                bootstrap: Bootstrap::new(Instant::ZERO, plan.local, &plan.bootstrap),
+                node: Node::new(Instant::ZERO, plan.id, plan.config, plan.seed),
+                local: plan.local,
+                outbox: Outbox::new(plan.local),
+                due: Instant::ZERO,
+                running: HashMap::new(),
+                offered: HashMap::new(),
+                answers,
+            },
+            socket: plan.socket,
+        }
+    }
+
+    async fn run(mut self, orders: &mut mpsc::Receiver<Order>) {
+        info!(id = %self.core.node.id(), address = %self.core.local, "started");
+        let mut timer = pin!(sleep_until(self.clock.0));
+        loop {
+            self.core.on_time(self.clock.now());
+            self.flush().await;
+            let wake = self.wait(orders, timer.as_mut()).await;
+            match wake {
+                Wake::Order(None | Some(Order::Stop)) => break,
+                Wake::Order(Some(order)) => self.core.on_order(self.clock.now(), order),
+                Wake::Returned(returned) => self.core.on_returned(self.clock.now(), returned),
+                Wake::Timer => {}
+                Wake::Readable(ready) => {
+                    let received = match ready {
+                        Ok(()) => self.receive().await,
+                        Err(error) => Err(error),
+                    };
+                    if let Err(error) = received {
+                        error!(%error, "the socket is broken; the node stops");
+                        return;
+                    }
+                }
+            }
+        }
+        info!("stopped");
+    }
+
+    async fn wait(
+        &mut self,
+        orders: &mut mpsc::Receiver<Order>,
+        mut timer: Pin<&mut Sleep>,
+    ) -> Wake {
+        let due = self.core.next_time();
+        if due != Instant::NEVER && timer.deadline() != self.clock.at(due) {
+            timer.as_mut().reset(self.clock.at(due));
+        }
+        // Of several that are ready select takes one at random, so that none starves another.
+        tokio::select! {
+            order = orders.recv() => Wake::Order(order),
+            returned = self.returned.recv() => Wake::Returned(returned),
+            ready = self.watched.readable() => Wake::Readable(ready),
+            () = timer, if due != Instant::NEVER => Wake::Timer,
+        }
+    }
+
+    /// Takes in what has arrived, for a bounded time.
+    ///
+    /// # Errors
+    /// If the socket is broken.
+    async fn receive(&mut self) -> io::Result<()> {
+        for _ in 0..BATCHES_PER_TURN {
+            let receive = || self.inbox.receive(&self.socket);
+            match self.watched.try_io(Interest::READABLE, receive) {
+                Ok(()) => self.receive_failures = 0,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return self.on_receive_error(error),
+            }
+            self.handle_batch().await;
+        }
+        Ok(())
+    }
+
+    /// One reading of the clock serves the whole batch.
+    async fn handle_batch(&mut self) {
+        let now = self.clock.now();
+        self.core.forget_withdrawn();
+        for (source, bytes) in self.inbox.iter() {
+            self.core.handle(now, Input::Datagram { source, bytes });
+            if self.core.outbox.is_full() {
+                flush(&mut self.core.outbox, &self.socket, &self.watched).await;
+            }
+        }
+        self.core.on_time(now);
+        self.flush().await;
+    }
+
+    fn on_receive_error(&mut self, error: io::Error) -> io::Result<()> {
+        debug!(%error, "not received");
+        self.receive_failures += 1;
+        if self.receive_failures >= RECEIVE_FAILURES_MAX { Err(error) } else { Ok(()) }
+    }
+
+    async fn flush(&mut self) {
+        flush(&mut self.core.outbox, &self.socket, &self.watched).await;
+    }
+}
+
+/// Sends what waits; a full send buffer is waited for, but not for long.
+async fn flush(outbox: &mut Outbox, socket: &UdpSocket, watched: &tokio::net::UdpSocket) {
+    while !outbox.is_empty() && outbox.send(socket).is_err() {
+        // Makes the runtime forget that the socket was writable.
+        let blocked = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+        let _ = watched.try_io(Interest::WRITABLE, blocked);
+        if timeout(SEND_PATIENCE, watched.writable()).await.is_err() {
+            outbox.clear();
+            debug!(lost = outbox.lost(), "the send buffer stays full");
+        }
+    }
+}
+
+/// The node, and where its outputs go.
+struct Core {
+    node: Node,
+    local: SocketAddr,
+    outbox: Outbox,
+    /// When the node wants to be told the time.
+    due: Instant,
+    bootstrap: Bootstrap,
+    /// Who waits for the end of an operation.
+    running: HashMap<OperationId, Answer<Reply>>,
+    offered: HashMap<Vec<u8>, mpsc::Sender<IncomingCall>>,
+    /// Handed to each incoming call. Unbounded, but no more answers wait in it than calls were
+    /// let in.
+    answers: mpsc::UnboundedSender<Returned>,
+}
+
+impl Core {
+    fn handle(&mut self, now: Instant, input: Input<'_>) {
+        self.node.handle(now, input);
+        self.drain(now);
+    }
+
+    fn drain(&mut self, now: Instant) {
+        loop {
+            match self.node.poll_output() {
+                Output::Transmit { destination, bytes } => self.outbox.push(destination, bytes),
+                Output::Event(event) => self.on_event(now, event),
+                Output::Timeout(due) => {
+                    self.due = due;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn next_time(&self) -> Instant {
+        self.due.min(self.bootstrap.due())
+    }
+
+    fn on_time(&mut self, now: Instant) {
+        if now >= self.bootstrap.due() {
+            let id = self.node.start_bootstrap(now, self.bootstrap.addresses());
+            self.bootstrap.on_started(id);
+            self.drain(now);
+        }
+        if now >= self.due {
+            self.handle(now, Input::Timeout);
+        }
+    }
+
+    fn on_order(&mut self, now: Instant, order: Order) {
+        match order {
+            Order::Run { command, answer } => match self.start(now, command) {
+                Ok(id) => _ = self.running.insert(id, answer),
+                Err(error) => give(answer, Err(error.into())),
+            },
+            Order::Snapshot { answer } => give(answer, Snapshot::of(&self.node, now)),
+            Order::Register { name, answer } => give(answer, self.offer(name)),
+            Order::Stop => {}
+        }
+        self.drain(now);
+    }
+
+    fn start(&mut self, now: Instant, command: Command) -> Result<OperationId, CommandError> {
+        let command = match command {
+            Command::Bootstrap(addresses) => {
+                Command::Bootstrap(bootstrap::others(self.local, &addresses))
+            }
+            other => other,
+        };
+        command.start(&mut self.node, now)
+    }
+
+    fn offer(&mut self, name: Vec<u8>) -> Result<mpsc::Receiver<IncomingCall>, OperationError> {
+        self.forget_withdrawn();
+        self.node.register(&name)?;
+        let (calls, receiver) = mpsc::channel(CALLS_WAITING);
+        self.offered.insert(name, calls);
+        Ok(receiver)
+    }
+
+    /// Unregisters the RPCs whose receivers were dropped.
+    fn forget_withdrawn(&mut self) {
+        let withdrawn = |calls: &mpsc::Sender<IncomingCall>| calls.is_closed();
+        if !self.offered.values().any(withdrawn) {
+            return;
+        }
+        self.offered.retain(|name, calls| {
+            if withdrawn(calls) {
+                self.node.unregister(name);
+                return false;
+            }
+            true
+        });
+    }
+
+    fn on_returned(&mut self, now: Instant, returned: Option<Returned>) {
+        let Returned { token, result } = returned.expect("the core holds a sender itself");
+        if let Err(error) = self.node.answer(token, result) {
+            debug!(%error, "an answer was not sent");
+        }
+        self.drain(now);
+    }
+
+    fn on_event(&mut self, now: Instant, event: Event) {
+        match control::reply(event) {
+            Ok((id, reply)) => self.on_reply(now, id, reply),
+            Err(event) => self.on_news(now, event),
+        }
+    }
+
+    fn on_reply(&mut self, now: Instant, id: OperationId, reply: Reply) {
+        if let Reply::Bootstrapped { answered, silent } = &reply {
+            debug!(answered, ?silent, "bootstrapped");
+            self.bootstrap.on_ended(now, id, self.node.table().len());
+        }
+        if let Some(answer) = self.running.remove(&id) {
+            give(answer, Ok(reply));
+        }
+    }
+
+    fn on_news(&mut self, now: Instant, event: Event) {
+        match event {
+            Event::Request { token, from, name, args } => {
+                let calls = self.offered.get(&name);
+                let way_back = WayBack::new(token, self.answers.clone());
+                let call = IncomingCall { from, name, args, way_back };
+                // One that cannot be delivered is dropped, and fails by that.
+                if let Some(calls) = calls {
+                    drop(calls.try_send(call));
+                }
+            }
+            Event::ContactAdded(contact) => {
+                debug!(?contact, "contact added");
+                if self.bootstrap.on_contact_added() {
+                    info!(?contact, "joined");
+                }
+            }
+            Event::ContactLost(contact) => {
+                debug!(?contact, "contact lost");
+                self.bootstrap.on_contact_lost(now, self.node.table().len());
+            }
+            Event::Bootstrapped { .. }
+            | Event::LookupDone(_)
+            | Event::StoreDone(_)
+            | Event::CallDone { .. } => unreachable!("a reply, told apart above"),
+        }
+    }
+}
+
+/// Gives an answer to one who may have gone away meanwhile.
+fn give<T>(answer: oneshot::Sender<T>, value: T) {
+    let _ = answer.send(value);
+}

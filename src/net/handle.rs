@@ -1,0 +1,328 @@
+//! What applications hold of a node: the handle, the calls that come in, the errors.
+//!
+//! Orders go to the driver through a bounded channel; each carries the sender of its answer.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::bencode::Value;
+use crate::control::{Command, CommandError, Reply, Snapshot};
+use crate::id::Id;
+use crate::message::{Contact, Response, StoreMode};
+use crate::node::lookup::{Goal, Record};
+use crate::node::store::Refusal;
+use crate::node::{CallError, Peer, RegisterError, RequestToken, RpcFailed, StoreReport};
+use crate::time::Duration;
+
+/// The node has stopped, by [`Handle::stop`] or because its socket failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the node has stopped")]
+pub struct Stopped;
+
+/// Why an operation failed.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum OperationError {
+    /// The node is gone.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+    /// The value cannot be stored.
+    #[error(transparent)]
+    Store(#[from] Refusal),
+    /// The peer did not answer as it should.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// The RPC cannot be offered.
+    #[error(transparent)]
+    Register(#[from] RegisterError),
+}
+
+impl From<CommandError> for OperationError {
+    fn from(error: CommandError) -> OperationError {
+        match error {
+            CommandError::Store(error) => error.into(),
+            CommandError::Call(error) => error.into(),
+        }
+    }
+}
+
+/// How an attempt to join ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bootstrapped {
+    /// How many of the nodes that were asked answered.
+    pub answered: usize,
+    /// Those that did not.
+    pub silent: Vec<SocketAddr>,
+}
+
+/// What the driver is asked to do, and where the answer goes.
+pub(super) enum Order {
+    Run { command: Command, answer: Answer<Reply> },
+    Snapshot { answer: oneshot::Sender<Snapshot> },
+    Register { name: Vec<u8>, answer: Answer<mpsc::Receiver<IncomingCall>> },
+    Stop,
+}
+
+/// Takes the outcome of an operation that can fail.
+pub(super) type Answer<T> = oneshot::Sender<Result<T, OperationError>>;
+
+/// A running node, as applications hold it. Clones are handles to the same node.
+///
+/// A future that is dropped abandons the answer alone: the operation ends by itself, as all of
+/// them do within a bounded time.
+#[derive(Clone)]
+pub struct Handle {
+    id: Id,
+    local: SocketAddr,
+    orders: mpsc::Sender<Order>,
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+impl Handle {
+    /// The thread must drop the receiver of the orders as its last act.
+    pub(super) fn new(
+        id: Id,
+        local: SocketAddr,
+        orders: mpsc::Sender<Order>,
+        thread: JoinHandle<()>,
+    ) -> Handle {
+        Handle { id, local, orders, thread: Arc::new(Mutex::new(Some(thread))) }
+    }
+
+    /// The node's id.
+    pub fn id(&self) -> Id {
+        self.id
+    }
+
+    /// The address that the node receives on.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Looks for the nodes nearest to an id.
+    ///
+    /// # Errors
+    /// If the node has stopped.
+    pub async fn find_node(&self, target: Id) -> Result<Record, Stopped> {
+        self.lookup(Goal::Node { target }).await
+    }
+
+    /// Looks for the values under a key, until `max_nodes` nodes have answered with some; each is
+    /// asked for `max_entries` values.
+    ///
+    /// # Errors
+    /// If the node has stopped. That nothing was found is no error.
+    pub async fn find_value(
+        &self,
+        key: Id,
+        max_nodes: usize,
+        max_entries: usize,
+    ) -> Result<Record, Stopped> {
+        self.lookup(Goal::Value { key, max_nodes, max_entries }).await
+    }
+
+    /// Stores a value on the nodes nearest to its key.
+    ///
+    /// # Errors
+    /// If the value cannot be stored anywhere, for its size, or the node has stopped. Nodes that
+    /// refused or were silent are in the report.
+    pub async fn store(
+        &self,
+        key: Id,
+        value: Value,
+        mode: StoreMode,
+    ) -> Result<StoreReport, OperationError> {
+        match self.run(Command::Store { key, value, mode }).await? {
+            Reply::Stored(report) => Ok(report),
+            other => unreachable!("{other:?} in reply to a store"),
+        }
+    }
+
+    /// Asks a peer whether it is there, and tells how long the answer took.
+    ///
+    /// # Errors
+    /// If it does not answer, or the node has stopped.
+    pub async fn ping(&self, peer: Peer) -> Result<Duration, OperationError> {
+        let (_, rtt) = self.call_peer(Command::Ping(peer)).await?;
+        Ok(rtt)
+    }
+
+    /// Asks a peer from which address it sees this node's datagrams come.
+    ///
+    /// # Errors
+    /// If it does not answer, or the node has stopped.
+    pub async fn get_socket(&self, peer: Peer) -> Result<SocketAddr, OperationError> {
+        match self.call_peer(Command::GetSocket(peer)).await? {
+            (Response::Socket(address), _) => Ok(address),
+            _ => Err(CallError::BadReply.into()),
+        }
+    }
+
+    /// Calls an RPC that an application has registered at a peer, and gives the values it returns.
+    ///
+    /// # Errors
+    /// If the peer has no such RPC, its RPC fails, it does not answer, the arguments are too
+    /// large, or the node has stopped.
+    pub async fn call(
+        &self,
+        peer: Peer,
+        name: &[u8],
+        args: Vec<Value>,
+    ) -> Result<Vec<Value>, OperationError> {
+        match self.call_peer(Command::Call { peer, name: name.to_vec(), args }).await? {
+            (Response::Returned(values), _) => Ok(values),
+            _ => Err(CallError::BadReply.into()),
+        }
+    }
+
+    /// Joins the network through these nodes; the node's own address among them is left out.
+    ///
+    /// # Errors
+    /// If the node has stopped.
+    pub async fn bootstrap(&self, addresses: Vec<SocketAddr>) -> Result<Bootstrapped, Stopped> {
+        match self.run(Command::Bootstrap(addresses)).await {
+            Ok(Reply::Bootstrapped { answered, silent }) => Ok(Bootstrapped { answered, silent }),
+            Err(OperationError::Stopped(stopped)) => Err(stopped),
+            other => unreachable!("{other:?} in reply to a bootstrap"),
+        }
+    }
+
+    /// The node's state as plain data.
+    ///
+    /// # Errors
+    /// If the node has stopped.
+    pub async fn snapshot(&self) -> Result<Snapshot, Stopped> {
+        self.ask(|answer| Order::Snapshot { answer }).await
+    }
+
+    /// Offers an RPC of that name. The calls come out of the receiver; once it is dropped, peers
+    /// that call are told that there is no such RPC. Of two receivers for one name the older ends.
+    ///
+    /// # Errors
+    /// If the protocol itself has the name, there are too many, or the node has stopped.
+    pub async fn register(
+        &self,
+        name: &[u8],
+    ) -> Result<mpsc::Receiver<IncomingCall>, OperationError> {
+        self.ask(|answer| Order::Register { name: name.to_vec(), answer }).await?
+    }
+
+    /// Ends the node. When this returns its thread is gone and its port is free; operations under
+    /// way and later ones end with [`Stopped`].
+    pub async fn stop(&self) {
+        // Fails only where the node is stopping already.
+        let _ = self.orders.send(Order::Stop).await;
+        self.orders.closed().await;
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // The channel closes as the thread's last act, so this does not hold up a runtime. A
+            // panic has been reported by the thread itself.
+            let _ = thread.join();
+        }
+    }
+
+    /// Whether the node has stopped.
+    pub fn stopped(&self) -> bool {
+        self.orders.is_closed()
+    }
+
+    async fn lookup(&self, goal: Goal) -> Result<Record, Stopped> {
+        match self.run(Command::Lookup(goal)).await {
+            Ok(Reply::Lookup(record)) => Ok(record),
+            Err(OperationError::Stopped(stopped)) => Err(stopped),
+            other => unreachable!("{other:?} in reply to a lookup"),
+        }
+    }
+
+    async fn call_peer(&self, command: Command) -> Result<(Response, Duration), OperationError> {
+        match self.run(command).await? {
+            Reply::Called(outcome) => Ok(outcome?),
+            other => unreachable!("{other:?} in reply to a call"),
+        }
+    }
+
+    async fn run(&self, command: Command) -> Result<Reply, OperationError> {
+        self.ask(|answer| Order::Run { command, answer }).await?
+    }
+
+    async fn ask<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> Result<T, Stopped> {
+        let (answer, answered) = oneshot::channel();
+        self.orders.send(order(answer)).await.map_err(|_| Stopped)?;
+        answered.await.map_err(|_| Stopped)
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.id, self.local)
+    }
+}
+
+/// A peer's call of an RPC that was [registered](Handle::register). One that is dropped without
+/// an answer fails.
+#[derive(Debug)]
+pub struct IncomingCall {
+    /// Who calls.
+    pub from: Contact,
+    /// The name of the RPC.
+    pub name: Vec<u8>,
+    /// The arguments, as many as the caller liked to send.
+    pub args: Vec<Value>,
+    pub(super) way_back: WayBack,
+}
+
+impl IncomingCall {
+    /// Answers with the values that the RPC returns.
+    pub fn answer(self, values: Vec<Value>) {
+        self.way_back.send(Ok(values));
+    }
+
+    /// Tells the caller that the RPC failed.
+    pub fn fail(self) {
+        self.way_back.send(Err(RpcFailed));
+    }
+}
+
+/// The answer to one incoming call on its way to the driver.
+pub(super) struct Returned {
+    pub(super) token: RequestToken,
+    pub(super) result: Result<Vec<Value>, RpcFailed>,
+}
+
+/// Carries one answer back, a failure if none is given.
+pub(super) struct WayBack {
+    token: Option<RequestToken>,
+    answers: mpsc::UnboundedSender<Returned>,
+}
+
+impl WayBack {
+    pub(super) fn new(token: RequestToken, answers: mpsc::UnboundedSender<Returned>) -> WayBack {
+        WayBack { token: Some(token), answers }
+    }
+
+    fn send(mut self, result: Result<Vec<Value>, RpcFailed>) {
+        self.give(result);
+    }
+
+    fn give(&mut self, result: Result<Vec<Value>, RpcFailed>) {
+        if let Some(token) = self.token.take() {
+            // Nobody waits for it once the node has stopped.
+            let _ = self.answers.send(Returned { token, result });
+        }
+    }
+}
+
+impl Drop for WayBack {
+    fn drop(&mut self) {
+        self.give(Err(RpcFailed));
+    }
+}
+
+impl fmt::Debug for WayBack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WayBack").finish_non_exhaustive()
+    }
+}

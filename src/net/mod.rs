@@ -1,0 +1,126 @@
+//! A node on the network: the UDP driver and the handle that applications hold.
+//!
+//! [`spawn`] binds a socket and starts one thread; [`Handle`] asks things of the node that lives
+//! there. The driver is the only place that reads a clock, and knows no protocol: it carries
+//! datagrams to [`node`](crate::node) and back, and tells it the time.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use kademlua::bencode::Value;
+//! use kademlua::id::Id;
+//! use kademlua::message::StoreMode;
+//! use kademlua::net::{Settings, spawn};
+//!
+//! let node = spawn(Settings {
+//!     bind: "127.0.0.1:0".parse()?,
+//!     bootstrap: vec!["127.0.0.1:8001".parse()?],
+//!     ..Settings::default()
+//! })?;
+//! node.store(Id::of_name("key"), Value::bytes("value"), StoreMode::Add).await?;
+//! let found = node.find_value(Id::of_name("key"), 3, 6).await?;
+//! println!("{:?}", found.values);
+//! node.stop().await;
+//! # Ok(())
+//! # }
+//! ```
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use crate::id::Id;
+use crate::node::config::Config;
+
+mod bootstrap;
+mod driver;
+mod handle;
+pub mod socket;
+
+pub use handle::{Bootstrapped, Handle, IncomingCall, OperationError, Stopped};
+
+/// How a node is to be set up. The default is the one that a lone original node has, at
+/// 127.0.0.1:8001 and with nobody to ask.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The address to receive on; port 0 takes any free one. `[::]` serves IPv4 too.
+    pub bind: SocketAddr,
+    /// The node's id. `None`: on loopback the SHA-1 of the port in decimal, as original nodes
+    /// have it, elsewhere a random one.
+    pub id: Option<Id>,
+    /// Nodes to join the network through; the node's own address among them is left out.
+    pub bootstrap: Vec<SocketAddr>,
+    /// The constants of the node.
+    pub config: Config,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            bind: (Ipv4Addr::LOCALHOST, 8001).into(),
+            id: None,
+            bootstrap: Vec::new(),
+            config: Config::default(),
+        }
+    }
+}
+
+/// Why a node could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum SpawnError {
+    /// The address cannot be bound.
+    #[error("cannot bind {address}: {}", bind_failure(.source))]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system has no randomness to give.
+    #[error("cannot seed the node's random numbers: {0}")]
+    Seed(getrandom::Error),
+    /// The system does not let the node have its thread or its event loop.
+    #[error("cannot start the node's thread: {0}")]
+    Thread(io::Error),
+}
+
+/// What the system said, and what to do about it.
+fn bind_failure(source: &io::Error) -> String {
+    match source.kind() {
+        io::ErrorKind::AddrInUse => {
+            "address already in use — is another node running there? Choose another port".into()
+        }
+        io::ErrorKind::AddrNotAvailable => "no interface of this machine has that address".into(),
+        io::ErrorKind::PermissionDenied => {
+            format!("{source} — ports below 1024 may need privileges; choose another port")
+        }
+        _ => source.to_string(),
+    }
+}
+
+/// Starts a node on a thread of its own. The address is bound when this returns; joining the
+/// network goes on behind, and is tried again for as long as the node knows nobody.
+///
+/// The node lives until [`Handle::stop`], or until the last handle is dropped. No runtime is
+/// needed to call this, and any will do to await what the handle returns.
+///
+/// # Errors
+/// If the address cannot be bound or the system grants no thread.
+pub fn spawn(settings: Settings) -> Result<Handle, SpawnError> {
+    let bind_error = |source| SpawnError::Bind { address: settings.bind, source };
+    let socket = socket::bind(settings.bind).map_err(bind_error)?;
+    let local = socket.local_addr().map_err(bind_error)?;
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(SpawnError::Seed)?;
+    let id = settings.id.unwrap_or_else(|| default_id(local, &seed));
+    let Settings { bootstrap, config, .. } = settings;
+    driver::start(driver::Plan { socket, local, id, seed, bootstrap, config })
+        .map_err(SpawnError::Thread)
+}
+
+/// Hashed with the port, the seed makes an id that tells nothing about the seed itself.
+fn default_id(local: SocketAddr, seed: &[u8; 32]) -> Id {
+    let port = local.port().to_string();
+    if local.ip().is_loopback() {
+        return Id::of_name(port);
+    }
+    Id::of_name([seed, port.as_bytes()].concat())
+}

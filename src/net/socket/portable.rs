@@ -1,0 +1,77 @@
+//! One datagram at a time, on any system.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+
+use super::{Parcel, SLOT, canonical};
+
+/// The datagram that was received last.
+pub struct Inbox {
+    slot: Vec<u8>,
+    filled: Option<(SocketAddr, usize)>,
+}
+
+impl Default for Inbox {
+    fn default() -> Inbox {
+        Inbox::new()
+    }
+}
+
+impl Inbox {
+    /// An empty inbox.
+    pub fn new() -> Inbox {
+        Inbox { slot: vec![0; SLOT], filled: None }
+    }
+
+    /// Replaces what the inbox holds by one datagram that has arrived. A blocking socket waits
+    /// for it.
+    ///
+    /// # Errors
+    /// Those of the system; `WouldBlock` if nothing has arrived.
+    pub fn receive(&mut self, socket: &UdpSocket) -> io::Result<()> {
+        self.filled = None;
+        let (len, source) = socket.recv_from(&mut self.slot)?;
+        self.filled = Some((canonical(source), len));
+        Ok(())
+    }
+
+    /// The datagram with its sender, if there is one.
+    pub fn iter(&self) -> impl Iterator<Item = (SocketAddr, &[u8])> {
+        self.filled.iter().map(|&(source, len)| (source, &self.slot[..len]))
+    }
+
+    /// How many datagrams there are.
+    pub fn len(&self) -> usize {
+        usize::from(self.filled.is_some())
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.filled.is_none()
+    }
+}
+
+/// Nothing is needed to send one.
+pub(super) struct Sender;
+
+impl Sender {
+    pub(super) fn new() -> Sender {
+        Sender
+    }
+
+    /// Sends the first and tells that one went.
+    pub(super) fn send(
+        &mut self,
+        socket: &UdpSocket,
+        batch: &[Parcel],
+        bytes: &[u8],
+    ) -> io::Result<usize> {
+        let [parcel, ..] = batch else { return Ok(0) };
+        let datagram = &bytes[parcel.bytes.clone()];
+        match parcel.destination {
+            Some(destination) => socket.send_to(datagram, destination)?,
+            None => socket.send(datagram)?,
+        };
+        Ok(1)
+    }
+}

@@ -1,0 +1,75 @@
+//! What the tests of the UDP driver share.
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+
+use std::future::Future;
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use kademlua::id::Id;
+use kademlua::message::{Request, RpcId};
+use kademlua::net::{Handle, Settings, spawn};
+use kademlua::wire::v1::{self, Body, Frame, Header};
+
+/// Runs a test's future; one that hangs fails instead.
+pub fn run<T>(test: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        tokio::time::timeout(Duration::from_secs(60), test).await.expect("the test hangs")
+    })
+}
+
+/// A node on a free port of 127.0.0.1.
+pub fn start(bootstrap: &[SocketAddr]) -> Handle {
+    start_at("127.0.0.1:0", bootstrap)
+}
+
+pub fn start_at(bind: &str, bootstrap: &[SocketAddr]) -> Handle {
+    let bind = bind.parse().unwrap();
+    spawn(Settings { bind, bootstrap: bootstrap.to_vec(), ..Settings::default() }).unwrap()
+}
+
+/// Two nodes that know each other.
+pub async fn pair() -> (Handle, Handle) {
+    let first = start(&[]);
+    let second = start(&[first.local_addr()]);
+    assert_eq!(second.bootstrap(vec![first.local_addr()]).await.unwrap().answered, 1);
+    (first, second)
+}
+
+/// A stranger that writes its datagrams by hand.
+pub struct Stranger {
+    pub socket: UdpSocket,
+    sent: u64,
+}
+
+impl Stranger {
+    pub fn new() -> Stranger {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        Stranger { socket, sent: 0 }
+    }
+
+    /// Sends a request and gives the number of its call.
+    pub fn send(&mut self, to: SocketAddr, request: &Request<'_>) -> RpcId {
+        self.sent += 1;
+        let header =
+            Header { from: Id::of_name("stranger"), rpc_id: RpcId(self.sent.to_be_bytes()) };
+        let mut datagram = Vec::new();
+        v1::put_request(&mut datagram, &header, request);
+        self.socket.send_to(&datagram, to).unwrap();
+        header.rpc_id
+    }
+
+    /// Whether a ping is answered with a pong; other datagrams that come are passed over.
+    pub fn ping(&mut self, to: SocketAddr) -> bool {
+        let asked = self.send(to, &Request::Ping);
+        let mut buffer = [0; 65_535];
+        while let Ok((len, from)) = self.socket.recv_from(&mut buffer) {
+            let frame = Frame::parse(&buffer[..len]).expect("nodes send v1 only");
+            if from == to && frame.header.rpc_id == asked {
+                return frame.body == Body::Response(b"li5ee");
+            }
+        }
+        false
+    }
+}
