@@ -85,6 +85,7 @@ fn limits_that_are_too_low_are_named() {
         let mut outer = Command::new("bash");
         outer.args(["-c", &format!(r#"{limit}; exec "$@""#), "bash"]);
         outer.arg(inner.get_program()).args(inner.get_args());
+        outer.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
         let (status, said) = refused(outer);
         assert_eq!(status, Some(1), "{said}");
         assert!(said.contains(complaint), "{said}");

@@ -1,7 +1,7 @@
 //! What the tests of networks of processes share: the script that starts one, a control node in a
 //! pseudo-terminal, and guards that end what a failing test leaves behind.
 
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
