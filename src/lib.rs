@@ -27,11 +27,17 @@
 //! | [`sim`] | many nodes over a virtual network and clock | tokio |
 
 pub mod bencode;
+#[cfg(feature = "shell")]
+#[doc(hidden)]
+pub mod cli;
 pub mod control;
 pub mod id;
 pub mod message;
 pub mod net;
 pub mod node;
+#[cfg(feature = "shell")]
+#[doc(hidden)]
+pub mod shell;
 pub mod sim;
 pub mod time;
 pub mod wire;
