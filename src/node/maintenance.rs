@@ -226,6 +226,10 @@ impl Node {
     /// Whether a new contact is one of the k nearest to a key and this node the one to tell it,
     /// being the nearest of the others: all holders think alike, so that one does it (paper §2.5).
     fn should_hand_over(&self, key: &Id, new: &Contact) -> bool {
+        // There may be hundreds of thousands of keys, and this settles it for nearly all.
+        if self.table.has_nearer(key, &new.id) {
+            return false;
+        }
         let own = key.distance(&self.id);
         let others = self.table.closest(key).filter(|e| !e.stale && e.contact.id != new.id);
         let mut distances = others.map(|entry| key.distance(&entry.contact.id)).peekable();
