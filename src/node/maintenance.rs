@@ -28,8 +28,12 @@ const MAX_HANDED: usize = 8;
 /// Tasks that wait. A task that finds no room comes up again when its key is next republished.
 const MAX_TASKS: usize = 65_536;
 
-/// Contacts and strangers pinged at once.
-const MAX_PROBES: usize = 64;
+/// Strangers pinged at once, so that a flood of forged ones makes few pings.
+const MAX_STRANGERS: usize = 64;
+
+/// Contacts and strangers pinged at once. Some places are left to contacts, lest a flood of strangers
+/// keep dead ones from being noticed.
+const MAX_PROBES: usize = 128;
 
 /// Pings in a row that a contact may leave unanswered before it counts as dead.
 const LIVENESS_ATTEMPTS: u32 = 2;
@@ -164,8 +168,10 @@ impl Node {
 
     /// Pings a contact that is not in the routing table, or doubtful there.
     fn verify(&mut self, now: Instant, contact: Contact) {
-        let purpose = Purpose::Verify { id: contact.id };
-        self.probe(now, contact, purpose);
+        if self.maintenance.probing.len() < MAX_STRANGERS {
+            let purpose = Purpose::Verify { id: contact.id };
+            self.probe(now, contact, purpose);
+        }
     }
 
     /// Pings a contact of the routing table that may have gone.
