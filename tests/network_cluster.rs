@@ -17,7 +17,8 @@ use network_helpers::{
 const NODES: u16 = 100;
 
 /// Stores 200 values. The last line is put together, so that its echo is not taken for it.
-const STORE: &str = r#"for i = 1, 200 do add(sha1("key " .. i), "value " .. i) end print("stored" .. " all")"#;
+const STORE: &str =
+    r#"for i = 1, 200 do add(sha1("key " .. i), "value " .. i) end print("stored" .. " all")"#;
 
 /// Prints the numbers of the values that are not found.
 const FIND: &str = r#"

@@ -12,9 +12,7 @@ use std::process::Command;
 
 use nix::sys::signal::Signal;
 
-use network_helpers::{
-    Folder, Network, PROGRAM, free_ports, has_bash, run, script, serve, text,
-};
+use network_helpers::{Folder, Network, PROGRAM, free_ports, has_bash, run, script, serve, text};
 
 /// Runs a script that is to refuse: its exit status and complaint, once nothing was started.
 fn refused(command: Command) -> (Option<i32>, String) {

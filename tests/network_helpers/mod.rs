@@ -224,7 +224,9 @@ pub fn serve(port: u16) -> Guard {
     let mut command = Command::new(PROGRAM);
     command.args(["serve", &port, "--bootstrap", &port, "--log", "off"]).process_group(0);
     let child = Guard(command.stdin(Stdio::null()).spawn().unwrap());
-    await_that("the control node binds its port", || UdpSocket::bind(format!("127.0.0.1:{port}")).is_err());
+    await_that("the control node binds its port", || {
+        UdpSocket::bind(format!("127.0.0.1:{port}")).is_err()
+    });
     child
 }
 
