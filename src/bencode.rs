@@ -9,6 +9,7 @@
 //! depth in one pass; all that is read from an [`Item`] afterwards cannot fail.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -74,6 +75,14 @@ impl<'a> Item<'a> {
             len if len == bytes.len() => Ok(Item(bytes)),
             _ => Err(Malformed::Trailing),
         }
+    }
+
+    /// Reads one value at the front of bytes, whatever follows.
+    ///
+    /// # Errors
+    /// If there is none, or it nests deeper than [`MAX_DEPTH`].
+    pub fn parse_prefix(bytes: &'a [u8]) -> Result<Item<'a>, Malformed> {
+        checked_len(bytes, MAX_DEPTH).map(|len| Item(&bytes[..len]))
     }
 
     /// The encoded bytes.
@@ -156,6 +165,12 @@ impl<'a> Integer<'a> {
         self.digits().parse().ok()
     }
 
+    /// The number, or the nearest that fits.
+    pub fn to_i64_saturating(self) -> i64 {
+        let limit = if self.0[0] == b'-' { i64::MIN } else { i64::MAX };
+        self.to_i64().unwrap_or(limit)
+    }
+
     /// Sign and digits without leading zeros, and zero without a sign.
     fn canonical(self) -> (&'a [u8], &'a [u8]) {
         let (sign, digits) = self.0.split_at(usize::from(self.0[0] == b'-'));
@@ -168,7 +183,7 @@ impl<'a> Integer<'a> {
 }
 
 /// The items of a list, in order.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct List<'a>(&'a [u8]);
 
 impl List<'_> {
@@ -375,8 +390,8 @@ impl Value {
         if checked_len(bytes, MAX_VALUE_DEPTH)? < bytes.len() {
             return Err(Malformed::Trailing);
         }
-        let mut out = Vec::with_capacity(bytes.len());
-        put_canonical(&mut out, Item(bytes));
+        let (mut out, mut rest) = (Vec::with_capacity(bytes.len()), bytes);
+        put_canonical(&mut out, &mut rest);
         Ok(Value(out.into()))
     }
 
@@ -427,43 +442,60 @@ impl fmt::Debug for Value {
     }
 }
 
-/// Recurses at most [`MAX_DEPTH`] deep, which the reader has checked.
-fn put_canonical(out: &mut Vec<u8>, item: Item<'_>) {
-    match item.view() {
-        View::Bytes(_) => out.extend_from_slice(item.0),
-        View::Integer(integer) => {
-            let (sign, digits) = integer.canonical();
+/// Appends the canonical form of the checked value at the front of `rest` and moves past it.
+///
+/// One pass: views would read what nests once a level. Recurses at most [`MAX_DEPTH`] deep.
+fn put_canonical(out: &mut Vec<u8>, rest: &mut &[u8]) {
+    let (token, len) = token(rest).expect("checked before");
+    let (bytes, tail) = rest.split_at(len);
+    *rest = tail;
+    match token {
+        Token::Bytes => out.extend_from_slice(bytes),
+        Token::Integer => {
+            let (sign, digits) = Integer(&bytes[1..len - 1]).canonical();
             out.push(b'i');
             out.extend_from_slice(sign);
             out.extend_from_slice(digits);
             out.push(b'e');
         }
-        View::List(list) => {
+        Token::List => {
             out.push(b'l');
-            list.for_each(|item| put_canonical(out, item));
+            while !skip_end(rest) {
+                put_canonical(out, rest);
+            }
             out.push(b'e');
         }
-        View::Dict(dict) => put_canonical_dict(out, dict),
+        Token::Dict => put_canonical_dict(out, rest),
+        Token::End => unreachable!("a checked value does not start with its end"),
     }
 }
 
-fn put_canonical_dict(out: &mut Vec<u8>, dict: Dict<'_>) {
-    let mut entries: Vec<(Vec<u8>, Item<'_>)> = dict
-        .map(|(key, value)| {
-            let mut encoded = Vec::with_capacity(key.0.len());
-            put_canonical(&mut encoded, key);
-            (encoded, value)
-        })
-        .collect();
+/// Moves past the `e` of a list or a dictionary, if it is there.
+fn skip_end(rest: &mut &[u8]) -> bool {
+    let tail = rest.strip_prefix(b"e");
+    *rest = tail.unwrap_or(rest);
+    tail.is_some()
+}
+
+fn put_canonical_dict(out: &mut Vec<u8>, rest: &mut &[u8]) {
+    let start = out.len();
+    let mut entries = Vec::new();
+    while !skip_end(rest) {
+        let key = out.len() - start;
+        put_canonical(out, rest);
+        let value = out.len() - start;
+        put_canonical(out, rest);
+        entries.push((key..value, value..out.len() - start));
+    }
+    let written = out.split_off(start);
+    let order = |key: &Range<usize>| key_order(&written[key.clone()]);
     // The sort is stable, so of equal keys the last written is the last here.
-    entries.sort_by(|(a, _), (b, _)| key_order(a).cmp(&key_order(b)));
+    entries.sort_by(|(a, _), (b, _)| order(a).cmp(&order(b)));
     out.push(if entries.is_empty() { b'l' } else { b'd' });
     for (index, (key, value)) in entries.iter().enumerate() {
-        if entries.get(index + 1).is_some_and(|(next, _)| next == key) {
-            continue;
+        if entries.get(index + 1).is_none_or(|(next, _)| order(next) != order(key)) {
+            out.extend_from_slice(&written[key.start..value.end]);
         }
-        out.extend_from_slice(key);
-        put_canonical(out, *value);
     }
     out.push(b'e');
 }
@@ -473,5 +505,176 @@ fn key_order(encoded: &[u8]) -> (bool, &[u8]) {
     match Item(encoded).view() {
         View::Bytes(bytes) => (true, bytes),
         _ => (false, encoded),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    /// A bit of everything: unsorted keys, a padded integer, an integer key.
+    const WRITTEN: &[u8] = b"d4:name5:hello4:listli007e0:lee3:bigi100000000000000000000ei5e4:fivee";
+    const CANONICAL: &[u8] = b"di5e4:five3:bigi100000000000000000000e4:listli7e0:lee4:name5:helloe";
+
+    fn value(bytes: impl AsRef<[u8]>) -> Value {
+        Value::parse(bytes.as_ref()).expect("a value")
+    }
+
+    fn error(bytes: impl AsRef<[u8]>) -> Malformed {
+        Item::parse(bytes.as_ref()).expect_err("no value")
+    }
+
+    #[test]
+    fn views_show_what_was_written() {
+        let dict = Item::parse(WRITTEN).unwrap().dict().unwrap();
+        assert_eq!(dict.count(), 4);
+        assert_eq!(dict.get(b"name").unwrap().bytes(), Some(&b"hello"[..]));
+        assert_eq!(dict.get(b"big").unwrap().integer(), None);
+        assert_eq!(dict.get(b"five"), None);
+        let list: Vec<_> = dict.get(b"list").unwrap().list().unwrap().collect();
+        assert_eq!(list[0].integer(), Some(7));
+        assert_eq!(list[1].bytes(), Some(&b""[..]));
+        assert_eq!(list[2].as_bytes(), b"le");
+    }
+
+    #[test]
+    fn views_of_the_wrong_kind_show_nothing() {
+        let item = Item::parse(b"li1ee").unwrap();
+        assert_eq!((item.bytes(), item.integer()), (None, None));
+        assert!(item.dict().is_none());
+        assert!(Item::parse(b"1:a").unwrap().list().is_none());
+    }
+
+    #[test]
+    fn the_canonical_form_is_sorted_and_unpadded() {
+        assert_eq!(value(WRITTEN).as_bytes(), CANONICAL);
+        assert_eq!(value(CANONICAL).as_bytes(), CANONICAL);
+        assert_eq!(value("i-0e"), Value::integer(0));
+        assert_eq!(value("i-007e"), Value::integer(-7));
+        assert_eq!(value("d2:bbi1e1:ci2ee").as_bytes(), b"d2:bbi1e1:ci2ee", "by text, not length");
+    }
+
+    #[test]
+    fn the_empty_dictionary_is_the_empty_list() {
+        assert_eq!(value("de").as_bytes(), b"le");
+        assert_eq!(Item::parse(b"le").unwrap().dict().unwrap().count(), 0);
+        assert_eq!(Value::encode(&BTreeMap::<String, i64>::new()).unwrap(), value("le"));
+    }
+
+    #[test]
+    fn of_equal_keys_the_last_counts() {
+        const TWICE: &[u8] = b"d1:ai1e1:bi2e1:ai3ee";
+        assert_eq!(
+            Item::parse(TWICE).unwrap().dict().unwrap().get(b"a").unwrap().integer(),
+            Some(3)
+        );
+        assert_eq!(value(TWICE).as_bytes(), b"d1:ai3e1:bi2ee");
+        assert_eq!(value("di0e1:ai-0e1:bi00e1:ce").as_bytes(), b"di0e1:ce");
+    }
+
+    #[test]
+    fn integers_have_any_size() {
+        for (written, number) in [("i0e", 0), ("i-42e", -42), ("i9223372036854775807e", i64::MAX)] {
+            assert_eq!(Item::parse(written.as_bytes()).unwrap().integer(), Some(number));
+            assert_eq!(Value::integer(number).as_bytes(), written.as_bytes());
+        }
+        assert_eq!(Value::integer(i64::MIN).as_bytes(), b"i-9223372036854775808e");
+        let long = format!("i-{}e", "9".repeat(1_000));
+        let item = Item::parse(long.as_bytes()).unwrap();
+        let View::Integer(integer) = item.view() else { panic!("an integer") };
+        assert_eq!((integer.to_i64(), integer.to_i64_saturating()), (None, i64::MIN));
+        assert_eq!(value(item.as_bytes()).as_bytes(), long.as_bytes());
+    }
+
+    #[test]
+    fn bad_integers_are_refused() {
+        for bad in ["ie", "i-e", "i--5e", "i1.5e", "i1e+15e", "i-nane", "i+1e", "i 1e", "i1-e"] {
+            // What follows an integer that ends early is another fault.
+            let expected =
+                if bad == "i1e+15e" { Malformed::Trailing } else { Malformed::BadInteger };
+            assert_eq!(error(bad), expected, "{bad}");
+        }
+        assert_eq!(error("li1e+15ee"), Malformed::UnexpectedByte);
+    }
+
+    #[test]
+    fn lengths_that_lie_are_refused() {
+        assert_eq!(error("18446744073709551615:abc"), Malformed::Truncated);
+        assert_eq!(error("18446744073709551616:abc"), Malformed::Truncated);
+        assert_eq!(error("d18446744073709551615:abce"), Malformed::Truncated);
+        assert_eq!(error("4000000000:abc"), Malformed::Truncated);
+        assert_eq!(error("9".repeat(1_000)), Malformed::Truncated);
+        assert_eq!(error("4:abc"), Malformed::Truncated);
+        assert_eq!(error("2:abc"), Malformed::Trailing);
+    }
+
+    #[test]
+    fn padded_and_negative_lengths_are_refused() {
+        assert_eq!(error("03:abc"), Malformed::BadLength);
+        assert_eq!(error("00:"), Malformed::BadLength);
+        assert_eq!(error("-1:a"), Malformed::UnexpectedByte);
+        assert_eq!(error("1-:a"), Malformed::BadLength);
+        assert_eq!(value("0:"), Value::bytes(""));
+    }
+
+    #[test]
+    fn dictionaries_pair_plain_keys_with_values() {
+        for bad in ["d1:ae", "di1ee", "d1:ai1e1:be", "dlei1ee", "ddei1ee"] {
+            assert_eq!(error(bad), Malformed::BadKey, "{bad}");
+        }
+        assert_eq!(error("e"), Malformed::UnexpectedByte);
+        assert_eq!(error("lee"), Malformed::Trailing);
+    }
+
+    #[test]
+    fn nesting_ends_at_the_limit() {
+        let nested = |levels| [b"l".repeat(levels), b"e".repeat(levels)].concat();
+        assert_eq!(Item::parse(&nested(MAX_DEPTH)).unwrap().as_bytes(), nested(MAX_DEPTH));
+        assert_eq!(error(nested(MAX_DEPTH + 1)), Malformed::TooDeep);
+        assert_eq!(value(nested(MAX_VALUE_DEPTH)).as_bytes(), nested(MAX_VALUE_DEPTH));
+        assert_eq!(Value::parse(&nested(MAX_VALUE_DEPTH + 1)), Err(Malformed::TooDeep));
+        for levels in [1_000, 60_000, 1_000_000] {
+            assert_eq!(error(nested(levels)), Malformed::TooDeep);
+            assert_eq!(error(b"d1:a".repeat(levels)), Malformed::TooDeep);
+        }
+    }
+
+    #[test]
+    fn deep_dictionaries_keep_keys_and_values_apart() {
+        const PAIRS: usize = MAX_VALUE_DEPTH / 2;
+        let deep = [b"d1:al".repeat(PAIRS), b"ee".repeat(PAIRS)].concat();
+        assert_eq!(value(&deep).as_bytes(), deep);
+        // The same with a key alone at the bottom.
+        let bad = [b"d1:a".repeat(MAX_DEPTH), b"e".repeat(MAX_DEPTH)].concat();
+        assert_eq!(error(bad), Malformed::BadKey);
+    }
+
+    #[test]
+    fn a_value_cut_anywhere_is_refused() {
+        for len in 0..WRITTEN.len() {
+            assert_eq!(error(&WRITTEN[..len]), Malformed::Truncated, "cut to {len}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_is_read_whatever_follows() {
+        assert_eq!(Item::parse_prefix(b"3:abci1").unwrap().as_bytes(), b"3:abc");
+        assert_eq!(Item::parse_prefix(b"li1e"), Err(Malformed::Truncated));
+    }
+
+    #[test]
+    fn rust_values_pass_through_serde() {
+        let pairs = BTreeMap::from([("one".to_owned(), 1_i64), ("two".to_owned(), 2)]);
+        let encoded = Value::encode(&pairs).unwrap();
+        assert_eq!(encoded.as_bytes(), b"d3:onei1e3:twoi2ee");
+        assert_eq!(encoded.decode::<BTreeMap<String, i64>>().unwrap(), pairs);
+        assert!(Value::encode(&1.5).is_err());
+        assert!(encoded.decode::<String>().is_err());
+    }
+
+    #[test]
+    fn people_read_quoted_strings() {
+        assert_eq!(format!("{:?}", value("d1:ali1e2:\x1bbee")), r#"{"a": [1, "\x1bb"]}"#);
     }
 }

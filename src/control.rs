@@ -95,6 +95,7 @@ impl Command {
 ///
 /// # Errors
 /// Gives the event back if it is no reply.
+#[expect(clippy::result_large_err, reason = "what is no reply is the event itself, given back")]
 pub fn reply(event: Event) -> Result<(OperationId, Reply), Event> {
     match event {
         Event::Bootstrapped { id, answered, silent } => {
@@ -187,12 +188,7 @@ impl Snapshot {
 }
 
 impl BucketSnapshot {
-    fn of(
-        prefix_bits: usize,
-        last: usize,
-        bucket: &Bucket,
-        now: Instant,
-    ) -> BucketSnapshot {
+    fn of(prefix_bits: usize, last: usize, bucket: &Bucket, now: Instant) -> BucketSnapshot {
         let contact = |entry: &Entry| ContactSnapshot {
             contact: entry.contact,
             rtt: entry.rtt,

@@ -45,7 +45,7 @@ impl fmt::Debug for RpcId {
 }
 
 /// What one node asks of another.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request<'a> {
     /// Are you there?
     Ping,
@@ -106,7 +106,7 @@ pub enum Kind {
 }
 
 /// A value to keep.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Store<'a> {
     /// The key it is stored under.
     pub key: Id,

@@ -196,10 +196,16 @@ impl Candidate {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     New,
-    Asked { query: usize },
+    Asked {
+        query: usize,
+    },
     /// Asked, and waited for longer than usual: others need not wait.
-    Overdue { query: usize },
-    Answered { with_values: bool },
+    Overdue {
+        query: usize,
+    },
+    Answered {
+        with_values: bool,
+    },
     Failed,
 }
 

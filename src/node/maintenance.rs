@@ -329,7 +329,8 @@ impl Node {
         let nearer = self.estimate() * key.distance(&to.id).fraction();
         let beyond = (nearer - self.config.k as f64).max(0.0);
         let life = self.config.expire.as_micros() as f64 * 0.5_f64.powf(1.0 + beyond);
-        let life = Duration::from_micros(life as u64).min(self.config.republish.times(4).divided_by(5));
+        let life =
+            Duration::from_micros(life as u64).min(self.config.republish.times(4).divided_by(5));
         if life < MIN_CACHED {
             return;
         }

@@ -71,6 +71,7 @@ pub enum Input<'a> {
 
 /// What a node wants done.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "events are rare, and moved no further than once")]
 pub enum Output<'a> {
     /// Send this datagram.
     Transmit {

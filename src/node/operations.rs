@@ -10,9 +10,7 @@ use crate::id::Id;
 use crate::message::{Contact, Request, Response, StoreMode};
 use crate::node::lookup::{End, Goal, Lookup, Outcome, Record};
 use crate::node::store::{Deposit, Owner, Refusal};
-use crate::node::{
-    CallError, Event, MAX_RECORDS, Node, OperationId, Peer, Purpose, StoreReport,
-};
+use crate::node::{CallError, Event, MAX_RECORDS, Node, OperationId, Peer, Purpose, StoreReport};
 use crate::time::{Duration, Instant};
 use crate::wire::v1;
 

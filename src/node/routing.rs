@@ -453,3 +453,201 @@ fn bucket_order(own: &Id, target: &Id, count: usize, order: &mut [u8; Id::BITS a
         *slot = bucket as u8;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const RTT: Duration = Duration::from_millis(1);
+
+    /// An id that shares `prefix` bits with the zero id, told apart from others by `tail`.
+    fn near_zero(prefix: u32, tail: u8) -> Id {
+        let mut bytes = [0; Id::LEN];
+        bytes[(prefix / 8) as usize] |= 0x80 >> (prefix % 8);
+        bytes[Id::LEN - 1] |= tail;
+        Id::new(bytes)
+    }
+
+    fn contact(id: Id, port: u16) -> Contact {
+        Contact { id, address: ([127, 0, 0, 1], port).into() }
+    }
+
+    fn table() -> Table {
+        Table::new(Instant::ZERO, Id::new([0; Id::LEN]), 20, 20)
+    }
+
+    /// A table whose bucket 0 is full; contact `i` was seen in second `i`.
+    fn full() -> Table {
+        let mut table = table();
+        for i in 0..21 {
+            let now = Instant::ZERO + Duration::from_secs(u64::from(i));
+            // The last one lies in another bucket, so that bucket 0 can be split off.
+            let prefix = u32::from(i == 20);
+            let added = table.on_answer(now, contact(near_zero(prefix, i), 9_000), RTT);
+            assert_eq!(added, Insertion::Added);
+        }
+        table
+    }
+
+    fn at(secs: u64) -> Instant {
+        Instant::ZERO + Duration::from_secs(secs)
+    }
+
+    fn ids(table: &Table) -> Vec<Id> {
+        table.entries().map(|entry| entry.contact.id).collect()
+    }
+
+    #[test]
+    fn only_the_bucket_of_the_own_id_splits() {
+        let table = full();
+        assert_eq!(table.buckets().len(), 2);
+        assert_eq!((table.buckets()[0].live(), table.buckets()[1].live()), (20, 1));
+    }
+
+    #[test]
+    fn a_full_bucket_names_its_least_recently_seen_contact() {
+        let mut table = full();
+        let (newcomer, oldest) = (contact(near_zero(0, 99), 9_099), near_zero(0, 0));
+        let waiting = table.on_answer(at(60), newcomer, RTT);
+        assert_eq!(waiting, Insertion::Waiting { check: Some(contact(oldest, 9_000)) });
+        assert!(!ids(&table).contains(&newcomer.id));
+        // Once the oldest was heard of again, the next one is due.
+        assert_eq!(table.on_seen(at(61), &contact(oldest, 9_000)), Seen::Live);
+        let next = table.on_stranger(at(62), newcomer).unwrap();
+        assert_eq!(next.id, near_zero(0, 1));
+    }
+
+    #[test]
+    fn contacts_seen_just_now_are_not_pinged_for_a_newcomer() {
+        let mut table = full();
+        let newcomer = contact(near_zero(0, 99), 9_099);
+        for i in 0..20 {
+            table.on_seen(at(60), &contact(near_zero(0, i), 9_000));
+        }
+        assert_eq!(table.on_answer(at(61), newcomer, RTT), Insertion::Waiting { check: None });
+    }
+
+    #[test]
+    fn a_dead_contact_makes_room_for_the_last_that_waited() {
+        let mut table = full();
+        let dead = contact(near_zero(0, 0), 9_000);
+        for tail in [98, 99] {
+            table.on_answer(at(60), contact(near_zero(0, tail), 9_099), RTT);
+        }
+        let replacement = contact(near_zero(0, 99), 9_099);
+        assert_eq!(table.on_dead(&dead), Some(Some(replacement)));
+        assert_eq!(table.len(), 20, "a stale contact does not count");
+        assert_eq!(table.on_answer(at(61), replacement, RTT), Insertion::Added);
+        assert!(!ids(&table).contains(&dead.id));
+    }
+
+    #[test]
+    fn a_stale_contact_that_answers_is_alive_again() {
+        let mut table = full();
+        let back = contact(near_zero(0, 0), 9_000);
+        assert!(table.on_silence(&back));
+        table.on_dead(&back);
+        assert!(!table.on_silence(&back));
+        assert_eq!(table.on_answer(at(61), back, RTT), Insertion::Added);
+        assert_eq!(table.entry(&back.id).map(|entry| entry.failures), Some(0));
+    }
+
+    #[test]
+    fn the_replacement_cache_is_bounded_and_keeps_the_latest() {
+        let mut table = full();
+        for tail in 100..=255 {
+            table.on_stranger(at(60), contact(near_zero(0, tail), 9_099));
+        }
+        let waiting = table.buckets()[0].replacements();
+        assert_eq!(waiting.len(), 20);
+        assert_eq!(waiting.back().map(|contact| contact.id), Some(near_zero(0, 255)));
+    }
+
+    #[test]
+    fn the_same_id_elsewhere_does_not_replace_a_live_contact() {
+        let mut table = full();
+        let (old, new) = (contact(near_zero(0, 3), 9_000), contact(near_zero(0, 3), 9_999));
+        assert_eq!(table.on_answer(at(60), new, RTT), Insertion::Conflict { check: old });
+        assert_eq!(table.on_seen(at(60), &new), Seen::Elsewhere { check: Some(old) });
+        assert_eq!(table.entry(&old.id).map(|entry| entry.contact), Some(old));
+        table.on_dead(&old);
+        assert_eq!(table.on_answer(at(61), new, RTT), Insertion::Added);
+        assert_eq!(table.entry(&old.id).map(|entry| entry.contact), Some(new));
+    }
+
+    #[test]
+    fn stale_contacts_are_forgotten_after_many_failures() {
+        let mut table = full();
+        let dead = contact(near_zero(0, 5), 9_000);
+        table.on_dead(&dead);
+        for _ in 0..3 {
+            table.on_silence(&dead);
+        }
+        assert_eq!(table.stale_after(0, 8), [dead]);
+        assert_eq!(table.stale_after(0, 3), []);
+        assert!(table.entry(&dead.id).is_none());
+    }
+
+    #[test]
+    fn the_own_id_never_enters() {
+        let mut table = table();
+        let own = contact(Id::new([0; Id::LEN]), 9_000);
+        assert_eq!(table.on_answer(at(1), own, RTT), Insertion::Own);
+        assert_eq!(table.on_seen(at(1), &own), Seen::Own);
+        assert!(table.is_empty());
+    }
+
+    /// Ids around the zero id, as dense near it as a real table is.
+    fn any_id() -> impl Strategy<Value = Id> {
+        (0_u32..160, any::<[u8; 20]>()).prop_map(|(zeros, mut bytes)| {
+            for bit in 0..zeros {
+                bytes[(bit / 8) as usize] &= !(0x80 >> (bit % 8));
+            }
+            Id::new(bytes)
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn closest_equals_brute_force(
+            known in prop::collection::vec(any_id(), 0..400),
+            target in any_id(),
+            own in any::<[u8; 20]>(),
+            n in 0_usize..60,
+        ) {
+            // Everything is seen from a random own id instead of from zero.
+            let shift = |id: &Id| {
+                Id::new(std::array::from_fn(|i| id.as_bytes()[i] ^ own[i]))
+            };
+            let target = shift(&target);
+            let mut table = Table::new(Instant::ZERO, Id::new(own), 20, 20);
+            for id in &known {
+                table.on_answer(Instant::ZERO, contact(shift(id), 9_000), RTT);
+            }
+            let found: Vec<Id> = table.closest(&target).take(n).map(|e| e.contact.id).collect();
+            let mut all = ids(&table);
+            all.sort_by_key(|id| target.distance(id));
+            all.truncate(n);
+            prop_assert_eq!(found, all);
+        }
+
+        #[test]
+        fn buckets_keep_to_their_ranges_and_sizes(
+            known in prop::collection::vec(any_id(), 0..400),
+        ) {
+            let mut table = table();
+            for id in &known {
+                table.on_answer(Instant::ZERO, contact(*id, 9_000), RTT);
+            }
+            let last = table.buckets().len() - 1;
+            for (index, bucket) in table.buckets().iter().enumerate() {
+                prop_assert!(bucket.live() <= 20);
+                for entry in bucket.by_age() {
+                    let prefix = table.own.common_prefix(&entry.contact.id) as usize;
+                    prop_assert!(prefix == index || index == last && prefix > last);
+                }
+            }
+        }
+    }
+}

@@ -55,8 +55,9 @@ pub struct Stored {
     pub owner: Owner,
     /// Who brought it.
     pub depositor: Owner,
-    /// When it was published.
-    pub published: Instant,
+    /// When it will be forgotten. When it was published follows from that; the reverse would not
+    /// do, for that may have been before the clock began to count.
+    pub expires: Instant,
     /// SHA-1 of the value, so that equal values are found without comparing them.
     digest: Id,
     /// No value before it in the slot is equal.
@@ -175,7 +176,8 @@ impl Store {
                     Owner::Own => None,
                     Owner::Node(contact) => Some(contact),
                 };
-                (stored.value.clone(), CopyOf { owner, age: now.since(stored.published) })
+                let age = self.expire.minus(stored.expires.since(now));
+                (stored.value.clone(), CopyOf { owner, age })
             })
             .collect()
     }
@@ -198,7 +200,8 @@ impl Store {
             return Err(Refusal::Expired);
         }
         let (key, mode, owner) = (deposit.key, deposit.mode, deposit.owner);
-        let stored = Stored::new(now, deposit);
+        let expires = now + self.expire.minus(deposit.age);
+        let stored = Stored::new(expires, deposit);
         match self.place(&key, &stored)? {
             Place::Present => {}
             Place::Replace(index) => self.replace(&key, index, stored.clone())?,
@@ -206,8 +209,7 @@ impl Store {
         }
         if stored.is_direct() {
             self.drop_copies(&key, |copy| {
-                copy.owner == owner
-                    && (mode == StoreMode::Replace || copy.digest == stored.digest)
+                copy.owner == owner && (mode == StoreMode::Replace || copy.digest == stored.digest)
             });
         }
         // Whoever brought it brings it to the other holders too, so ours can wait (paper §2.5).
@@ -226,8 +228,7 @@ impl Store {
         while let Some(&(at, key)) = self.due.first()
             && at <= now
         {
-            let expire = self.expire;
-            self.remove(&key, |stored| stored.published + expire <= now);
+            self.remove(&key, |stored| stored.expires <= now);
             let slot = self.slots.get(&key);
             let republish = slot.is_some_and(|slot| slot.republish <= now);
             let next = republish.then(|| now + jittered(self.republish, rng));
@@ -247,11 +248,11 @@ impl Store {
         let own = slot.values.iter().position(|old| old.is_direct() && old.owner == new.owner);
         if let Some(index) = own {
             let old = &slot.values[index];
-            let newer = new.published > old.published;
+            let newer = new.expires > old.expires;
             return match (new.is_direct(), old.digest == new.digest) {
                 (true, _) if newer => Ok(Place::Replace(index)),
                 (_, true) => Ok(Place::Present),
-                (true, false) if new.published == old.published => Ok(Place::Replace(index)),
+                (true, false) if new.expires == old.expires => Ok(Place::Replace(index)),
                 (false, false) if newer => Ok(Place::New),
                 (_, false) => Err(Refusal::Superseded),
             };
@@ -321,8 +322,8 @@ impl Store {
         }
         slot.republish = republish.unwrap_or(slot.republish);
         slot.mark_first();
-        let oldest = slot.values.iter().map(|stored| stored.published).min().expect("not empty");
-        slot.due = slot.republish.min(oldest + self.expire);
+        let first = slot.values.iter().map(|stored| stored.expires).min().expect("not empty");
+        slot.due = slot.republish.min(first);
         self.due.insert((slot.due, *key));
     }
 }
@@ -348,13 +349,13 @@ impl Slot {
 }
 
 impl Stored {
-    fn new(now: Instant, deposit: Deposit) -> Stored {
+    fn new(expires: Instant, deposit: Deposit) -> Stored {
         Stored {
             digest: Id::of_name(deposit.value.as_bytes()),
             value: deposit.value,
             owner: deposit.owner,
             depositor: deposit.depositor,
-            published: now - deposit.age,
+            expires,
             first: true,
         }
     }
@@ -366,5 +367,183 @@ impl Stored {
 
     fn cost(&self) -> usize {
         self.value.as_bytes().len() + OVERHEAD
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    fn node(port: u16) -> Owner {
+        let id = Id::of_name(port.to_string());
+        Owner::Node(Contact { id, address: ([127, 0, 0, 1], port).into() })
+    }
+
+    fn deposit(value: &str, owner: Owner, depositor: Owner) -> Deposit {
+        let (key, value) = (Id::of_name("key"), Value::bytes(value));
+        Deposit { key, value, mode: StoreMode::Add, owner, depositor, age: Duration::ZERO }
+    }
+
+    struct Bench {
+        store: Store,
+        rng: ChaCha8Rng,
+    }
+
+    impl Bench {
+        fn with(change: impl FnOnce(&mut Config)) -> Bench {
+            let mut config = Config::default();
+            change(&mut config);
+            Bench { store: Store::new(&config), rng: ChaCha8Rng::seed_from_u64(1) }
+        }
+
+        fn put(&mut self, hours: u64, deposit: Deposit) -> Result<(), Refusal> {
+            self.put_at(at(hours), deposit)
+        }
+
+        fn put_at(&mut self, now: Instant, deposit: Deposit) -> Result<(), Refusal> {
+            self.store.put(now, deposit, &mut self.rng)
+        }
+
+        fn texts(&self) -> Vec<String> {
+            let key = Id::of_name("key");
+            let values = self.store.values(&key).into_iter().flatten();
+            values.map(|value| format!("{value:?}").trim_matches('"').to_owned()).collect()
+        }
+
+        /// Lets time pass and returns how often the key was to be republished.
+        fn pass(&mut self, from_minute: u64, to_minute: u64) -> usize {
+            (from_minute..to_minute)
+                .filter(|minute| {
+                    let now = Instant::ZERO + Duration::from_secs(60 * minute);
+                    self.store.pop_due(now, &mut self.rng).is_some()
+                })
+                .count()
+        }
+    }
+
+    fn at(hours: u64) -> Instant {
+        Instant::ZERO + HOUR.times(hours)
+    }
+
+    #[test]
+    fn a_key_holds_one_value_of_each_owner() {
+        let mut bench = Bench::with(|_| {});
+        for (value, port) in [("a", 1), ("b", 2), ("c", 1)] {
+            bench.put(0, deposit(value, node(port), node(port))).unwrap();
+        }
+        assert_eq!(bench.texts(), ["c", "b"]);
+    }
+
+    #[test]
+    fn a_copy_never_touches_what_the_owner_stored() {
+        let mut bench = Bench::with(|_| {});
+        bench.put(1, deposit("true", node(1), node(1))).unwrap();
+        let older = Deposit { age: HOUR, ..deposit("old", node(1), node(2)) };
+        assert_eq!(bench.put(1, older), Err(Refusal::Superseded));
+        bench.put(2, deposit("forged", node(1), node(2))).unwrap();
+        assert_eq!(bench.texts(), ["true", "forged"]);
+    }
+
+    #[test]
+    fn a_copy_neither_replaces_nor_refreshes_another() {
+        let mut bench = Bench::with(|_| {});
+        bench.put(0, deposit("first", node(1), node(2))).unwrap();
+        bench.put(12, deposit("second", node(1), node(3))).unwrap();
+        bench.put(12, deposit("first", node(1), node(3))).unwrap();
+        assert_eq!(bench.texts(), ["first", "second"]);
+        bench.pass(0, 24 * 60 + 1);
+        assert_eq!(bench.texts(), ["second"]);
+    }
+
+    #[test]
+    fn replacing_drops_copies_of_what_the_owner_had() {
+        let mut bench = Bench::with(|_| {});
+        bench.put(0, deposit("old", node(1), node(2))).unwrap();
+        bench.put(0, deposit("other", node(3), node(2))).unwrap();
+        let mode = StoreMode::Replace;
+        bench.put(1, Deposit { mode, ..deposit("new", node(1), node(1)) }).unwrap();
+        assert_eq!(bench.texts(), ["other", "new"]);
+        assert_eq!(bench.store.value_count(), 2);
+    }
+
+    #[test]
+    fn equal_values_are_returned_once() {
+        let mut bench = Bench::with(|_| {});
+        for port in 1..5 {
+            bench.put(0, deposit("same", node(port), node(port))).unwrap();
+        }
+        assert_eq!(bench.texts(), ["same"]);
+        assert_eq!(bench.store.value_count(), 4);
+    }
+
+    #[test]
+    fn values_expire_a_day_after_they_were_published() {
+        let mut bench = Bench::with(|_| {});
+        bench.put(0, deposit("direct", node(1), node(1))).unwrap();
+        bench.put(0, Deposit { age: HOUR.times(23), ..deposit("copy", node(2), node(3)) }).unwrap();
+        bench.pass(0, 61);
+        assert_eq!(bench.texts(), ["direct"]);
+        bench.put(12, deposit("direct", node(1), node(1))).unwrap();
+        bench.pass(61, 36 * 60);
+        assert_eq!(bench.texts(), ["direct"], "stored again, it lives on");
+        bench.pass(36 * 60, 36 * 60 + 1);
+        assert!(bench.texts().is_empty());
+        assert_eq!((bench.store.bytes(), bench.store.key_count()), (0, 0));
+        assert_eq!(bench.store.next_due(), Instant::NEVER);
+        let stale = Deposit { age: HOUR.times(24), ..deposit("copy", node(2), node(3)) };
+        assert_eq!(bench.put(37, stale), Err(Refusal::Expired));
+    }
+
+    #[test]
+    fn a_key_is_republished_hourly_unless_another_holder_did_so() {
+        let mut bench = Bench::with(|_| {});
+        bench.put(0, deposit("value", node(1), node(1))).unwrap();
+        let times = bench.pass(0, 10 * 60);
+        assert!((9..=11).contains(&times), "{times} times in 10 hours");
+        let mut quiet = Bench::with(|_| {});
+        let mut times = 0;
+        for half_hour in 0..20 {
+            let now = Instant::ZERO + HOUR.divided_by(2).times(half_hour);
+            quiet.put_at(now, deposit("value", node(1), node(1))).unwrap();
+            times += quiet.pass(half_hour * 30, half_hour * 30 + 30);
+        }
+        assert_eq!(times, 0);
+    }
+
+    #[test]
+    fn every_limit_refuses_and_changes_nothing() {
+        let mut bench = Bench::with(|config| {
+            config.max_value_bytes = 10;
+            config.max_values_per_key = 3;
+            config.max_values_per_owner = 2;
+            config.max_store_bytes = 3 * (OVERHEAD + 10);
+        });
+        let long = deposit("0123456789", node(1), node(1));
+        assert_eq!(bench.put(0, long), Err(Refusal::ValueTooLarge { bytes: 13, max: 10 }));
+        bench.put(0, deposit("a", node(1), node(9))).unwrap();
+        bench.put(0, deposit("b", node(2), node(9))).unwrap();
+        let third = deposit("c", node(3), node(9));
+        assert_eq!(bench.put(0, third), Err(Refusal::OwnerFull { max: 2 }));
+        bench.put(0, deposit("c", node(3), node(3))).unwrap();
+        let fourth = deposit("d", node(4), node(4));
+        assert_eq!(bench.put(0, fourth), Err(Refusal::KeyFull { max: 3 }));
+        let elsewhere = Deposit { key: Id::of_name("other"), ..deposit("d", node(4), node(4)) };
+        assert_eq!(bench.put(0, elsewhere), Err(Refusal::StoreFull));
+        assert_eq!(bench.texts(), ["a", "b", "c"]);
+        assert_eq!(bench.store.bytes(), 3 * (OVERHEAD + 3));
+    }
+
+    #[test]
+    fn the_own_user_may_exceed_what_strangers_may() {
+        let mut bench = Bench::with(|config| config.max_values_per_owner = 1);
+        for key in ["key", "other", "third"] {
+            let own = Deposit { key: Id::of_name(key), ..deposit("v", Owner::Own, Owner::Own) };
+            bench.put(0, own).unwrap();
+        }
+        assert_eq!(bench.store.key_count(), 3);
     }
 }

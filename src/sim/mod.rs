@@ -353,7 +353,16 @@ impl Network {
         let [_, b, c, d] = number.to_be_bytes();
         let ip = if self.settings.ipv6 {
             // The documentation range of RFC 3849.
-            IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, u16::from(b), u16::from_be_bytes([c, d])))
+            IpAddr::V6(Ipv6Addr::new(
+                0x2001,
+                0xdb8,
+                0,
+                0,
+                0,
+                0,
+                u16::from(b),
+                u16::from_be_bytes([c, d]),
+            ))
         } else {
             IpAddr::V4(Ipv4Addr::new(10, b, c, d))
         };

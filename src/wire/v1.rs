@@ -18,7 +18,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::bencode::{Item, List, Malformed, Value, put_bytes, put_integer};
+use crate::bencode::{Item, List, Malformed, Value, View, put_bytes, put_integer};
 use crate::id::Id;
 use crate::message::{
     Contact, CopyOf, Kind, Request, Response, RpcId, Store, StoreMode, is_sendable,
@@ -187,16 +187,20 @@ fn request_named<'a>(name: &'a [u8], mut args: List<'a>) -> Result<Request<'a>, 
         },
         b"findvalue" => {
             let key = id(args.next()).ok_or(PayloadError::BadKey)?;
-            let limit = match args.next() {
-                None => 1,
-                Some(item) => item.integer().ok_or(PayloadError::Shape)?,
-            };
-            Ok(Request::FindValue { key, limit: limit.try_into().unwrap_or(0) })
+            let limit = args.next().map_or(Ok(1), limit)?;
+            Ok(Request::FindValue { key, limit })
         }
         b"store" => store(args).map(Request::Store),
         b"getsocket" => Ok(Request::GetSocket),
         _ => Ok(Request::Custom { name, args: all }),
     }
+}
+
+/// How many values are wanted: none for a negative number, all for one beyond counting.
+fn limit(item: Item<'_>) -> Result<usize, PayloadError> {
+    let View::Integer(limit) = item.view() else { return Err(PayloadError::Shape) };
+    let limit = limit.to_i64_saturating().max(0);
+    Ok(limit.try_into().unwrap_or(usize::MAX))
 }
 
 /// The arguments: a list, or the dictionary with holes that a sparse Lua array becomes, which has
@@ -251,6 +255,9 @@ fn contacts(item: Item<'_>) -> Result<Vec<Contact>, PayloadError> {
 }
 
 /// The items of a list as values of their own.
+///
+/// # Errors
+/// If one nests too deep for a value.
 pub fn values(list: List<'_>) -> Result<Vec<Value>, PayloadError> {
     Ok(list.map(|item| Value::parse(item.as_bytes())).collect::<Result<_, _>>()?)
 }
@@ -260,33 +267,55 @@ pub fn values(list: List<'_>) -> Result<Vec<Value>, PayloadError> {
 /// # Errors
 /// If it is none.
 pub fn response(kind: Kind, payload: &[u8]) -> Result<Response, PayloadError> {
-    let mut returned = Item::parse(payload)?.list().ok_or(PayloadError::Shape)?;
-    if kind == Kind::Custom {
-        return Ok(Response::Returned(values(returned)?));
-    }
-    let first = returned.next().ok_or(PayloadError::Shape)?;
+    let returned = match Item::parse(payload) {
+        Ok(item) => item.list().ok_or(PayloadError::Shape)?,
+        Err(error) if kind == Kind::FindValue => {
+            return spoiled_values(payload).ok_or(error.into());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let mut rest = returned;
+    let first = rest.next().ok_or(PayloadError::Shape);
     match kind {
-        Kind::Ping => Ok(Response::Pong),
-        Kind::FindNode => contacts(first).map(Response::Nodes),
-        Kind::FindValue => {
-            let fields = first.dict().ok_or(PayloadError::Shape)?;
-            let found = fields.get(b"retval").and_then(Item::list).unwrap_or(List::EMPTY);
-            let closest = fields.get(b"closest").map_or(Ok(Vec::new()), contacts)?;
-            Ok(Response::Values { values: values(found)?, closest })
-        }
-        Kind::Store if first.integer() == Some(1) => Ok(Response::Stored),
-        Kind::Store => {
-            let reason = returned.next().and_then(Item::bytes).unwrap_or_default();
-            Ok(Response::Refused(String::from_utf8_lossy(reason).into_owned()))
-        }
-        Kind::GetSocket => {
-            let fields = first.dict().ok_or(PayloadError::Shape)?;
-            let address = fields.get(b"addr").zip(fields.get(b"port"));
-            let address = address.and_then(|(address, port)| socket_address(address, port));
-            address.map(Response::Socket).ok_or(PayloadError::Shape)
-        }
-        Kind::Custom => unreachable!("returned above"),
+        Kind::Ping => first.map(|_| Response::Pong),
+        Kind::FindNode => contacts(first?).map(Response::Nodes),
+        Kind::FindValue => found(first?),
+        Kind::Store => Ok(stored(first?, rest)),
+        Kind::GetSocket => socket(first?),
+        Kind::Custom => values(returned).map(Response::Returned),
     }
+}
+
+/// `{retval: [value, …], closest: [contact, …]}`.
+fn found(item: Item<'_>) -> Result<Response, PayloadError> {
+    let fields = item.dict().ok_or(PayloadError::Shape)?;
+    let found = fields.get(b"retval").and_then(Item::list).unwrap_or(List::EMPTY);
+    let closest = fields.get(b"closest").map_or(Ok(Vec::new()), contacts)?;
+    Ok(Response::Values { values: values(found)?, closest })
+}
+
+/// An original writes a number from 10^14 up as `i1e+14e`, which nobody can read. The contacts in
+/// front of such a value are still good, and the lookup goes on from them.
+fn spoiled_values(payload: &[u8]) -> Option<Response> {
+    let closest = Item::parse_prefix(payload.strip_prefix(b"ld7:closest")?).ok()?;
+    Some(Response::Values { values: Vec::new(), closest: contacts(closest).ok()? })
+}
+
+/// `[1]`, or `[0, reason]` where the value was refused.
+fn stored(accepted: Item<'_>, mut rest: List<'_>) -> Response {
+    if accepted.integer() == Some(1) {
+        return Response::Stored;
+    }
+    let reason = rest.next().and_then(Item::bytes).unwrap_or_default();
+    Response::Refused(String::from_utf8_lossy(reason).into_owned())
+}
+
+/// `{addr: text, port: integer}`.
+fn socket(item: Item<'_>) -> Result<Response, PayloadError> {
+    let fields = item.dict().ok_or(PayloadError::Shape)?;
+    let parts = fields.get(b"addr").zip(fields.get(b"port"));
+    let address = parts.and_then(|(address, port)| socket_address(address, port));
+    address.map(Response::Socket).ok_or(PayloadError::Shape)
 }
 
 /// A contact as answers carry it, encoded once and copied into each.
@@ -318,10 +347,15 @@ impl EncodedContact {
 
 fn put_contact(out: &mut Vec<u8>, contact: &Contact) {
     out.push(b'l');
-    put_bytes(out, contact.address.ip().to_string().as_bytes());
+    put_ip(out, contact.address.ip());
     put_integer(out, i64::from(contact.address.port()));
     put_bytes(out, contact.id.as_bytes());
     out.push(b'e');
+}
+
+/// An IPv4 address that a dual-stack socket has mapped into IPv6 is written as what it is.
+fn put_ip(out: &mut Vec<u8>, ip: IpAddr) {
+    put_bytes(out, ip.to_canonical().to_string().as_bytes());
 }
 
 /// Appends the datagram of a request.
@@ -461,7 +495,7 @@ pub fn put_refused(out: &mut Vec<u8>, header: &Header, reason: &str) {
 pub fn put_socket(out: &mut Vec<u8>, header: &Header, address: SocketAddr) {
     put_framed(out, header, RESPONSE, |out| {
         out.extend_from_slice(b"ld4:addr");
-        put_bytes(out, address.ip().to_string().as_bytes());
+        put_ip(out, address.ip());
         out.extend_from_slice(b"4:port");
         put_integer(out, i64::from(address.port()));
         out.extend_from_slice(b"ee");
@@ -522,4 +556,337 @@ fn put_framed(out: &mut Vec<u8>, header: &Header, call: u8, body: impl FnOnce(&m
     let len = out.len() - at - LENGTH_LEN;
     let len = u16::try_from(len).expect("a payload is at most 65,535 bytes");
     out[at..at + LENGTH_LEN].copy_from_slice(&len.to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FROM: [u8; 20] = *b"mnopqrstuvwxyz012345";
+    const ID: Id = Id::new(*b"abcdefghij0123456789");
+    const HEADER: Header = Header { from: Id::new(FROM), rpc_id: RpcId(*b"rpc-id-8") };
+
+    /// The datagram with that call number and what follows it.
+    fn datagram(call: u8, rest: &[u8]) -> Vec<u8> {
+        [&[VERSION], &FROM[..], b"rpc-id-8", &[call], rest].concat()
+    }
+
+    fn with_payload(call: u8, payload: &[u8]) -> Vec<u8> {
+        let length = (payload.len() as u16).to_be_bytes();
+        datagram(call, &[&length, payload].concat())
+    }
+
+    fn written(put: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        let mut out = Vec::new();
+        put(&mut out);
+        out
+    }
+
+    fn contact(address: &str) -> Contact {
+        Contact { id: ID, address: address.parse().unwrap() }
+    }
+
+    /// Both ways: the payload is read as the request, which is written as the payload.
+    fn assert_request(payload: &[u8], expected: Request<'_>) {
+        assert_eq!(request(payload), Ok(expected));
+        let out = written(|out| put_request(out, &HEADER, &expected));
+        assert_eq!(
+            out.escape_ascii().to_string(),
+            with_payload(1, payload).escape_ascii().to_string()
+        );
+    }
+
+    /// Both ways: `put` writes the payload, which is read as the response.
+    fn assert_response(payload: &[u8], expected: Response, put: impl FnOnce(&mut Vec<u8>)) {
+        let kind = match expected {
+            Response::Pong => Kind::Ping,
+            Response::Nodes(_) => Kind::FindNode,
+            Response::Values { .. } => Kind::FindValue,
+            Response::Stored | Response::Refused(_) => Kind::Store,
+            Response::Socket(_) => Kind::GetSocket,
+            Response::Returned(_) | Response::NoSuchRpc | Response::Failed => Kind::Custom,
+        };
+        assert_eq!(written(put), with_payload(129, payload));
+        assert_eq!(response(kind, payload), Ok(expected));
+    }
+
+    #[test]
+    fn frames_are_told_apart_by_their_call() {
+        let body = |bytes: &[u8]| Frame::parse(bytes).map(|frame| format!("{:?}", frame.body));
+        assert_eq!(body(&with_payload(1, b"le")), Ok("Request([108, 101])".into()));
+        assert_eq!(body(&with_payload(129, b"le")), Ok("Response([108, 101])".into()));
+        assert_eq!(body(&datagram(130, b"")), Ok("NoSuchRpc".into()));
+        assert_eq!(body(&datagram(131, b"rest")), Ok("Failed".into()));
+        for call in (0..=255).filter(|call| ![1, 129, 130, 131].contains(call)) {
+            assert_eq!(Frame::parse(&datagram(call, b"")), Err(FrameError::Call(call)));
+        }
+    }
+
+    #[test]
+    fn frames_carry_sender_and_call() {
+        let bytes = with_payload(1, b"le");
+        assert_eq!(Frame::parse(&bytes).unwrap().header, HEADER);
+        let other_version = [&[2], &bytes[1..]].concat();
+        assert_eq!(Frame::parse(&other_version), Err(FrameError::Version));
+    }
+
+    #[test]
+    fn a_payload_is_as_long_as_announced() {
+        let body = |rest: &[u8]| {
+            let bytes = datagram(1, rest);
+            Frame::parse(&bytes).map(|frame| match frame.body {
+                Body::Request(payload) => payload.to_vec(),
+                _ => panic!("a request"),
+            })
+        };
+        assert_eq!(body(b""), Ok(vec![]), "no length at all");
+        assert_eq!(body(b"\0"), Err(FrameError::Truncated));
+        assert_eq!(body(b"\0\x03le"), Err(FrameError::Truncated));
+        assert_eq!(body(b"\0\x02le and more"), Ok(b"le".to_vec()));
+        assert_eq!(body(b"\xff\xff"), Err(FrameError::Truncated));
+    }
+
+    #[test]
+    fn lookups_in_bytes() {
+        assert_request(b"d4:name4:ping4:argslee", Request::Ping);
+        assert_request(b"d4:name9:getsocket4:argslee", Request::GetSocket);
+        assert_request(
+            b"d4:name8:findnode4:argsl20:abcdefghij0123456789ee",
+            Request::FindNode { target: ID },
+        );
+        assert_request(
+            b"d4:name9:findvalue4:argsl20:abcdefghij0123456789i6eee",
+            Request::FindValue { key: ID, limit: 6 },
+        );
+    }
+
+    #[test]
+    fn stores_in_bytes() {
+        let value = Item::parse(b"5:value").unwrap();
+        let plain = Store { key: ID, value, mode: StoreMode::Add, copy: None };
+        assert_request(
+            b"d4:name5:store4:argsl20:abcdefghij01234567895:valueee",
+            Request::Store(plain),
+        );
+        assert_request(
+            b"d4:name5:store4:argsl20:abcdefghij01234567895:valuei2eee",
+            Request::Store(Store { mode: StoreMode::Replace, ..plain }),
+        );
+        let owner = contact("[2001:db8::1]:8001");
+        let copy = CopyOf { owner: Some(owner), age: Duration::from_secs(90) };
+        assert_request(
+            b"d4:name5:store4:argsl20:abcdefghij01234567895:valuei0ed3:agei90e5:ownerl11:2001:db8::1\
+              i8001e20:abcdefghij0123456789eeee",
+            Request::Store(Store { copy: Some(copy), ..plain }),
+        );
+        assert_request(
+            b"d4:name5:store4:argsl20:abcdefghij01234567895:valuei0ed3:agei90eeee",
+            Request::Store(Store { copy: Some(CopyOf { owner: None, ..copy }), ..plain }),
+        );
+    }
+
+    #[test]
+    fn a_store_by_an_original_replaces_on_one() {
+        let read = request(b"d4:name5:store4:argsl20:abcdefghij0123456789i7ei1eee");
+        let Ok(Request::Store(store)) = read else { panic!("a store") };
+        assert_eq!((store.mode, store.value.integer()), (StoreMode::Replace, Some(7)));
+    }
+
+    #[test]
+    fn custom_requests_in_bytes() {
+        let args = Item::parse(b"li1e1:xe").unwrap().list().unwrap();
+        assert_request(b"d4:name5:hello4:argsli1e1:xee", Request::Custom { name: b"hello", args });
+    }
+
+    #[test]
+    fn requests_come_with_keys_in_any_order_and_more_of_them() {
+        assert_eq!(request(b"d4:argsle4:name4:pinge"), Ok(Request::Ping));
+        assert_eq!(request(b"di1ei2e4:argsle5:extra1:x4:name4:pinge"), Ok(Request::Ping));
+        assert_eq!(request(b"d4:name4:ping4:argsd1:xi1eee"), Ok(Request::Ping));
+    }
+
+    #[test]
+    fn a_limit_beyond_counting_means_all() {
+        let limit = |limit: &str| {
+            let payload = format!("d4:name9:findvalue4:argsl20:abcdefghij0123456789{limit}ee");
+            match request(payload.as_bytes()) {
+                Ok(Request::FindValue { limit, .. }) => Ok(limit),
+                Ok(_) => panic!("a findvalue"),
+                Err(error) => Err(error),
+            }
+        };
+        assert_eq!(limit(""), Ok(1));
+        assert_eq!(limit("i0e"), Ok(0));
+        assert_eq!(limit("i-5e"), Ok(0));
+        assert_eq!(limit("i-99999999999999999999e"), Ok(0));
+        assert!(limit("i99999999999999999999e").unwrap() >= i64::MAX as usize);
+        assert_eq!(limit("1:6"), Err(PayloadError::Shape));
+    }
+
+    #[test]
+    fn what_is_no_request_is_refused_in_a_way_its_caller_understands() {
+        let refusal = |payload: &[u8]| {
+            let error = request(payload).expect_err("no request");
+            written(|out| put_refusal(out, &HEADER, error))
+        };
+        assert_eq!(refusal(b"d4:name8:findnode4:argsl5:shortee"), with_payload(129, b"llee"));
+        assert_eq!(refusal(b"d4:name8:findnode4:argslee"), with_payload(129, b"llee"));
+        assert_eq!(
+            refusal(b"d4:name9:findvalue4:argsl5:shortee"),
+            with_payload(129, b"ld7:closestleee")
+        );
+        assert_eq!(
+            refusal(b"d4:name5:store4:argsl5:shorti1eee"),
+            with_payload(129, b"li0e30:store: the key is not 20 bytese")
+        );
+        assert_eq!(
+            refusal(b"d4:name5:store4:argsl20:abcdefghij0123456789ee"),
+            with_payload(129, b"li0e15:store: no valuee")
+        );
+        for failed in
+            ["", "le", "i5e", "d4:namei3e4:argslee", "d4:name4:pinge", "d4:name4:ping4:argsi3ee"]
+        {
+            assert_eq!(refusal(failed.as_bytes()), datagram(131, b""), "{failed}");
+        }
+    }
+
+    #[test]
+    fn short_answers_in_bytes() {
+        assert_response(b"li5ee", Response::Pong, |out| put_pong(out, &HEADER));
+        assert_response(b"li1ee", Response::Stored, |out| put_stored(out, &HEADER));
+        assert_response(b"li0e4:fulle", Response::Refused("full".into()), |out| {
+            put_refused(out, &HEADER, "full");
+        });
+        assert_eq!(response(Kind::Store, b"li0ee"), Ok(Response::Refused(String::new())));
+        assert_eq!(written(|out| put_no_such_rpc(out, &HEADER)), datagram(130, b""));
+        assert_eq!(written(|out| put_failed(out, &HEADER)), datagram(131, b""));
+    }
+
+    #[test]
+    fn sockets_in_bytes() {
+        let socket = "127.0.0.1:9301".parse().unwrap();
+        assert_response(b"ld4:addr9:127.0.0.14:porti9301eee", Response::Socket(socket), |out| {
+            put_socket(out, &HEADER, socket);
+        });
+        let mapped = "[::ffff:127.0.0.1]:9301".parse().unwrap();
+        let out = written(|out| put_socket(out, &HEADER, mapped));
+        assert_eq!(out, with_payload(129, b"ld4:addr9:127.0.0.14:porti9301eee"));
+    }
+
+    #[test]
+    fn contacts_in_bytes() {
+        let contacts = vec![contact("127.0.0.1:8001"), contact("[::1]:8002")];
+        let encoded: Vec<_> = contacts.iter().map(EncodedContact::new).collect();
+        assert_response(
+            b"lll9:127.0.0.1i8001e20:abcdefghij0123456789el3:::1i8002e20:abcdefghij0123456789eee",
+            Response::Nodes(contacts),
+            |out| put_nodes(out, &HEADER, encoded.iter()),
+        );
+    }
+
+    #[test]
+    fn the_longest_contact_fits_its_place() {
+        let longest = contact("[ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe]:65535");
+        assert_eq!(EncodedContact::new(&longest).as_bytes().len(), EncodedContact::CAPACITY);
+    }
+
+    #[test]
+    fn found_values_in_bytes() {
+        let contacts = vec![contact("127.0.0.1:8001")];
+        let encoded: Vec<_> = contacts.iter().map(EncodedContact::new).collect();
+        let values = vec![Value::integer(1), Value::bytes("two")];
+        assert_response(
+            b"ld6:retvalli1e3:twoe7:closestll9:127.0.0.1i8001e20:abcdefghij0123456789eeee",
+            Response::Values { values: values.clone(), closest: contacts },
+            |out| put_values(out, &HEADER, Some(values.iter()), encoded.iter()),
+        );
+        assert_response(
+            b"ld7:closestleee",
+            Response::Values { values: vec![], closest: vec![] },
+            |out| put_values(out, &HEADER, None::<std::iter::Empty<_>>, [].iter()),
+        );
+    }
+
+    #[test]
+    fn a_value_fills_the_largest_datagram_to_the_last_byte() {
+        const AROUND: usize = 32 + b"ld6:retvall16000:e7:closestleee".len();
+        let fill = |len| {
+            let value = Value::bytes(vec![b'v'; len]);
+            written(|out| put_values(out, &HEADER, Some([&value].into_iter()), [].iter())).len()
+        };
+        assert_eq!(fill(MAX_DATAGRAM - AROUND), MAX_DATAGRAM);
+        assert_eq!(fill(MAX_DATAGRAM - AROUND + 1), 32 + b"ld6:retvalle7:closestleee".len());
+    }
+
+    #[test]
+    fn returned_values_in_bytes() {
+        let values = vec![Value::integer(1), Value::bytes("two")];
+        assert_response(b"li1e3:twoe", Response::Returned(values.clone()), |out| {
+            put_returned(out, &HEADER, &values);
+        });
+    }
+
+    #[test]
+    fn contacts_that_are_none_are_left_out() {
+        let bad = [
+            "i5e",
+            "le",
+            "l9:127.0.0.1i8001ee",
+            "l9:127.0.0.1i8001e5:shorte",
+            "l9:127.0.0.1i0e20:abcdefghij0123456789e",
+            "l9:127.0.0.1i65536e20:abcdefghij0123456789e",
+            "l9:127.0.0.1i-1e20:abcdefghij0123456789e",
+            "l9:localhosti8001e20:abcdefghij0123456789e",
+            "l7:0.0.0.0i8001e20:abcdefghij0123456789e",
+            "l9:224.0.0.1i8001e20:abcdefghij0123456789e",
+            "l2:::i8001e20:abcdefghij0123456789e",
+        ];
+        let good = "l9:127.0.0.1i8001e20:abcdefghij0123456789e";
+        let payload = format!("ll{}{good}ee", bad.concat());
+        let nodes = Response::Nodes(vec![contact("127.0.0.1:8001")]);
+        assert_eq!(response(Kind::FindNode, payload.as_bytes()), Ok(nodes));
+    }
+
+    #[test]
+    fn contacts_beyond_k_are_not_read() {
+        let good = "l9:127.0.0.1i8001e20:abcdefghij0123456789e";
+        let payload = format!("ll{}ee", good.repeat(1_000));
+        let Ok(Response::Nodes(nodes)) = response(Kind::FindNode, payload.as_bytes()) else {
+            panic!("contacts")
+        };
+        assert_eq!(nodes.len(), MAX_CONTACTS);
+    }
+
+    #[test]
+    fn a_number_that_an_original_spoilt_leaves_the_contacts() {
+        let spoilt = b"ld7:closestll9:127.0.0.1i8001e20:abcdefghij0123456789ee6:retvalli1e+14eeee";
+        let closest = vec![contact("127.0.0.1:8001")];
+        let expected = Response::Values { values: vec![], closest };
+        assert_eq!(response(Kind::FindValue, spoilt), Ok(expected));
+        assert!(response(Kind::FindNode, spoilt).is_err());
+        assert!(response(Kind::FindValue, b"ld7:closesti5ei1.5eee").is_err());
+        assert!(response(Kind::FindValue, b"ld7:closestlli1.5e").is_err());
+    }
+
+    #[test]
+    fn answers_of_another_shape_are_refused() {
+        let refused = |kind, payload: &str| response(kind, payload.as_bytes()).is_err();
+        for kind in [Kind::Ping, Kind::FindNode, Kind::FindValue, Kind::Store, Kind::GetSocket] {
+            for payload in ["", "le", "de", "i5e", "4:text", "l", "li5e", "li5eex"] {
+                assert!(refused(kind, payload), "{kind:?} {payload}");
+            }
+        }
+        assert!(refused(Kind::FindNode, "li0ee"));
+        assert!(refused(Kind::FindNode, "ld1:ai1eee"));
+        assert!(refused(Kind::FindValue, "li0ee"));
+        assert!(refused(Kind::FindValue, "ld7:closesti5eee"));
+        assert!(refused(Kind::GetSocket, "ld4:addr9:localhost4:porti1eee"));
+        assert!(refused(Kind::GetSocket, "ld4:addr9:127.0.0.1ee"));
+    }
+
+    #[test]
+    fn an_empty_table_is_a_findvalue_that_found_nothing() {
+        let nothing = Response::Values { values: vec![], closest: vec![] };
+        assert_eq!(response(Kind::FindValue, b"llee"), Ok(nothing));
+    }
 }

@@ -1,0 +1,29 @@
+//! The fuzz targets over the inputs that are kept for them in `fuzz/corpus`.
+
+use std::fs;
+use std::path::Path;
+
+#[path = "../fuzz/src/lib.rs"]
+#[expect(unreachable_pub, reason = "public in the crate of the fuzz targets")]
+mod targets;
+
+#[test]
+fn frame() {
+    replay("frame", targets::frame);
+}
+
+#[test]
+fn bencode() {
+    replay("bencode", targets::bencode);
+}
+
+fn replay(target: &str, run: fn(&[u8])) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+    let files: Vec<_> = fs::read_dir(folder).expect("a corpus").map(Result::unwrap).collect();
+    assert!(files.len() >= 20, "{target}: only {} inputs", files.len());
+    for file in files {
+        // Seen only if the test fails: which input it was.
+        println!("{}", file.path().display());
+        run(&fs::read(file.path()).expect("an input"));
+    }
+}

@@ -1,0 +1,174 @@
+//! Datagrams made to break a decoder: recorded packets cut and bent, sizes from nothing to the
+//! largest, and the known killers of other implementations, each in the places where it can stand.
+
+#[path = "../fuzz/src/lib.rs"]
+#[expect(unreachable_pub, reason = "public in the crate of the fuzz targets")]
+mod targets;
+mod vectors;
+
+use kademlua::bencode::Item;
+use kademlua::message::Kind;
+use kademlua::wire::v1::{self, Body, Frame};
+use vectors::{datagram, malformed, name, recorded};
+
+const MAX_UDP: usize = 65_507;
+
+fn every_packet() -> impl Iterator<Item = Vec<u8>> {
+    let mut entries = recorded();
+    entries.extend(malformed());
+    entries.into_iter().map(|entry| {
+        println!("{}", name(&entry));
+        datagram(&entry)
+    })
+}
+
+#[test]
+fn a_packet_cut_anywhere_is_refused() {
+    for packet in every_packet().filter(|packet| packet.len() < 2_000) {
+        let Ok(whole) = Frame::parse(&packet) else { continue };
+        let end = match whole.body {
+            Body::Request(payload) | Body::Response(payload) if !payload.is_empty() => {
+                32 + payload.len()
+            }
+            _ => continue,
+        };
+        for len in 0..end {
+            targets::frame(&packet[..len]);
+            // A length that is not there counts as an empty payload, which is no message.
+            let is_empty = len == 30;
+            assert_eq!(Frame::parse(&packet[..len]).is_ok(), is_empty, "cut to {len}");
+        }
+    }
+}
+
+#[test]
+fn a_payload_cut_anywhere_is_refused() {
+    for packet in every_packet().filter(|packet| packet.len() < 2_000) {
+        let Ok(Frame { body: Body::Request(payload) | Body::Response(payload), .. }) =
+            Frame::parse(&packet)
+        else {
+            continue;
+        };
+        if Item::parse(payload).is_err() {
+            continue;
+        }
+        for len in 0..payload.len() {
+            assert!(Item::parse(&payload[..len]).is_err(), "cut to {len}");
+            targets::frame(&framed(1, &payload[..len]));
+            targets::frame(&framed(129, &payload[..len]));
+        }
+    }
+}
+
+#[test]
+fn one_flipped_bit_anywhere_breaks_nothing() {
+    for mut packet in every_packet().filter(|packet| packet.len() < 2_000) {
+        for bit in 0..packet.len() * 8 {
+            packet[bit / 8] ^= 1 << (bit % 8);
+            targets::frame(&packet);
+            targets::bencode(packet.get(32..).unwrap_or_default());
+            packet[bit / 8] ^= 1 << (bit % 8);
+        }
+    }
+}
+
+#[test]
+fn datagrams_of_any_size_are_read() {
+    let pattern = b"d4:name5:store4:argsl20:aaaaaaaaaaaaaaaaaaaai1e";
+    let bytes: Vec<u8> = pattern.iter().copied().cycle().take(MAX_UDP).collect();
+    for len in (0..2_000).chain((2_000..MAX_UDP).step_by(997)).chain([MAX_UDP - 1, MAX_UDP]) {
+        targets::frame(&bytes[..len]);
+        targets::bencode(&bytes[..len]);
+        targets::frame(&vec![1; len]);
+        let Some(room) = len.checked_sub(32) else { continue };
+        targets::frame(&framed(1, &bytes[..room]));
+        targets::frame(&framed(129, &b"l".repeat(room)));
+        targets::frame(&framed(129, &flat_list(room)));
+    }
+}
+
+/// A list of empty strings that fills its room.
+fn flat_list(room: usize) -> Vec<u8> {
+    [b"l".to_vec(), b"0:".repeat(room.saturating_sub(2) / 2), b"e".to_vec()].concat()
+}
+
+#[test]
+fn the_largest_store_is_read_whole() {
+    let value = "y".repeat(MAX_UDP - 32 - b"d4:name5:store4:argsl20:".len() - 20 - 6 - 2);
+    let payload = [
+        b"d4:name5:store4:argsl20:aaaaaaaaaaaaaaaaaaaa".as_slice(),
+        format!("{}:{value}", value.len()).as_bytes(),
+        b"ee",
+    ]
+    .concat();
+    let packet = framed(1, &payload);
+    assert_eq!(packet.len(), MAX_UDP);
+    assert_eq!(v1::request(&payload).map(|request| request.kind()), Ok(Kind::Store));
+    targets::frame(&packet);
+}
+
+#[test]
+fn known_killers_are_refused_wherever_they_stand() {
+    for killer in killers() {
+        assert!(Item::parse(&killer).is_err(), "{}", killer[..killer.len().min(40)].escape_ascii());
+        for payload in places(&killer).into_iter().filter(|payload| payload.len() < 65_000) {
+            assert!(v1::request(&payload).is_err(), "{}", payload.escape_ascii());
+            targets::frame(&framed(1, &payload));
+            targets::frame(&framed(129, &payload));
+        }
+    }
+}
+
+fn killers() -> Vec<Vec<u8>> {
+    let mut killers: Vec<Vec<u8>> = [
+        "18446744073709551615:abc",
+        "d18446744073709551615:abce",
+        "4000000000:abc",
+        "9999999999999999999999999999999999999999:a",
+        "-1:a",
+        "03:abc",
+        "00:",
+        "i--5e",
+        "i-e",
+        "ie",
+        "i1.5e",
+        "i1e+15e",
+        "i-nane",
+        "i 1e",
+        "i+1e",
+        "di1ee",
+        "d1:ae",
+        "dlei1ee",
+        "ddei1ee",
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .into();
+    for levels in [65, 1_000, 60_000, 1_000_000] {
+        killers.push(b"l".repeat(levels));
+        killers.push([b"l".repeat(levels), b"e".repeat(levels)].concat());
+        killers.push(b"d1:a".repeat(levels));
+    }
+    killers
+}
+
+/// As the payload, as the name, as the arguments, as one argument of each RPC.
+fn places(killer: &[u8]) -> Vec<Vec<u8>> {
+    let around = |front: &str, back: &str| [front.as_bytes(), killer, back.as_bytes()].concat();
+    let id = "20:aaaaaaaaaaaaaaaaaaaa";
+    vec![
+        killer.to_vec(),
+        around("d4:name", "4:argslee"),
+        around("d4:name4:ping4:args", "e"),
+        around("d4:name4:ping4:argsl", "ee"),
+        around("d4:name8:findnode4:argsl", "ee"),
+        around(&format!("d4:name9:findvalue4:argsl{id}"), "ee"),
+        around(&format!("d4:name5:store4:argsl{id}"), "ee"),
+        around(&format!("d4:name5:store4:argsl{id}i1ei0ed3:agei1e5:owner"), "eee"),
+    ]
+}
+
+/// A datagram around a payload.
+fn framed(call: u8, payload: &[u8]) -> Vec<u8> {
+    let length = (payload.len() as u16).to_be_bytes();
+    [&[1], &[7; 28][..], &[call], &length, payload].concat()
+}

@@ -1,0 +1,231 @@
+//! A whole node against the recorded requests, one after the other as they were sent: each gets at
+//! most one answer, in a form that an original accepts, and values come back as they were stored.
+
+mod vectors;
+
+use std::net::SocketAddr;
+
+use kademlua::bencode::Value;
+use kademlua::id::Id;
+use kademlua::message::{Kind, Request, Response, RpcId};
+use kademlua::node::config::Config;
+use kademlua::node::{Input, Node, Output};
+use kademlua::time::{Duration, Instant};
+use kademlua::wire::v1::{self, Body, Frame, Header, MAX_REPLY};
+use serde_json::Value as Json;
+use vectors::{datagram, malformed, name, recorded, unhex};
+
+/// The nodes that sent the recorded requests.
+const CLIENTS: [(u16, &str); 4] = [
+    (9301, "92fdd03df4e3446db7fe82c6e63e276a82bed555"),
+    (9302, "d642fef420c5baa4c72f53de9426f1ed699899e2"),
+    (9303, "0cf3a452af4baf920c5e381be5f542007639a275"),
+    (9304, "cfab47a21798390d18aff84a6a5e4a510f2fed93"),
+];
+
+/// The node under test, its clients, and the time.
+struct Lab {
+    node: Node,
+    now: Instant,
+}
+
+impl Lab {
+    /// A node that knows all its clients.
+    fn new() -> Lab {
+        let node = Node::new(Instant::ZERO, Id::of_name("8302"), Config::default(), [7; 32]);
+        let mut lab = Lab { node, now: Instant::ZERO };
+        for (port, id) in CLIENTS {
+            let header = Header { from: id.parse().unwrap(), rpc_id: RpcId([0; 8]) };
+            let mut ping = Vec::new();
+            v1::put_request(&mut ping, &header, &Request::Ping);
+            assert_eq!(lab.answers(loopback(port), &ping).len(), 1);
+        }
+        assert_eq!(lab.node.table().len(), CLIENTS.len());
+        lab
+    }
+
+    /// What the node answers to a datagram, while its own questions are answered by its clients.
+    fn answers(&mut self, source: SocketAddr, datagram: &[u8]) -> Vec<Vec<u8>> {
+        self.now += Duration::from_millis(10);
+        self.node.handle(self.now, Input::Datagram { source, bytes: datagram });
+        let mut answers = Vec::new();
+        while let Some((destination, bytes)) = self.next_transmit() {
+            let Ok(Frame { header, body: Body::Request(payload) }) = Frame::parse(&bytes) else {
+                assert_eq!(destination, source, "answers go to the asker");
+                answers.push(bytes);
+                continue;
+            };
+            if let Some(reply) = reply_of_client(destination, header.rpc_id, payload) {
+                let input = Input::Datagram { source: destination, bytes: &reply };
+                self.node.handle(self.now, input);
+            }
+        }
+        answers
+    }
+
+    fn next_transmit(&mut self) -> Option<(SocketAddr, Vec<u8>)> {
+        loop {
+            match self.node.poll_output() {
+                Output::Transmit { destination, bytes } => {
+                    return Some((destination, bytes.to_vec()));
+                }
+                Output::Event(_) => {}
+                Output::Timeout(_) => return None,
+            }
+        }
+    }
+}
+
+/// What a client answers, which knows nobody; strangers are silent.
+fn reply_of_client(client: SocketAddr, rpc_id: RpcId, payload: &[u8]) -> Option<Vec<u8>> {
+    let (_, id) = CLIENTS.into_iter().find(|(port, _)| loopback(*port) == client)?;
+    let header = Header { from: id.parse().unwrap(), rpc_id };
+    let mut out = Vec::new();
+    match v1::request(payload).unwrap().kind() {
+        Kind::Ping => v1::put_pong(&mut out, &header),
+        Kind::FindNode => v1::put_nodes(&mut out, &header, [].iter()),
+        Kind::FindValue => v1::put_values(&mut out, &header, Some([].iter()), [].iter()),
+        Kind::Store => v1::put_stored(&mut out, &header),
+        Kind::GetSocket | Kind::Custom => v1::put_no_such_rpc(&mut out, &header),
+    }
+    Some(out)
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+/// Where a recorded request came from.
+fn source(entry: &Json) -> SocketAddr {
+    let id = entry["decoded"]["sender_id"].as_str().unwrap();
+    loopback(CLIENTS.into_iter().find(|client| client.1 == id).expect("a client").0)
+}
+
+/// The recorded requests to the original, in order, with what it answered.
+fn exchanges() -> Vec<(Json, Option<Json>)> {
+    let recorded = recorded();
+    let reply = |request: &Json| {
+        recorded.iter().find(|entry| entry["reply_to"] == request["name"]).cloned()
+    };
+    let asked =
+        recorded.iter().filter(|entry| entry["direction"].as_str().unwrap().starts_with("client"));
+    asked.map(|request| (request.clone(), reply(request))).collect()
+}
+
+#[test]
+fn each_recorded_request_gets_the_answer_of_an_original_or_a_better_one() {
+    let mut lab = Lab::new();
+    for (request, recorded) in exchanges() {
+        let (name, bytes) = (name(&request), datagram(&request));
+        let answers = lab.answers(source(&request), &bytes);
+        let Some(recorded) = recorded else {
+            assert!(answers.iter().all(|answer| is_failed(answer)), "{name}");
+            continue;
+        };
+        assert_eq!(answers.len(), 1, "{name}");
+        assert_header(&answers[0], &datagram(&recorded));
+        let ours = understood(&request, &answers[0]);
+        let theirs = understood(&request, &datagram(&recorded));
+        match (ours, theirs) {
+            (
+                Some(Response::Values { values, closest }),
+                Some(Response::Values { values: recorded, .. }),
+            ) => {
+                assert_found(name, &values, &recorded);
+                assert!(closest.iter().all(|contact| contact.address != source(&request)));
+                assert_eq!(closest.len(), CLIENTS.len() - 1, "{name}");
+            }
+            (Some(Response::Nodes(mut ours)), Some(Response::Nodes(mut theirs))) => {
+                ours.sort();
+                theirs.sort();
+                assert_eq!(ours, theirs, "{name}");
+            }
+            // An original answers a findnode without a proper id with what it cannot read itself.
+            (ours, None) => assert_eq!(ours, Some(Response::Nodes(Vec::new())), "{name}"),
+            (Some(Response::Refused(_)), Some(Response::Refused(_))) => {}
+            (ours, theirs) => assert_eq!(ours, theirs, "{name}"),
+        }
+    }
+}
+
+/// As many values as the original found, and the same where it had to give all.
+fn assert_found(name: &str, values: &[Value], recorded: &[Value]) {
+    let sorted = |values: &[Value]| {
+        let mut values: Vec<_> = values.iter().map(|value| value.as_bytes().to_vec()).collect();
+        values.sort();
+        values
+    };
+    match name.trim_end_matches("/request") {
+        // The original could not write these numbers.
+        "findvalue_bigint" => assert_eq!(values, [value("i100000000000000000000e")]),
+        "findvalue_int_1e14" => assert_eq!(values, [value("i100000000000000e")]),
+        // There, any node erases what others stored; here only what it stored itself.
+        "findvalue_after_overwrite" => {
+            assert!(values.contains(&Value::bytes("overwritten")));
+            assert!(!values.contains(&Value::bytes("value2")));
+            assert!(values.contains(&Value::bytes("from client 1")));
+        }
+        "findvalue_hit_default_howmany_1" | "findvalue_hit_2" => {
+            assert_eq!(values.len(), recorded.len(), "{name}");
+        }
+        _ => assert_eq!(sorted(values), sorted(recorded), "{name}"),
+    }
+}
+
+fn value(encoded: &str) -> Value {
+    Value::parse(encoded.as_bytes()).unwrap()
+}
+
+/// Same node, same call, same kind of answer, and no longer than it may be.
+fn assert_header(ours: &[u8], theirs: &[u8]) {
+    assert_eq!(ours[..30], theirs[..30]);
+    assert!(ours.len() <= MAX_REPLY);
+}
+
+fn understood(request: &Json, answer: &[u8]) -> Option<Response> {
+    match Frame::parse(answer).unwrap().body {
+        Body::Request(_) => panic!("a request"),
+        Body::Response(payload) => v1::response(kind(request), payload).ok(),
+        Body::NoSuchRpc => Some(Response::NoSuchRpc),
+        Body::Failed => Some(Response::Failed),
+    }
+}
+
+fn kind(request: &Json) -> Kind {
+    let entries = request["decoded"]["payload"]["dict_in_wire_order"].as_array().unwrap();
+    let name = entries.iter().find(|entry| entry[0]["ascii"] == "name").unwrap();
+    match &unhex(name[1]["hex"].as_str().unwrap())[..] {
+        b"ping" => Kind::Ping,
+        b"findnode" => Kind::FindNode,
+        b"findvalue" => Kind::FindValue,
+        b"store" => Kind::Store,
+        b"getsocket" => Kind::GetSocket,
+        _ => Kind::Custom,
+    }
+}
+
+fn is_failed(answer: &[u8]) -> bool {
+    matches!(Frame::parse(answer), Ok(Frame { body: Body::Failed, .. }))
+}
+
+#[test]
+fn broken_datagrams_get_at_most_a_refusal_and_stop_nothing() {
+    let mut lab = Lab::new();
+    for entry in malformed() {
+        let answers = lab.answers(loopback(9401), &datagram(&entry));
+        assert!(answers.len() <= 1, "{}", name(&entry));
+        if let Some(call) = entry["reply"]["call"].as_u64() {
+            // An original takes any nesting.
+            let call = if name(&entry) == "nested args to ping" { 131 } else { call };
+            assert_eq!(u64::from(answers[0][29]), call, "{}", name(&entry));
+            continue;
+        }
+        for answer in &answers {
+            let stored_more_than_an_original = name(&entry) == "60 KB string store";
+            assert!(is_failed(answer) || stored_more_than_an_original, "{}", name(&entry));
+        }
+    }
+    let request = exchanges().swap_remove(0).0;
+    let answers = lab.answers(source(&request), &datagram(&request));
+    assert_eq!(understood(&request, &answers[0]), Some(Response::Pong));
+}

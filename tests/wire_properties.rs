@@ -1,0 +1,392 @@
+//! Properties of the v1 codec and its bencoding: whatever is written is read back the same, sizes
+//! stay within their limits, and strangers' bytes break nothing.
+
+use std::net::{IpAddr, SocketAddr};
+
+use kademlua::bencode::{self, Item, MAX_VALUE_DEPTH, Value};
+use kademlua::id::Id;
+use kademlua::message::{Contact, CopyOf, Kind, Request, Response, RpcId, Store, StoreMode};
+use kademlua::time::Duration;
+use kademlua::wire::v1::{self, Body, EncodedContact, Frame, Header, MAX_DATAGRAM, MAX_REPLY};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+/// A value before it is written.
+#[derive(Clone, Debug)]
+enum Tree {
+    Integer(i64),
+    Bytes(Vec<u8>),
+    List(Vec<Tree>),
+    Dict(Vec<(Key, Tree)>),
+}
+
+#[derive(Clone, Debug)]
+enum Key {
+    Integer(i64),
+    Bytes(Vec<u8>),
+}
+
+impl Tree {
+    fn encoded(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.put(&mut out);
+        out
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Tree::Integer(integer) => bencode::put_integer(out, *integer),
+            Tree::Bytes(bytes) => bencode::put_bytes(out, bytes),
+            Tree::List(items) => {
+                out.push(b'l');
+                items.iter().for_each(|item| item.put(out));
+                out.push(b'e');
+            }
+            Tree::Dict(entries) => {
+                out.push(b'd');
+                for (key, value) in entries {
+                    key.put(out);
+                    value.put(out);
+                }
+                out.push(b'e');
+            }
+        }
+    }
+
+    fn value(&self) -> Value {
+        Value::parse(&self.encoded()).expect("a tree is a value")
+    }
+
+    /// With the entries of every dictionary the other way round.
+    fn reversed(&self) -> Tree {
+        match self {
+            Tree::Integer(_) | Tree::Bytes(_) => self.clone(),
+            Tree::List(items) => Tree::List(items.iter().map(Tree::reversed).collect()),
+            Tree::Dict(entries) => {
+                let reversed = entries.iter().rev();
+                Tree::Dict(reversed.map(|(key, value)| (key.clone(), value.reversed())).collect())
+            }
+        }
+    }
+}
+
+impl Key {
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Key::Integer(integer) => bencode::put_integer(out, *integer),
+            Key::Bytes(bytes) => bencode::put_bytes(out, bytes),
+        }
+    }
+}
+
+fn string_key() -> impl Strategy<Value = Key> {
+    vec(any::<u8>(), 0..6).prop_map(Key::Bytes)
+}
+
+fn any_key() -> impl Strategy<Value = Key> {
+    prop_oneof![string_key(), any::<i64>().prop_map(Key::Integer)]
+}
+
+/// Trees whose dictionaries have such keys, none of them twice.
+fn tree_with<K>(key: fn() -> K) -> impl Strategy<Value = Tree>
+where
+    K: Strategy<Value = Key> + 'static,
+{
+    let leaf = prop_oneof![
+        any::<i64>().prop_map(Tree::Integer),
+        vec(any::<u8>(), 0..40).prop_map(Tree::Bytes),
+    ];
+    leaf.prop_recursive(8, 60, 6, move |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..6).prop_map(Tree::List),
+            vec((key(), inner), 0..6).prop_map(|mut entries| {
+                entries.sort_by_key(|(key, _)| format!("{key:?}"));
+                entries.dedup_by_key(|(key, _)| format!("{key:?}"));
+                Tree::Dict(entries)
+            }),
+        ]
+    })
+}
+
+fn tree() -> impl Strategy<Value = Tree> {
+    tree_with(any_key)
+}
+
+fn id() -> impl Strategy<Value = Id> {
+    any::<[u8; 20]>().prop_map(Id::new)
+}
+
+fn header() -> impl Strategy<Value = Header> {
+    (id(), any::<[u8; 8]>()).prop_map(|(from, rpc_id)| Header { from, rpc_id: RpcId(rpc_id) })
+}
+
+fn address() -> impl Strategy<Value = SocketAddr> {
+    let ip = prop_oneof![
+        any::<[u8; 4]>().prop_map(IpAddr::from),
+        any::<[u8; 16]>().prop_map(IpAddr::from),
+        any::<u8>()
+            .prop_map(|last| IpAddr::from([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last])),
+    ];
+    (ip, any::<u16>()).prop_map(|(ip, port)| SocketAddr::new(ip.to_canonical(), port))
+}
+
+fn contact() -> impl Strategy<Value = Contact> {
+    (id(), address())
+        .prop_map(|(id, address)| Contact { id, address })
+        .prop_filter("nothing can be sent there", |contact| {
+            kademlua::message::is_sendable(&contact.address)
+        })
+}
+
+fn copy() -> impl Strategy<Value = CopyOf> {
+    // A duration holds this many whole seconds.
+    const MAX_SECS: u64 = u64::MAX / 1_000_000;
+    (prop::option::of(contact()), 0..=MAX_SECS)
+        .prop_map(|(owner, age)| CopyOf { owner, age: Duration::from_secs(age) })
+}
+
+fn mode() -> impl Strategy<Value = StoreMode> {
+    prop_oneof![Just(StoreMode::Add), Just(StoreMode::Replace)]
+}
+
+fn body(datagram: &[u8], header: &Header) -> Vec<u8> {
+    let frame = Frame::parse(datagram).expect("a frame");
+    assert_eq!(frame.header, *header);
+    match frame.body {
+        Body::Request(payload) | Body::Response(payload) => payload.to_vec(),
+        Body::NoSuchRpc | Body::Failed => panic!("a payload"),
+    }
+}
+
+fn assert_request_returns(header: &Header, request: &Request<'_>) {
+    // Behind other bytes, which must stay as they are.
+    let mut out = b"before".to_vec();
+    v1::put_request(&mut out, header, request);
+    let datagram = out.strip_prefix(b"before").expect("what was there stays");
+    assert!(matches!(Frame::parse(datagram), Ok(Frame { body: Body::Request(_), .. })));
+    assert_eq!(v1::request(&body(datagram, header)), Ok(*request));
+}
+
+/// What is read from what `put` writes, and how long that is.
+fn returned(kind: Kind, header: &Header, put: impl FnOnce(&mut Vec<u8>)) -> (Response, usize) {
+    let mut out = b"before".to_vec();
+    put(&mut out);
+    let datagram = out.strip_prefix(b"before").expect("what was there stays");
+    assert!(matches!(Frame::parse(datagram), Ok(Frame { body: Body::Response(_), .. })));
+    let response = v1::response(kind, &body(datagram, header)).expect("a response");
+    (response, datagram.len())
+}
+
+fn encoded(contacts: &[Contact]) -> Vec<EncodedContact> {
+    contacts.iter().map(EncodedContact::new).collect()
+}
+
+proptest! {
+    #[test]
+    fn the_canonical_form_is_stable(tree in tree()) {
+        let value = tree.value();
+        let again = Value::parse(value.as_bytes()).unwrap();
+        prop_assert_eq!(again.as_bytes(), value.as_bytes());
+        prop_assert_eq!(Value::parse(value.item().as_bytes()), Ok(value));
+    }
+
+    #[test]
+    fn the_order_of_keys_means_nothing(tree in tree()) {
+        prop_assert_eq!(tree.reversed().value(), tree.value());
+    }
+
+    #[test]
+    fn canonical_values_are_what_another_library_reads_and_writes(tree in tree_with(string_key)) {
+        let value = tree.value();
+        let theirs: bt_bencode::Value = bt_bencode::from_slice(value.as_bytes()).unwrap();
+        // It writes the empty dictionary as such where we write the empty list.
+        prop_assert_eq!(Value::encode(&theirs).unwrap(), value.clone());
+        let from_ours: bt_bencode::Value = value.decode().unwrap();
+        prop_assert_eq!(bt_bencode::to_vec(&from_ours).unwrap(), value.as_bytes());
+    }
+
+    #[test]
+    fn bytes_are_refused_where_another_library_refuses_them(
+        tree in tree_with(string_key),
+        at: prop::sample::Index,
+        byte: u8,
+    ) {
+        let mut bytes = tree.encoded();
+        let at = at.index(bytes.len());
+        bytes[at] = byte;
+        // Theirs takes what ours takes, but for integers as keys and beyond 64 bits; it recurses
+        // and overflows on lengths that lie, so it only sees what ours took.
+        if let Ok(canonical) = Value::parse(&bytes) {
+            let theirs = bt_bencode::from_slice::<bt_bencode::Value>(canonical.as_bytes());
+            prop_assert!(theirs.is_ok() || has_what_only_ours_takes(canonical.item()));
+        }
+    }
+
+    #[test]
+    fn integers_and_strings_are_seen_as_they_were(integer: i64, bytes in vec(any::<u8>(), 0..300)) {
+        let (number, text) = (Value::integer(integer), Value::bytes(&bytes));
+        prop_assert_eq!(number.item().integer(), Some(integer));
+        prop_assert_eq!(number.decode::<i64>().unwrap(), integer);
+        prop_assert_eq!(text.item().bytes(), Some(&bytes[..]));
+    }
+
+    #[test]
+    fn values_nest_to_the_limit_in_every_message(
+        header in header(), key in id(), levels in 0..=MAX_VALUE_DEPTH, dicts: bool,
+    ) {
+        let (open, close): (&[u8], &[u8]) = if dicts { (b"d1:a", b"e") } else { (b"l", b"e") };
+        let value = [open.repeat(levels), b"i1e".to_vec(), close.repeat(levels)].concat();
+        let value = Value::parse(&value).expect("within the limit");
+        let store = Store { key, value: value.item(), mode: StoreMode::Add, copy: None };
+        assert_request_returns(&header, &Request::Store(store));
+        let (read, _) = returned(Kind::FindValue, &header, |out| {
+            v1::put_values(out, &header, Some([&value].into_iter()), [].iter());
+        });
+        prop_assert_eq!(read, Response::Values { values: vec![value.clone()], closest: vec![] });
+        let values = vec![value];
+        let (read, _) = returned(Kind::Custom, &header, |out| v1::put_returned(out, &header, &values));
+        prop_assert_eq!(read, Response::Returned(values));
+    }
+
+    #[test]
+    fn lookups_are_read_as_written(header in header(), id in id(), limit in 0..=i64::MAX as usize) {
+        assert_request_returns(&header, &Request::Ping);
+        assert_request_returns(&header, &Request::GetSocket);
+        assert_request_returns(&header, &Request::FindNode { target: id });
+        assert_request_returns(&header, &Request::FindValue { key: id, limit });
+    }
+
+    #[test]
+    fn stores_are_read_as_written(
+        header in header(), key in id(), value in tree(), mode in mode(),
+        copy in prop::option::of(copy()),
+    ) {
+        let value = value.encoded();
+        let value = Item::parse(&value).unwrap();
+        assert_request_returns(&header, &Request::Store(Store { key, value, mode, copy }));
+    }
+
+    #[test]
+    fn custom_requests_are_read_as_written(
+        header in header(),
+        name in vec(any::<u8>(), 0..30),
+        args in vec(tree(), 0..4),
+    ) {
+        const OURS: [&[u8]; 5] = [b"ping", b"findnode", b"findvalue", b"store", b"getsocket"];
+        prop_assume!(!OURS.contains(&&name[..]));
+        let args = Tree::List(args).encoded();
+        let args = Item::parse(&args).unwrap().list().unwrap();
+        assert_request_returns(&header, &Request::Custom { name: &name, args });
+    }
+
+    #[test]
+    fn contacts_are_read_as_written(header in header(), contacts in vec(contact(), 0..=20)) {
+        let (read, len) = returned(Kind::FindNode, &header, |out| {
+            v1::put_nodes(out, &header, encoded(&contacts).iter());
+        });
+        let Response::Nodes(nodes) = read else { panic!("contacts") };
+        prop_assert!(len <= MAX_REPLY);
+        prop_assert!(contacts.starts_with(&nodes));
+        prop_assert!(nodes == contacts || len + 74 > MAX_REPLY, "{} bytes had room for more", len);
+    }
+
+    #[test]
+    fn twenty_contacts_over_ipv4_always_fit(
+        header in header(),
+        contacts in vec((id(), any::<[u8; 4]>(), 1_u16..), 20),
+    ) {
+        let contacts: Vec<_> = contacts
+            .into_iter()
+            .map(|(id, ip, port)| Contact { id, address: SocketAddr::from((ip, port)) })
+            .filter(|contact| kademlua::message::is_sendable(&contact.address))
+            .collect();
+        let (read, _) = returned(Kind::FindNode, &header, |out| {
+            v1::put_nodes(out, &header, encoded(&contacts).iter());
+        });
+        prop_assert_eq!(read, Response::Nodes(contacts));
+    }
+
+    #[test]
+    fn found_values_are_read_as_written(
+        header in header(), values in vec(tree(), 0..6), contacts in vec(contact(), 0..10),
+    ) {
+        let values: Vec<_> = values.iter().map(Tree::value).collect();
+        let (read, len) = returned(Kind::FindValue, &header, |out| {
+            v1::put_values(out, &header, Some(values.iter()), encoded(&contacts).iter());
+        });
+        let Response::Values { values: read, closest } = read else { panic!("values") };
+        prop_assert_eq!(read, values);
+        prop_assert!(contacts.starts_with(&closest));
+        prop_assert!(closest == contacts || len + 74 > MAX_REPLY);
+    }
+
+    #[test]
+    fn values_are_cut_to_the_largest_datagram(
+        header in header(), lengths in vec(0_usize..9_000, 0..12), contacts in vec(contact(), 20),
+    ) {
+        let values: Vec<_> = lengths.iter().map(|len| Value::bytes(vec![b'v'; *len])).collect();
+        let (read, len) = returned(Kind::FindValue, &header, |out| {
+            v1::put_values(out, &header, Some(values.iter()), encoded(&contacts).iter());
+        });
+        let Response::Values { values: read, closest } = read else { panic!("values") };
+        prop_assert!(len <= MAX_DATAGRAM);
+        prop_assert!(closest.is_empty() || len <= MAX_REPLY);
+        // What was left out had no room, whatever came after it.
+        let mut rest = read.iter().peekable();
+        for value in &values {
+            if rest.next_if(|next| *next == value).is_none() {
+                prop_assert!(len + value.as_bytes().len() > MAX_DATAGRAM);
+            }
+        }
+        prop_assert!(rest.next().is_none());
+    }
+
+    #[test]
+    fn short_answers_are_read_as_written(
+        header in header(), address in address(), reason in ".{0,80}", values in vec(tree(), 0..5),
+    ) {
+        let (read, len) = returned(Kind::Ping, &header, |out| v1::put_pong(out, &header));
+        prop_assert_eq!((read, len), (Response::Pong, 37));
+        let (read, len) = returned(Kind::Store, &header, |out| v1::put_stored(out, &header));
+        prop_assert_eq!((read, len), (Response::Stored, 37));
+        let (read, _) = returned(Kind::Store, &header, |out| v1::put_refused(out, &header, &reason));
+        prop_assert_eq!(read, Response::Refused(reason));
+        let (read, _) =
+            returned(Kind::GetSocket, &header, |out| v1::put_socket(out, &header, address));
+        prop_assert_eq!(read, Response::Socket(address));
+        let values: Vec<_> = values.iter().map(Tree::value).collect();
+        let (read, _) = returned(Kind::Custom, &header, |out| v1::put_returned(out, &header, &values));
+        prop_assert_eq!(read, Response::Returned(values));
+    }
+
+    #[test]
+    fn any_bytes_are_parsed_or_refused(bytes in vec(any::<u8>(), 0..400)) {
+        let _ = Value::parse(&bytes);
+        let _ = v1::request(&bytes);
+        for kind in [Kind::FindNode, Kind::FindValue, Kind::Store, Kind::GetSocket, Kind::Custom] {
+            let _ = v1::response(kind, &bytes);
+        }
+        let datagram = [&[1; 29], &bytes[..]].concat();
+        let _ = Frame::parse(&datagram);
+    }
+
+    #[test]
+    fn bytes_that_look_like_bencoding_are_parsed_or_refused(text in "[lde:i0-9-]{0,60}") {
+        if let Ok(value) = Value::parse(text.as_bytes()) {
+            prop_assert_eq!(Value::parse(value.as_bytes()), Ok(value));
+        }
+    }
+}
+
+/// Whether there is an integer key or an integer beyond 64 bits somewhere.
+fn has_what_only_ours_takes(item: Item<'_>) -> bool {
+    use kademlua::bencode::View;
+    match item.view() {
+        View::Bytes(_) => false,
+        View::Integer(integer) => integer.to_i64().is_none(),
+        View::List(mut items) => items.any(has_what_only_ours_takes),
+        View::Dict(mut entries) => {
+            entries.any(|(key, value)| key.bytes().is_none() || has_what_only_ours_takes(value))
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! The v1 codec against packets recorded from original nodes: what they sent is understood as they
+//! meant it, and what we send is what they would have sent.
+
+mod vectors;
+
+use std::net::SocketAddr;
+
+use kademlua::bencode::{self, Item, List, Value};
+use kademlua::id::Id;
+use kademlua::message::{Contact, Kind, Request, Response, Store, StoreMode};
+use kademlua::wire::v1::{self, Body, EncodedContact, Frame, FrameError, Header, PayloadError};
+use serde_json::Value as Json;
+use vectors::{datagram, malformed, name, recorded, unhex};
+
+#[test]
+fn headers_are_read() {
+    for entry in recorded().iter().filter(|entry| !is_dropped(entry)) {
+        let (decoded, bytes) = (&entry["decoded"], datagram(entry));
+        let frame = Frame::parse(&bytes).unwrap_or_else(|error| panic!("{}: {error}", name(entry)));
+        let id = unhex(decoded["sender_id"].as_str().unwrap());
+        assert_eq!(frame.header.from.as_bytes()[..], id, "{}", name(entry));
+        let rpc_id = unhex(decoded["rpcid"].as_str().unwrap());
+        assert_eq!(frame.header.rpc_id.0[..], rpc_id, "{}", name(entry));
+        let call = match frame.body {
+            Body::Request(_) => 1,
+            Body::Response(_) => 129,
+            Body::NoSuchRpc => 130,
+            Body::Failed => 131,
+        };
+        assert_eq!(decoded["call"], call, "{}", name(entry));
+    }
+}
+
+#[test]
+fn what_an_original_drops_is_dropped() {
+    let dropped: Vec<_> = recorded().into_iter().filter(is_dropped).collect();
+    assert_eq!(dropped.len(), 6);
+    for entry in dropped {
+        let expected = match entry["decoded"]["call"].as_u64().unwrap() {
+            _ if entry["decoded"]["version"] != 1 => FrameError::Version,
+            // Recorded only as far as its first bytes, as an original received it.
+            1 => FrameError::Truncated,
+            call => FrameError::Call(call as u8),
+        };
+        assert_eq!(Frame::parse(&datagram(&entry)), Err(expected), "{}", name(&entry));
+    }
+}
+
+/// An unknown version or call number, or a datagram larger than an original's buffer.
+fn is_dropped(entry: &Json) -> bool {
+    let known = [1, 129, 130, 131].iter().any(|call| entry["decoded"]["call"] == *call);
+    entry["decoded"]["version"] != 1 || !known || name(entry) == "store_17K/request"
+}
+
+#[test]
+fn requests_are_read_as_they_were_meant() {
+    for entry in recorded().iter().filter(|entry| is_request(entry)) {
+        let bytes = datagram(entry);
+        let read = v1::request(payload(&bytes));
+        let Some((rpc, args)) = decoded_request(entry) else {
+            assert!(matches!(read, Err(PayloadError::Malformed(_) | PayloadError::Shape)));
+            continue;
+        };
+        let expected = expected_request(&rpc, &args);
+        assert_eq!(read.map(meaning), expected.map(meaning), "{}", name(entry));
+    }
+}
+
+#[test]
+fn refused_requests_get_an_answer_that_an_original_accepts() {
+    let mut refused = 0;
+    for entry in recorded().iter().filter(|entry| is_request(entry)) {
+        let bytes = datagram(entry);
+        let header = Frame::parse(&bytes).unwrap().header;
+        let Err(error) = v1::request(payload(&bytes)) else { continue };
+        let mut out = Vec::new();
+        v1::put_refusal(&mut out, &header, error);
+        let answer = Frame::parse(&out).unwrap();
+        assert_eq!(answer.header, header);
+        match (decoded_request(entry), answer.body) {
+            (Some((rpc, _)), Body::Response(b"llee")) => assert_eq!(rpc, b"findnode"),
+            (Some((rpc, _)), Body::Response(payload)) => {
+                assert_eq!(rpc, b"store");
+                assert!(payload.starts_with(b"li0e"));
+            }
+            (Some((rpc, _)), body) => {
+                assert_eq!((&rpc[..], body), (&b"findvalue"[..], Body::Failed));
+            }
+            (None, body) => assert_eq!(body, Body::Failed, "{}", name(entry)),
+        }
+        refused += 1;
+    }
+    assert_eq!(refused, 18);
+}
+
+#[test]
+fn replies_are_understood() {
+    let recorded = recorded();
+    for (request, reply) in exchanges(&recorded) {
+        let bytes = datagram(reply);
+        let read = match Frame::parse(&bytes).unwrap().body {
+            Body::Response(payload) => v1::response(kind(request), payload),
+            Body::NoSuchRpc => Ok(Response::NoSuchRpc),
+            Body::Failed => Ok(Response::Failed),
+            Body::Request(_) => panic!("a reply"),
+        };
+        assert_eq!(read, expected_response(request, reply), "{}", name(reply));
+    }
+}
+
+#[test]
+fn requests_are_written_byte_for_byte_as_by_an_original() {
+    let mut written = 0;
+    for entry in recorded().iter().filter(|entry| entry["direction"] == "original -> peer") {
+        let bytes = datagram(entry);
+        let header = Frame::parse(&bytes).unwrap().header;
+        let Some((rpc, args)) = decoded_request(entry) else { continue };
+        // The table that looks like a dictionary here keeps the order in which it was written.
+        let Ok(request) = expected_request(&rpc, &args) else { continue };
+        let mut out = Vec::new();
+        v1::put_request(&mut out, &header, &request);
+        if name(entry).contains("\"k4\"") {
+            assert_eq!(out.len(), bytes.len(), "the same but for the order of keys");
+        } else {
+            assert_eq!(out, bytes, "{}", name(entry));
+        }
+        written += 1;
+    }
+    assert_eq!(written, 18);
+}
+
+#[test]
+fn answers_are_written_byte_for_byte_as_by_an_original() {
+    let (recorded, mut written) = (recorded(), 0);
+    for (request, reply) in exchanges(&recorded) {
+        let bytes = datagram(reply);
+        let frame = Frame::parse(&bytes).unwrap();
+        let Ok(response) = expected_response(request, reply) else { continue };
+        let is_miss = name(reply).starts_with("findvalue_miss");
+        let mut out = Vec::new();
+        if put_like_an_original(&mut out, &frame.header, &response, is_miss) {
+            assert_eq!(out, bytes, "{}", name(reply));
+            written += 1;
+        }
+    }
+    assert_eq!(written, 29);
+}
+
+/// Writes what has one form only. Where a findvalue found something we put the values first, and
+/// the answer to a getsocket has its keys in another order.
+fn put_like_an_original(
+    out: &mut Vec<u8>,
+    header: &Header,
+    response: &Response,
+    is_miss: bool,
+) -> bool {
+    let encode =
+        |contacts: &[Contact]| -> Vec<_> { contacts.iter().map(EncodedContact::new).collect() };
+    match response {
+        Response::Pong => v1::put_pong(out, header),
+        Response::Stored => v1::put_stored(out, header),
+        Response::Nodes(contacts) => v1::put_nodes(out, header, encode(contacts).iter()),
+        Response::Values { closest, .. } if is_miss => {
+            v1::put_values(out, header, None::<std::iter::Empty<_>>, encode(closest).iter());
+        }
+        Response::NoSuchRpc => v1::put_no_such_rpc(out, header),
+        Response::Failed => v1::put_failed(out, header),
+        Response::Values { .. }
+        | Response::Refused(_)
+        | Response::Socket(_)
+        | Response::Returned(_) => return false,
+    }
+    true
+}
+
+#[test]
+fn broken_datagrams_are_parsed_or_refused() {
+    let seen: Vec<_> = malformed()
+        .iter()
+        .map(|entry| {
+            let bytes = datagram(entry);
+            assert_eq!(entry["bytes"], bytes.len(), "{}", name(entry));
+            format!("{}: {}", name(entry), outcome(&bytes))
+        })
+        .collect();
+    let golden: Vec<_> = include_str!("vectors/malformed.golden").lines().collect();
+    assert_eq!(seen, golden, "{seen:#?}");
+}
+
+fn outcome(datagram: &[u8]) -> String {
+    let frame = match Frame::parse(datagram) {
+        Ok(frame) => frame,
+        Err(error) => return format!("dropped, {error}"),
+    };
+    match frame.body {
+        Body::Request(payload) => match v1::request(payload) {
+            Ok(request) => format!("{:?}", request.kind()),
+            Err(error) => format!("refused, {error}"),
+        },
+        Body::Response(_) => "a response".into(),
+        Body::NoSuchRpc => "a response, no such RPC".into(),
+        Body::Failed => "a response, failed".into(),
+    }
+}
+
+fn is_request(entry: &Json) -> bool {
+    entry["decoded"]["call"] == 1 && !is_dropped(entry)
+}
+
+fn payload(datagram: &[u8]) -> &[u8] {
+    match Frame::parse(datagram).expect("a frame").body {
+        Body::Request(payload) | Body::Response(payload) => payload,
+        Body::NoSuchRpc | Body::Failed => b"",
+    }
+}
+
+/// Each recorded reply with the request it answers.
+fn exchanges(recorded: &[Json]) -> impl Iterator<Item = (&Json, &Json)> {
+    let request = |reply: &Json| recorded.iter().find(|entry| entry["name"] == reply["reply_to"]);
+    recorded.iter().filter_map(move |reply| {
+        reply["reply_to"].as_str()?;
+        Some((request(reply).expect("the request was recorded"), reply))
+    })
+}
+
+fn kind(request: &Json) -> Kind {
+    match &decoded_request(request).expect("a request that was answered").0[..] {
+        b"ping" => Kind::Ping,
+        b"findnode" => Kind::FindNode,
+        b"findvalue" => Kind::FindValue,
+        b"store" => Kind::Store,
+        b"getsocket" => Kind::GetSocket,
+        _ => Kind::Custom,
+    }
+}
+
+/// Name and arguments, where the recording shows both.
+fn decoded_request(entry: &Json) -> Option<(Vec<u8>, Vec<Value>)> {
+    let payload = &entry["decoded"]["payload"];
+    let name = unhex(field(payload, "name")?["hex"].as_str()?);
+    let args = field(payload, "args")?;
+    let is_dict = !args["dict_in_wire_order"].is_null();
+    let args = args["list"].as_array().or(is_dict.then_some(const { &Vec::new() }))?;
+    Some((name, args.iter().map(value).collect()))
+}
+
+fn field<'a>(dict: &'a Json, name: &str) -> Option<&'a Json> {
+    let entries = dict["dict_in_wire_order"].as_array()?;
+    entries.iter().find(|entry| entry[0]["ascii"] == name).map(|entry| &entry[1])
+}
+
+/// The value that a recording describes.
+fn value(decoded: &Json) -> Value {
+    let mut out = Vec::new();
+    put_decoded(&mut out, decoded);
+    Value::parse(&out).expect("a value was recorded")
+}
+
+fn put_decoded(out: &mut Vec<u8>, decoded: &Json) {
+    if let Some(digits) = decoded["hex"].as_str() {
+        return bencode::put_bytes(out, &unhex(digits));
+    }
+    if let Some(integer) = decoded["int"].as_number() {
+        // Those beyond 64 bits are powers of ten, which a double holds exactly.
+        let integer = integer.as_i64().map_or_else(
+            || format!("{:.0}", integer.as_f64().expect("a number")),
+            |integer| integer.to_string(),
+        );
+        return out.extend_from_slice(format!("i{integer}e").as_bytes());
+    }
+    if let Some(items) = decoded["list"].as_array() {
+        out.push(b'l');
+        items.iter().for_each(|item| put_decoded(out, item));
+    } else {
+        out.push(b'd');
+        let entries = decoded["dict_in_wire_order"].as_array().expect("a dictionary");
+        entries.iter().flat_map(|entry| [&entry[0], &entry[1]]).for_each(|e| put_decoded(out, e));
+    }
+    out.push(b'e');
+}
+
+/// What the protocol says that these arguments mean.
+fn expected_request<'a>(name: &'a [u8], args: &'a [Value]) -> Result<Request<'a>, PayloadError> {
+    let id = args.first().and_then(|id| Id::from_slice(id.item().bytes()?));
+    match name {
+        b"ping" => Ok(Request::Ping),
+        b"getsocket" => Ok(Request::GetSocket),
+        b"findnode" => id.map(|target| Request::FindNode { target }).ok_or(PayloadError::BadTarget),
+        b"findvalue" => {
+            let key = id.ok_or(PayloadError::BadKey)?;
+            let limit = args.get(1).map_or(Some(1), |limit| limit.item().integer());
+            let limit = limit.ok_or(PayloadError::Shape)? as usize;
+            Ok(Request::FindValue { key, limit })
+        }
+        b"store" => {
+            let key = id.ok_or(PayloadError::BadStoreKey)?;
+            let value = args.get(1).ok_or(PayloadError::NoValue)?.item();
+            let replace = args.get(2).and_then(|mode| mode.item().integer()) == Some(1);
+            let mode = if replace { StoreMode::Replace } else { StoreMode::Add };
+            Ok(Request::Store(Store { key, value, mode, copy: None }))
+        }
+        _ if args.is_empty() => Ok(Request::Custom { name, args: List::EMPTY }),
+        _ => panic!("no recorded custom RPC has arguments"),
+    }
+}
+
+/// A request and the canonical form of its value, which may have been written in another.
+fn meaning(request: Request<'_>) -> (Request<'_>, Option<Value>) {
+    const NOTHING: &[u8] = b"le";
+    let Request::Store(store) = request else { return (request, None) };
+    let without = Store { value: Item::parse(NOTHING).expect("the empty list"), ..store };
+    (
+        Request::Store(without),
+        Some(Value::parse(store.value.as_bytes()).expect("no deep value was recorded")),
+    )
+}
+
+fn expected_response(request: &Json, reply: &Json) -> Result<Response, PayloadError> {
+    let decoded = &reply["decoded"];
+    match decoded["call"].as_u64() {
+        Some(130) => return Ok(Response::NoSuchRpc),
+        Some(131) => return Ok(Response::Failed),
+        _ => {}
+    }
+    if !decoded["payload_error"].is_null() {
+        // A number that the original could not write, behind contacts that it could.
+        return Ok(Response::Values { values: Vec::new(), closest: PEERS.map(peer).to_vec() });
+    }
+    let first = &decoded["payload"]["list"][0];
+    let contacts = |list: &Json| list.as_array().unwrap().iter().map(contact).collect();
+    match kind(request) {
+        Kind::Ping => Ok(Response::Pong),
+        // A findnode without a proper id, which we never send.
+        Kind::FindNode if first["int"] == 0 => Err(PayloadError::Shape),
+        Kind::FindNode => Ok(Response::Nodes(contacts(&first["list"]))),
+        Kind::FindValue => {
+            let values = field(first, "retval").map(|values| values["list"].as_array().unwrap());
+            Ok(Response::Values {
+                values: values.into_iter().flatten().map(value).collect(),
+                closest: contacts(&field(first, "closest").unwrap()["list"]),
+            })
+        }
+        Kind::Store if first["int"] == 1 => Ok(Response::Stored),
+        Kind::Store => Ok(Response::Refused(String::new())),
+        Kind::GetSocket => Ok(Response::Socket("127.0.0.1:9301".parse().unwrap())),
+        Kind::Custom => panic!("no original defines RPCs of its own"),
+    }
+}
+
+fn contact(decoded: &Json) -> Contact {
+    let part = |index: usize| unhex(decoded["list"][index]["hex"].as_str().unwrap());
+    let ip = String::from_utf8(part(0)).unwrap().parse().unwrap();
+    let port = decoded["list"][1]["int"].as_u64().unwrap() as u16;
+    Contact { id: Id::from_slice(&part(2)).unwrap(), address: SocketAddr::new(ip, port) }
+}
+
+/// The nodes that were there at the recording.
+const PEERS: [(u16, &str); 3] = [
+    (9302, "d642fef420c5baa4c72f53de9426f1ed699899e2"),
+    (9303, "0cf3a452af4baf920c5e381be5f542007639a275"),
+    (9304, "cfab47a21798390d18aff84a6a5e4a510f2fed93"),
+];
+
+fn peer((port, id): (u16, &str)) -> Contact {
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    Contact { id: id.parse().expect("40 hex digits"), address }
+}
