@@ -21,15 +21,23 @@
 //! | [`bencode`] | a reader for strangers' bytes, checked values | meaning |
 //! | [`message`] | what RPCs ask and answer | bytes |
 //! | [`wire`] | one codec a dialect | state |
+//! | [`node`] | the state machine: routing table, calls, lookups, values | sockets, tasks, clocks, global randomness |
+//! | [`control`] | commands, replies and snapshots as plain data | formatting |
 //! | [`net`] | the UDP driver, the only reader of the clock; the handle for applications | protocol rules |
-#![warn(missing_docs)]
+//! | [`sim`] | many nodes over a virtual network and clock | tokio |
 
 pub mod bencode;
+#[cfg(feature = "shell")]
+#[doc(hidden)]
+pub mod cli;
 pub mod control;
 pub mod id;
 pub mod message;
 pub mod net;
 pub mod node;
+#[cfg(feature = "shell")]
+#[doc(hidden)]
+pub mod shell;
 pub mod sim;
 pub mod time;
 pub mod wire;

@@ -1,1 +1,5 @@
-fn main() {}
+//! The `kademlua` program; see [`kademlua::cli`].
+
+fn main() -> std::process::ExitCode {
+    kademlua::cli::main()
+}

@@ -17,17 +17,13 @@ use tokio::time::{Instant as TokioInstant, Sleep, sleep_until, timeout};
 use tracing::{debug, error, info};
 
 use super::bootstrap::{self, Bootstrap};
-use super::handle::{
-    Answer, Bootstrapped, Handle, IncomingCall, OperationError, Order, Question, Reply, Returned,
-};
+use super::handle::{Answer, Handle, IncomingCall, OperationError, Order, Returned, WayBack};
 use super::socket::{Inbox, Outbox};
-use crate::control::Snapshot;
+use crate::control::{self, Command, CommandError, Reply, Snapshot};
 use crate::id::Id;
-use crate::message::Response;
 use crate::node::config::Config;
-use crate::node::lookup::Record;
-use crate::node::{Event, Input, Node, OperationId, Output, StoreReport};
-use crate::time::{Duration, Instant};
+use crate::node::{Event, Input, Node, OperationId, Output};
+use crate::time::Instant;
 
 /// Orders that wait at the most; whoever gives one more waits with it.
 const ORDERS: usize = 64;
@@ -237,14 +233,6 @@ async fn flush(outbox: &mut Outbox, socket: &UdpSocket, watched: &tokio::net::Ud
     }
 }
 
-/// Who waits for an operation.
-enum Waiting {
-    Bootstrap(oneshot::Sender<Bootstrapped>),
-    Lookup(oneshot::Sender<Record>),
-    Store(Answer<StoreReport>),
-    Call(Answer<(Response, Duration)>),
-}
-
 /// The node, and where its outputs go.
 struct Core {
     node: Node,
@@ -253,7 +241,8 @@ struct Core {
     /// When the node wants to be told the time.
     due: Instant,
     bootstrap: Bootstrap,
-    running: HashMap<OperationId, Waiting>,
+    /// Who waits for the end of an operation.
+    running: HashMap<OperationId, Answer<Reply>>,
     offered: HashMap<Vec<u8>, mpsc::Sender<IncomingCall>>,
     /// Handed to each incoming call. Unbounded, but no more answers wait in it than calls were
     /// let in.
@@ -296,39 +285,25 @@ impl Core {
 
     fn on_order(&mut self, now: Instant, order: Order) {
         match order {
-            Order::Bootstrap { addresses, answer } => {
-                let addresses = bootstrap::others(self.local, &addresses);
-                let id = self.node.start_bootstrap(now, &addresses);
-                self.running.insert(id, Waiting::Bootstrap(answer));
-            }
-            Order::Lookup { goal, answer } => {
-                let id = self.node.start_lookup(now, goal);
-                self.running.insert(id, Waiting::Lookup(answer));
-            }
-            Order::Store { key, value, mode, answer } => {
-                match self.node.start_store(now, key, value, mode) {
-                    Ok(id) => _ = self.running.insert(id, Waiting::Store(answer)),
-                    Err(error) => reply(answer, Err(error.into())),
-                }
-            }
-            Order::Call { peer, question, answer } => {
-                let started = match question {
-                    Question::Ping => Ok(self.node.start_ping(now, peer)),
-                    Question::GetSocket => Ok(self.node.start_get_socket(now, peer)),
-                    Question::Custom { name, args } => {
-                        self.node.start_call(now, peer, &name, &args)
-                    }
-                };
-                match started {
-                    Ok(id) => _ = self.running.insert(id, Waiting::Call(answer)),
-                    Err(error) => reply(answer, Err(error.into())),
-                }
-            }
-            Order::Snapshot { answer } => reply(answer, Snapshot::of(&self.node, now)),
-            Order::Register { name, answer } => reply(answer, self.offer(name)),
+            Order::Run { command, answer } => match self.start(now, command) {
+                Ok(id) => _ = self.running.insert(id, answer),
+                Err(error) => give(answer, Err(error.into())),
+            },
+            Order::Snapshot { answer } => give(answer, Snapshot::of(&self.node, now)),
+            Order::Register { name, answer } => give(answer, self.offer(name)),
             Order::Stop => {}
         }
         self.drain(now);
+    }
+
+    fn start(&mut self, now: Instant, command: Command) -> Result<OperationId, CommandError> {
+        let command = match command {
+            Command::Bootstrap(addresses) => {
+                Command::Bootstrap(bootstrap::others(self.local, &addresses))
+            }
+            other => other,
+        };
+        command.start(&mut self.node, now)
     }
 
     fn offer(&mut self, name: Vec<u8>) -> Result<mpsc::Receiver<IncomingCall>, OperationError> {
@@ -363,34 +338,28 @@ impl Core {
     }
 
     fn on_event(&mut self, now: Instant, event: Event) {
+        match control::reply(event) {
+            Ok((id, reply)) => self.on_reply(now, id, reply),
+            Err(event) => self.on_news(now, event),
+        }
+    }
+
+    fn on_reply(&mut self, now: Instant, id: OperationId, reply: Reply) {
+        if let Reply::Bootstrapped { answered, silent } = &reply {
+            debug!(answered, ?silent, "bootstrapped");
+            self.bootstrap.on_ended(now, id, self.node.table().len());
+        }
+        if let Some(answer) = self.running.remove(&id) {
+            give(answer, Ok(reply));
+        }
+    }
+
+    fn on_news(&mut self, now: Instant, event: Event) {
         match event {
-            Event::Bootstrapped { id, answered, silent } => {
-                debug!(answered, ?silent, "bootstrapped");
-                self.bootstrap.on_ended(now, id, self.node.table().len());
-                if let Some(Waiting::Bootstrap(answer)) = self.running.remove(&id) {
-                    reply(answer, Bootstrapped { answered, silent });
-                }
-            }
-            Event::LookupDone(record) => {
-                if let Some(Waiting::Lookup(answer)) = self.running.remove(&record.id) {
-                    reply(answer, record);
-                }
-            }
-            Event::StoreDone(report) => {
-                if let Some(Waiting::Store(answer)) = self.running.remove(&report.id) {
-                    reply(answer, Ok(report));
-                }
-            }
-            Event::CallDone { id, outcome, rtt, .. } => {
-                if let Some(Waiting::Call(answer)) = self.running.remove(&id) {
-                    let outcome = outcome.map(|response| (response, rtt));
-                    reply(answer, outcome.map_err(OperationError::Call));
-                }
-            }
             Event::Request { token, from, name, args } => {
                 let calls = self.offered.get(&name);
-                let reply = Reply::new(token, self.answers.clone());
-                let call = IncomingCall { from, name, args, reply };
+                let way_back = WayBack::new(token, self.answers.clone());
+                let call = IncomingCall { from, name, args, way_back };
                 // One that cannot be delivered is dropped, and fails by that.
                 if let Some(calls) = calls {
                     drop(calls.try_send(call));
@@ -406,11 +375,15 @@ impl Core {
                 debug!(?contact, "contact lost");
                 self.bootstrap.on_contact_lost(now, self.node.table().len());
             }
+            Event::Bootstrapped { .. }
+            | Event::LookupDone(_)
+            | Event::StoreDone(_)
+            | Event::CallDone { .. } => unreachable!("a reply, told apart above"),
         }
     }
 }
 
 /// Gives an answer to one who may have gone away meanwhile.
-fn reply<T>(answer: oneshot::Sender<T>, value: T) {
+fn give<T>(answer: oneshot::Sender<T>, value: T) {
     let _ = answer.send(value);
 }

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::bencode::Value;
-use crate::control::Snapshot;
+use crate::control::{Command, CommandError, Reply, Snapshot};
 use crate::id::Id;
 use crate::message::{Contact, Response, StoreMode};
 use crate::node::lookup::{Goal, Record};
@@ -40,6 +40,15 @@ pub enum OperationError {
     Register(#[from] RegisterError),
 }
 
+impl From<CommandError> for OperationError {
+    fn from(error: CommandError) -> OperationError {
+        match error {
+            CommandError::Store(error) => error.into(),
+            CommandError::Call(error) => error.into(),
+        }
+    }
+}
+
 /// How an attempt to join ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bootstrapped {
@@ -51,10 +60,7 @@ pub struct Bootstrapped {
 
 /// What the driver is asked to do, and where the answer goes.
 pub(super) enum Order {
-    Bootstrap { addresses: Vec<SocketAddr>, answer: oneshot::Sender<Bootstrapped> },
-    Lookup { goal: Goal, answer: oneshot::Sender<Record> },
-    Store { key: Id, value: Value, mode: StoreMode, answer: Answer<StoreReport> },
-    Call { peer: Peer, question: Question, answer: Answer<(Response, Duration)> },
+    Run { command: Command, answer: Answer<Reply> },
     Snapshot { answer: oneshot::Sender<Snapshot> },
     Register { name: Vec<u8>, answer: Answer<mpsc::Receiver<IncomingCall>> },
     Stop,
@@ -62,13 +68,6 @@ pub(super) enum Order {
 
 /// Takes the outcome of an operation that can fail.
 pub(super) type Answer<T> = oneshot::Sender<Result<T, OperationError>>;
-
-/// What is asked of one peer.
-pub(super) enum Question {
-    Ping,
-    GetSocket,
-    Custom { name: Vec<u8>, args: Vec<Value> },
-}
 
 /// A running node, as applications hold it. Clones are handles to the same node.
 ///
@@ -108,7 +107,7 @@ impl Handle {
     /// # Errors
     /// If the node has stopped.
     pub async fn find_node(&self, target: Id) -> Result<Record, Stopped> {
-        self.ask(|answer| Order::Lookup { goal: Goal::Node { target }, answer }).await
+        self.lookup(Goal::Node { target }).await
     }
 
     /// Looks for the values under a key, until `max_nodes` nodes have answered with some; each is
@@ -122,8 +121,7 @@ impl Handle {
         max_nodes: usize,
         max_entries: usize,
     ) -> Result<Record, Stopped> {
-        let goal = Goal::Value { key, max_nodes, max_entries };
-        self.ask(|answer| Order::Lookup { goal, answer }).await
+        self.lookup(Goal::Value { key, max_nodes, max_entries }).await
     }
 
     /// Stores a value on the nodes nearest to its key.
@@ -137,7 +135,10 @@ impl Handle {
         value: Value,
         mode: StoreMode,
     ) -> Result<StoreReport, OperationError> {
-        self.ask(|answer| Order::Store { key, value, mode, answer }).await?
+        match self.run(Command::Store { key, value, mode }).await? {
+            Reply::Stored(report) => Ok(report),
+            other => unreachable!("{other:?} in reply to a store"),
+        }
     }
 
     /// Asks a peer whether it is there, and tells how long the answer took.
@@ -145,7 +146,7 @@ impl Handle {
     /// # Errors
     /// If it does not answer, or the node has stopped.
     pub async fn ping(&self, peer: Peer) -> Result<Duration, OperationError> {
-        let (_, rtt) = self.question(peer, Question::Ping).await?;
+        let (_, rtt) = self.call_peer(Command::Ping(peer)).await?;
         Ok(rtt)
     }
 
@@ -154,7 +155,7 @@ impl Handle {
     /// # Errors
     /// If it does not answer, or the node has stopped.
     pub async fn get_socket(&self, peer: Peer) -> Result<SocketAddr, OperationError> {
-        match self.question(peer, Question::GetSocket).await? {
+        match self.call_peer(Command::GetSocket(peer)).await? {
             (Response::Socket(address), _) => Ok(address),
             _ => Err(CallError::BadReply.into()),
         }
@@ -171,7 +172,7 @@ impl Handle {
         name: &[u8],
         args: Vec<Value>,
     ) -> Result<Vec<Value>, OperationError> {
-        match self.question(peer, Question::Custom { name: name.to_vec(), args }).await? {
+        match self.call_peer(Command::Call { peer, name: name.to_vec(), args }).await? {
             (Response::Returned(values), _) => Ok(values),
             _ => Err(CallError::BadReply.into()),
         }
@@ -182,7 +183,11 @@ impl Handle {
     /// # Errors
     /// If the node has stopped.
     pub async fn bootstrap(&self, addresses: Vec<SocketAddr>) -> Result<Bootstrapped, Stopped> {
-        self.ask(|answer| Order::Bootstrap { addresses, answer }).await
+        match self.run(Command::Bootstrap(addresses)).await {
+            Ok(Reply::Bootstrapped { answered, silent }) => Ok(Bootstrapped { answered, silent }),
+            Err(OperationError::Stopped(stopped)) => Err(stopped),
+            other => unreachable!("{other:?} in reply to a bootstrap"),
+        }
     }
 
     /// The node's state as plain data.
@@ -224,12 +229,23 @@ impl Handle {
         self.orders.is_closed()
     }
 
-    async fn question(
-        &self,
-        peer: Peer,
-        question: Question,
-    ) -> Result<(Response, Duration), OperationError> {
-        self.ask(|answer| Order::Call { peer, question, answer }).await?
+    async fn lookup(&self, goal: Goal) -> Result<Record, Stopped> {
+        match self.run(Command::Lookup(goal)).await {
+            Ok(Reply::Lookup(record)) => Ok(record),
+            Err(OperationError::Stopped(stopped)) => Err(stopped),
+            other => unreachable!("{other:?} in reply to a lookup"),
+        }
+    }
+
+    async fn call_peer(&self, command: Command) -> Result<(Response, Duration), OperationError> {
+        match self.run(command).await? {
+            Reply::Called(outcome) => Ok(outcome?),
+            other => unreachable!("{other:?} in reply to a call"),
+        }
+    }
+
+    async fn run(&self, command: Command) -> Result<Reply, OperationError> {
+        self.ask(|answer| Order::Run { command, answer }).await?
     }
 
     async fn ask<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> Result<T, Stopped> {
@@ -255,18 +271,18 @@ pub struct IncomingCall {
     pub name: Vec<u8>,
     /// The arguments, as many as the caller liked to send.
     pub args: Vec<Value>,
-    pub(super) reply: Reply,
+    pub(super) way_back: WayBack,
 }
 
 impl IncomingCall {
     /// Answers with the values that the RPC returns.
     pub fn answer(self, values: Vec<Value>) {
-        self.reply.send(Ok(values));
+        self.way_back.send(Ok(values));
     }
 
     /// Tells the caller that the RPC failed.
     pub fn fail(self) {
-        self.reply.send(Err(RpcFailed));
+        self.way_back.send(Err(RpcFailed));
     }
 }
 
@@ -277,14 +293,14 @@ pub(super) struct Returned {
 }
 
 /// Carries one answer back, a failure if none is given.
-pub(super) struct Reply {
+pub(super) struct WayBack {
     token: Option<RequestToken>,
     answers: mpsc::UnboundedSender<Returned>,
 }
 
-impl Reply {
-    pub(super) fn new(token: RequestToken, answers: mpsc::UnboundedSender<Returned>) -> Reply {
-        Reply { token: Some(token), answers }
+impl WayBack {
+    pub(super) fn new(token: RequestToken, answers: mpsc::UnboundedSender<Returned>) -> WayBack {
+        WayBack { token: Some(token), answers }
     }
 
     fn send(mut self, result: Result<Vec<Value>, RpcFailed>) {
@@ -299,14 +315,14 @@ impl Reply {
     }
 }
 
-impl Drop for Reply {
+impl Drop for WayBack {
     fn drop(&mut self) {
         self.give(Err(RpcFailed));
     }
 }
 
-impl fmt::Debug for Reply {
+impl fmt::Debug for WayBack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reply").finish_non_exhaustive()
+        f.debug_struct("WayBack").finish_non_exhaustive()
     }
 }

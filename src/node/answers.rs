@@ -15,8 +15,8 @@ use crate::wire::v1::{self, EncodedContact, Header};
 /// Requests that wait for the application's answer at once.
 const MAX_PENDING: usize = 256;
 
-/// An original caller waits so long; after that an answer is for nobody.
-const ANSWER_WITHIN: Duration = Duration::from_millis(1_500);
+/// An original caller waits for 1.5 s; before that it should hear that the RPC failed.
+const ANSWER_WITHIN: Duration = Duration::from_millis(1_400);
 
 /// RPCs that an application may register.
 const MAX_REGISTERED: usize = 256;

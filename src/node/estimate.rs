@@ -35,7 +35,7 @@ pub(super) struct Estimator {
 
 impl Estimator {
     /// Takes in the nodes nearest to a target: all nodes of the network if fewer than `k`
-    /// answered.
+    /// answered. `contacts` are those of the routing table that are taken to be alive.
     pub(super) fn on_lookup(
         &mut self,
         own: &Id,
@@ -44,6 +44,10 @@ impl Estimator {
         k: usize,
         contacts: usize,
     ) {
+        // Those that did not answer just now are a disturbance, not a smaller network.
+        if closest.len() < k.min(contacts) {
+            return;
+        }
         let others = closest.iter().map(|contact| target.distance(&contact.id));
         let mut distances: Vec<Distance> = others.chain([target.distance(own)]).collect();
         distances.sort_unstable();

@@ -285,14 +285,18 @@ impl Lookup {
         Some((query, candidate.contact))
     }
 
-    /// A query got an answer. Contacts are those that can be asked; the own id is left out.
+    /// A query got an answer. Contacts are those that can be asked; the own id is left out, and so
+    /// are values beyond those that were asked for.
     pub fn on_answer(
         &mut self,
         now: Instant,
         query: usize,
         contacts: &[Contact],
-        values: Vec<Value>,
+        mut values: Vec<Value>,
     ) {
+        if let Goal::Value { max_entries, .. } = self.record.goal {
+            values.truncate(max_entries);
+        }
         self.settle(query, State::Answered { with_values: !values.is_empty() });
         let Query { contact, hop, sent, .. } = self.record.queries[query];
         let mut new = 0;
@@ -365,8 +369,9 @@ impl Lookup {
         let waiting = nearest.any(|c| !matches!(c.state, State::Answered { .. }));
         match (waiting, self.record.queries.len()) {
             (false, 0) => Some(End::NoContacts),
+            // Then nearer contacts may have found no place among the candidates.
+            (_, MAX_QUERIES..) if !self.is_waiting() => Some(End::TooManyQueries),
             (false, _) => Some(End::Converged),
-            (true, MAX_QUERIES..) if !self.is_waiting() => Some(End::TooManyQueries),
             (true, _) => None,
         }
     }

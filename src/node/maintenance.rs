@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, VecDeque};
 use crate::bencode::Value;
 use crate::id::Id;
 use crate::message::{Contact, CopyOf, Request, Store, StoreMode, is_sendable};
-use crate::node::lookup::{Goal, Lookup};
+use crate::node::lookup::{Found, Goal, Lookup};
 use crate::node::operations::Then;
 use crate::node::routing::Seen;
 use crate::node::{Event, Node, Peer, Purpose, jittered};
@@ -119,12 +119,13 @@ impl Node {
         while let Some(key) = self.store.pop_due(now, &mut self.rng) {
             self.maintenance.queue(now, Task::Republish { key });
         }
-        self.maintenance.work_at = Instant::NEVER;
         while self.maintenance.has_room()
             && let Some(task) = self.maintenance.tasks.pop_front()
         {
             self.begin(now, task);
         }
+        // Nothing waits, or what waits is resumed when something that runs has ended.
+        self.maintenance.work_at = Instant::NEVER;
     }
 
     fn begin(&mut self, now: Instant, task: Task) {
@@ -276,7 +277,8 @@ impl Node {
         }
     }
 
-    /// Looks up random points until enough is known about how densely nodes lie.
+    /// Looks up random points if too little is known about how densely nodes lie. Once only for each
+    /// change of the routing table: where lookups come to nothing, more of them would not help.
     fn measure(&mut self, now: Instant) {
         self.maintenance.measure_at = Instant::NEVER;
         if self.table.is_empty() || self.estimator.is_settled(self.table.len()) {
@@ -286,7 +288,6 @@ impl Node {
             let target = Id::random(&mut self.rng);
             self.maintenance.queue(now, Task::Refresh { target });
         }
-        self.measure_soon(now);
     }
 
     /// The nodes now nearest to a key that this node holds values of are known.
@@ -336,7 +337,12 @@ impl Node {
         }
         let age = self.config.expire.minus(life);
         let mut seen = BTreeSet::new();
-        let found = lookup.record().values.iter();
+        // What this node holds itself it passes on with its owner's name and its true age. And what
+        // fits an answer need not fit a store.
+        let max = self.config.max_value_bytes;
+        let passable =
+            |found: &&Found| found.holder.is_some() && found.value.as_bytes().len() <= max;
+        let found = lookup.record().values.iter().filter(passable);
         let fresh = found.filter(|found| seen.insert(found.value.as_bytes())).take(MAX_CACHED);
         for found in fresh {
             self.pass_on(now, to, key, &found.value, CopyOf { owner: found.holder, age });

@@ -31,7 +31,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::bencode::Value;
 use crate::id::Id;
-use crate::message::{Contact, Request, Response, RpcId};
+use crate::message::{Contact, Kind, Request, Response, RpcId};
 use crate::node::answers::Pending;
 use crate::node::calls::{Call, Calls, Expired, MAX_CALLS, Purpose};
 use crate::node::config::Config;
@@ -294,8 +294,7 @@ impl Node {
     /// Takes in a contact that the caller vouches for, as if it had just answered. Returns whether
     /// it is in the routing table now.
     pub fn introduce(&mut self, now: Instant, contact: Contact) -> bool {
-        let rtt = self.round_trips.timeout();
-        let insertion = self.table.on_answer(now, contact, rtt);
+        let insertion = self.table.on_answer(now, contact, None);
         self.schedule_refresh();
         matches!(insertion, Insertion::Added | Insertion::Known)
     }
@@ -388,7 +387,10 @@ impl Node {
             return self.on_call_done(now, call, None, Err(CallError::BadReply));
         }
         let rtt = now.since(call.sent);
-        self.round_trips.on_measured(rtt);
+        // An application takes its own time, which says nothing about the network.
+        if call.kind != Kind::Custom {
+            self.round_trips.on_measured(rtt);
+        }
         self.on_contact_answered(now, contact, rtt);
         let response = match frame.body {
             Body::Response(payload) => v1::response(call.kind, payload),
@@ -407,6 +409,7 @@ impl Node {
 
     fn on_call_timed_out(&mut self, now: Instant, call: Call) {
         self.counters.timeouts += 1;
+        self.round_trips.on_silence();
         if let Peer { address, id: Some(id) } = call.peer {
             self.on_contact_silent(now, Contact { id, address }, call.purpose);
         }
@@ -470,14 +473,30 @@ impl Node {
         let start = self.out.bytes.len();
         v1::put_request(&mut self.out.bytes, &header, request);
         self.transmit(peer.address, start);
-        let deadline = now + self.round_trips.timeout();
+        let kind = request.kind();
+        let deadline = now + self.timeout(&peer, kind, purpose);
         let overdue = match purpose {
             Purpose::Query { .. } => now + self.round_trips.patience(),
             _ => deadline,
         };
-        let kind = request.kind();
         self.calls.insert(rpc_id, Call { peer, kind, purpose, sent: now, deadline, overdue });
         Ok(())
+    }
+
+    /// How long to wait for an answer. A peer that is slower than most is given its time, and one of
+    /// which nothing is known, or that lets an application answer, as much as there is.
+    fn timeout(&self, peer: &Peer, kind: Kind, purpose: Purpose) -> Duration {
+        let max = self.config.rpc_timeout_max;
+        let first_asked = matches!(
+            purpose,
+            Purpose::Verify { .. } | Purpose::Bootstrap { .. } | Purpose::Caller { .. }
+        );
+        if first_asked || kind == Kind::Custom {
+            return max;
+        }
+        let known = peer.id.and_then(|id| self.table.entry(&id)?.rtt);
+        let twice = known.map_or(Duration::ZERO, |rtt| rtt.times(2));
+        self.round_trips.timeout().max(twice.min(max))
     }
 
     /// Queues what was appended to the outbox since `start`.

@@ -80,7 +80,7 @@ pub enum Seen {
         /// The contact in the table.
         check: Option<Contact>,
     },
-    /// Nobody it knows.
+    /// Nobody it knows, or who may take the place of a dead contact of the same id.
     Stranger,
     /// The node's own id.
     Own,
@@ -158,6 +158,7 @@ impl Table {
         }
         match self.entry_mut(&contact.id) {
             None => Seen::Stranger,
+            Some(entry) if entry.stale && entry.contact != *contact => Seen::Stranger,
             Some(entry) if entry.contact.address != contact.address => {
                 Seen::Elsewhere { check: entry.due_for_check(now) }
             }
@@ -178,8 +179,15 @@ impl Table {
             || self.can_split(index)
     }
 
-    /// Notes that a contact answered, and takes it in if it is new and there is room.
-    pub fn on_answer(&mut self, now: Instant, contact: Contact, rtt: Duration) -> Insertion {
+    /// Notes that a contact answered, in what time if that was measured, and takes it in if it is new
+    /// and there is room.
+    pub fn on_answer(
+        &mut self,
+        now: Instant,
+        contact: Contact,
+        rtt: impl Into<Option<Duration>>,
+    ) -> Insertion {
+        let rtt = rtt.into();
         if contact.id == self.own {
             return Insertion::Own;
         }
@@ -347,16 +355,16 @@ impl Bucket {
 }
 
 impl Entry {
-    fn new(now: Instant, contact: Contact, rtt: Duration) -> Entry {
+    fn new(now: Instant, contact: Contact, rtt: Option<Duration>) -> Entry {
         let encoded = EncodedContact::new(&contact);
-        Entry { contact, encoded, last_seen: now, rtt: Some(rtt), failures: 0, stale: false }
+        Entry { contact, encoded, last_seen: now, rtt, failures: 0, stale: false }
     }
 
     fn due_for_check(&self, now: Instant) -> Option<Contact> {
         (now.since(self.last_seen) > FRESH).then_some(self.contact)
     }
 
-    fn on_answer(&mut self, now: Instant, contact: Contact, rtt: Duration) -> Insertion {
+    fn on_answer(&mut self, now: Instant, contact: Contact, rtt: Option<Duration>) -> Insertion {
         if self.contact.address != contact.address {
             if !self.stale {
                 return Insertion::Conflict { check: self.contact };
@@ -365,11 +373,11 @@ impl Entry {
             return Insertion::Added;
         }
         self.last_seen = now;
-        self.rtt = Some(match self.rtt {
+        self.rtt = match (self.rtt, rtt) {
             // The weight of RFC 6298 §2.3.
-            Some(old) => (old.times(7) + rtt).divided_by(8),
-            None => rtt,
-        });
+            (Some(old), Some(rtt)) => Some((old.times(7) + rtt).divided_by(8)),
+            (old, rtt) => rtt.or(old),
+        };
         self.failures = 0;
         let was_stale = std::mem::take(&mut self.stale);
         if was_stale { Insertion::Added } else { Insertion::Known }

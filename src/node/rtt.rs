@@ -10,9 +10,15 @@ const PATIENCE_UNMEASURED: Duration = Duration::from_millis(300);
 /// for a moment is not slow.
 const PATIENCE_MIN: Duration = Duration::from_millis(4);
 
+/// After so many calls in a row without an answer nothing is known any more: answers that come after
+/// the timeout are not measured, so that it would never grow with a network that has slowed down.
+const MAX_SILENCES: u32 = 16;
+
 /// Round trips of a node's recent calls, smoothed.
 pub(super) struct RoundTrips {
     smoothed: Option<(Duration, Duration)>,
+    /// Calls without an answer since the last that had one.
+    silences: u32,
     min: Duration,
     max: Duration,
 }
@@ -20,11 +26,12 @@ pub(super) struct RoundTrips {
 impl RoundTrips {
     /// Nothing measured yet; timeouts will lie between `min` and `max`.
     pub(super) fn new(min: Duration, max: Duration) -> RoundTrips {
-        RoundTrips { smoothed: None, min: min.min(max), max }
+        RoundTrips { smoothed: None, silences: 0, min: min.min(max), max }
     }
 
     /// Takes in a measured round trip.
     pub(super) fn on_measured(&mut self, rtt: Duration) {
+        self.silences = 0;
         self.smoothed = Some(match self.smoothed {
             None => (rtt, rtt.divided_by(2)),
             Some((mean, deviation)) => {
@@ -33,6 +40,15 @@ impl RoundTrips {
                 ((mean.times(7) + rtt).divided_by(8), deviation)
             }
         });
+    }
+
+    /// Takes in that a call had no answer.
+    pub(super) fn on_silence(&mut self) {
+        self.silences += 1;
+        if self.silences == MAX_SILENCES {
+            self.smoothed = None;
+            self.silences = 0;
+        }
     }
 
     /// How long to wait for a reply before giving it up.
@@ -73,6 +89,18 @@ mod tests {
         assert_eq!(after(&[1_400; 20]).timeout().max(MAX), MAX);
         let middling = after(&[400; 40]).timeout();
         assert!(MIN < middling && middling < MAX, "{middling:?}");
+    }
+
+    #[test]
+    fn a_network_that_has_slowed_down_is_measured_anew() {
+        let mut trips = after(&[1; 20]);
+        (1..MAX_SILENCES).for_each(|_| trips.on_silence());
+        assert_eq!(trips.timeout(), MIN);
+        trips.on_measured(Duration::from_millis(1));
+        (1..MAX_SILENCES).for_each(|_| trips.on_silence());
+        assert_eq!(trips.timeout(), MIN, "not in a row");
+        trips.on_silence();
+        assert_eq!(trips.timeout(), MAX);
     }
 
     #[test]

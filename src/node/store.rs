@@ -58,10 +58,12 @@ pub struct Stored {
     /// When it will be forgotten. When it was published follows from that; the reverse would not
     /// do, for that may have been before the clock began to count.
     pub expires: Instant,
+    /// When it is passed on to other holders, unless somebody else does so before.
+    republish: Instant,
     /// SHA-1 of the value, so that equal values are found without comparing them.
     digest: Id,
-    /// No value before it in the slot is equal.
-    first: bool,
+    /// It stands for all that are equal to it in its slot.
+    shown: bool,
 }
 
 /// Why a value is not kept.
@@ -117,7 +119,6 @@ pub struct Store {
 /// What lies under one key.
 struct Slot {
     values: Vec<Stored>,
-    republish: Instant,
     /// Its entry in [`Store::due`].
     due: Instant,
 }
@@ -162,7 +163,7 @@ impl Store {
     /// The different values under a key, or `None` if nothing is stored there.
     pub fn values(&self, key: &Id) -> Option<impl Iterator<Item = &Value>> {
         let slot = self.slots.get(key)?;
-        Some(slot.values.iter().filter(|stored| stored.first).map(|stored| &stored.value))
+        Some(slot.values.iter().filter(|stored| stored.shown).map(|stored| &stored.value))
     }
 
     /// The different values under a key as this node passes them on to others.
@@ -170,7 +171,7 @@ impl Store {
         let stored = self.slots.get(key).map_or(&[][..], |slot| &slot.values);
         stored
             .iter()
-            .filter(|stored| stored.first)
+            .filter(|stored| stored.shown)
             .map(|stored| {
                 let owner = match stored.owner {
                     Owner::Own => None,
@@ -201,9 +202,11 @@ impl Store {
         }
         let (key, mode, owner) = (deposit.key, deposit.mode, deposit.owner);
         let expires = now + self.expire.minus(deposit.age);
-        let stored = Stored::new(expires, deposit);
+        // Whoever brought it brings it to the other holders too, so ours can wait (paper §2.5).
+        let republish = now + jittered(self.republish, rng);
+        let stored = Stored::new(expires, republish, deposit);
         match self.place(&key, &stored)? {
-            Place::Present => {}
+            Place::Present(index) => self.postpone(&key, index, republish),
             Place::Replace(index) => self.replace(&key, index, stored.clone())?,
             Place::New => self.push(&key, stored.clone())?,
         }
@@ -212,9 +215,7 @@ impl Store {
                 copy.owner == owner && (mode == StoreMode::Replace || copy.digest == stored.digest)
             });
         }
-        // Whoever brought it brings it to the other holders too, so ours can wait (paper §2.5).
-        let republish = now + jittered(self.republish, rng);
-        self.settle(&key, Some(republish));
+        self.settle(&key);
         Ok(())
     }
 
@@ -229,10 +230,10 @@ impl Store {
             && at <= now
         {
             self.remove(&key, |stored| stored.expires <= now);
-            let slot = self.slots.get(&key);
-            let republish = slot.is_some_and(|slot| slot.republish <= now);
-            let next = republish.then(|| now + jittered(self.republish, rng));
-            self.settle(&key, next);
+            let slot = self.slots.get_mut(&key);
+            let next = now + jittered(self.republish, rng);
+            let republish = slot.is_some_and(|slot| slot.pass_due(now, next));
+            self.settle(&key);
             if republish {
                 return Some(key);
             }
@@ -251,15 +252,15 @@ impl Store {
             let newer = new.expires > old.expires;
             return match (new.is_direct(), old.digest == new.digest) {
                 (true, _) if newer => Ok(Place::Replace(index)),
-                (_, true) => Ok(Place::Present),
+                (_, true) => Ok(Place::Present(index)),
                 (true, false) if new.expires == old.expires => Ok(Place::Replace(index)),
                 (false, false) if newer => Ok(Place::New),
                 (_, false) => Err(Refusal::Superseded),
             };
         }
         let same = |old: &Stored| old.owner == new.owner && old.digest == new.digest;
-        let known = !new.is_direct() && slot.values.iter().any(same);
-        Ok(if known { Place::Present } else { Place::New })
+        let known = slot.values.iter().position(same).filter(|_| !new.is_direct());
+        Ok(known.map_or(Place::New, Place::Present))
     }
 
     fn push(&mut self, key: &Id, stored: Stored) -> Result<(), Refusal> {
@@ -295,6 +296,12 @@ impl Store {
         Ok(())
     }
 
+    /// A value that is here already was brought again.
+    fn postpone(&mut self, key: &Id, index: usize, republish: Instant) {
+        let slot = self.slots.get_mut(key).expect("the slot of a placed value");
+        slot.values[index].republish = republish;
+    }
+
     fn drop_copies(&mut self, key: &Id, goes: impl Fn(&Stored) -> bool) {
         self.remove(key, |stored| !stored.is_direct() && goes(stored));
     }
@@ -313,17 +320,16 @@ impl Store {
 
     /// Brings a slot's marks and its place in the schedule up to date after a change; an empty one
     /// is forgotten.
-    fn settle(&mut self, key: &Id, republish: Option<Instant>) {
+    fn settle(&mut self, key: &Id) {
         let Some(slot) = self.slots.get_mut(key) else { return };
         self.due.remove(&(slot.due, *key));
         if slot.values.is_empty() {
             self.slots.remove(key);
             return;
         }
-        slot.republish = republish.unwrap_or(slot.republish);
-        slot.mark_first();
-        let first = slot.values.iter().map(|stored| stored.expires).min().expect("not empty");
-        slot.due = slot.republish.min(first);
+        slot.mark_shown();
+        let due = slot.values.iter().map(|stored| stored.expires.min(stored.republish));
+        slot.due = due.min().expect("not empty");
         self.due.insert((slot.due, *key));
     }
 }
@@ -332,31 +338,47 @@ impl Store {
 enum Place {
     New,
     Replace(usize),
-    Present,
+    Present(usize),
 }
 
 impl Slot {
     fn new() -> Slot {
-        Slot { values: Vec::new(), republish: Instant::NEVER, due: Instant::NEVER }
+        Slot { values: Vec::new(), due: Instant::NEVER }
     }
 
-    fn mark_first(&mut self) {
-        let mut seen = BTreeSet::new();
-        for stored in &mut self.values {
-            stored.first = seen.insert(stored.digest);
+    /// Whether some value is to be passed on now. All are then, so for all the next time is set.
+    fn pass_due(&mut self, now: Instant, next: Instant) -> bool {
+        let due = self.values.iter().any(|stored| stored.republish <= now);
+        if due {
+            self.values.iter_mut().for_each(|stored| stored.republish = next);
         }
+        due
+    }
+
+    /// Lets one of equal values stand for all: that which lives longest.
+    fn mark_shown(&mut self) {
+        let mut longest = BTreeMap::new();
+        for (index, stored) in self.values.iter_mut().enumerate() {
+            stored.shown = false;
+            let best = longest.entry(stored.digest).or_insert((stored.expires, index));
+            if best.0 < stored.expires {
+                *best = (stored.expires, index);
+            }
+        }
+        longest.into_values().for_each(|(_, index)| self.values[index].shown = true);
     }
 }
 
 impl Stored {
-    fn new(expires: Instant, deposit: Deposit) -> Stored {
+    fn new(expires: Instant, republish: Instant, deposit: Deposit) -> Stored {
         Stored {
             digest: Id::of_name(deposit.value.as_bytes()),
             value: deposit.value,
             owner: deposit.owner,
             depositor: deposit.depositor,
             expires,
-            first: true,
+            republish,
+            shown: true,
         }
     }
 
@@ -481,6 +503,18 @@ mod tests {
     }
 
     #[test]
+    fn of_equal_values_that_with_the_longest_life_is_passed_on() {
+        let mut bench = Bench::with(|_| {});
+        bench.put(0, Deposit { age: HOUR, ..deposit("same", node(1), node(9)) }).unwrap();
+        bench.put(0, deposit("same", node(2), node(2))).unwrap();
+        bench.put(0, Deposit { age: HOUR, ..deposit("same", node(3), node(9)) }).unwrap();
+        let copies = bench.store.copies(at(0), &Id::of_name("key"));
+        let Owner::Node(owner) = node(2) else { unreachable!("made just above") };
+        assert_eq!(copies.len(), 1);
+        assert_eq!(copies[0].1, CopyOf { owner: Some(owner), age: Duration::ZERO });
+    }
+
+    #[test]
     fn values_expire_a_day_after_they_were_published() {
         let mut bench = Bench::with(|_| {});
         bench.put(0, deposit("direct", node(1), node(1))).unwrap();
@@ -512,6 +546,19 @@ mod tests {
             times += quiet.pass(half_hour * 30, half_hour * 30 + 30);
         }
         assert_eq!(times, 0);
+    }
+
+    #[test]
+    fn a_busy_key_is_republished_all_the_same() {
+        let mut bench = Bench::with(|_| {});
+        let mut times = 0;
+        for half_hour in 0..20 {
+            let now = Instant::ZERO + HOUR.divided_by(2).times(half_hour);
+            let owner = node(half_hour as u16);
+            bench.put_at(now, deposit("value", owner, owner)).unwrap();
+            times += bench.pass(half_hour * 30, half_hour * 30 + 30);
+        }
+        assert!((8..=11).contains(&times), "{times} times in 10 hours");
     }
 
     #[test]

@@ -402,7 +402,9 @@ fn put_store_args(out: &mut Vec<u8>, store: &Store<'_>) {
     }
     if let Some(copy) = &store.copy {
         out.extend_from_slice(b"d3:age");
-        put_integer(out, i64::try_from(copy.age.as_secs()).unwrap_or(i64::MAX));
+        // Rounded up: a value that is passed on time and again must not live longer for it.
+        let secs = copy.age.as_micros().div_ceil(1_000_000);
+        put_integer(out, i64::try_from(secs).unwrap_or(i64::MAX));
         if let Some(owner) = &copy.owner {
             out.extend_from_slice(b"5:owner");
             put_contact(out, owner);

@@ -1,9 +1,10 @@
 //! Commands to nodes of a virtual network, and their replies.
+#![allow(dead_code, reason = "no test needs all of it")]
 
 use kademlua::bencode::Value;
 use kademlua::control::{Command, Reply};
 use kademlua::id::Id;
-use kademlua::message::StoreMode;
+use kademlua::message::{Contact, StoreMode};
 use kademlua::node::StoreReport;
 use kademlua::node::lookup::{Goal, Record};
 use kademlua::sim::{Network, NodeIndex};
@@ -29,4 +30,13 @@ pub(crate) fn add(network: &mut Network, from: NodeIndex, key: Id, value: Value)
         Reply::Stored(report) => report,
         other => panic!("{other:?} is no reply to a store"),
     }
+}
+
+/// The nodes that a lookup must find: the k nearest of those alive, without the one that asks.
+pub(crate) fn nearest(network: &Network, from: NodeIndex, target: Id) -> Vec<Contact> {
+    let others = network.alive().filter(|&index| index != from);
+    let mut all: Vec<_> = others.map(|index| network.contact(index).expect("alive")).collect();
+    all.sort_by_key(|contact| target.distance(&contact.id));
+    all.truncate(20);
+    all
 }

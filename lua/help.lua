@@ -1,0 +1,163 @@
+-- What help() says: the functions of the shell, in the order in which one meets them. Each
+-- example is run by a test in a small network whose nodes start at port 8003.
+
+local help = {
+  {
+    name = "help", args = "name=nil", summary = "what there is, or what one function does",
+    text = "Without an argument it lists all functions of the shell, one line each.",
+    example = 'help("findvalue")',
+  },
+  {
+    name = "add", args = "key, value", summary = "store a value beside those of other nodes",
+    text = [[
+The value is stored at the nodes nearest to the key, where anybody finds it for a day. One key
+holds one value of each node that added one. A value is a string, a whole number of at most 14
+digits, or a table of these.
+The result has `stored`, `refused` and `silent` (nodes), `kept_here`, `ms`, `hops`, `messages`.]],
+    example = 'add(sha1("key"), "value")',
+  },
+  {
+    name = "put", args = "key, value", summary = "store a value in place of one's own earlier ones",
+    text = [[
+As add, but copies of what this node stored there before, which other nodes passed on, are
+dropped as well. Values of other nodes stay.]],
+    example = 'put(sha1("key"), {name = "a table", list = {1, 2, 3}})',
+  },
+  {
+    name = "findvalue", args = "key, maxnodes=3, maxentries=6", summary = "find what is stored",
+    text = [[
+Asks nodes nearer and nearer to the key until `maxnodes` of them have answered with values, at
+most `maxentries` each, or none is left to ask.
+The result has `values`, a list with `value`, `who` has it, `hops` and `ms` each; `nodes`, the
+nearest that answered; `ms`, `hops`, `messages`; and `queries`, the way the search took.]],
+    example = 'add(sha1("key"), "value")\nfor _, found in ipairs(findvalue(sha1("key")).values) do print(found.who, found.value) end',
+  },
+  {
+    name = "findnode", args = "id", summary = "find the nodes nearest to an id",
+    text = "The result has `nodes`, nearest first, `ms`, `hops`, `messages` and `queries`.",
+    example = 'findnode(sha1("8003"))',
+  },
+  {
+    name = "ping", args = "contact", summary = "ask a node whether it is there",
+    text = [[
+A contact is a port of 127.0.0.1, "address:port", or one that another function returned.
+The result has `who` and `ms`. A node that does not answer is an error.]],
+    example = "ping(8003).ms",
+  },
+  {
+    name = "getsocket", args = "contact", summary = "ask a node at which address it sees this one",
+    text = "The result has `address`, `port`, `who` and `ms`.",
+    example = "getsocket(8003).port",
+  },
+  {
+    name = "bootstrap", args = "contact, ...", summary = "join a network through nodes that are in it",
+    text = "The result has `answered`, how many did, and `silent`, a list of those that did not.",
+    example = "bootstrap(8003)",
+  },
+  {
+    name = "contacts", args = "", summary = "all nodes that this one knows",
+    text = "A list of contacts with `address`, `port`, `id`, `rtt` in ms, `seen` in seconds ago, `failures`.",
+    example = "for _, contact in ipairs(contacts()) do print(contact.port, contact.id) end",
+  },
+  {
+    name = "routing", args = "", summary = "the routing table, bucket by bucket",
+    text = [[
+The result has `buckets`, each with `prefix_bits` (leading bits that its ids share with this
+node's), `is_last` (whether all nearer ids are in it too), `contacts`, `replacements` (how many
+wait for a place) and `idle` seconds since something was looked up there.]],
+    example = "#routing().buckets",
+  },
+  {
+    name = "node", args = "", summary = "this node: its id, address, age, numbers",
+    text = [[
+The result has `id`, `address`, `port`, `uptime` in seconds, `estimate` (nodes in the network),
+`contacts`, `stored` (`keys`, `values`, `bytes`), `lookups` that run, and `counters`.]],
+    example = "node().id",
+  },
+  {
+    name = "call", args = "contact, name, ...", summary = "call a function that another node offers",
+    text = "Sends the arguments and returns what the function there returns; see help(rpc).",
+    example = 'call(8003, "greet", "you")',
+  },
+  {
+    name = "rpc", args = "name, function", summary = "offer a function that other nodes can call",
+    text = [[
+The function gets the contact that calls and its arguments; what it returns is sent back. It
+may wait for the network. If it raises an error the caller learns only that it failed.
+rpc(name) without a function, or cancel, takes the offer back.]],
+    example = 'rpc("greet", function(from, name) return "hello " .. name end)',
+  },
+  {
+    name = "spawn", args = "function, ...", summary = "run a function beside what comes next",
+    text = "It runs whenever all else waits. The result is for cancel.",
+    example = 'spawn(function(name) sleep(0.1) print("hello " .. name) end, "you")',
+  },
+  {
+    name = "after", args = "seconds, function, ...", summary = "run a function once, later",
+    text = "The result is for cancel.",
+    example = 'after(0.1, print, "later")',
+  },
+  {
+    name = "every", args = "seconds, function, ...", summary = "run a function again and again",
+    text = [[
+The first time after that many seconds. A run that takes longer delays the next. An error ends
+it. The result is for cancel.]],
+    example = "local task = every(0.1, function() print(#contacts()) end)\nsleep(0.25)\ncancel(task)",
+  },
+  {
+    name = "cancel", args = "task", summary = "end what spawn, after, every or rpc began",
+    text = "Returns whether there was something to end.",
+    example = "cancel(spawn(sleep, 60))",
+  },
+  {
+    name = "sleep", args = "seconds", summary = "wait; all else goes on",
+    text = "Fractions are welcome.",
+    example = "sleep(0.1)",
+  },
+  {
+    name = "sha1", args = "text", summary = "the SHA-1 of a string: the key of a name",
+    text = "20 bytes. The id of a node on 127.0.0.1 is the SHA-1 of its port.",
+    example = 'assert(tohex(sha1("8001")) == "0c7fa9633c55e421aa41f2300470e6d40676d09b")',
+  },
+  {
+    name = "xor", args = "a, b", summary = "the distance between two ids",
+    text = "20 bytes, the most significant first.",
+    example = 'tohex(xor(sha1("8001"), sha1("8003")))',
+  },
+  {
+    name = "getbucketno", args = "distance, b=nil", summary = "the number of the first bit that is set",
+    text = [[
+1 for the most significant bit to 160 for the least, 161 if no bit is set. With two ids it takes
+the distance between them.]],
+    example = 'assert(getbucketno(xor(sha1("a"), sha1("b"))) == getbucketno(sha1("a"), sha1("b")))',
+  },
+  {
+    name = "tohex", args = "bytes", summary = "a string as hex digits",
+    text = "Two digits a byte.",
+    example = 'assert(tohex("AZ") == "415a")',
+  },
+  {
+    name = "fromhex", args = "digits", summary = "the string that hex digits stand for",
+    text = "The inverse of tohex; upper or lower case.",
+    example = 'assert(fromhex("415A") == "AZ")',
+  },
+  {
+    name = "print", args = "...", summary = "show values as tostring makes them",
+    text = "Control characters other than line ends and tabs are shown, not obeyed.",
+    example = 'print("two", 2)',
+  },
+  {
+    name = "pprint", args = "...", summary = "show values as the prompt does, tables with all they hold",
+    text = "Works for any value. What the prompt shows after an expression is shown this way.",
+    example = 'pprint({1, 2, name = "x"})',
+  },
+  {
+    name = "gc", args = "what=nil", summary = 'memory; "collect" or "step" frees some first',
+    text = "The result has `lua`, `max` (what Lua may use at most) and `process`, in kilobytes.",
+    example = 'gc("collect").lua',
+  },
+}
+
+help.standard = "string table math utf8 coroutine os.time os.clock os.date, pairs, pcall and so on"
+
+return help

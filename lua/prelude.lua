@@ -1,0 +1,246 @@
+-- The environment in which a user's programs run: what of the standard library is safe, and the
+-- functions of the shell.
+--
+-- Handed in: `native`, the functions that Rust provides, `pretty` (pretty.lua) and `help`
+-- (help.lua). Handed back: the environment and what the shell itself needs of it. Nothing here
+-- reads a name of the environment after it is built, so that programs may change it as they like.
+
+local native, pretty, help = ...
+local interrupted, escape = native.interrupted, native.escape
+local shapes = pretty.shapes
+
+local error, type, tostring, next, ipairs, select = error, type, tostring, next, ipairs, select
+local rawget, rawset, rawequal = rawget, rawset, rawequal
+local setmetatable, getmetatable = setmetatable, getmetatable
+local raw_pcall, raw_xpcall, raw_load = pcall, xpcall, load
+local concat, sort, pack, raw_move = table.concat, table.sort, table.pack, table.move
+local find, format, gsub, raw_rep = string.find, string.format, string.gsub, string.rep
+local create, raw_resume, raw_close = coroutine.create, coroutine.resume, coroutine.close
+local yield, isyieldable = coroutine.yield, coroutine.isyieldable
+
+local env = {}
+env._G = env
+
+-- The standard library, without what reaches files, processes, other Lua states' bytecode or the
+-- inside of the interpreter.
+
+for _, name in ipairs {
+  "assert", "error", "getmetatable", "ipairs", "next", "pairs", "rawequal", "rawget", "rawlen",
+  "rawset", "select", "tonumber", "tostring", "type", "_VERSION",
+} do
+  env[name] = _G[name]
+end
+
+local function library(from)
+  local copy = {}
+  for name, member in next, from do copy[name] = member end
+  return copy
+end
+
+env.table, env.math, env.utf8 = library(table), library(math), library(utf8)
+env.coroutine = library(coroutine)
+env.os = { time = os.time, clock = os.clock, date = os.date, difftime = os.difftime }
+
+-- Strings find their methods in the library itself, so it is changed and not copied.
+string.dump = nil
+env.string = string
+getmetatable("").__metatable = false
+
+-- These two loop inside the library, where Ctrl-C cannot reach, for tables and strings that hold
+-- nothing at all.
+function string.rep(s, n, separator)
+  if s == "" and (separator == nil or separator == "") then return "" end
+  return raw_rep(s, n, separator)
+end
+
+function env.table.move(from, first, last, ...)
+  if type(first) == "number" and type(last) == "number" and last - first >= 1 << 24 then
+    error("table.move: too many elements", 2)
+  end
+  return raw_move(from, first, last, ...)
+end
+
+-- A finalizer runs where Ctrl-C cannot reach.
+function env.setmetatable(t, metatable)
+  if type(metatable) == "table" and rawget(metatable, "__gc") ~= nil then
+    error("setmetatable: __gc is not available; use a <close> variable", 2)
+  end
+  return setmetatable(t, metatable)
+end
+
+function env.load(chunk, name, _, ...)
+  local where = env
+  if select("#", ...) > 0 then where = ... end
+  return raw_load(chunk, name, "t", where)
+end
+
+-- Ctrl-C: once it struck, nothing catches it. A coroutine that is suspended here is dropped.
+local function unless_interrupted(...)
+  if interrupted() then
+    if isyieldable() then yield() end
+    error("interrupted", 0)
+  end
+  return ...
+end
+
+function env.pcall(f, ...) return unless_interrupted(raw_pcall(f, ...)) end
+
+-- A message handler that is called for Ctrl-C runs inside of the hook, which nothing interrupts.
+function env.xpcall(f, handler, ...)
+  local function guarded(problem)
+    if interrupted() then return problem end
+    return handler(problem)
+  end
+  return unless_interrupted(raw_xpcall(f, guarded, ...))
+end
+
+-- A function that waits for the network in a coroutine of the user's suspends all coroutines
+-- around it too: the mark that it yields is passed up to the engine.
+local pending = native.pending
+
+local function settled(co, ...)
+  local ok, mark = ...
+  if ok and rawequal(mark, pending) then return settled(co, raw_resume(co, yield(pending))) end
+  return unless_interrupted(...)
+end
+
+local function resume(co, ...) return settled(co, raw_resume(co, ...)) end
+
+local function unwrapped(co, ok, ...)
+  if ok then return ... end
+  raw_close(co)
+  error((...), 0)
+end
+
+env.coroutine.resume = resume
+function env.coroutine.close(co) return unless_interrupted(raw_close(co)) end
+function env.coroutine.wrap(f)
+  local co = create(f)
+  return function(...) return unwrapped(co, resume(co, ...)) end
+end
+
+local function collect_garbage(what)
+  if what == nil or what == "collect" or what == "step" then
+    return native.collect(what or "collect")
+  end
+  if what == "count" then return native.lua_kilobytes() end
+  error('collectgarbage: expected "collect", "step" or "count"; see help(gc)', 2)
+end
+env.collectgarbage = collect_garbage
+
+-- The functions of the shell: each answers `true` and its results, or `false` and what is wrong,
+-- which becomes an error at the line of the caller.
+
+local function settle(shape, ok, ...)
+  local result = ...
+  if not ok then error(result, 2) end
+  if shape and type(result) == "table" then setmetatable(result, shape) end
+  return ...
+end
+
+local shape_of = {
+  add = "stored", put = "stored", findvalue = "findvalue", findnode = "findnode", ping = "ping",
+  getsocket = "socket", bootstrap = "bootstrap", contacts = "contacts", routing = "routing",
+  node = "node", gc = "memory", spawn = "task", every = "task", after = "task", rpc = "task",
+}
+
+for name, f in next, native.functions do
+  local shape = shapes[shape_of[name]]
+  env[name] = function(...) return settle(shape, f(...)) end
+end
+
+for name, shape in next, native.shapes do
+  for key, member in next, shapes[name] do shape[key] = member end
+end
+
+function env.print(...)
+  local texts = pack(...)
+  for i = 1, texts.n do texts[i] = escape(tostring(texts[i]), true) end
+  settle(nil, native.write(concat(texts, "\t", 1, texts.n) .. "\n"))
+end
+
+local function show(...)
+  local texts = pack(...)
+  for i = 1, texts.n do texts[i] = pretty.value(texts[i]) end
+  return texts.n == 0 and "" or concat(texts, "\n", 1, texts.n) .. "\n"
+end
+
+function env.pprint(...) settle(nil, native.write(show(...))) end
+
+-- help(): all names; help(name) or help(function): one of them.
+
+local entry_of = {}
+for _, entry in ipairs(help) do entry_of[entry.name] = entry end
+
+local function signature(entry) return entry.name .. "(" .. entry.args .. ")" end
+
+local function overview()
+  local texts = {}
+  for i, entry in ipairs(help) do texts[i] = format("%-40s %s", signature(entry), entry.summary) end
+  texts[#texts + 1] = 'help(findvalue) or help("findvalue") tells more; Lua\'s own: ' .. help.standard
+  return concat(texts, "\n")
+end
+
+local function explained(entry)
+  return signature(entry) .. ": " .. entry.summary .. "\n" .. entry.text .. "\nExample:\n  "
+    .. gsub(entry.example, "\n", "\n  ")
+end
+
+function env.help(topic)
+  local entry = entry_of[topic]
+  for _, candidate in ipairs(help) do
+    if topic ~= nil and rawequal(env[candidate.name], topic) then entry = candidate end
+  end
+  if topic ~= nil and not entry then
+    error("help: expected one of the names that help() lists, got " .. pretty.value(topic), 2)
+  end
+  return setmetatable({ text = entry and explained(entry) or overview() }, shapes.help)
+end
+
+-- Scripts have `require`, of their own folder alone.
+if native.read_module then
+  local loaded = {}
+  function env.require(name)
+    if loaded[name] ~= nil then return loaded[name] end
+    local source, file = settle(nil, native.read_module(name))
+    local chunk, problem = raw_load(source, "@" .. file, "t", env)
+    if not chunk then error(problem, 2) end
+    loaded[name] = true
+    local module = chunk(name, file)
+    if module ~= nil then loaded[name] = module end
+    return loaded[name]
+  end
+end
+
+-- The names that may follow in `path.prefix`: fields of the table there, and what its metatable
+-- adds. Reads only; runs nothing of the user's.
+
+local function fields(t, prefix, into)
+  for key in next, t do
+    if type(key) == "string" and find(key, "^[%a_][%w_]*$") and find(key, prefix, 1, true) == 1 then
+      into[key] = true
+    end
+  end
+end
+
+local function names(path, prefix)
+  local at, found, list = env, {}, {}
+  for _, step in ipairs(path) do
+    at = type(at) == "table" and rawget(at, step) or nil
+  end
+  if type(at) == "string" then at = string end
+  for _ = 1, 8 do
+    if type(at) ~= "table" then break end
+    fields(at, prefix, found)
+    local metatable = getmetatable(at)
+    at = type(metatable) == "table" and rawget(metatable, "__index") or nil
+  end
+  for name in next, found do list[#list + 1] = name end
+  sort(list)
+  return list
+end
+
+local hints = {}
+for _, entry in ipairs(help) do hints[entry.name] = entry.args end
+
+return { env = env, show = show, names = names, hints = hints }

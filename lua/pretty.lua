@@ -1,0 +1,220 @@
+-- How values and results look at the prompt and through pprint.
+--
+-- Handed in: `native` with `escape` and `tohex`. Handed back: `value(v)`, any value as text, and
+-- `shapes`, one metatable for each kind of result, whose `__tostring` is its text. Whatever came
+-- from the network is escaped here: a terminal shows it and never obeys it.
+
+local native = ...
+local escape, tohex = native.escape, native.tohex
+local concat, sort, insert = table.concat, table.sort, table.insert
+local format, gsub, match, find = string.format, string.gsub, string.match, string.find
+local rawget, type, tostring, next, ipairs, pcall = rawget, type, tostring, next, ipairs, pcall
+local getmetatable, mathtype = getmetatable, math.type
+
+local WIDTH = 76 -- a table that is no longer stays on one line
+local DEPTH = 32 -- tables below are not shown
+
+local keywords = {}
+for word in string.gmatch("and break do else elseif end false for function goto if in local nil not or repeat return then true until while", "%a+") do
+  keywords[word] = true
+end
+
+-- A string as Lua would read it; 20 bytes that are no text are an id or a key, shown as digits.
+local function quoted(s)
+  local shown = escape((gsub(s, '[\\"]', "\\%0")))
+  if #s == 20 and escape(s) ~= s then return tohex(s) end
+  return '"' .. shown .. '"'
+end
+
+-- Numbers before strings before all else, each in order.
+local rank = { number = 1, string = 2 }
+local function before(a, b)
+  local ra, rb = rank[type(a)] or 3, rank[type(b)] or 3
+  if ra ~= rb then return ra < rb end
+  if ra == 3 then return tostring(a) < tostring(b) end
+  return a < b
+end
+
+local function sorted_keys(t)
+  local keys = {}
+  for key in next, t do insert(keys, key) end
+  sort(keys, before)
+  return keys
+end
+
+local value
+
+local function key_text(key)
+  if type(key) == "string" and match(key, "^[%a_][%w_]*$") and not keywords[key] then return key end
+  return "[" .. value(key) .. "]"
+end
+
+local function items(t, indent, open)
+  local texts, listed = {}, 0
+  for i, item in ipairs(t) do
+    texts[i], listed = value(item, indent, open), i
+  end
+  for _, key in ipairs(sorted_keys(t)) do
+    if not (mathtype(key) == "integer" and key >= 1 and key <= listed) then
+      insert(texts, key_text(key) .. " = " .. value(rawget(t, key), indent, open))
+    end
+  end
+  return texts
+end
+
+local function plain_table(t, indent, open)
+  if open[t] then return "<a table around this one>" end
+  if #indent >= 2 * DEPTH then return "<more tables>" end
+  open[t] = true
+  local texts = items(t, indent .. "  ", open)
+  open[t] = nil
+  local line = concat(texts, ", ")
+  if #indent + #line < WIDTH and not find(line, "\n", 1, true) then return "{" .. line .. "}" end
+  return "{\n" .. indent .. "  " .. concat(texts, ",\n" .. indent .. "  ") .. "\n" .. indent .. "}"
+end
+
+-- The text that a table's own metatable gives it.
+local function own_text(t)
+  local shape = getmetatable(t)
+  if type(shape) ~= "table" or rawget(shape, "__tostring") == nil then return nil end
+  local ok, text = pcall(tostring, t)
+  return ok and escape(text, true) or nil
+end
+
+function value(v, indent, open)
+  local kind = type(v)
+  if kind == "string" then return quoted(v) end
+  if kind ~= "table" then return escape(tostring(v)) end
+  local text = own_text(v)
+  if text then return (gsub(text, "\n", "\n" .. (indent or ""))) end
+  return plain_table(v, indent or "", open or {})
+end
+
+-- The parts that results share.
+
+local function count(n, noun) return n == 1 and "1 " .. noun or n .. " " .. noun .. "s" end
+
+local function span(ms)
+  if not ms then return "?" end
+  return ms < 1000 and format("%.2f ms", ms) or format("%.2f s", ms / 1000)
+end
+
+local function seconds(s)
+  if s < 120 then return format("%.0f s", s) end
+  return s < 7200 and format("%.0f min", s / 60) or format("%.1f h", s / 3600)
+end
+
+local function took(result)
+  return "in " .. span(result.ms) .. ", " .. count(result.hops, "hop")
+end
+
+local function where(contact)
+  local address = tostring(contact.address)
+  if find(address, ":", 1, true) then address = "[" .. address .. "]" end
+  return address .. ":" .. tostring(contact.port)
+end
+
+local function places(contacts)
+  local texts = {}
+  for i, contact in ipairs(contacts) do texts[i] = where(contact) end
+  return concat(texts, " ")
+end
+
+-- A value that was found: a string without quotes, as it was stored.
+local function found(v) return type(v) == "string" and escape(v) or value(v) end
+
+-- The results, each as lines of text.
+local lines = {}
+
+function lines.contact(contact, out)
+  insert(out, where(contact) .. (contact.id and " " .. contact.id or ""))
+end
+
+function lines.known(contact, out)
+  local rtt = contact.rtt and span(contact.rtt) or "not timed"
+  local failures = contact.failures > 0 and ", " .. count(contact.failures, "failure") or ""
+  insert(out, format("%s %s %s, seen %s ago%s", where(contact), contact.id, rtt, seconds(contact.seen), failures))
+end
+
+function lines.contacts(contacts, out)
+  for _, contact in ipairs(contacts) do lines.known(contact, out) end
+  insert(out, count(#contacts, "contact"))
+end
+
+function lines.findvalue(result, out)
+  for _, hit in ipairs(result.values) do insert(out, where(hit.who) .. ": " .. found(hit.value)) end
+  if #result.values == 0 then
+    insert(out, "nothing found, " .. count(#result.queries, "node") .. " asked")
+  end
+  insert(out, took(result))
+end
+
+function lines.findnode(result, out)
+  for _, contact in ipairs(result.nodes) do lines.contact(contact, out) end
+  if #result.nodes == 0 then insert(out, "nobody answered") end
+  insert(out, took(result))
+end
+
+function lines.stored(result, out)
+  for _, refusal in ipairs(result.refused) do
+    insert(out, where(refusal.who) .. ": refused: " .. escape(refusal.reason))
+  end
+  for _, contact in ipairs(result.silent) do insert(out, where(contact) .. ": no answer") end
+  local holders = count(#result.stored, "node")
+  if result.kept_here then holders = #result.stored == 0 and "this node alone" or holders .. " and this one" end
+  insert(out, "stored at " .. holders .. ", " .. took(result))
+end
+
+function lines.ping(result, out) insert(out, where(result.who) .. ": " .. span(result.ms)) end
+
+function lines.socket(result, out)
+  insert(out, where(result.who) .. ": sees this node at " .. where(result) .. ", in " .. span(result.ms))
+end
+
+function lines.bootstrap(result, out)
+  insert(out, count(result.answered, "node") .. " answered")
+  if #result.silent > 0 then insert(out, "no answer from " .. places(result.silent)) end
+end
+
+function lines.routing(result, out)
+  for _, bucket in ipairs(result.buckets) do
+    local bits = bucket.prefix_bits .. (bucket.is_last and " or more bits" or (bucket.prefix_bits == 1 and " bit" or " bits"))
+    local waiting = bucket.replacements > 0 and ", " .. bucket.replacements .. " waiting" or ""
+    insert(out, format("%s shared: %s%s, idle %s", bits, count(#bucket.contacts, "contact"), waiting, seconds(bucket.idle)))
+    for _, contact in ipairs(bucket.contacts) do insert(out, "  " .. tostring(contact)) end
+  end
+end
+
+function lines.node(result, out)
+  insert(out, "id        " .. result.id)
+  insert(out, "address   " .. where(result))
+  insert(out, "uptime    " .. seconds(result.uptime))
+  insert(out, format("contacts  %d, of about %.0f nodes", result.contacts, result.estimate))
+  local stored = result.stored
+  insert(out, format("stored    %s under %s, %d bytes", count(stored.values, "value"), count(stored.keys, "key"), stored.bytes))
+  insert(out, "lookups   " .. result.lookups .. " running")
+  for _, name in ipairs(sorted_keys(result.counters)) do
+    insert(out, format("%-26s %s", name, value(result.counters[name])))
+  end
+end
+
+function lines.memory(result, out)
+  insert(out, format("Lua %.0f kB of at most %.0f kB, process %.0f kB", result.lua, result.max, result.process))
+end
+
+function lines.task(task, out) insert(out, "task " .. task.task .. " (" .. task.kind .. ")") end
+
+function lines.help(help, out) insert(out, help.text) end
+
+local shapes = {}
+for name, write in next, lines do
+  local function text(result)
+    local out = {}
+    -- A program may have changed its result to anything.
+    if not pcall(write, result, out) then return "<a changed " .. name .. ">" end
+    return concat(out, "\n")
+  end
+  shapes[name] = { __name = name, __tostring = text }
+end
+
+return { value = value, shapes = shapes }

@@ -1,0 +1,239 @@
+//! Configuration files: a Lua program that sets `port`, `id`, `bind`, `bootstrap` and any constant
+//! of the node by name.
+//!
+//! It runs in a Lua of its own without `os`, `io` and `require`, and for a bounded time, so that
+//! any file may be tried. Whatever it sets and nobody reads is an error: most likely a name
+//! mistyped.
+
+use std::cell::Cell;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+
+use anyhow::{Context as _, anyhow, bail};
+use mlua::chunk::ChunkMode;
+use mlua::{HookTriggers, Lua, LuaOptions, StdLib, Table, Value, VmState};
+
+use crate::id::Id;
+use crate::node::config::Config;
+use crate::shell::{address_of, describe, error_message, id_of, peer_of};
+
+/// Instructions that a configuration may take: a second of them, thousands of times what one needs.
+const INSTRUCTIONS_MAX: u32 = 50_000_000;
+
+/// How often the count of instructions is looked at.
+const LOOK_EVERY: u32 = 10_000;
+
+/// Memory that a configuration may take.
+const MEMORY_MAX: usize = 16 << 20;
+
+/// What of Lua a configuration sees beside `math`, `string`, `table` and `utf8`.
+const BASIC: [&str; 16] = [
+    "assert",
+    "error",
+    "getmetatable",
+    "ipairs",
+    "next",
+    "pairs",
+    "pcall",
+    "rawequal",
+    "rawget",
+    "rawlen",
+    "rawset",
+    "select",
+    "tonumber",
+    "tostring",
+    "type",
+    "_VERSION",
+];
+
+/// The settings in a configuration file; what it does not set is `None` or the default.
+#[derive(Debug, Default)]
+pub(crate) struct Configuration {
+    pub(crate) port: Option<u16>,
+    pub(crate) id: Option<Id>,
+    pub(crate) bind: Option<IpAddr>,
+    pub(crate) bootstrap: Option<Vec<SocketAddr>>,
+    pub(crate) constants: Config,
+}
+
+impl Configuration {
+    /// Runs the program in a file.
+    pub(crate) fn read(file: &Path) -> anyhow::Result<Configuration> {
+        let name = file.display().to_string();
+        let source =
+            std::fs::read_to_string(file).with_context(|| format!("configuration {name}"))?;
+        Configuration::parse(&source, &name)
+    }
+
+    fn parse(source: &str, name: &str) -> anyhow::Result<Configuration> {
+        let run = || -> mlua::Result<(Lua, Table, Table)> {
+            let lua = bounded_lua()?;
+            let (before, environment) = (environment(&lua)?, environment(&lua)?);
+            let chunk = lua.load(source).set_name(format!("@{name}")).set_mode(ChunkMode::Text);
+            chunk.set_environment(environment.clone()).exec()?;
+            Ok((lua, before, environment))
+        };
+        let (_lua, before, environment) =
+            run().map_err(|error| anyhow!("configuration {}", error_message(&error)))?;
+        Configuration::of(&before, &environment).with_context(|| format!("configuration {name}"))
+    }
+
+    /// What the program set.
+    fn of(before: &Table, environment: &Table) -> anyhow::Result<Configuration> {
+        let mut configuration = Configuration::default();
+        for pair in environment.pairs::<Value, Value>() {
+            let (key, value) = pair.map_err(|error| anyhow!("{error}"))?;
+            let name = match &key {
+                Value::String(name) => name.to_string_lossy(),
+                other => bail!("settings have names, got {}", describe(other)),
+            };
+            if before.raw_get::<Value>(&*name).is_ok_and(|value| value.is_nil()) {
+                configuration.set(&name, &value)?;
+            }
+        }
+        Ok(configuration)
+    }
+
+    fn set(&mut self, name: &str, value: &Value) -> anyhow::Result<()> {
+        match name {
+            "port" => self.port = Some(setting(name, "a port from 1 to 65535", value, port)?),
+            "id" => {
+                let expected = "a 20-byte string or 40 hex digits";
+                self.id = Some(setting(name, expected, value, id_of)?);
+            }
+            "bind" => self.bind = Some(setting(name, "an address as a string", value, ip)?),
+            "bootstrap" => {
+                let expected = "a list of \"address:port\" or {address = \"…\", port = …}";
+                self.bootstrap = Some(setting(name, expected, value, addresses)?);
+            }
+            _ => self.set_constant(name, value)?,
+        }
+        Ok(())
+    }
+
+    fn set_constant(&mut self, name: &str, value: &Value) -> anyhow::Result<()> {
+        if !Config::NAMES.contains(&name) {
+            let known = Config::NAMES.join(", ");
+            bail!("no setting is called '{name}'; there are port, id, bind, bootstrap, {known}");
+        }
+        let number = setting(name, "a number", value, number)?;
+        Ok(self.constants.set(name, number)?)
+    }
+}
+
+fn setting<T>(
+    name: &str,
+    expected: &str,
+    value: &Value,
+    read: impl Fn(&Value) -> Option<T>,
+) -> anyhow::Result<T> {
+    read(value).ok_or_else(|| anyhow!("{name}: expected {expected}, got {}", describe(value)))
+}
+
+fn number(value: &Value) -> Option<f64> {
+    match *value {
+        Value::Integer(integer) => Some(integer as f64),
+        Value::Number(number) => Some(number),
+        _ => None,
+    }
+}
+
+fn port(value: &Value) -> Option<u16> {
+    let number = number(value).filter(|number| number.fract() == 0.0)?;
+    (1.0..=65_535.0).contains(&number).then_some(number as u16)
+}
+
+fn ip(value: &Value) -> Option<IpAddr> {
+    value.as_string()?.to_str().ok()?.parse().ok()
+}
+
+fn addresses(value: &Value) -> Option<Vec<SocketAddr>> {
+    let list = value.as_table()?;
+    let address = |index| match list.raw_get::<Value>(index).ok()? {
+        Value::String(text) => address_of(&text.to_str().ok()?),
+        other => peer_of(&other).map(|peer| peer.address),
+    };
+    (1..=list.raw_len()).map(address).collect()
+}
+
+/// A Lua that ends by itself.
+fn bounded_lua() -> mlua::Result<Lua> {
+    let libraries = StdLib::MATH | StdLib::STRING | StdLib::TABLE | StdLib::UTF8;
+    let lua = Lua::new_with(libraries, LuaOptions::default())?;
+    lua.set_memory_limit(MEMORY_MAX)?;
+    let left = Cell::new(INSTRUCTIONS_MAX / LOOK_EVERY);
+    lua.set_hook(HookTriggers::new().every_nth_instruction(LOOK_EVERY), move |_, _| {
+        // Once it is over it stays over: a `pcall` catches each error only to meet the next.
+        left.set(left.get().saturating_sub(1));
+        if left.get() == 0 {
+            return Err(mlua::Error::runtime("the configuration takes too long"));
+        }
+        Ok(VmState::Continue)
+    })?;
+    Ok(lua)
+}
+
+fn environment(lua: &Lua) -> mlua::Result<Table> {
+    let (globals, environment) = (lua.globals(), lua.create_table()?);
+    for name in BASIC.into_iter().chain(["math", "string", "table", "utf8"]) {
+        environment.raw_set(name, globals.raw_get::<Value>(name)?)?;
+    }
+    globals.raw_get::<Table>("string")?.raw_set("dump", Value::Nil)?;
+    Ok(environment)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(source: &str) -> Result<Configuration, String> {
+        Configuration::parse(source, "test.lua").map_err(|error| format!("{error:#}"))
+    }
+
+    #[test]
+    fn a_program_sets_what_it_names() {
+        let configuration = parse(
+            "port = 8000 + 3\nid = ('ab'):rep(20)\nbind = '::1'\nk = 8 expire = 60\n\
+             bootstrap = {'127.0.0.1:8001', {address = '::1', port = 8002}, 8003}\n\
+             local helper = 5",
+        )
+        .unwrap();
+        assert_eq!(configuration.port, Some(8003));
+        assert_eq!(configuration.id, Some(Id::new([0xab; 20])));
+        assert_eq!(configuration.bind, Some("::1".parse().unwrap()));
+        let bootstrap = ["127.0.0.1:8001", "[::1]:8002", "127.0.0.1:8003"];
+        assert_eq!(configuration.bootstrap, Some(bootstrap.map(|a| a.parse().unwrap()).to_vec()));
+        assert_eq!((configuration.constants.k, configuration.constants.alpha), (8, 3));
+        assert_eq!(configuration.constants.expire.as_secs(), 60);
+    }
+
+    #[test]
+    fn what_nobody_reads_or_is_of_the_wrong_type_is_named() {
+        for (source, message) in [
+            ("prot = 1", "no setting is called 'prot'"),
+            ("function k() end", "k: expected a number, got a function"),
+            ("k = 21", "k: expected a whole number from 1 to 20, got 21"),
+            ("port = '8001'", "port: expected a port from 1 to 65535, got a string of 4 bytes"),
+            ("port = 1.5", "port: expected a port from 1 to 65535, got 1.5"),
+            ("bootstrap = {'nowhere'}", "bootstrap: expected a list"),
+            ("id = 'x'", "id: expected a 20-byte string or 40 hex digits"),
+            ("x =", "test.lua:1:"),
+            ("\nerror('no')", "test.lua:2: no"),
+            ("k = os.getenv('K')", "global 'os'"),
+            ("require 'x'", "global 'require'"),
+            ("io.open('x')", "global 'io'"),
+            ("dofile('x')", "global 'dofile'"),
+        ] {
+            let error = parse(source).unwrap_err();
+            assert!(error.contains(message) && error.contains("test.lua"), "{source}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_configuration_ends_by_itself() {
+        for source in ["while true do end", "while true do pcall(error) end", "x = ('x'):rep(1e9)"]
+        {
+            assert!(parse(source).is_err(), "{source}");
+        }
+    }
+}

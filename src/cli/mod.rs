@@ -1,0 +1,144 @@
+//! The command line: what it means, and the exit status.
+//!
+//! Status 0: fine; 1: the program or command failed; 2: bad usage. Each subcommand is a module
+//! with its arguments and a `run`; add one to [`Command`] and to [`run`].
+
+mod configuration;
+mod node;
+mod serve;
+mod shell;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::shell::escape_lines;
+
+pub use self::node::NodeArguments;
+
+/// A Kademlia node that you can hold in your hand.
+#[derive(Debug, Parser)]
+#[command(name = "kademlua", version, args_conflicts_with_subcommands = true)]
+#[command(after_help = "\
+Without a program the shell prompts for one, or reads it from standard input if that is no \
+terminal. help() lists the functions; with --json each result is a line of JSON, in which bytes \
+that are no text stand as {\"hex\": \"…\"}.
+
+Exit status: 0 fine, 1 the program or command failed, 2 bad usage.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    shell: shell::Arguments,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a node without a shell until it is told to stop
+    Serve(serve::Arguments),
+}
+
+/// Runs the program with the arguments of the process.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse_from(with_program_apart(std::env::args_os().collect()));
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The message may quote what came from the network.
+            eprintln!("kademlua: {}", escape_lines(&format!("{error:#}")));
+            ExitCode::from(if error.is::<BadUsage>() { 2 } else { 1 })
+        }
+    }
+}
+
+/// The command line asks for what cannot be.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct BadUsage(String);
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
+        None => shell::run(cli.shell),
+        Some(Command::Serve(arguments)) => serve::run(arguments),
+    }
+}
+
+/// Puts `--` behind the script's name, so that all that follows is the script's own, whatever it
+/// looks like.
+fn with_program_apart(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    if let Some(at) = script_position(&arguments) {
+        arguments.insert(at, "--".into());
+    }
+    arguments
+}
+
+/// Where the script is named: the first argument that is no option, no option's value, no port and
+/// no subcommand.
+fn script_position(arguments: &[OsString]) -> Option<usize> {
+    let command = Cli::command();
+    let takes_value = |option: &str| {
+        command.get_arguments().any(|argument| {
+            let long = argument.get_long().is_some_and(|long| option == format!("--{long}"));
+            let short = argument.get_short().is_some_and(|short| option == format!("-{short}"));
+            (long || short) && argument.get_action().takes_values()
+        })
+    };
+    let mut position = 1;
+    loop {
+        let text = arguments.get(position)?.to_string_lossy();
+        if text == "--" || command.find_subcommand(&*text).is_some() || text == "help" {
+            return None;
+        }
+        if !text.starts_with('-') && text.parse::<u64>().is_err() {
+            return Some(position);
+        }
+        position += if takes_value(&text) { 2 } else { 1 };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn apart(line: &str) -> String {
+        let arguments = line.split(' ').map(OsString::from).collect();
+        let apart = with_program_apart(arguments).join(" ".as_ref());
+        apart.into_string().unwrap()
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_script_owns_all_that_follows_its_name() {
+        for (line, expected) in [
+            ("kademlua", "kademlua"),
+            ("kademlua 9000 -e x()", "kademlua 9000 -e x()"),
+            ("kademlua a.lua -e --json", "kademlua -- a.lua -e --json"),
+            ("kademlua --id ab 9000 a.lua 1", "kademlua --id ab 9000 -- a.lua 1"),
+            ("kademlua --id=ab a.lua", "kademlua --id=ab -- a.lua"),
+            ("kademlua serve 9000 --id ab", "kademlua serve 9000 --id ab"),
+            ("kademlua -- a.lua", "kademlua -- a.lua"),
+        ] {
+            assert_eq!(apart(line), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_given_is_what_runs() {
+        let parse = |line: &str| Cli::try_parse_from(apart(line).split(' '));
+        let cli = parse("kademlua 9000 a.lua -e 5").unwrap();
+        assert_eq!(
+            cli.shell.program().unwrap(),
+            (Some(9000), vec!["a.lua".into(), "-e".into(), "5".into()])
+        );
+        let cli = parse("kademlua a.lua 9000").unwrap();
+        assert_eq!(cli.shell.program().unwrap(), (None, vec!["a.lua".into(), "9000".into()]));
+        assert!(parse("kademlua 70000").unwrap().shell.program().is_err());
+        assert!(parse("kademlua --nonsense").is_err());
+        assert!(matches!(parse("kademlua serve 1").unwrap().command, Some(Command::Serve(_))));
+    }
+}

@@ -1,0 +1,100 @@
+//! The arguments that say what node to run, and how they, a configuration and the defaults become
+//! its settings.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Args;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::id::Id;
+use crate::net::{self, Handle, Settings};
+use crate::shell::address_of;
+
+use super::BadUsage;
+use super::configuration::Configuration;
+
+/// The port of a network's first node, and of any node that is told no other.
+const DEFAULT_PORT: u16 = 8001;
+
+/// The arguments about the node that all commands share.
+#[derive(Debug, Clone, Default, Args)]
+pub struct NodeArguments {
+    /// Address to bind
+    #[arg(long, value_name = "ADDRESS")]
+    pub bind: Option<IpAddr>,
+    /// Node to join the network through, repeatable; a port alone is one of 127.0.0.1
+    /// [default: 127.0.0.1:8001]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_address)]
+    pub bootstrap: Vec<SocketAddr>,
+    /// The node's id, 40 hex digits [default: the SHA-1 of the port on loopback, else random]
+    #[arg(long, value_name = "HEX")]
+    pub id: Option<Id>,
+    /// Lua program that sets port, id, bind, bootstrap and constants
+    #[arg(long, value_name = "FILE.lua")]
+    pub config: Option<PathBuf>,
+    /// Log filter: error, warn, info, debug, trace, or as in RUST_LOG
+    #[arg(long, value_name = "LEVEL")]
+    pub log: Option<String>,
+}
+
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    address_of(text).ok_or_else(|| format!("expected ADDRESS:PORT or a port, got '{text}'"))
+}
+
+impl NodeArguments {
+    /// The settings of the node: the command line first, then the configuration, then defaults.
+    ///
+    /// # Errors
+    /// If the configuration is wrong.
+    pub fn settings(&self, port: Option<u16>) -> anyhow::Result<Settings> {
+        let configuration = match &self.config {
+            Some(file) => Configuration::read(file)?,
+            None => Configuration::default(),
+        };
+        let address = self.bind.or(configuration.bind).unwrap_or(Ipv4Addr::LOCALHOST.into());
+        let port = port.or(configuration.port).unwrap_or(DEFAULT_PORT);
+        let given = Some(self.bootstrap.clone()).filter(|given| !given.is_empty());
+        let default = || vec![SocketAddr::new(Ipv4Addr::LOCALHOST.into(), DEFAULT_PORT)];
+        Ok(Settings {
+            bind: SocketAddr::new(address, port),
+            id: self.id.or(configuration.id),
+            bootstrap: given.or(configuration.bootstrap).unwrap_or_else(default),
+            config: configuration.constants,
+        })
+    }
+
+    /// Starts the node.
+    ///
+    /// # Errors
+    /// If the configuration is wrong or the address cannot be bound.
+    pub fn start(&self, port: Option<u16>) -> anyhow::Result<(Handle, Settings)> {
+        let settings = self.settings(port)?;
+        let handle = net::spawn(settings.clone())
+            .with_context(|| format!("cannot start a node at {}", settings.bind))?;
+        Ok((handle, settings))
+    }
+
+    /// Starts the log: what `--log` says, else `RUST_LOG`, else the default.
+    ///
+    /// # Errors
+    /// If the filter cannot be read.
+    pub fn start_log<W>(&self, default: &str, writer: W, colours: bool) -> anyhow::Result<()>
+    where
+        W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+    {
+        let variable = std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty());
+        let filter = self.log.clone().or(variable).unwrap_or_else(|| default.to_owned());
+        let filter = EnvFilter::try_new(&filter)
+            .map_err(|error| BadUsage(format!("log filter '{filter}': {error}")))?;
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(writer)
+            .with_ansi(colours)
+            .with_target(false)
+            .init();
+        Ok(())
+    }
+}

@@ -1,0 +1,139 @@
+//! The command without a name: a node and its shell, or a program that runs in it.
+
+use std::io::{IsTerminal, Read};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+
+use crate::net::{Handle, Settings};
+use crate::shell::{Chunk, LogWriter, Options, Output, Script, Shell};
+
+use super::{BadUsage, NodeArguments};
+
+/// A program begins when the node has joined, or after this time without.
+const JOIN_WITHIN: Duration = Duration::from_secs(2);
+
+/// What the shell takes.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// UDP port of the node [default: 8001], or the script
+    #[arg(value_name = "PORT | SCRIPT.lua")]
+    first: Option<String>,
+    /// Script and its arguments
+    #[arg(value_name = "SCRIPT.lua ARG", trailing_var_arg = true)]
+    rest: Vec<String>,
+    /// Run one chunk and exit
+    #[arg(short = 'e', value_name = "CHUNK")]
+    chunk: Option<String>,
+    /// Show results as JSON lines
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    node: NodeArguments,
+}
+
+impl Arguments {
+    /// The port, and the script with its arguments.
+    pub(super) fn program(&self) -> Result<(Option<u16>, Vec<String>), BadUsage> {
+        let Some(first) = &self.first else { return Ok((None, self.rest.clone())) };
+        if !first.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Ok((None, [std::slice::from_ref(first), &self.rest].concat()));
+        }
+        match first.parse() {
+            Ok(port @ 1..) => Ok((Some(port), self.rest.clone())),
+            _ => Err(BadUsage(format!("'{first}' is no port; ports are 1 to 65535"))),
+        }
+    }
+}
+
+/// Runs what the arguments ask for.
+pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let (port, words) = arguments.program()?;
+    if arguments.chunk.is_some() && !words.is_empty() {
+        return Err(BadUsage("expected a script or -e, got both".to_owned()).into());
+    }
+    let program = Program::of(&arguments, &words)?;
+    let (options, chunk) = program.read(arguments.json)?;
+
+    let output = Output::new();
+    let (log, colours) = (LogWriter(output.clone()), std::io::stderr().is_terminal());
+    arguments.node.start_log("off", move || log.clone(), colours)?;
+    let (handle, settings) = arguments.node.start(port)?;
+    let mut shell = Shell::start(handle.clone(), output, options)?;
+    match chunk {
+        None => {
+            greet(&handle);
+            shell.interact()?;
+        }
+        Some(chunk) => {
+            shell.wait(JOIN_WITHIN, joined(&handle, &settings));
+            shell.run(chunk)?;
+        }
+    }
+    shell.stop();
+    Ok(())
+}
+
+/// Where the program comes from.
+enum Program<'a> {
+    Prompt,
+    StandardInput,
+    Text(&'a str),
+    File { name: &'a str, arguments: &'a [String] },
+}
+
+impl<'a> Program<'a> {
+    fn of(arguments: &'a Arguments, words: &'a [String]) -> anyhow::Result<Program<'a>> {
+        Ok(match (&arguments.chunk, words) {
+            (Some(text), _) => Program::Text(text),
+            (None, [name, arguments @ ..]) => Program::File { name, arguments },
+            (None, []) if std::io::stdin().is_terminal() => Program::Prompt,
+            (None, []) => Program::StandardInput,
+        })
+    }
+
+    /// Reads it before the node starts: a missing file is a message, not a node.
+    fn read(&self, json: bool) -> anyhow::Result<(Options, Option<Chunk>)> {
+        let plain = Options { json, script: None };
+        Ok(match *self {
+            Program::Prompt => (plain, None),
+            Program::Text(text) => (plain, Some(Chunk::program(text.to_owned(), "=-e".to_owned()))),
+            Program::StandardInput => {
+                let mut source = String::new();
+                std::io::stdin().read_to_string(&mut source).context("standard input")?;
+                (plain, Some(Chunk::program(source, "=stdin".to_owned())))
+            }
+            Program::File { name, arguments } => {
+                let source = std::fs::read_to_string(name).with_context(|| name.to_owned())?;
+                let folder = Path::new(name).parent().unwrap_or(Path::new("")).join(".");
+                let script =
+                    Script { name: name.to_owned(), folder, arguments: arguments.to_vec() };
+                let chunk = Chunk::program(source, format!("@{name}"));
+                (Options { script: Some(script), ..plain }, Some(chunk))
+            }
+        })
+    }
+}
+
+fn greet(handle: &Handle) {
+    println!(
+        "kademlua {}, node {} {}",
+        env!("CARGO_PKG_VERSION"),
+        handle.local_addr(),
+        handle.id()
+    );
+    println!("help() lists what there is, Ctrl-C ends a program, Ctrl-D leaves");
+}
+
+/// Waits until the node has asked the network in, unless it is the network.
+async fn joined(handle: &Handle, settings: &Settings) {
+    let own = handle.local_addr();
+    let others = settings.bootstrap.iter().copied().filter(|&address| address != own);
+    let others: Vec<_> = others.collect();
+    if !others.is_empty() {
+        // Nobody there: the program runs all the same, in a network of one.
+        let _ = handle.bootstrap(others).await;
+    }
+}

@@ -1,0 +1,150 @@
+//! Chunks of Lua: what a piece of source is, and whether more of it is to come.
+
+use mlua::chunk::ChunkMode;
+use mlua::{Error, Function, Lua, MultiValue, Table};
+
+/// A program and the name that its errors show.
+#[derive(Clone, Debug)]
+pub struct Chunk {
+    /// The source.
+    pub source: String,
+    /// As Lua has it: `=name` is shown as it is, `@name` is a file.
+    pub name: String,
+}
+
+impl Chunk {
+    /// A chunk that was typed at the prompt.
+    pub fn typed(source: &str) -> Chunk {
+        Chunk { source: source.to_owned(), name: "=input".to_owned() }
+    }
+
+    /// A whole program; a first line that names its interpreter counts as a comment.
+    pub fn program(source: String, name: String) -> Chunk {
+        let source = if source.starts_with('#') { format!("--{source}") } else { source };
+        Chunk { source, name }
+    }
+
+    /// Compiles the chunk as an expression, whose values it then returns, or else as statements.
+    ///
+    /// # Errors
+    /// For a syntax error; it says so if the source merely ends too early.
+    pub(crate) fn compile(&self, lua: &Lua, environment: &Table) -> mlua::Result<Compiled> {
+        let load = |source: &str| {
+            lua.load(source)
+                .set_name(&*self.name)
+                .set_mode(ChunkMode::Text)
+                .set_environment(environment.clone())
+                .into_function()
+        };
+        // The leading value keeps a single call from being a tail call, which would lose its line.
+        let load_expression = |source: &str| load(&format!("return nil, {source}"));
+        if let Some(expression) = self.source.trim_start().strip_prefix('=') {
+            return load_expression(expression).map(Compiled::Expression);
+        }
+        let expression = match load_expression(&self.source) {
+            Ok(function) => return Ok(Compiled::Expression(function)),
+            Err(error) => error,
+        };
+        match load(&self.source) {
+            // `1 +` is no statement, but may become an expression yet.
+            Err(_) if is_incomplete(&expression) => Err(expression),
+            compiled => compiled.map(Compiled::Statements),
+        }
+    }
+}
+
+/// A chunk that can run.
+pub(crate) enum Compiled {
+    Expression(Function),
+    Statements(Function),
+}
+
+impl Compiled {
+    /// Runs the chunk and gives the values that it returns.
+    pub(crate) async fn run(self) -> mlua::Result<MultiValue> {
+        match self {
+            Compiled::Statements(function) => function.call_async(()).await,
+            Compiled::Expression(function) => {
+                let mut values: MultiValue = function.call_async(()).await?;
+                values.pop_front();
+                Ok(values)
+            }
+        }
+    }
+}
+
+fn is_incomplete(error: &Error) -> bool {
+    matches!(error, Error::SyntaxError { incomplete_input: true, .. })
+}
+
+/// Tells whether what was typed so far is a whole chunk. Compiles only, in a Lua of its own, so
+/// that it answers whatever the programs are doing.
+pub(crate) struct Completeness {
+    lua: Lua,
+    environment: Table,
+}
+
+impl Completeness {
+    pub(crate) fn new() -> mlua::Result<Completeness> {
+        let lua = Lua::new_with(mlua::StdLib::NONE, mlua::LuaOptions::default())?;
+        let environment = lua.create_table()?;
+        Ok(Completeness { lua, environment })
+    }
+
+    /// Whether the source ends too early; one that is plainly wrong does not.
+    pub(crate) fn wants_more(&self, source: &str) -> bool {
+        match Chunk::typed(source).compile(&self.lua, &self.environment) {
+            Ok(_) => false,
+            Err(error) => is_incomplete(&error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunk_that_ends_too_early_wants_more() {
+        let completeness = Completeness::new().unwrap();
+        for source in
+            ["for i = 1, 3 do", "f(", "x = {", "= 1 +", "1 +", "--[[ a", "s = [[a", "if x"]
+        {
+            assert!(completeness.wants_more(source), "{source}");
+        }
+        for source in ["", "f()", "x = 1", "= 1", "1 + 1", "x = = 1", "end", "'open", "return 1"] {
+            assert!(!completeness.wants_more(source), "{source}");
+        }
+    }
+
+    #[tokio::test]
+    async fn expressions_return_their_values() {
+        let lua = Lua::new();
+        for source in ["1 + 1", "= 1 + 1", "  =2", "return 2", "2 -- two"] {
+            let compiled = Chunk::typed(source).compile(&lua, &lua.globals()).unwrap();
+            let values = compiled.run().await.unwrap();
+            assert_eq!(values.into_vec(), [mlua::Value::Integer(2)], "{source}");
+        }
+        let statement = Chunk::typed("x = 5").compile(&lua, &lua.globals()).unwrap();
+        assert!(statement.run().await.unwrap().is_empty());
+    }
+
+    #[test]
+    fn errors_tell_the_line() {
+        let lua = Lua::new();
+        let chunk = Chunk::program("#!/usr/bin/kademlua\nx =\n= 1".into(), "@a.lua".into());
+        let Err(error) = chunk.compile(&lua, &lua.globals()) else { panic!("it compiles") };
+        let error = error.to_string();
+        assert!(error.contains("a.lua:3:"), "{error}");
+    }
+
+    #[test]
+    fn bytecode_is_not_taken() {
+        let lua = Lua::new();
+        let bytecode: mlua::LuaString =
+            lua.load("return string.dump(function() end)").eval().unwrap();
+        let source = String::from_utf8_lossy(&bytecode.as_bytes()).into_owned();
+        let chunk = Chunk { source, name: "=input".into() };
+        assert!(chunk.compile(&lua, &lua.globals()).is_err());
+    }
+}

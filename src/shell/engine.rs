@@ -1,0 +1,348 @@
+//! The thread on which Lua runs. Chunks and questions go in through a channel, one chunk at a
+//! time; the coroutines of background tasks go on between and during them.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc as blocking;
+use std::time::Duration;
+
+use mlua::{Function, Lua, LuaOptions, LuaString, MultiValue, StdLib, Table, Value as LuaValue};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::LocalSet;
+
+use crate::net::Handle;
+
+use super::arguments::Complaint;
+use super::chunk::Chunk;
+use super::functions::{Context, Functions, Shapes, plain, plain_checked};
+use super::interrupt::{Guard, Interrupt, Interrupted};
+use super::output::Output;
+use super::tasks::Tasks;
+use super::{convert, modules, process_kilobytes};
+
+/// Memory for Lua: no sensible program at a prompt needs more, and a runaway one leaves the rest
+/// of the machine alone.
+const MEMORY_MAX: usize = 256 << 20;
+
+/// Stack of the Lua thread: Lua allows 200 levels of calls through Rust and C.
+const STACK_BYTES: usize = 8 << 20;
+
+/// A question about names is dropped if Lua is too busy to answer while a key is held down.
+const NAMES_WITHIN: Duration = Duration::from_millis(100);
+
+/// How programs are run and how their results are shown.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Results as JSON lines.
+    pub json: bool,
+    /// A script and its arguments.
+    pub script: Option<Script>,
+}
+
+/// A script named on the command line.
+#[derive(Clone, Debug)]
+pub struct Script {
+    /// The file as it was named.
+    pub name: String,
+    /// Its folder, the only one from which it can `require`.
+    pub folder: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+}
+
+/// Why a chunk did not run to its end.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChunkError {
+    /// Ctrl-C.
+    #[error("interrupted")]
+    Interrupted,
+    /// An error in the program, with its place.
+    #[error("{0}")]
+    Failed(String),
+    /// The Lua thread is gone.
+    #[error("Lua has stopped")]
+    Stopped,
+}
+
+/// What a name's arguments look like, for hints.
+pub(crate) type Hints = HashMap<String, String>;
+
+/// The way to the Lua thread.
+#[derive(Clone)]
+pub(crate) struct Engine {
+    jobs: mpsc::UnboundedSender<Job>,
+    interrupt: Arc<Interrupt>,
+    hints: Arc<Hints>,
+}
+
+enum Job {
+    Run { chunk: Chunk, done: oneshot::Sender<Result<(), ChunkError>> },
+    Names { path: Vec<String>, prefix: String, done: blocking::Sender<Vec<String>> },
+}
+
+impl Engine {
+    /// Starts the thread.
+    pub(crate) fn start(
+        handle: Handle,
+        output: Arc<Output>,
+        options: Options,
+    ) -> io::Result<Engine> {
+        let interrupt = Interrupt::new();
+        let (jobs, queue) = mpsc::unbounded_channel();
+        let (started, ready) = blocking::channel();
+        let lua_interrupt = interrupt.clone();
+        std::thread::Builder::new().name("kademlua-lua".into()).stack_size(STACK_BYTES).spawn(
+            move || {
+                let world = || World::new(handle, output, options, lua_interrupt);
+                run(world, queue, &started);
+            },
+        )?;
+        let hints = ready.recv().map_err(io::Error::other)??;
+        Ok(Engine { jobs, interrupt, hints: Arc::new(hints) })
+    }
+
+    /// Ends what runs now.
+    pub(crate) fn interrupt(&self) {
+        self.interrupt.request();
+    }
+
+    /// Runs a chunk and shows its results.
+    pub(crate) async fn run(&self, chunk: Chunk) -> Result<(), ChunkError> {
+        let (done, result) = oneshot::channel();
+        self.jobs.send(Job::Run { chunk, done }).map_err(|_| ChunkError::Stopped)?;
+        result.await.unwrap_or(Err(ChunkError::Stopped))
+    }
+
+    /// Names that begin with `prefix` in the table that `path` leads to.
+    pub(crate) fn names(&self, path: Vec<String>, prefix: &str) -> Vec<String> {
+        let (done, names) = blocking::channel();
+        let job = Job::Names { path, prefix: prefix.to_owned(), done };
+        if self.jobs.send(job).is_err() {
+            return Vec::new();
+        }
+        names.recv_timeout(NAMES_WITHIN).unwrap_or_default()
+    }
+
+    /// The arguments of the shell's functions.
+    pub(crate) fn hints(&self) -> &Hints {
+        &self.hints
+    }
+}
+
+/// The body of the thread.
+fn run(
+    world: impl FnOnce() -> mlua::Result<(World, Hints)>,
+    mut queue: mpsc::UnboundedReceiver<Job>,
+    started: &blocking::Sender<io::Result<Hints>>,
+) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_time().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return drop(started.send(Err(error))),
+    };
+    let (world, hints) = match world() {
+        Ok(made) => made,
+        Err(error) => return drop(started.send(Err(io::Error::other(error.to_string())))),
+    };
+    let _ = started.send(Ok(hints));
+    LocalSet::new().block_on(&runtime, async {
+        while let Some(job) = queue.recv().await {
+            world.take(job).await;
+        }
+    });
+}
+
+/// A Lua state with its environment.
+struct World {
+    lua: Lua,
+    environment: Table,
+    guard: Guard,
+    output: Arc<Output>,
+    json: bool,
+    show: Function,
+    names: Function,
+}
+
+impl World {
+    fn new(
+        handle: Handle,
+        output: Arc<Output>,
+        options: Options,
+        interrupt: Arc<Interrupt>,
+    ) -> mlua::Result<(World, Hints)> {
+        let lua = bare_lua()?;
+        lua.set_memory_limit(MEMORY_MAX)?;
+        let guard = Guard::install(&lua, interrupt)?;
+        let shapes = Shapes { contact: lua.create_table()?, known: lua.create_table()? };
+        let tasks = Tasks::default();
+        let context =
+            Context { handle, guard: guard.clone(), output: output.clone(), tasks, shapes };
+        let made = prelude(&lua, &Rc::new(context), &options)?;
+        let environment: Table = made.get("env")?;
+        if let Some(script) = &options.script {
+            environment.set("arg", arg_table(&lua, script)?)?;
+        }
+        let (show, names, hints) = (made.get("show")?, made.get("names")?, made.get("hints")?);
+        Ok((World { lua, environment, guard, output, json: options.json, show, names }, hints))
+    }
+
+    async fn take(&self, job: Job) {
+        match job {
+            Job::Run { chunk, done } => drop(done.send(self.run(&chunk).await)),
+            Job::Names { path, prefix, done } => {
+                // Whoever asked does without if the program broke its own tables.
+                drop(done.send(self.names.call((path, prefix)).unwrap_or_default()));
+            }
+        }
+    }
+
+    async fn run(&self, chunk: &Chunk) -> Result<(), ChunkError> {
+        match self.guard.foreground(self.results(chunk)).await {
+            Ok(Ok(text)) => self.output.print(&text).map_err(|error| {
+                ChunkError::Failed(format!("cannot write to standard output: {error}"))
+            }),
+            Ok(Err(error)) => {
+                // What filled the memory may be garbage by now.
+                let _ = self.lua.gc_collect();
+                Err(ChunkError::Failed(message_of(&error)))
+            }
+            Err(Interrupted) => Err(ChunkError::Interrupted),
+        }
+    }
+
+    /// Runs a chunk to its end; its values as they are to be shown.
+    async fn results(&self, chunk: &Chunk) -> mlua::Result<String> {
+        let values = chunk.compile(&self.lua, &self.environment)?.run().await?;
+        if self.json {
+            return json_lines(&values);
+        }
+        let text: LuaString = self.show.call_async(values).await?;
+        Ok(text.to_string_lossy())
+    }
+}
+
+/// A Lua state with the libraries of which the prelude picks what is safe.
+fn bare_lua() -> mlua::Result<Lua> {
+    let libraries = StdLib::TABLE
+        | StdLib::STRING
+        | StdLib::UTF8
+        | StdLib::MATH
+        | StdLib::COROUTINE
+        | StdLib::OS;
+    // With mlua's own `pcall`, which looks for panics, nothing could wait for the network inside.
+    Lua::new_with(libraries, LuaOptions::new().catch_rust_panics(false))
+}
+
+/// Runs the programs in `lua/` that make the environment.
+fn prelude(lua: &Lua, context: &Rc<Context>, options: &Options) -> mlua::Result<Table> {
+    let native = natives(lua, context, options)?;
+    let pretty: Table =
+        lua.load(include_str!("../../lua/pretty.lua")).set_name("=pretty.lua").call(&native)?;
+    let help: Table = lua.load(include_str!("../../lua/help.lua")).set_name("=help.lua").call(())?;
+    lua.load(include_str!("../../lua/prelude.lua"))
+        .set_name("=prelude.lua")
+        .call((native, pretty, help))
+}
+
+fn natives(lua: &Lua, context: &Rc<Context>, options: &Options) -> mlua::Result<Table> {
+    let functions = Functions::table(lua, context)?;
+    functions.set("gc", plain_checked(lua, |lua, what: LuaValue| Ok(collected(lua, &what)?))?)?;
+    let shapes = lua.create_table()?;
+    shapes.set("contact", &context.shapes.contact)?;
+    shapes.set("known", &context.shapes.known)?;
+
+    let native = lua.create_table()?;
+    native.set("functions", functions)?;
+    native.set("shapes", shapes)?;
+    native.set("pending", Lua::poll_pending())?;
+    let guard = context.guard.clone();
+    native.set("interrupted", plain(lua, move |_, ()| Ok(guard.strikes()))?)?;
+    native.set(
+        "escape",
+        plain(lua, |_, (text, lines): (LuaString, bool)| {
+            Ok(convert::escape(&text.as_bytes(), lines))
+        })?,
+    )?;
+    native.set("tohex", plain(lua, |_, text: LuaString| Ok(convert::hex(&text.as_bytes())))?)?;
+    let output = context.output.clone();
+    native.set(
+        "write",
+        plain_checked(lua, move |_, text: LuaString| {
+            Ok(output
+                .print(&text.to_string_lossy())
+                .map_err(|error| Complaint::new("print", error))?)
+        })?,
+    )?;
+    native.set("collect", plain(lua, |lua, what: String| collect(lua, &what))?)?;
+    native.set("lua_kilobytes", plain(lua, |lua, ()| Ok(lua.used_memory() as f64 / 1024.0))?)?;
+    if let Some(script) = &options.script {
+        let folder = script.folder.clone();
+        let read = move |_: &Lua, name: LuaValue| Ok(modules::read(&folder, &name)?);
+        native.set("read_module", plain_checked(lua, read)?)?;
+    }
+    Ok(native)
+}
+
+fn arg_table(lua: &Lua, script: &Script) -> mlua::Result<Table> {
+    let arg = lua.create_sequence_from(script.arguments.iter().map(String::as_str))?;
+    arg.set(0, script.name.as_str())?;
+    Ok(arg)
+}
+
+/// `gc`: frees what was asked for, and tells what is used.
+fn collected(lua: &Lua, what: &LuaValue) -> Result<Table, super::functions::Trouble> {
+    let expected = "gc: what: expected nothing, \"collect\" or \"step\"";
+    match what {
+        LuaValue::Nil => {}
+        LuaValue::String(what) if *what == "collect" || *what == "step" => {
+            collect(lua, &what.to_str()?)?;
+        }
+        other => {
+            let got = convert::describe(other);
+            return Err(Complaint(format!("{expected}, got {got}")).into());
+        }
+    }
+    let kilobytes = |bytes: usize| bytes as f64 / 1024.0;
+    let used = [
+        ("lua", kilobytes(lua.used_memory())),
+        ("max", kilobytes(MEMORY_MAX)),
+        ("process", process_kilobytes()),
+    ];
+    Ok(lua.create_table_from(used)?)
+}
+
+fn collect(lua: &Lua, what: &str) -> mlua::Result<bool> {
+    if what == "step" {
+        return lua.gc_step();
+    }
+    lua.gc_collect()?;
+    Ok(true)
+}
+
+fn json_lines(values: &MultiValue) -> mlua::Result<String> {
+    let line = |value| match convert::json(value) {
+        Ok(json) => Ok(format!("{json}\n")),
+        Err(error) => Err(mlua::Error::runtime(error)),
+    };
+    values.iter().map(line).collect()
+}
+
+/// What an error says, with the place but without the traceback.
+pub(crate) fn message_of(error: &mlua::Error) -> String {
+    let message = match error {
+        mlua::Error::RuntimeError(message) | mlua::Error::SyntaxError { message, .. } => {
+            message.clone()
+        }
+        mlua::Error::MemoryError(_) => {
+            format!("not enough memory: programs may use {} MB", MEMORY_MAX >> 20)
+        }
+        mlua::Error::CallbackError { cause, .. } => message_of(cause),
+        other => other.to_string(),
+    };
+    match message.split_once("\nstack traceback:") {
+        Some((message, _)) => message.to_owned(),
+        None => message,
+    }
+}

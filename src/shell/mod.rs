@@ -1,0 +1,158 @@
+//! The Lua shell: a prompt, and programs that run in its environment.
+//!
+//! Three threads: the caller's edits lines and waits for programs, one runs Lua
+//! ([`engine`](self)), and the node has its own behind [`Handle`], so that no program can stop
+//! it. Nothing here knows the protocol; what the functions do is the node's business, how they
+//! look and what they say is Lua's (`lua/` at the top of the repository).
+
+mod arguments;
+mod chunk;
+mod convert;
+mod editor;
+mod engine;
+mod functions;
+mod highlight;
+mod history;
+mod interrupt;
+mod modules;
+mod network;
+mod output;
+mod tasks;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::net::Handle;
+
+pub use self::chunk::Chunk;
+pub use self::engine::{ChunkError, Options, Script};
+pub use self::output::{LogWriter, Output};
+
+// What the command line and configurations read as the shell does.
+pub(crate) use self::arguments::{address_of, id_of, peer_of};
+pub(crate) use self::convert::describe;
+pub(crate) use self::engine::message_of as error_message;
+
+use self::engine::Engine;
+
+/// After Ctrl-C a program ends within milliseconds, unless it is inside of a library function that
+/// takes long; then the user is told how to leave.
+const STUCK_AFTER: Duration = Duration::from_secs(1);
+
+/// A shell over a node.
+pub struct Shell {
+    runtime: tokio::runtime::Runtime,
+    handle: Handle,
+    engine: Engine,
+    output: Arc<Output>,
+    ctrl_c: Signal,
+}
+
+impl Shell {
+    /// Starts the Lua thread. From now on Ctrl-C ends programs and not the process.
+    ///
+    /// # Errors
+    /// If the system has no thread or signal to give.
+    pub fn start(handle: Handle, output: Arc<Output>, options: Options) -> io::Result<Shell> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let ctrl_c = {
+            let _entered = runtime.enter();
+            signal(SignalKind::interrupt())?
+        };
+        let engine = Engine::start(handle.clone(), output.clone(), options)?;
+        Ok(Shell { runtime, handle, engine, output, ctrl_c })
+    }
+
+    /// Runs a program to its end and shows the values that it returns.
+    ///
+    /// # Errors
+    /// If it fails or the user ends it.
+    pub fn run(&mut self, chunk: Chunk) -> Result<(), ChunkError> {
+        let Shell { runtime, engine, ctrl_c, output, .. } = self;
+        runtime.block_on(async {
+            let running = engine.run(chunk);
+            tokio::pin!(running);
+            loop {
+                tokio::select! {
+                    biased;
+                    result = &mut running => return result,
+                    _ = ctrl_c.recv() => {}
+                }
+                engine.interrupt();
+                if let Ok(result) = tokio::time::timeout(STUCK_AFTER, &mut running).await {
+                    return result;
+                }
+                output.note(
+                    "the program is inside of a library function; Ctrl-C again leaves kademlua\n",
+                );
+                tokio::select! {
+                    result = &mut running => return result,
+                    _ = ctrl_c.recv() => std::process::exit(1),
+                }
+            }
+        })
+    }
+
+    /// Waits for something, but no longer than that, and no longer than until Ctrl-C.
+    pub fn wait(&mut self, longest: Duration, something: impl Future<Output = ()>) {
+        let Shell { runtime, ctrl_c, .. } = self;
+        runtime.block_on(async {
+            tokio::select! {
+                () = something => {}
+                () = tokio::time::sleep(longest) => {}
+                _ = ctrl_c.recv() => {}
+            }
+        });
+    }
+
+    /// Stops the node.
+    pub fn stop(self) {
+        self.runtime.block_on(self.handle.stop());
+    }
+
+    /// Prompts for chunks and runs them until the user leaves.
+    ///
+    /// # Errors
+    /// If the terminal fails.
+    pub fn interact(&mut self) -> anyhow::Result<()> {
+        editor::interact(self)
+    }
+
+    /// The prompt: `contacts~estimate | kilobytes > `.
+    fn prompt(&self) -> String {
+        let snapshot = self.runtime.block_on(self.handle.snapshot());
+        let (contacts, estimate) = match snapshot {
+            Ok(snapshot) => (snapshot.contacts, snapshot.estimate),
+            Err(_) => (0, 0.0),
+        };
+        format!("{contacts}~{estimate:.0} | {:4.0} > ", process_kilobytes())
+    }
+
+    /// Ctrl-C at the prompt: ends a background task that lets nothing else run. Signals that came
+    /// while no program ran are forgotten.
+    fn settle_interrupts(&mut self) {
+        let ctrl_c = &mut self.ctrl_c;
+        self.runtime.block_on(async {
+            tokio::task::yield_now().await;
+            while let Ok(Some(())) = tokio::time::timeout(Duration::ZERO, ctrl_c.recv()).await {}
+        });
+    }
+}
+
+/// Resident memory of this process.
+fn process_kilobytes() -> f64 {
+    let pid = Pid::from_u32(std::process::id());
+    let mut system = System::new();
+    let memory = ProcessRefreshKind::nothing().with_memory();
+    system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), false, memory);
+    system.process(pid).map_or(0.0, |process| process.memory() as f64 / 1024.0)
+}
+
+/// Text that may hold several lines, safe to show.
+pub(crate) fn escape_lines(text: &str) -> String {
+    convert::escape(text.as_bytes(), true)
+}

@@ -1,0 +1,83 @@
+//! `require` of a script: files of its own folder and nothing else.
+
+use std::path::Path;
+
+use mlua::Value as LuaValue;
+
+use super::arguments::Complaint;
+use super::convert;
+
+/// A module is a program that a person wrote, and no larger.
+const MODULE_BYTES_MAX: u64 = 1 << 20;
+
+/// The source of a module and its path in the folder; `a.b` is the file `a/b.lua`.
+pub(crate) fn read(folder: &Path, name: &LuaValue) -> Result<(String, String), Complaint> {
+    let complain = |error: &dyn std::fmt::Display| Complaint::new("require", error);
+    let name = match name {
+        LuaValue::String(name) => name.to_string_lossy(),
+        other => {
+            let got = convert::describe(other);
+            return Err(complain(&format_args!("expected the name of a module, got {got}")));
+        }
+    };
+    if !is_module_name(&name) {
+        return Err(complain(&format_args!(
+            "'{}': expected letters, digits, '_' and '-', folders apart by '.'",
+            convert::escape(name.as_bytes(), false)
+        )));
+    }
+    let file = format!("{}.lua", name.replace('.', "/"));
+    let source = read_inside(folder, &file);
+    source
+        .map(|source| (source, file))
+        .map_err(|error| complain(&format_args!("'{name}': {error}")))
+}
+
+/// Reads a file that lies in the folder when all links are followed.
+fn read_inside(folder: &Path, file: &str) -> std::io::Result<String> {
+    let path = folder.join(file).canonicalize()?;
+    if !path.starts_with(folder.canonicalize()?) {
+        return Err(std::io::Error::other("it lies outside of the script's folder"));
+    }
+    if std::fs::metadata(&path)?.len() > MODULE_BYTES_MAX {
+        return Err(std::io::Error::other("it is too large"));
+    }
+    std::fs::read_to_string(path)
+}
+
+fn is_module_name(name: &str) -> bool {
+    let part = |part: &str| {
+        !part.is_empty()
+            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
+    };
+    name.split('.').all(part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_never_lead_out_of_the_folder() {
+        for good in ["a", "util", "lib.table-2", "A_b.c"] {
+            assert!(is_module_name(good), "{good}");
+        }
+        for bad in ["", "..", "...", "../x", "/etc/passwd", "a/b", ".a", "a.", "a\\b", "a\0"] {
+            assert!(!is_module_name(bad), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_link_out_of_the_folder_is_not_followed() {
+        let folder = std::env::temp_dir().join(format!("kademlua-modules-{}", std::process::id()));
+        std::fs::create_dir_all(folder.join("inside")).unwrap();
+        std::fs::write(folder.join("secret.lua"), "return 1").unwrap();
+        std::fs::write(folder.join("inside/own.lua"), "return 2").unwrap();
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(folder.join("secret.lua"), folder.join("inside/link.lua"))
+            .unwrap();
+        assert_eq!(read_inside(&folder.join("inside"), "own.lua").unwrap(), "return 2");
+        assert!(read_inside(&folder.join("inside"), "link.lua").is_err());
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}

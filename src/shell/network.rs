@@ -1,0 +1,352 @@
+//! The functions that ask the network or look at the node.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use mlua::{Lua, MultiValue, Table, Value as LuaValue};
+
+use crate::control::{BucketSnapshot, ContactSnapshot, Snapshot};
+use crate::message::{Contact, StoreMode};
+use crate::node::lookup::{End, Found, Outcome, Query, Record};
+use crate::node::{Counters, Peer, StoreReport};
+use crate::time::Duration;
+
+use super::arguments::{Arguments, Complaint};
+use super::convert;
+use super::functions::{Context, Functions, Trouble};
+
+/// Nodes with values after which a search may be told to end: all holders of a value, were each
+/// of k = 20 to keep copies in five places.
+const MAX_NODES_MAX: usize = 100;
+
+/// Values asked of one node: more than any node keeps under a key by default.
+const MAX_ENTRIES_MAX: usize = 1_000;
+
+type Shared = Rc<Context>;
+
+pub(crate) fn add_to(functions: &Functions) -> mlua::Result<()> {
+    functions.add_async("add", |context, lua, arguments| {
+        store(context, lua, arguments, StoreMode::Add)
+    })?;
+    functions.add_async("put", |context, lua, arguments| {
+        store(context, lua, arguments, StoreMode::Replace)
+    })?;
+    functions.add_async("findvalue", find_value)?;
+    functions.add_async("findnode", find_node)?;
+    functions.add_async("ping", ping)?;
+    functions.add_async("getsocket", get_socket)?;
+    functions.add_async("bootstrap", bootstrap)?;
+    functions.add_async("call", call)?;
+    functions.add_async("contacts", contacts)?;
+    functions.add_async("routing", routing)?;
+    functions.add_async("node", node)
+}
+
+async fn store(
+    context: Shared,
+    lua: Lua,
+    mut arguments: Arguments,
+    mode: StoreMode,
+) -> Result<Table, Trouble> {
+    let (key, value) = (arguments.id("key")?, arguments.encodable("value")?);
+    let report = context.handle.store(key, value, mode).await;
+    let report = report.map_err(|error| arguments.complaint(error))?;
+    Ok(Tables { lua: &lua, context: &context }.store_report(&report)?)
+}
+
+async fn find_value(context: Shared, lua: Lua, mut arguments: Arguments) -> Result<Table, Trouble> {
+    let key = arguments.id("key")?;
+    let max_nodes = arguments.count("maxnodes", 3, MAX_NODES_MAX)?;
+    let max_entries = arguments.count("maxentries", 6, MAX_ENTRIES_MAX)?;
+    let record = context.handle.find_value(key, max_nodes, max_entries).await;
+    let record = record.map_err(|error| arguments.complaint(error))?;
+    let tables = Tables { lua: &lua, context: &context };
+    let table = tables.record(&record)?;
+    table.raw_set("values", tables.list(&record.values, Tables::found)?)?;
+    Ok(table)
+}
+
+async fn find_node(context: Shared, lua: Lua, mut arguments: Arguments) -> Result<Table, Trouble> {
+    let record = context.handle.find_node(arguments.id("id")?).await;
+    let record = record.map_err(|error| arguments.complaint(error))?;
+    Ok(Tables { lua: &lua, context: &context }.record(&record)?)
+}
+
+async fn ping(context: Shared, lua: Lua, mut arguments: Arguments) -> Result<Table, Trouble> {
+    let peer = other(&context, &mut arguments)?;
+    let rtt = context.handle.ping(peer).await;
+    let rtt = rtt.map_err(|error| of_peer(&arguments, peer, error))?;
+    let tables = Tables { lua: &lua, context: &context };
+    let table = lua.create_table()?;
+    table.raw_set("who", tables.peer(peer)?)?;
+    table.raw_set("ms", rtt.as_millis_f64())?;
+    Ok(table)
+}
+
+async fn get_socket(context: Shared, lua: Lua, mut arguments: Arguments) -> Result<Table, Trouble> {
+    let peer = other(&context, &mut arguments)?;
+    let asked = std::time::Instant::now();
+    let seen = context.handle.get_socket(peer).await;
+    let seen = seen.map_err(|error| of_peer(&arguments, peer, error))?;
+    let tables = Tables { lua: &lua, context: &context };
+    let table = tables.address(seen)?;
+    table.raw_set("who", tables.peer(peer)?)?;
+    table.raw_set("ms", asked.elapsed().as_secs_f64() * 1e3)?;
+    Ok(table)
+}
+
+async fn call(context: Shared, lua: Lua, mut arguments: Arguments) -> Result<MultiValue, Trouble> {
+    let (peer, name) = (other(&context, &mut arguments)?, arguments.string("name")?);
+    let values = arguments.encodable_rest()?;
+    let returned = context.handle.call(peer, &name, values).await;
+    let returned = returned.map_err(|error| of_peer(&arguments, peer, error))?;
+    let decode = |value: &crate::bencode::Value| convert::decode(&lua, value.item());
+    Ok(returned.iter().map(decode).collect::<mlua::Result<_>>()?)
+}
+
+async fn bootstrap(context: Shared, lua: Lua, mut arguments: Arguments) -> Result<Table, Trouble> {
+    let mut addresses = vec![arguments.peer("contact")?.address];
+    for value in arguments.rest() {
+        let mut more = Arguments::new(arguments.function(), MultiValue::from_iter([value]));
+        addresses.push(more.peer("contact")?.address);
+    }
+    let joined = context.handle.bootstrap(addresses).await;
+    let joined = joined.map_err(|error| arguments.complaint(error))?;
+    let tables = Tables { lua: &lua, context: &context };
+    let table = lua.create_table()?;
+    table.raw_set("answered", joined.answered)?;
+    table.raw_set(
+        "silent",
+        tables.list(&joined.silent, |tables, &address| tables.address(address))?,
+    )?;
+    Ok(table)
+}
+
+async fn contacts(context: Shared, lua: Lua, arguments: Arguments) -> Result<Table, Trouble> {
+    let snapshot = snapshot(&context, &arguments).await?;
+    let known: Vec<_> = snapshot.buckets.iter().flat_map(|bucket| &bucket.contacts).collect();
+    let tables = Tables { lua: &lua, context: &context };
+    Ok(tables.list(&known, |tables, known| tables.known(known))?)
+}
+
+async fn routing(context: Shared, lua: Lua, arguments: Arguments) -> Result<Table, Trouble> {
+    let snapshot = snapshot(&context, &arguments).await?;
+    let tables = Tables { lua: &lua, context: &context };
+    let table = lua.create_table()?;
+    table.raw_set("buckets", tables.list(&snapshot.buckets, Tables::bucket)?)?;
+    Ok(table)
+}
+
+async fn node(context: Shared, lua: Lua, arguments: Arguments) -> Result<Table, Trouble> {
+    let snapshot = snapshot(&context, &arguments).await?;
+    Ok(Tables { lua: &lua, context: &context }.node(&snapshot)?)
+}
+
+async fn snapshot(context: &Context, arguments: &Arguments) -> Result<Snapshot, Complaint> {
+    context.handle.snapshot().await.map_err(|error| arguments.complaint(error))
+}
+
+/// A node to ask that is not this one.
+fn other(context: &Context, arguments: &mut Arguments) -> Result<Peer, Complaint> {
+    let peer = arguments.peer("contact")?;
+    if peer.address == context.handle.local_addr() {
+        return Err(of_peer(arguments, peer, "that is this node itself, which asks only others"));
+    }
+    Ok(peer)
+}
+
+fn of_peer(arguments: &Arguments, peer: Peer, error: impl std::fmt::Display) -> Complaint {
+    arguments.complaint(format_args!("{}: {error}", peer.address))
+}
+
+/// A span in seconds, with its fraction.
+fn seconds(span: Duration) -> f64 {
+    span.as_micros() as f64 / 1e6
+}
+
+/// Makes tables of the node's plain data.
+pub(crate) struct Tables<'a> {
+    pub(crate) lua: &'a Lua,
+    pub(crate) context: &'a Context,
+}
+
+impl Tables<'_> {
+    pub(crate) fn contact(&self, contact: &Contact) -> mlua::Result<Table> {
+        let table = self.address(contact.address)?;
+        table.raw_set("id", contact.id.to_string())?;
+        Ok(table)
+    }
+
+    fn address(&self, address: SocketAddr) -> mlua::Result<Table> {
+        let table = self.lua.create_table()?;
+        table.raw_set("address", address.ip().to_string())?;
+        table.raw_set("port", address.port())?;
+        table.set_metatable(Some(self.context.shapes.contact.clone()))?;
+        Ok(table)
+    }
+
+    fn peer(&self, peer: Peer) -> mlua::Result<Table> {
+        let table = self.address(peer.address)?;
+        table.raw_set("id", peer.id.map(|id| id.to_string()))?;
+        Ok(table)
+    }
+
+    fn list<T>(
+        &self,
+        items: &[T],
+        make: impl Fn(&Self, &T) -> mlua::Result<Table>,
+    ) -> mlua::Result<Table> {
+        let list = self.lua.create_table_with_capacity(items.len(), 0)?;
+        for (index, item) in items.iter().enumerate() {
+            list.raw_set(index + 1, make(self, item)?)?;
+        }
+        Ok(list)
+    }
+
+    fn record(&self, record: &Record) -> mlua::Result<Table> {
+        let table = self.lua.create_table()?;
+        table.raw_set("ms", record.duration().as_millis_f64())?;
+        table.raw_set("hops", record.hops())?;
+        table.raw_set("messages", record.messages())?;
+        table.raw_set("ended", end_name(record.end))?;
+        table.raw_set("nodes", self.list(&record.closest, Tables::contact)?)?;
+        let query = |tables: &Self, query: &Query| tables.query(record, query);
+        table.raw_set("queries", self.list(&record.queries, query)?)?;
+        Ok(table)
+    }
+
+    fn query(&self, record: &Record, query: &Query) -> mlua::Result<Table> {
+        let table = self.lua.create_table()?;
+        table.raw_set("who", self.contact(&query.contact)?)?;
+        let by = query.introduced_by.as_ref().map(|by| self.contact(by)).transpose()?;
+        table.raw_set("introduced_by", by)?;
+        table.raw_set("hop", query.hop)?;
+        table.raw_set("sent", query.sent.since(record.started).as_millis_f64())?;
+        let outcome = match query.outcome {
+            Outcome::Pending => "pending",
+            Outcome::TimedOut => "timed out",
+            Outcome::Failed => "failed",
+            Outcome::Answered { rtt, contacts, new, values } => {
+                table.raw_set("ms", rtt.as_millis_f64())?;
+                table.raw_set("contacts", contacts)?;
+                table.raw_set("new", new)?;
+                table.raw_set("values", values)?;
+                "answered"
+            }
+        };
+        table.raw_set("outcome", outcome)?;
+        Ok(table)
+    }
+
+    fn found(&self, found: &Found) -> mlua::Result<Table> {
+        let table = self.lua.create_table()?;
+        table.raw_set("value", convert::decode(self.lua, found.value.item())?)?;
+        let own =
+            || Contact { id: self.context.handle.id(), address: self.context.handle.local_addr() };
+        table.raw_set("who", self.contact(&found.holder.unwrap_or_else(own))?)?;
+        table.raw_set("hops", found.hop)?;
+        table.raw_set("ms", found.after.as_millis_f64())?;
+        Ok(table)
+    }
+
+    fn store_report(&self, report: &StoreReport) -> mlua::Result<Table> {
+        let table = self.lua.create_table()?;
+        table.raw_set("stored", self.list(&report.stored, Tables::contact)?)?;
+        table.raw_set("refused", self.list(&report.refused, Tables::refusal)?)?;
+        table.raw_set("silent", self.list(&report.silent, Tables::contact)?)?;
+        table.raw_set("kept_here", report.kept_here)?;
+        table.raw_set("ms", report.ended.since(report.started).as_millis_f64())?;
+        table.raw_set("hops", report.lookup.hops())?;
+        table.raw_set("messages", report.lookup.messages())?;
+        Ok(table)
+    }
+
+    fn refusal(&self, (who, reason): &(Contact, String)) -> mlua::Result<Table> {
+        let table = self.lua.create_table()?;
+        table.raw_set("who", self.contact(who)?)?;
+        table.raw_set("reason", reason.as_str())?;
+        Ok(table)
+    }
+
+    fn known(&self, known: &ContactSnapshot) -> mlua::Result<Table> {
+        let table = self.contact(&known.contact)?;
+        table.raw_set("rtt", known.rtt.map(Duration::as_millis_f64))?;
+        table.raw_set("seen", seconds(known.last_seen))?;
+        table.raw_set("failures", known.failures)?;
+        table.set_metatable(Some(self.context.shapes.known.clone()))?;
+        Ok(table)
+    }
+
+    fn bucket(&self, bucket: &BucketSnapshot) -> mlua::Result<Table> {
+        let table = self.lua.create_table()?;
+        table.raw_set("prefix_bits", bucket.prefix_bits)?;
+        table.raw_set("is_last", bucket.is_last)?;
+        table.raw_set("contacts", self.list(&bucket.contacts, Tables::known)?)?;
+        table.raw_set("replacements", bucket.replacements)?;
+        table.raw_set("idle", seconds(bucket.idle))?;
+        Ok(table)
+    }
+
+    fn node(&self, snapshot: &Snapshot) -> mlua::Result<Table> {
+        let table = self.address(self.context.handle.local_addr())?;
+        table.raw_set("id", snapshot.id.to_string())?;
+        table.raw_set("uptime", seconds(snapshot.uptime))?;
+        table.raw_set("estimate", snapshot.estimate)?;
+        table.raw_set("contacts", snapshot.contacts)?;
+        table.raw_set("lookups", snapshot.operations)?;
+        let stored = self.lua.create_table()?;
+        stored.raw_set("keys", snapshot.stored_keys)?;
+        stored.raw_set("values", snapshot.stored_values)?;
+        stored.raw_set("bytes", snapshot.stored_bytes)?;
+        table.raw_set("stored", stored)?;
+        table.raw_set("counters", self.counters(&snapshot.counters)?)?;
+        Ok(table)
+    }
+
+    fn counters(&self, counters: &Counters) -> mlua::Result<Table> {
+        let Counters {
+            datagrams_in,
+            datagrams_out,
+            bytes_in,
+            bytes_out,
+            requests,
+            refused,
+            dropped,
+            timeouts,
+        } = *counters;
+        self.lua.create_table_from([
+            ("datagrams_in", datagrams_in),
+            ("datagrams_out", datagrams_out),
+            ("bytes_in", bytes_in),
+            ("bytes_out", bytes_out),
+            ("requests", requests),
+            ("refused", refused),
+            ("dropped", dropped),
+            ("timeouts", timeouts),
+        ])
+    }
+}
+
+fn end_name(end: End) -> &'static str {
+    match end {
+        End::Running => "running",
+        End::Converged => "converged",
+        End::EnoughValues => "enough values",
+        End::NoContacts => "no contacts",
+        End::TooManyQueries => "too many queries",
+        End::Overloaded => "overloaded",
+    }
+}
+
+/// What a registered function returned, as values to send; `nil` alone is nothing.
+pub(crate) fn returned(values: &MultiValue) -> Result<Vec<crate::bencode::Value>, Complaint> {
+    let encode = |(index, value): (usize, &LuaValue)| {
+        convert::encode(&format!("result {}", index + 1), value)
+    };
+    values
+        .iter()
+        .enumerate()
+        .map(encode)
+        .collect::<Result<_, _>>()
+        .map_err(|error| Complaint::new("rpc", error))
+}

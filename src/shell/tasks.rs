@@ -1,0 +1,220 @@
+//! Coroutines beside the one that the user waits for: `spawn`, `after`, `every`, `rpc`, and
+//! `cancel`, which ends them.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use mlua::{Function, IntoLua, Lua, MultiValue, Table, Value as LuaValue};
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet, spawn_local};
+use tokio::time::{MissedTickBehavior, interval_at, sleep, timeout};
+
+use crate::net::IncomingCall;
+
+use super::arguments::Arguments;
+use super::engine::message_of;
+use super::functions::{Context, Functions, Trouble};
+use super::network::{Tables, returned};
+use super::{convert, escape_lines};
+
+/// Tasks at once; a program that starts ever more ends here and not in want of memory.
+const TASKS_MAX: usize = 10_000;
+
+/// Calls of one registered function at once; further ones fail, which tells peers to slow down.
+const CALLS_MAX: usize = 64;
+
+/// A registered function that has not answered by then is dropped: nobody waits any more.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
+/// `every` runs no more often: the clock that it goes by is no finer.
+const PERIOD_MIN: Duration = Duration::from_millis(1);
+
+/// The tasks that run.
+#[derive(Default)]
+pub(crate) struct Tasks {
+    last: Cell<u64>,
+    running: RefCell<BTreeMap<u64, Task>>,
+}
+
+struct Task {
+    abort: AbortHandle,
+    /// The name of the RPC that it answers.
+    answers: Option<Vec<u8>>,
+}
+
+impl Tasks {
+    fn end(&self, number: u64) -> bool {
+        let task = self.running.borrow_mut().remove(&number);
+        task.inspect(|task| task.abort.abort()).is_some()
+    }
+
+    /// Ends the task that answers an RPC.
+    fn end_rpc(&self, name: &[u8]) -> bool {
+        let answers = |task: &Task| task.answers.as_deref() == Some(name);
+        let number =
+            self.running.borrow().iter().find(|(_, task)| answers(task)).map(|(&number, _)| number);
+        number.is_some_and(|number| self.end(number))
+    }
+}
+
+pub(crate) fn add_to(functions: &Functions) -> mlua::Result<()> {
+    functions.add_async("sleep", |_, _, mut arguments| async move {
+        let span = arguments.seconds("seconds")?;
+        // A span of zero lets the others run all the same.
+        tokio::task::yield_now().await;
+        sleep(span).await;
+        Ok(())
+    })?;
+    functions.add_async("spawn", |context, lua, mut arguments| async move {
+        let program = arguments.callback("function")?;
+        let running = run(program, arguments.rest());
+        begin(&context, &lua, &arguments, None, running)
+    })?;
+    functions.add_async("after", |context, lua, mut arguments| async move {
+        let (span, program) = (arguments.seconds("seconds")?, arguments.callback("function")?);
+        let run = run(program, arguments.rest());
+        begin(&context, &lua, &arguments, None, async move {
+            sleep(span).await;
+            run.await
+        })
+    })?;
+    functions.add_async("every", |context, lua, mut arguments| async move {
+        let (period, program) = (arguments.seconds("seconds")?, arguments.callback("function")?);
+        let running = repeat(period.max(PERIOD_MIN), program, arguments.rest());
+        begin(&context, &lua, &arguments, None, running)
+    })?;
+    functions.add_async("rpc", rpc)?;
+    functions.add("cancel", |context, _, mut arguments| {
+        let task = arguments.any();
+        let number = number_of(&task).ok_or_else(|| {
+            arguments.wrong("task", "what spawn, after, every or rpc returned", &task, "")
+        })?;
+        Ok(context.tasks.end(number))
+    })
+}
+
+async fn run(program: Function, arguments: Vec<LuaValue>) -> mlua::Result<()> {
+    program.call_async(MultiValue::from_iter(arguments)).await
+}
+
+async fn repeat(period: Duration, program: Function, arguments: Vec<LuaValue>) -> mlua::Result<()> {
+    let mut ticks = interval_at(tokio::time::Instant::now() + period, period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        run(program.clone(), arguments.clone()).await?;
+    }
+}
+
+async fn rpc(
+    context: Rc<Context>,
+    lua: Lua,
+    mut arguments: Arguments,
+) -> Result<LuaValue, Trouble> {
+    let name = arguments.string("name")?;
+    let takes_back = context.tasks.end_rpc(&name);
+    // The former task is dropped, and with it the former offer, before the next begins.
+    tokio::task::yield_now().await;
+    let program = match arguments.any() {
+        LuaValue::Nil => return Ok(LuaValue::Boolean(takes_back)),
+        value => Arguments::new("rpc", MultiValue::from_iter([value])).callback("function")?,
+    };
+    let calls = context.handle.register(&name).await;
+    let calls = calls.map_err(|error| arguments.complaint(error))?;
+    let running = answer_all(context.clone(), lua.clone(), program, calls);
+    Ok(begin(&context, &lua, &arguments, Some(name), running)?.into_lua(&lua)?)
+}
+
+/// Begins a task and returns the table that stands for it.
+fn begin(
+    context: &Rc<Context>,
+    lua: &Lua,
+    arguments: &Arguments,
+    answers: Option<Vec<u8>>,
+    running: impl Future<Output = mlua::Result<()>> + 'static,
+) -> Result<Table, Trouble> {
+    let tasks = &context.tasks;
+    if tasks.running.borrow().len() >= TASKS_MAX {
+        return Err(arguments.complaint(format_args!("{TASKS_MAX} tasks run already")).into());
+    }
+    let (number, kind) = (tasks.last.get() + 1, arguments.function());
+    tasks.last.set(number);
+    let title = format!("task {number} ({kind})");
+    let own = context.clone();
+    let abort = spawn_local(async move {
+        finish(&own, &title, running).await;
+        own.tasks.running.borrow_mut().remove(&number);
+    })
+    .abort_handle();
+    tasks.running.borrow_mut().insert(number, Task { abort, answers });
+    let table = lua.create_table()?;
+    table.raw_set("task", number)?;
+    table.raw_set("kind", kind)?;
+    Ok(table)
+}
+
+/// Runs a task to its end and tells the user if that was not a good one.
+async fn finish<T>(
+    context: &Context,
+    title: &str,
+    running: impl Future<Output = mlua::Result<T>>,
+) -> Option<T> {
+    let problem = match context.guard.background(running).await {
+        Ok(Ok(result)) => return Some(result),
+        Ok(Err(error)) => message_of(&error),
+        Err(super::interrupt::Interrupted) => "interrupted".to_owned(),
+    };
+    context.output.note(&format!("{title}: {}\n", escape_lines(&problem)));
+    None
+}
+
+/// Answers the calls of a registered function, several at a time.
+async fn answer_all(
+    context: Rc<Context>,
+    lua: Lua,
+    program: Function,
+    mut calls: mpsc::Receiver<IncomingCall>,
+) -> mlua::Result<()> {
+    let mut answering = JoinSet::new();
+    while let Some(call) = calls.recv().await {
+        while answering.try_join_next().is_some() {}
+        if answering.len() >= CALLS_MAX {
+            call.fail();
+            continue;
+        }
+        answering.spawn_local(answer(context.clone(), lua.clone(), program.clone(), call));
+    }
+    Ok(())
+}
+
+async fn answer(context: Rc<Context>, lua: Lua, program: Function, call: IncomingCall) {
+    let title = format!("rpc {}", escape_lines(&String::from_utf8_lossy(&call.name)));
+    let running = async {
+        let values = program.call_async::<MultiValue>(values_of(&context, &lua, &call)?).await?;
+        returned(&values).map_err(|complaint| mlua::Error::runtime(complaint.0))
+    };
+    match timeout(ANSWER_WITHIN, finish(&context, &title, running)).await {
+        Ok(Some(values)) => call.answer(values),
+        Ok(None) | Err(_) => call.fail(),
+    }
+}
+
+/// Who calls, and the arguments.
+fn values_of(context: &Context, lua: &Lua, call: &IncomingCall) -> mlua::Result<MultiValue> {
+    let from = Tables { lua, context }.contact(&call.from)?;
+    let mut values = MultiValue::from_iter([LuaValue::Table(from)]);
+    for arg in &call.args {
+        values.push_back(convert::decode(lua, arg.item())?);
+    }
+    Ok(values)
+}
+
+fn number_of(task: &LuaValue) -> Option<u64> {
+    match task {
+        LuaValue::Integer(number) => u64::try_from(*number).ok(),
+        LuaValue::Table(table) => table.raw_get("task").ok(),
+        _ => None,
+    }
+}

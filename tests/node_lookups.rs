@@ -1,0 +1,322 @@
+//! Lookups: they end, with the right nodes, whoever is slow, dead or lying.
+
+mod peer;
+mod sim_helpers;
+
+use std::collections::BTreeSet;
+
+use kademlua::bencode::Value;
+use kademlua::id::Id;
+use kademlua::message::{Contact, Kind};
+use kademlua::node::Event;
+use kademlua::node::lookup::{End, Goal, Outcome, Query, Record};
+use kademlua::sim::{Network, NodeIndex, Settings};
+use kademlua::time::{Duration, Instant};
+use kademlua::wire::v1::{self, EncodedContact};
+use proptest::prelude::*;
+
+use peer::crowd::{Answer, is_query};
+use peer::{Bench, Sent, contact};
+use sim_helpers::{find_node, nearest};
+
+const MS: Duration = Duration::from_millis(1);
+
+/// Checks what holds for the record of every lookup.
+fn check(record: &Record, own: Id, k: usize) {
+    let distances: Vec<_> =
+        record.closest.iter().map(|contact| record.target().distance(&contact.id)).collect();
+    assert!(distances.windows(2).all(|pair| pair[0] < pair[1]), "sorted, without duplicates");
+    assert!(record.closest.len() <= k);
+    assert!(record.queries.iter().all(|query| query.contact.id != own), "the own id is not asked");
+    let asked: BTreeSet<Contact> = record.queries.iter().map(|query| query.contact).collect();
+    assert_eq!(asked.len(), record.queries.len(), "nobody is asked twice");
+    let answered = |contact: &Contact| {
+        let query = record.queries.iter().find(|query| query.contact == *contact);
+        query.is_some_and(|query| matches!(query.outcome, Outcome::Answered { .. }))
+    };
+    assert!(record.closest.iter().all(answered));
+    assert!(record.ended >= record.started);
+}
+
+trait Target {
+    fn target(&self) -> Id;
+}
+
+impl Target for Record {
+    fn target(&self) -> Id {
+        self.goal.target()
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn in_any_network_a_lookup_ends_with_the_nearest(
+        seed: u64,
+        nodes in 1_usize..120,
+        loss in prop_oneof![Just(0.0), 0.0..0.4],
+        dead in prop_oneof![Just(0.0), 0.0..0.6],
+        target: [u8; 20],
+    ) {
+        let target = Id::new(target);
+        let mut network = Network::settled(Settings { seed, ..Settings::default() }, nodes);
+        network.set_loss(loss);
+        let from = NodeIndex(0);
+        for index in 1..nodes {
+            if (index as f64) < dead * nodes as f64 {
+                network.kill(NodeIndex(index));
+            }
+        }
+        let record = find_node(&mut network, from, target);
+        check(&record, network.node(from).unwrap().id(), 20);
+        if loss == 0.0 {
+            // Dead nodes can hide a few of the others from a single lookup, not from all.
+            let expected = nearest(&network, from, target);
+            prop_assert!(dead > 0.0 || record.closest == expected);
+            let alive: BTreeSet<Contact> =
+                network.alive().filter_map(|index| network.contact(index)).collect();
+            prop_assert!(record.closest.iter().all(|contact| alive.contains(contact)));
+        }
+    }
+}
+
+/// The nodes of a network that know each other all, with the time that each takes.
+struct Crowd {
+    nodes: Vec<(Contact, Duration)>,
+    values: BTreeSet<Id>,
+}
+
+impl Crowd {
+    fn new(nodes: u16, round_trip: Duration) -> Crowd {
+        let nodes = (9_000..9_000 + nodes).map(|port| (contact(port), round_trip)).collect();
+        Crowd { nodes, values: BTreeSet::new() }
+    }
+
+    fn nearest(&self, target: Id) -> Vec<Contact> {
+        let mut contacts: Vec<Contact> = self.nodes.iter().map(|(contact, _)| *contact).collect();
+        contacts.sort_by_key(|contact| target.distance(&contact.id));
+        contacts
+    }
+
+    fn slow_down(&mut self, slow: &[Contact], round_trip: Duration) {
+        for (contact, time) in &mut self.nodes {
+            if slow.contains(contact) {
+                *time = round_trip;
+            }
+        }
+    }
+
+    fn answer(&self, sent: &Sent) -> Option<(Duration, Vec<u8>)> {
+        let (from, time) = self.nodes.iter().find(|(contact, _)| contact.address == sent.to)?;
+        let target = sent.request()?.target()?;
+        let closest = self.nearest(target).into_iter().filter(|contact| contact != from).take(20);
+        let closest: Vec<_> = closest.map(|contact| EncodedContact::new(&contact)).collect();
+        let value = Value::bytes("value");
+        let values = self.values.contains(&from.id).then_some([&value].into_iter());
+        let reply = sent.answer(from.id, |out, header| match sent.request().unwrap().kind() {
+            Kind::FindValue => v1::put_values(out, header, values, closest.iter()),
+            _ => v1::put_nodes(out, header, closest.iter()),
+        });
+        Some((*time, reply))
+    }
+}
+
+trait Targeted {
+    fn target(&self) -> Option<Id>;
+}
+
+impl Targeted for kademlua::message::Request<'_> {
+    fn target(&self) -> Option<Id> {
+        match *self {
+            kademlua::message::Request::FindNode { target } => Some(target),
+            kademlua::message::Request::FindValue { key, .. } => Some(key),
+            _ => None,
+        }
+    }
+}
+
+fn look_up(bench: &mut Bench, goal: Goal, answer: Answer<'_>) -> (Record, Vec<(Instant, Sent)>) {
+    bench.node.start_lookup(bench.now, goal);
+    match bench.converse(answer) {
+        (Event::LookupDone(record), log) => (record, log),
+        (event, _) => panic!("{event:?}"),
+    }
+}
+
+/// The most queries that were under way at once and not waited for longer than `patience`.
+fn most_at_once(queries: &[Query], patience: Duration) -> usize {
+    let holds = |query: &Query, at: Instant| {
+        let until = match query.outcome {
+            Outcome::Answered { rtt, .. } => rtt.min(patience),
+            _ => patience,
+        };
+        query.sent <= at && at < query.sent + until
+    };
+    let at_once = |at| queries.iter().filter(|query| holds(query, at)).count();
+    queries.iter().map(|query| at_once(query.sent)).max().unwrap_or(0)
+}
+
+#[test]
+fn alpha_queries_at_once_and_no_more() {
+    let crowd = Crowd::new(100, MS.times(20));
+    let mut bench = Bench::knowing(crowd.nodes[..5].iter().map(|(contact, _)| *contact));
+    let target = Id::of_name("target");
+    let (record, log) = look_up(&mut bench, Goal::Node { target }, &mut |sent| crowd.answer(sent));
+    check(&record, bench.node.id(), 20);
+    assert_eq!(record.closest, crowd.nearest(target)[..20]);
+    assert_eq!(most_at_once(&record.queries, MS.times(20)), 3);
+    assert_eq!(log.iter().filter(|(_, sent)| is_query(sent)).count(), record.queries.len());
+    assert!(record.queries.len() <= 26, "{} queries", record.queries.len());
+    // 25 queries, three at a time.
+    assert!(record.duration() <= MS.times(9 * 20), "{:?}", record.duration());
+}
+
+#[test]
+fn nodes_that_are_silent_do_not_hold_up_the_others() {
+    let mut crowd = Crowd::new(100, MS.times(20));
+    let known: Vec<Contact> = crowd.nodes[..40].iter().map(|(contact, _)| *contact).collect();
+    let mut bench = Bench::knowing(known);
+    let warm = Goal::Node { target: Id::of_name("warm") };
+    look_up(&mut bench, warm, &mut |sent| crowd.answer(sent));
+
+    // The first three that will be asked are slow; a value lies at twelve others.
+    let key = Id::of_name("key");
+    let seeds: Vec<Contact> = bench.node.table().closest(&key).map(|e| e.contact).take(3).collect();
+    crowd.slow_down(&seeds, MS.times(1_200));
+    let others = crowd.nearest(key).into_iter().filter(|contact| !seeds.contains(contact));
+    crowd.values = others.take(12).map(|contact| contact.id).collect();
+    let goal = Goal::Value { key, max_nodes: 3, max_entries: 6 };
+    let (record, _) = look_up(&mut bench, goal, &mut |sent| crowd.answer(sent));
+    assert_eq!(record.end, End::EnoughValues);
+    assert!(record.duration() < MS.times(250), "{:?}", record.duration());
+    assert!(record.queries[..3].iter().all(|query| query.outcome == Outcome::Pending));
+    assert!(record.queries.len() <= 12, "{} queries", record.queries.len());
+}
+
+#[test]
+fn a_slow_node_among_the_nearest_is_waited_for() {
+    let mut crowd = Crowd::new(60, MS.times(20));
+    let target = Id::of_name("target");
+    let slow = crowd.nearest(target)[7];
+    crowd.slow_down(&[slow], MS.times(200));
+    let mut bench = Bench::knowing(crowd.nodes[..20].iter().map(|(contact, _)| *contact));
+    let (record, _) = look_up(&mut bench, Goal::Node { target }, &mut |sent| crowd.answer(sent));
+    assert!(record.closest.contains(&slow));
+    assert_eq!(record.closest, crowd.nearest(target)[..20]);
+}
+
+#[test]
+fn dead_nodes_are_passed_over() {
+    let crowd = Crowd::new(60, MS.times(20));
+    let target = Id::of_name("target");
+    let (dead, alive): (Vec<_>, Vec<_>) =
+        crowd.nearest(target).into_iter().enumerate().partition(|(index, _)| index % 2 == 0);
+    let dead: BTreeSet<_> = dead.into_iter().map(|(_, contact)| contact.address).collect();
+    let mut bench = Bench::knowing(crowd.nodes[..20].iter().map(|(contact, _)| *contact));
+    let (record, _) = look_up(&mut bench, Goal::Node { target }, &mut |sent| {
+        crowd.answer(sent).filter(|_| !dead.contains(&sent.to))
+    });
+    let alive: Vec<Contact> = alive.into_iter().map(|(_, contact)| contact).collect();
+    // Half of those that are named are dead; the other half is found.
+    assert_eq!(record.closest[..10], alive[..10]);
+    assert!(record.closest.iter().all(|contact| alive.contains(contact)));
+    assert_eq!(record.end, End::Converged);
+}
+
+/// A contact that shares as many bits with the target as there were lies before it.
+fn invented(target: Id, lies: u32) -> Contact {
+    let mut bytes = *target.as_bytes();
+    bytes[16..].copy_from_slice(&(!lies).to_be_bytes());
+    let id =
+        Id::new(std::array::from_fn(|i| bytes[i] ^ if i < 16 { 0 } else { target.as_bytes()[i] }));
+    Contact { id, address: ([10, 0, (lies >> 8) as u8, lies as u8], 8_001).into() }
+}
+
+#[test]
+fn a_liar_that_invents_ever_nearer_contacts_is_left_in_the_end() {
+    for answering in [true, false] {
+        let liar = contact(9_001);
+        let mut bench = Bench::knowing([liar]);
+        let target = Id::of_name("target");
+        let mut lies = 0;
+        let (record, _) = look_up(&mut bench, Goal::Node { target }, &mut |sent| {
+            if !is_query(sent) || !(answering || sent.to == liar.address) {
+                return None;
+            }
+            let contacts: Vec<Contact> = (0..20).map(|i| invented(target, lies + i)).collect();
+            let from = (0..lies).map(|lie| invented(target, lie));
+            let from = from.chain([liar]).find(|contact| contact.address == sent.to)?;
+            lies += 20;
+            Some((MS, sent.answer_nodes(from.id, &contacts)))
+        });
+        check(&record, bench.node.id(), 20);
+        let expected = if answering { End::TooManyQueries } else { End::Converged };
+        assert_eq!(record.end, expected);
+        assert!(record.queries.len() <= 256, "{} queries", record.queries.len());
+        assert_eq!(bench.node.operation_count(), 0);
+    }
+}
+
+#[test]
+fn a_liar_cannot_replace_the_address_of_a_node_that_is_known() {
+    let (liar, honest) = (contact(9_001), contact(9_002));
+    let mut bench = Bench::knowing([liar, honest]);
+    let moved = Contact { id: honest.id, ..contact(9_003) };
+    let (record, log) = look_up(&mut bench, Goal::Node { target: honest.id }, &mut |sent| {
+        let from = [liar, honest].into_iter().find(|contact| contact.address == sent.to)?;
+        is_query(sent).then(|| (MS, sent.answer_nodes(from.id, &[moved])))
+    });
+    assert_eq!(record.closest[0], honest);
+    assert!(log.iter().all(|(_, sent)| sent.to != moved.address));
+}
+
+#[test]
+fn more_values_than_were_asked_for_are_not_taken() {
+    let peer = contact(9_001);
+    let mut bench = Bench::knowing([peer]);
+    let goal = Goal::Value { key: Id::of_name("key"), max_nodes: 3, max_entries: 6 };
+    let values: Vec<Value> = (0..3_000).map(Value::integer).collect();
+    let (record, _) = look_up(&mut bench, goal, &mut |sent| {
+        let reply = sent.answer(peer.id, |out, header| {
+            v1::put_values(out, header, Some(values.iter()), [].iter());
+        });
+        is_query(sent).then_some((MS, reply))
+    });
+    assert_eq!(record.values.len(), 6);
+}
+
+#[test]
+fn a_found_value_that_fits_an_answer_but_no_store_does_no_harm() {
+    let (holder, lacking) = (contact(9_001), contact(9_002));
+    let mut bench = Bench::knowing([holder, lacking]);
+    // As long as a datagram with an answer can be; a store of it would exceed any datagram.
+    let huge = Value::bytes(vec![b'x'; 65_435]);
+    let goal = Goal::Value { key: Id::of_name("key"), max_nodes: 3, max_entries: 6 };
+    let (record, log) = look_up(&mut bench, goal, &mut |sent| {
+        if !is_query(sent) {
+            return None;
+        }
+        if sent.to == lacking.address {
+            let none = None::<std::iter::Empty<_>>;
+            let put = |out: &mut Vec<u8>, header: &_| v1::put_values(out, header, none, [].iter());
+            return Some((MS, sent.answer(lacking.id, put)));
+        }
+        let mut reply = sent.answer(holder.id, v1::put_pong)[..30].to_vec();
+        let payload = [b"ld6:retvall", huge.as_bytes(), b"e7:closestleee"].concat();
+        reply.extend((payload.len() as u16).to_be_bytes());
+        reply.extend(payload);
+        assert!(reply.len() <= 65_507);
+        Some((MS, reply))
+    });
+    assert_eq!(record.values.len(), 1);
+    assert!(log.iter().all(|(_, sent)| !sent.asks(Kind::Store)));
+}
+
+#[test]
+fn a_lookup_without_contacts_ends_at_once() {
+    let mut bench = Bench::new();
+    let goal = Goal::Node { target: Id::of_name("target") };
+    let (record, _) = look_up(&mut bench, goal, &mut |_| None);
+    assert_eq!((record.end, record.duration()), (End::NoContacts, Duration::ZERO));
+}

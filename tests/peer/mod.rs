@@ -1,0 +1,152 @@
+//! One node driven packet by packet: the test plays all of its peers, and the clock.
+#![allow(dead_code, reason = "no test needs all of it")]
+
+pub(crate) mod crowd;
+
+use std::net::SocketAddr;
+
+use kademlua::id::Id;
+use kademlua::message::{Contact, Kind, Request, RpcId};
+use kademlua::node::config::Config;
+use kademlua::node::{Event, Input, Node, Output};
+use kademlua::time::{Duration, Instant};
+use kademlua::wire::v1::{self, Body, EncodedContact, Frame, Header};
+
+/// More datagrams than a node may send for any one input.
+const MAX_BURST: usize = 2_000;
+
+/// A node, its time, and what it has to tell.
+pub(crate) struct Bench {
+    pub(crate) node: Node,
+    pub(crate) now: Instant,
+    /// Since they were last taken.
+    pub(crate) events: Vec<Event>,
+    timeout: Instant,
+}
+
+/// A datagram that the node sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Sent {
+    pub(crate) to: SocketAddr,
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl Bench {
+    /// A node that knows nobody; its id is that of port 8001.
+    pub(crate) fn new() -> Bench {
+        Bench::with(Config::default())
+    }
+
+    pub(crate) fn with(config: Config) -> Bench {
+        let now = Instant::ZERO + Duration::from_secs(1_000);
+        let node = Node::new(now, Id::of_name("8001"), config, [7; 32]);
+        Bench { node, now, events: Vec::new(), timeout: Instant::NEVER }
+    }
+
+    /// A node that has these contacts.
+    pub(crate) fn knowing(contacts: impl IntoIterator<Item = Contact>) -> Bench {
+        let mut bench = Bench::new();
+        for contact in contacts {
+            assert!(bench.node.introduce(bench.now, contact));
+        }
+        bench.drain();
+        bench
+    }
+
+    /// A datagram comes in; returns what the node sends.
+    pub(crate) fn receive(&mut self, source: SocketAddr, bytes: &[u8]) -> Vec<Sent> {
+        self.node.handle(self.now, Input::Datagram { source, bytes });
+        self.drain()
+    }
+
+    /// A request of a peer comes in.
+    pub(crate) fn ask(&mut self, from: Contact, request: &Request<'_>) -> Vec<Sent> {
+        self.receive(from.address, &datagram(from.id, RpcId(*b"question"), request))
+    }
+
+    /// Time passes, and with it every timeout that falls into it.
+    pub(crate) fn wait(&mut self, span: Duration) -> Vec<Sent> {
+        let until = self.now + span;
+        let mut sent = Vec::new();
+        while self.timeout <= until {
+            self.now = self.timeout.max(self.now);
+            self.node.handle(self.now, Input::Timeout);
+            sent.extend(self.drain());
+            assert!(self.timeout > self.now, "a node must not be due for ever");
+        }
+        self.now = until;
+        sent
+    }
+
+    /// What the node wants done, after something was started.
+    pub(crate) fn drain(&mut self) -> Vec<Sent> {
+        let sent = self.drain_all();
+        assert!(sent.len() <= MAX_BURST, "{} datagrams at once", sent.len());
+        sent
+    }
+
+    /// The same, however much the test itself made the node send.
+    pub(crate) fn drain_all(&mut self) -> Vec<Sent> {
+        let mut sent = Vec::new();
+        loop {
+            match self.node.poll_output() {
+                Output::Transmit { destination, bytes } => {
+                    sent.push(Sent { to: destination, bytes: bytes.to_vec() });
+                }
+                Output::Event(event) => self.events.push(event),
+                Output::Timeout(at) => {
+                    self.timeout = at;
+                    return sent;
+                }
+            }
+        }
+    }
+
+    pub(crate) fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+}
+
+impl Sent {
+    pub(crate) fn frame(&self) -> Frame<'_> {
+        Frame::parse(&self.bytes).expect("a node sends messages")
+    }
+
+    /// What it asks, if it is a request.
+    pub(crate) fn request(&self) -> Option<Request<'_>> {
+        match self.frame().body {
+            Body::Request(payload) => Some(v1::request(payload).expect("a node asks properly")),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn asks(&self, kind: Kind) -> bool {
+        self.request().is_some_and(|request| request.kind() == kind)
+    }
+
+    /// The datagram in which `from` answers this request.
+    pub(crate) fn answer(&self, from: Id, put: impl FnOnce(&mut Vec<u8>, &Header)) -> Vec<u8> {
+        assert!(self.request().is_some(), "only a request is answered");
+        let mut out = Vec::new();
+        put(&mut out, &Header { from, rpc_id: self.frame().header.rpc_id });
+        out
+    }
+
+    /// The answer that names these contacts.
+    pub(crate) fn answer_nodes(&self, from: Id, contacts: &[Contact]) -> Vec<u8> {
+        let encoded: Vec<_> = contacts.iter().map(EncodedContact::new).collect();
+        self.answer(from, |out, header| v1::put_nodes(out, header, encoded.iter()))
+    }
+}
+
+/// The node of a port on 127.0.0.1.
+pub(crate) fn contact(port: u16) -> Contact {
+    Contact { id: Id::of_name(port.to_string()), address: ([127, 0, 0, 1], port).into() }
+}
+
+/// The datagram of a request.
+pub(crate) fn datagram(from: Id, rpc_id: RpcId, request: &Request<'_>) -> Vec<u8> {
+    let mut out = Vec::new();
+    v1::put_request(&mut out, &Header { from, rpc_id }, request);
+    out
+}

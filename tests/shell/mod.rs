@@ -1,0 +1,71 @@
+//! What the tests of the shell share: the program, and small networks for it.
+
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::net::{SocketAddr, UdpSocket};
+use std::process::{Command, Output, Stdio};
+
+use kademlua::id::Id;
+use kademlua::net::{Handle, Settings, spawn};
+
+/// The program.
+pub(crate) fn kademlua() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kademlua"));
+    command.env_remove("RUST_LOG").stdin(Stdio::null());
+    command
+}
+
+/// A UDP port that was free a moment ago.
+pub(crate) fn free_port() -> u16 {
+    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// The program as a node that knows nobody but itself, so that it begins at once.
+pub(crate) fn alone() -> Command {
+    let port = free_port().to_string();
+    let mut command = kademlua();
+    command.args(["--bootstrap", &port, &port]);
+    command
+}
+
+/// Runs a chunk in a node that is alone.
+pub(crate) fn run(chunk: &str) -> Output {
+    alone().args(["-e", chunk]).output().unwrap()
+}
+
+/// What a chunk shows; it must succeed.
+pub(crate) fn shown(chunk: &str) -> String {
+    let output = run(chunk);
+    let (out, err) = texts(&output);
+    assert!(output.status.success(), "{chunk}: {err}");
+    out
+}
+
+/// What a chunk complains of; it must fail.
+pub(crate) fn complaint(chunk: &str) -> String {
+    let output = run(chunk);
+    let (out, err) = texts(&output);
+    assert_eq!(output.status.code(), Some(1), "{chunk}: {out}{err}");
+    err
+}
+
+/// Standard output and standard error.
+pub(crate) fn texts(output: &Output) -> (String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (text(&output.stdout), text(&output.stderr))
+}
+
+/// Nodes in this process that know each other; their ids are those of the names `node 0`, ….
+pub(crate) fn network(count: usize) -> Vec<Handle> {
+    let mut nodes: Vec<Handle> = Vec::new();
+    for number in 0..count {
+        let bootstrap = nodes.first().map(Handle::local_addr).into_iter().collect();
+        nodes.push(node(Id::of_name(format!("node {number}")), bootstrap));
+    }
+    nodes
+}
+
+fn node(id: Id, bootstrap: Vec<SocketAddr>) -> Handle {
+    let bind = "127.0.0.1:0".parse().unwrap();
+    spawn(Settings { bind, id: Some(id), bootstrap, ..Settings::default() }).unwrap()
+}

@@ -1,0 +1,120 @@
+//! Ctrl-C ends programs, whatever they do.
+
+mod shell;
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
+
+use shell::alone;
+
+fn start(chunk: &str) -> (Child, BufReader<std::process::ChildStdout>) {
+    let mut command = alone();
+    command.args(["-e", chunk]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let out = BufReader::new(child.stdout.take().unwrap());
+    (child, out)
+}
+
+fn send(signal: &str, child: &Child) {
+    let status = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+    assert!(status.success());
+}
+
+/// Runs a chunk that prints `go` and would go on for ever, and ends it. That this returns is the
+/// test; what the program printed on standard error is the result.
+fn interrupted(chunk: &str) -> String {
+    let (mut child, mut out) = start(chunk);
+    let mut line = String::new();
+    out.read_line(&mut line).unwrap();
+    assert_eq!(line, "go\n", "{chunk}");
+    send("-INT", &child);
+    let status = child.wait().unwrap();
+    let mut err = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+    assert_eq!(status.code(), Some(1), "{chunk}: {err}");
+    err
+}
+
+#[test]
+fn ctrl_c_ends_any_loop() {
+    for chunk in [
+        "print('go') while true do end",
+        "print('go') while true do pcall(error) end",
+        "print('go') while true do pcall(function() while true do end end) end",
+        "print('go') while true do xpcall(function() while true do end end, function() while true do end end) end",
+        "print('go') while true do xpcall(error, pcall, error) end",
+        "print('go') local function f() return pcall(f) or pcall(f) end while true do f() end",
+        "print('go') while true do coroutine.wrap(function() while true do end end)() end",
+        "print('go') while true do coroutine.resume(coroutine.create(function() while true do pcall(error) end end)) end",
+        "local function nest(n) while true do coroutine.wrap(n > 0 and nest or function() while true do end end)(n - 1) end end print('go') nest(6)",
+        "print('go') while true do pcall(table.sort, {1, 2, 3}, function() while true do pcall(error) end end) end",
+        "print('go') while true do pcall(string.gsub, 'abc', '.', function() while true do end end) end",
+        "print('go') while true do pcall(load, function() while true do end end) end",
+        "local t = setmetatable({}, {__index = function() while true do end end}) print('go') while true do pcall(function() return t.x end) end",
+        "print('go') while true do local x <close> = setmetatable({}, {__close = function() while true do end end}) end",
+        "print('go') local x <close> = setmetatable({}, {__close = function() while true do end end}) while true do end",
+        "print('go') while true do pcall(sleep, 0) end",
+        "print('go') while true do local s = ('x'):rep(1e5) end",
+        "print('go') return setmetatable({}, {__tostring = function() while true do end end})",
+    ] {
+        assert_eq!(interrupted(chunk), "kademlua: interrupted\n", "{chunk}");
+    }
+}
+
+#[test]
+fn ctrl_c_ends_a_program_that_waits() {
+    for chunk in [
+        "print('go') sleep(1e6)",
+        "print('go') while true do pcall(sleep, 1e6) end",
+        "print('go') while true do coroutine.wrap(function() pcall(sleep, 1e6) end)() end",
+    ] {
+        assert_eq!(interrupted(chunk), "kademlua: interrupted\n", "{chunk}");
+    }
+}
+
+#[test]
+fn ctrl_c_ends_what_keeps_a_program_from_going_on() {
+    let err =
+        interrupted("spawn(function() print('go') while true do pcall(error) end end) sleep(1e6)");
+    assert_eq!(err, "task 1 (spawn): interrupted\nkademlua: interrupted\n");
+}
+
+#[test]
+fn coroutines_go_on_beside_each_other() {
+    let chunk = "local log = {}
+        spawn(function() for i = 1, 3 do log[#log + 1] = 'a' sleep(0.02) end end)
+        local ticks = every(0.02, function() log[#log + 1] = 'b' end)
+        after(0.001, function(x) log[#log + 1] = x end, 'c')
+        sleep(0.5)
+        local ended, again = cancel(ticks), cancel(ticks)
+        local seen = table.concat(log)
+        sleep(0.1)
+        assert(table.concat(log) == seen, 'a cancelled task goes on')
+        local _, a = seen:gsub('a', '') local _, b = seen:gsub('b', '') local _, c = seen:gsub('c', '')
+        assert(a == 3 and b >= 2 and c == 1, seen)
+        return ended, again";
+    assert_eq!(shell::shown(chunk), "true\nfalse\n");
+}
+
+#[test]
+fn an_error_in_the_background_is_told_and_ends_only_its_task() {
+    let output = shell::run("spawn(function() error('lost') end) sleep(0.05) return 'on'");
+    let (out, err) = shell::texts(&output);
+    assert_eq!((out.as_str(), err.as_str()), ("\"on\"\n", "task 1 (spawn): -e:1: lost\n"));
+}
+
+#[test]
+fn serve_ends_cleanly_when_told() {
+    for signal in ["-INT", "-TERM"] {
+        let port = shell::free_port().to_string();
+        let mut command = shell::kademlua();
+        command.args(["serve", &port, "--bootstrap", &port]).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        log.read_line(&mut line).unwrap();
+        assert!(line.contains("started") && line.contains(&port), "{line}");
+        send(signal, &child);
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{signal}");
+    }
+}
