@@ -40,6 +40,10 @@ fn write(session: &mut PtySession, text: &str) -> Result<(), Error> {
 
 /// Leaves the shell and checks that it ended well.
 fn leave(mut session: PtySession) -> Result<(), Error> {
+    // Ctrl-D means this only at the prompt, so that must be there.
+    session.send_line("print('le' .. 'aves')")?;
+    session.exp_string("\nleaves")?;
+    session.exp_string(" > ")?;
     session.send_control('d')?;
     session.exp_eof()?;
     let status = session.process().wait()?;
