@@ -63,8 +63,9 @@ fn lines_of_earlier_runs_come_back() -> Result<(), Error> {
     leave(session)?;
 
     let mut session = shell_at_a_terminal(&state);
-    write(&mut session, "\x1b[A")?;
-    session.exp_string("run")?;
+    // Once for what leaving typed, once for what was typed before.
+    write(&mut session, "\x1b[A\x1b[A")?;
+    session.exp_string("first")?;
     write(&mut session, "\r")?;
     session.exp_string("\nfirstrun")?;
     leave(session)?;
