@@ -26,6 +26,9 @@
 //! | [`net`] | the UDP driver, the only reader of the clock; the handle for applications | protocol rules |
 //! | [`sim`] | many nodes over a virtual network and clock | tokio |
 
+#[cfg(feature = "shell")]
+#[doc(hidden)]
+pub mod bench;
 pub mod bencode;
 #[cfg(feature = "shell")]
 #[doc(hidden)]
