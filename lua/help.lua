@@ -158,6 +158,8 @@ the distance between them.]],
   },
 }
 
-help.standard = "string table math utf8 coroutine os.time os.clock os.date, pairs, pcall and so on"
+help.more = [[
+help(findvalue) or help("findvalue") tells more. Beside these there is Lua's own: string, table,
+math, utf8, coroutine, os.time, os.clock, os.date, pairs, pcall and so on.]]
 
 return help

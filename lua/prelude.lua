@@ -177,7 +177,7 @@ local function signature(entry) return entry.name .. "(" .. entry.args .. ")" en
 local function overview()
   local texts = {}
   for i, entry in ipairs(help) do texts[i] = format("%-40s %s", signature(entry), entry.summary) end
-  texts[#texts + 1] = 'help(findvalue) or help("findvalue") tells more; Lua\'s own: ' .. help.standard
+  texts[#texts + 1] = help.more
   return concat(texts, "\n")
 end
 

@@ -25,6 +25,8 @@
 //! | [`control`] | commands, replies and snapshots as plain data | formatting |
 //! | [`net`] | the UDP driver, the only reader of the clock; the handle for applications | protocol rules |
 //! | [`sim`] | many nodes over a virtual network and clock | tokio |
+//! | `shell` | the prompt, the Lua bindings; what a user may change is in `lua/` | protocol rules |
+//! | `cli` | the command line and configurations | |
 
 pub mod bencode;
 #[cfg(feature = "shell")]

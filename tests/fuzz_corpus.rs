@@ -7,9 +7,18 @@ use std::path::Path;
 #[expect(unreachable_pub, reason = "public in the crate of the fuzz targets")]
 mod targets;
 
+#[path = "../fuzz/src/node.rs"]
+#[expect(unreachable_pub, reason = "public in the crate of the fuzz targets")]
+mod node;
+
 #[test]
 fn frame() {
     replay("frame", targets::frame);
+}
+
+#[test]
+fn node() {
+    replay("node", node::node);
 }
 
 #[test]

@@ -202,6 +202,19 @@ fn a_flood_of_strangers_leaves_the_node_as_it_was() {
 }
 
 #[test]
+fn a_dead_contact_is_noticed_during_a_flood_of_strangers() {
+    let dead = contact(9_001);
+    let mut bench = Bench::knowing([dead]);
+    bench.node.start_lookup(bench.now, Goal::Node { target: dead.id });
+    bench.drain();
+    for number in 0..50_000 {
+        bench.ask(stranger(number), &Request::Ping);
+        bench.wait(Duration::from_micros(100));
+    }
+    assert!(bench.node.table().is_empty());
+}
+
+#[test]
 fn a_flood_of_live_strangers_fills_a_bounded_table() {
     let mut bench = Bench::new();
     for number in 0..20_000 {

@@ -4,6 +4,7 @@ mod shell;
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use shell::alone;
 
@@ -20,18 +21,34 @@ fn send(signal: &str, child: &Child) {
     assert!(status.success());
 }
 
-/// Runs a chunk that prints `go` and would go on for ever, and ends it. That this returns is the
-/// test; what the program printed on standard error is the result.
+/// Far longer than any machine takes to end a program that ends at all.
+const LONG: Duration = Duration::from_secs(20);
+
+/// The exit status of a child; one that does not end is killed.
+fn status(child: &mut Child) -> Option<i32> {
+    let begun = Instant::now();
+    while begun.elapsed() < LONG {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code();
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap().code()
+}
+
+/// Runs a chunk that prints `go` and would go on for ever, and ends it; what the program printed
+/// on standard error is the result.
 fn interrupted(chunk: &str) -> String {
     let (mut child, mut out) = start(chunk);
     let mut line = String::new();
     out.read_line(&mut line).unwrap();
     assert_eq!(line, "go\n", "{chunk}");
     send("-INT", &child);
-    let status = child.wait().unwrap();
+    let status = status(&mut child);
     let mut err = String::new();
     child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
-    assert_eq!(status.code(), Some(1), "{chunk}: {err}");
+    assert_eq!(status, Some(1), "{chunk}: {err}");
     err
 }
 
@@ -115,6 +132,6 @@ fn serve_ends_cleanly_when_told() {
         log.read_line(&mut line).unwrap();
         assert!(line.contains("started") && line.contains(&port), "{line}");
         send(signal, &child);
-        assert_eq!(child.wait().unwrap().code(), Some(0), "{signal}");
+        assert_eq!(status(&mut child), Some(0), "{signal}");
     }
 }

@@ -38,6 +38,7 @@ fn the_safe_standard_library_is_there() {
         ("setmetatable({}, {__index = function(_, k) return k end}).key", "\"key\"\n"),
         ("string.rep('', 1e15)", "\"\"\n"),
         ("coroutine.wrap(function(a) local b = coroutine.yield(a + 1) return b * 2 end)(1)", "2\n"),
+        ("pcall(function() sleep(0.01) return pcall(sleep, 0.01) end)", "true\ntrue\n"),
         ("coroutine.resume(coroutine.create(error), 'x')", "false\n\"x\"\n"),
         ("getmetatable('')", "false\n"),
         ("xpcall(error, function(e) return e .. '!' end, 'no')", "false\n\"no!\"\n"),

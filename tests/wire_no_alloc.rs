@@ -1,8 +1,7 @@
 //! The hot path of a node, from datagram to datagram, allocates nothing.
-#![expect(unsafe_code, reason = "counting allocations takes an allocator, whose trait is unsafe")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+mod counting;
+
 use std::hint::black_box;
 use std::net::SocketAddr;
 
@@ -11,40 +10,7 @@ use kademlua::id::Id;
 use kademlua::message::{Contact, Request, RpcId};
 use kademlua::wire::v1::{self, Body, EncodedContact, Frame, Header};
 
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-thread_local! {
-    /// Allocations of this thread; the test harness has threads of its own.
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-fn count() {
-    // A thread that is ending has no counter any more and nothing to count.
-    let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-}
-
-// SAFETY: every call goes to the system's allocator unchanged; counting touches no memory of it.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.dealloc(memory, layout) }
-    }
-
-    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.realloc(memory, layout, size) }
-    }
-}
+use counting::allocations;
 
 /// What a node has at hand when a datagram comes in.
 struct Node {
@@ -88,12 +54,6 @@ fn datagram(request: &Request<'_>) -> Vec<u8> {
     let mut out = Vec::new();
     v1::put_request(&mut out, &header, request);
     out
-}
-
-fn allocations(run: impl FnOnce()) -> usize {
-    let before = ALLOCATIONS.get();
-    run();
-    ALLOCATIONS.get() - before
 }
 
 #[test]

@@ -6,8 +6,10 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::{MakeWriter, layer};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::id::Id;
 use crate::net::{self, Handle, Settings};
@@ -87,14 +89,11 @@ impl NodeArguments {
     {
         let variable = std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty());
         let filter = self.log.clone().or(variable).unwrap_or_else(|| default.to_owned());
-        let filter = EnvFilter::try_new(&filter)
+        let filter: Targets = filter
+            .parse()
             .map_err(|error| BadUsage(format!("log filter '{filter}': {error}")))?;
-        tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_writer(writer)
-            .with_ansi(colours)
-            .with_target(false)
-            .init();
+        let lines = layer().with_writer(writer).with_ansi(colours).with_target(false);
+        tracing_subscriber::registry().with(lines).with(filter).init();
         Ok(())
     }
 }

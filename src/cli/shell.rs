@@ -15,6 +15,10 @@ use super::{BadUsage, NodeArguments};
 /// A program begins when the node has joined, or after this time without.
 const JOIN_WITHIN: Duration = Duration::from_secs(2);
 
+/// The first prompt comes when the node has joined, or after this time: who types is not kept
+/// waiting for a network that is not there.
+const PROMPT_WITHIN: Duration = Duration::from_millis(300);
+
 /// What the shell takes.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -65,6 +69,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     match chunk {
         None => {
             greet(&handle);
+            shell.wait(PROMPT_WITHIN, joined(&handle, &settings));
             shell.interact()?;
         }
         Some(chunk) => {

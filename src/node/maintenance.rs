@@ -22,11 +22,18 @@ const MAX_RUNNING: usize = 4;
 /// Copies on their way to other holders at once, beyond which no more are begun.
 const MAX_PASSING_ON: usize = 64;
 
+/// Copies begun together: by so many the limit above may be exceeded.
+const MAX_HANDED: usize = 8;
+
 /// Tasks that wait. A task that finds no room comes up again when its key is next republished.
 const MAX_TASKS: usize = 65_536;
 
-/// Contacts and strangers pinged at once.
-const MAX_PROBES: usize = 64;
+/// Strangers pinged at once, so that a flood of forged ones makes few pings.
+const MAX_STRANGERS: usize = 64;
+
+/// Contacts and strangers pinged at once. Some places are left to contacts, lest a flood of strangers
+/// keep dead ones from being noticed.
+const MAX_PROBES: usize = 128;
 
 /// Pings in a row that a contact may leave unanswered before it counts as dead.
 const LIVENESS_ATTEMPTS: u32 = 2;
@@ -52,8 +59,8 @@ enum Task {
     Refresh { target: Id },
     /// Pass the values under a key on to the nodes now nearest to it.
     Republish { key: Id },
-    /// Pass the values under a key on to one node.
-    HandOver { key: Id, to: Contact },
+    /// Pass the values under a key on to one node, all but the first few that have been.
+    HandOver { key: Id, to: Contact, passed: usize },
 }
 
 /// Tasks and timers of upkeep.
@@ -132,7 +139,7 @@ impl Node {
         let (target, then) = match task {
             Task::Refresh { target } => (target, Then::Refresh),
             Task::Republish { key } => (key, Then::PassOn),
-            Task::HandOver { key, to } => return self.hand_over(now, &key, to),
+            Task::HandOver { key, to, passed } => return self.hand_over(now, key, to, passed),
         };
         self.maintenance.running += 1;
         self.begin_lookup(now, Goal::Node { target }, then);
@@ -161,8 +168,10 @@ impl Node {
 
     /// Pings a contact that is not in the routing table, or doubtful there.
     fn verify(&mut self, now: Instant, contact: Contact) {
-        let purpose = Purpose::Verify { id: contact.id };
-        self.probe(now, contact, purpose);
+        if self.maintenance.probing.len() < MAX_STRANGERS {
+            let purpose = Purpose::Verify { id: contact.id };
+            self.probe(now, contact, purpose);
+        }
     }
 
     /// Pings a contact of the routing table that may have gone.
@@ -216,13 +225,17 @@ impl Node {
         let keys: Vec<Id> =
             self.store.keys().filter(|key| self.should_hand_over(key, &contact)).copied().collect();
         for key in keys {
-            self.maintenance.queue(now, Task::HandOver { key, to: contact });
+            self.maintenance.queue(now, Task::HandOver { key, to: contact, passed: 0 });
         }
     }
 
     /// Whether a new contact is one of the k nearest to a key and this node the one to tell it,
     /// being the nearest of the others: all holders think alike, so that one does it (paper §2.5).
     fn should_hand_over(&self, key: &Id, new: &Contact) -> bool {
+        // There may be hundreds of thousands of keys, and this settles it for nearly all.
+        if self.table.has_nearer(key, &new.id) {
+            return false;
+        }
         let own = key.distance(&self.id);
         let others = self.table.closest(key).filter(|e| !e.stale && e.contact.id != new.id);
         let mut distances = others.map(|entry| key.distance(&entry.contact.id)).peekable();
@@ -294,14 +307,19 @@ impl Node {
     pub(super) fn on_holders_found(&mut self, now: Instant, key: Id, holders: &[Contact]) {
         self.maintenance.running -= 1;
         for &to in holders {
-            self.maintenance.queue(now, Task::HandOver { key, to });
+            self.maintenance.queue(now, Task::HandOver { key, to, passed: 0 });
         }
         self.maintenance.resume(now);
     }
 
-    fn hand_over(&mut self, now: Instant, key: &Id, to: Contact) {
-        for (value, copy) in self.store.copies(now, key) {
-            self.pass_on(now, to, *key, &value, copy);
+    fn hand_over(&mut self, now: Instant, key: Id, to: Contact, passed: usize) {
+        let mut copies = self.store.copies(now, &key).into_iter().skip(passed);
+        for (value, copy) in copies.by_ref().take(MAX_HANDED) {
+            self.pass_on(now, to, key, &value, copy);
+        }
+        if copies.next().is_some() {
+            let passed = passed + MAX_HANDED;
+            self.maintenance.tasks.push_front(Task::HandOver { key, to, passed });
         }
     }
 

@@ -170,6 +170,14 @@ impl Table {
         }
     }
 
+    /// Whether another contact than `except` is known to lie nearer to an id than this node does,
+    /// because it lies in the id's own bucket. Cheap, and right for all buckets but the last.
+    pub fn has_nearer(&self, id: &Id, except: &Id) -> bool {
+        let index = self.index(id);
+        let mut others = self.buckets[index].entries.iter().filter(|e| e.contact.id != *except);
+        index + 1 < self.buckets.len() && others.any(|entry| !entry.stale)
+    }
+
     /// Whether a contact of this id could enter without waiting for another to leave.
     pub fn has_room(&self, id: &Id) -> bool {
         let index = self.index(id);
@@ -638,6 +646,24 @@ mod tests {
             all.sort_by_key(|id| target.distance(id));
             all.truncate(n);
             prop_assert_eq!(found, all);
+        }
+
+        #[test]
+        fn a_contact_in_the_bucket_of_an_id_is_nearer_to_it(
+            known in prop::collection::vec(any_id(), 1..100),
+            id in any_id(),
+        ) {
+            let mut table = table();
+            for id in &known {
+                table.on_answer(Instant::ZERO, contact(*id, 9_000), RTT);
+            }
+            let nearer = |e: &Entry| id.distance(&e.contact.id) < id.distance(&table.own);
+            let others = |e: &&Entry| e.contact.id != known[0];
+            if table.has_nearer(&id, &known[0]) {
+                prop_assert!(table.entries().filter(others).any(nearer));
+            } else if table.has_nearer(&id, &table.own) {
+                prop_assert!(table.entry(&known[0]).is_some_and(nearer));
+            }
         }
 
         #[test]

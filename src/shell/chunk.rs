@@ -47,7 +47,7 @@ impl Chunk {
         };
         match load(&self.source) {
             // `1 +` is no statement, but may become an expression yet.
-            Err(_) if is_incomplete(&expression) => Err(expression),
+            Err(_) if is_incomplete(&expression, &self.source) => Err(expression),
             compiled => compiled.map(Compiled::Statements),
         }
     }
@@ -73,8 +73,15 @@ impl Compiled {
     }
 }
 
-fn is_incomplete(error: &Error) -> bool {
-    matches!(error, Error::SyntaxError { incomplete_input: true, .. })
+/// Whether more source may mend the error. No further line closes a quoted string, unless its own
+/// ends with a backslash.
+fn is_incomplete(error: &Error, source: &str) -> bool {
+    match error {
+        Error::SyntaxError { message, incomplete_input: true } => {
+            !message.contains("unfinished string") || source.ends_with('\\')
+        }
+        _ => false,
+    }
 }
 
 /// Tells whether what was typed so far is a whole chunk. Compiles only, in a Lua of its own, so
@@ -95,7 +102,7 @@ impl Completeness {
     pub(crate) fn wants_more(&self, source: &str) -> bool {
         match Chunk::typed(source).compile(&self.lua, &self.environment) {
             Ok(_) => false,
-            Err(error) => is_incomplete(&error),
+            Err(error) => is_incomplete(&error, source),
         }
     }
 }
@@ -108,7 +115,7 @@ mod tests {
     fn a_chunk_that_ends_too_early_wants_more() {
         let completeness = Completeness::new().unwrap();
         for source in
-            ["for i = 1, 3 do", "f(", "x = {", "= 1 +", "1 +", "--[[ a", "s = [[a", "if x"]
+            ["for i = 1, 3 do", "f(", "x = {", "= 1 +", "1 +", "--[[ a", "s = [[a", "if x", "'a\\"]
         {
             assert!(completeness.wants_more(source), "{source}");
         }

@@ -231,8 +231,8 @@ fn bare_lua() -> mlua::Result<Lua> {
         | StdLib::MATH
         | StdLib::COROUTINE
         | StdLib::OS;
-    // With mlua's own `pcall`, which looks for panics, nothing could wait for the network inside.
-    Lua::new_with(libraries, LuaOptions::new().catch_rust_panics(false))
+    // The defaults leave Lua's own `pcall` in place, inside of which a program may wait.
+    Lua::new_with(libraries, LuaOptions::default())
 }
 
 /// Runs the programs in `lua/` that make the environment.
@@ -248,7 +248,7 @@ fn prelude(lua: &Lua, context: &Rc<Context>, options: &Options) -> mlua::Result<
 
 fn natives(lua: &Lua, context: &Rc<Context>, options: &Options) -> mlua::Result<Table> {
     let functions = Functions::table(lua, context)?;
-    functions.set("gc", plain_checked(lua, |lua, what: LuaValue| Ok(collected(lua, &what)?))?)?;
+    functions.set("gc", plain_checked(lua, |lua, what: LuaValue| collected(lua, &what))?)?;
     let shapes = lua.create_table()?;
     shapes.set("contact", &context.shapes.contact)?;
     shapes.set("known", &context.shapes.known)?;

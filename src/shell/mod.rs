@@ -76,23 +76,20 @@ impl Shell {
         runtime.block_on(async {
             let running = engine.run(chunk);
             tokio::pin!(running);
-            loop {
-                tokio::select! {
-                    biased;
-                    result = &mut running => return result,
-                    _ = ctrl_c.recv() => {}
-                }
-                engine.interrupt();
-                if let Ok(result) = tokio::time::timeout(STUCK_AFTER, &mut running).await {
-                    return result;
-                }
-                output.note(
-                    "the program is inside of a library function; Ctrl-C again leaves kademlua\n",
-                );
-                tokio::select! {
-                    result = &mut running => return result,
-                    _ = ctrl_c.recv() => std::process::exit(1),
-                }
+            tokio::select! {
+                biased;
+                result = &mut running => return result,
+                _ = ctrl_c.recv() => engine.interrupt(),
+            }
+            if let Ok(result) = tokio::time::timeout(STUCK_AFTER, &mut running).await {
+                return result;
+            }
+            output.note(
+                "the program is inside of a library function; Ctrl-C again leaves kademlua\n",
+            );
+            tokio::select! {
+                result = &mut running => result,
+                _ = ctrl_c.recv() => std::process::exit(1),
             }
         })
     }

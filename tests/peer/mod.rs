@@ -34,12 +34,12 @@ pub(crate) struct Sent {
 impl Bench {
     /// A node that knows nobody; its id is that of port 8001.
     pub(crate) fn new() -> Bench {
-        Bench::with(Config::default())
+        Bench::seeded([7; 32])
     }
 
-    pub(crate) fn with(config: Config) -> Bench {
+    pub(crate) fn seeded(seed: [u8; 32]) -> Bench {
         let now = Instant::ZERO + Duration::from_secs(1_000);
-        let node = Node::new(now, Id::of_name("8001"), config, [7; 32]);
+        let node = Node::new(now, Id::of_name("8001"), Config::default(), seed);
         Bench { node, now, events: Vec::new(), timeout: Instant::NEVER }
     }
 

@@ -14,7 +14,17 @@ pub(crate) fn find_node(network: &mut Network, from: NodeIndex, target: Id) -> R
 }
 
 pub(crate) fn find_value(network: &mut Network, from: NodeIndex, key: Id) -> Record {
-    lookup(network, from, Goal::Value { key, max_nodes: 3, max_entries: 6 })
+    find_values(network, from, key, 3, 6)
+}
+
+pub(crate) fn find_values(
+    network: &mut Network,
+    from: NodeIndex,
+    key: Id,
+    max_nodes: usize,
+    max_entries: usize,
+) -> Record {
+    lookup(network, from, Goal::Value { key, max_nodes, max_entries })
 }
 
 fn lookup(network: &mut Network, from: NodeIndex, goal: Goal) -> Record {
@@ -25,7 +35,16 @@ fn lookup(network: &mut Network, from: NodeIndex, goal: Goal) -> Record {
 }
 
 pub(crate) fn add(network: &mut Network, from: NodeIndex, key: Id, value: Value) -> StoreReport {
-    let mode = StoreMode::Add;
+    put(network, from, key, value, StoreMode::Add)
+}
+
+pub(crate) fn put(
+    network: &mut Network,
+    from: NodeIndex,
+    key: Id,
+    value: Value,
+    mode: StoreMode,
+) -> StoreReport {
     match network.run(from, Command::Store { key, value, mode }).expect("a value of good size") {
         Reply::Stored(report) => report,
         other => panic!("{other:?} is no reply to a store"),

@@ -1,0 +1,307 @@
+//! One node and a world that does whatever the input says.
+
+use std::net::SocketAddr;
+
+use kademlua::bencode::Value;
+use kademlua::id::Id;
+use kademlua::message::{Contact, Kind, Request, RpcId, StoreMode};
+use kademlua::node::config::Config;
+use kademlua::node::lookup::Goal;
+use kademlua::node::{Event, Input, Node, Output, Peer, RequestToken, RpcFailed};
+use kademlua::time::{Duration, Instant};
+use kademlua::wire::v1::{self, Body, EncodedContact, Frame, Header, MAX_DATAGRAM, MAX_REPLY};
+
+/// Datagrams that one input may make a node send: 64 pings, four lookups of upkeep, some stores.
+const MAX_BURST: usize = 4_096;
+
+/// Timeouts in the longest step of time.
+const MAX_TIMEOUTS: usize = 100_000;
+
+/// The steps of an input that are looked at; more shows nothing new.
+const MAX_STEPS: usize = 256;
+
+/// Questions of the node that can still be answered.
+const MAX_OPEN: usize = 256;
+
+/// Whatever peers, the application and time do to a node in whatever order: it answers a datagram at
+/// most once and no longer than it may, sends and keeps no more than its bounds allow, and is never
+/// due again before time has passed.
+pub fn node(bytes: &[u8]) {
+    let mut world = World::new(bytes);
+    for _ in 0..MAX_STEPS {
+        if world.script.is_empty() {
+            break;
+        }
+        world.step();
+        world.check();
+    }
+    // Every operation ends, if nothing else happens.
+    world.pass(Duration::from_secs(900));
+    assert_eq!(world.running(), 0);
+}
+
+struct World<'a> {
+    script: &'a [u8],
+    node: Node,
+    now: Instant,
+    timeout: Instant,
+    /// Requests of the node, the latest last.
+    open: Vec<(SocketAddr, RpcId, Kind)>,
+    tokens: Vec<RequestToken>,
+}
+
+impl<'a> World<'a> {
+    fn new(script: &'a [u8]) -> World<'a> {
+        let config = Config { max_store_bytes: 50_000, ..Config::default() };
+        let now = Instant::from_micros(1);
+        let mut node = Node::new(now, contact(0).id, config, [7; 32]);
+        node.register(b"rpc").expect("a free name");
+        let timeout = Instant::NEVER;
+        World { script, node, now, timeout, open: Vec::new(), tokens: Vec::new() }
+    }
+
+    fn byte(&mut self) -> u8 {
+        self.take(1).first().copied().unwrap_or(0)
+    }
+
+    fn take(&mut self, len: usize) -> &'a [u8] {
+        let (taken, rest) = self.script.split_at(len.min(self.script.len()));
+        self.script = rest;
+        taken
+    }
+
+    fn rest_of_datagram(&mut self) -> &'a [u8] {
+        let len = u16::from_be_bytes([self.byte() & 1, self.byte()]);
+        self.take(usize::from(len))
+    }
+
+    fn step(&mut self) {
+        match self.byte() % 10 {
+            0 => {
+                let (source, bytes) = (contact(self.byte()).address, self.rest_of_datagram());
+                self.receive(source, bytes);
+            }
+            1 => self.garbled_request(),
+            2 => self.request(),
+            3 => self.garbled_reply(),
+            4 | 5 => self.reply(),
+            6 => {
+                let span = Duration::from_micros(1 << (self.byte() % 33));
+                self.pass(span);
+            }
+            7 => self.start(),
+            8 => self.answer(),
+            _ => {
+                let contact = contact(self.byte());
+                self.node.introduce(self.now, contact);
+                self.drain();
+            }
+        }
+    }
+
+    fn garbled_request(&mut self) {
+        let from = contact(self.byte());
+        let payload = self.rest_of_datagram();
+        self.receive(from.address, &framed(from.id, RpcId([7; 8]), 1, payload));
+    }
+
+    /// A request that is well formed.
+    fn request(&mut self) {
+        let (from, target, kind) = (contact(self.byte()), contact(self.byte()).id, self.byte());
+        let value = Value::bytes(vec![b'x'; 16 * usize::from(self.byte())]);
+        let owner = Some(contact(self.byte()));
+        let age = Duration::from_secs(u64::from(self.byte()) * 400);
+        let copy = kademlua::message::CopyOf { owner, age };
+        let plain = kademlua::message::Store {
+            key: target,
+            value: value.item(),
+            mode: if kind & 64 == 0 { StoreMode::Add } else { StoreMode::Replace },
+            copy: (kind & 32 != 0).then_some(copy),
+        };
+        let request = match kind % 6 {
+            0 => Request::Ping,
+            1 => Request::FindNode { target },
+            2 => Request::FindValue { key: target, limit: usize::from(kind) },
+            3 => Request::Store(plain),
+            4 => Request::GetSocket,
+            _ => Request::Custom { name: b"rpc", args: kademlua::bencode::List::EMPTY },
+        };
+        let mut out = Vec::new();
+        v1::put_request(&mut out, &Header { from: from.id, rpc_id: RpcId([8; 8]) }, &request);
+        self.receive(from.address, &out);
+    }
+
+    /// One of the node's questions and who is asked by it.
+    fn question(&mut self) -> Option<(SocketAddr, RpcId, Kind)> {
+        let number = usize::from(self.byte());
+        let at = self.open.len().checked_sub(1 + number % self.open.len().max(1))?;
+        Some(self.open[at])
+    }
+
+    fn garbled_reply(&mut self) {
+        let Some((address, rpc_id, _)) = self.question() else { return };
+        let call = 129 + self.byte() % 3;
+        let payload = self.rest_of_datagram();
+        self.receive(address, &framed(at(address).id, rpc_id, call, payload));
+    }
+
+    /// A reply that is well formed, with contacts and values of the input's choice.
+    fn reply(&mut self) {
+        let Some((address, rpc_id, kind)) = self.question() else { return };
+        let header = Header { from: at(address).id, rpc_id };
+        let count = self.byte() % 24;
+        let contacts: Vec<_> =
+            (0..count).map(|_| EncodedContact::new(&contact(self.byte()))).collect();
+        let values: Vec<_> = (0..count / 4).map(|i| Value::integer(i.into())).collect();
+        let mut out = Vec::new();
+        match kind {
+            Kind::Ping => v1::put_pong(&mut out, &header),
+            Kind::FindNode => v1::put_nodes(&mut out, &header, contacts.iter()),
+            Kind::FindValue => {
+                v1::put_values(&mut out, &header, Some(values.iter()), contacts.iter());
+            }
+            Kind::Store if count < 12 => v1::put_stored(&mut out, &header),
+            Kind::Store => v1::put_refused(&mut out, &header, "no"),
+            Kind::GetSocket => v1::put_socket(&mut out, &header, address),
+            Kind::Custom => v1::put_returned(&mut out, &header, &values),
+        }
+        self.receive(address, &out);
+    }
+
+    fn start(&mut self) {
+        let (kind, who) = (self.byte(), contact(self.byte()));
+        let (peer, now) = (Peer::from(who), self.now);
+        match kind % 6 {
+            0 => self.node.start_bootstrap(now, &[who.address, contact(kind).address]),
+            1 => self.node.start_lookup(now, Goal::Node { target: who.id }),
+            2 => {
+                let max_nodes = usize::from(kind / 64);
+                let goal = Goal::Value { key: who.id, max_nodes, max_entries: 6 };
+                self.node.start_lookup(now, goal)
+            }
+            3 => {
+                let value = Value::integer(kind.into());
+                let stored = self.node.start_store(now, who.id, value, StoreMode::Add);
+                stored.expect("a small value")
+            }
+            4 => self.node.start_ping(now, peer.address.into()),
+            _ => self.node.start_call(now, peer, b"rpc", &[]).expect("no arguments"),
+        };
+        self.drain();
+    }
+
+    fn answer(&mut self) {
+        let fails = self.byte().is_multiple_of(2);
+        let Some(token) = self.tokens.pop() else { return };
+        let result = if fails { Err(RpcFailed) } else { Ok(vec![Value::integer(7)]) };
+        self.node.answer(token, result).expect("a small answer");
+        self.drain();
+    }
+
+    fn receive(&mut self, source: SocketAddr, bytes: &[u8]) {
+        self.node.handle(self.now, Input::Datagram { source, bytes });
+        let replies = self.drain();
+        assert!(replies.len() <= 1, "{} replies", replies.len());
+        let limit = match Frame::parse(bytes) {
+            Ok(Frame { body: Body::Request(payload), .. }) => match v1::request(payload) {
+                Ok(Request::FindValue { .. }) => MAX_DATAGRAM,
+                _ => MAX_REPLY,
+            },
+            _ => 0,
+        };
+        assert!(replies.iter().all(|&len| len <= limit));
+    }
+
+    /// Lets time pass, with every timeout in it.
+    fn pass(&mut self, span: Duration) {
+        let until = self.now + span;
+        let mut timeouts = 0;
+        while self.timeout <= until {
+            self.now = self.timeout.max(self.now);
+            self.node.handle(self.now, Input::Timeout);
+            self.drain();
+            assert!(self.timeout > self.now, "due again without delay");
+            timeouts += 1;
+            assert!(timeouts < MAX_TIMEOUTS);
+        }
+        self.now = until;
+    }
+
+    /// Takes what the node wants done. Returns the lengths of its replies.
+    fn drain(&mut self) -> Vec<usize> {
+        let (mut replies, mut sent) = (Vec::new(), 0);
+        loop {
+            match self.node.poll_output() {
+                Output::Transmit { destination, bytes } => {
+                    sent += 1;
+                    assert!(bytes.len() <= MAX_DATAGRAM && sent <= MAX_BURST);
+                    let frame = Frame::parse(bytes).expect("a node sends messages");
+                    match frame.body {
+                        Body::Request(payload) => {
+                            let kind = v1::request(payload).expect("a node asks properly").kind();
+                            self.open.push((destination, frame.header.rpc_id, kind));
+                        }
+                        _ => replies.push(bytes.len()),
+                    }
+                }
+                Output::Event(Event::Request { token, .. }) => self.tokens.push(token),
+                Output::Event(_) => {}
+                Output::Timeout(at) => {
+                    self.timeout = at;
+                    break;
+                }
+            }
+        }
+        self.open.drain(..self.open.len().saturating_sub(MAX_OPEN));
+        replies
+    }
+
+    fn check(&self) {
+        let (node, config) = (&self.node, self.node.config());
+        assert!(node.store().bytes() <= config.max_store_bytes);
+        assert!(node.table().entries().all(|entry| entry.contact.id != node.id()));
+        for bucket in node.table().buckets() {
+            assert!(
+                bucket.live() <= config.k && bucket.replacements().len() <= config.replacements
+            );
+        }
+        assert!(node.estimate().is_finite() && node.estimate() >= 0.0);
+        for key in node.store().keys() {
+            let values = node.store().values(key).expect("a key with values");
+            assert!((1..=config.max_values_per_key).contains(&values.count()));
+        }
+    }
+
+    /// Operations under way, but for those of upkeep, which starts new ones for ever.
+    fn running(&self) -> usize {
+        self.node.operation_count().saturating_sub(4)
+    }
+}
+
+/// One of 256 contacts; number 0 has the id of the node itself. Neighbours share an address family
+/// and many bits; every eighth has the id of another.
+fn contact(number: u8) -> Contact {
+    let mut id = *Id::of_name([number / 16]).as_bytes();
+    id[19] = if number % 8 == 7 { number - 1 } else { number };
+    let port = 9_000 + u16::from(number);
+    let address = match number / 128 {
+        0 => SocketAddr::from(([10, 0, 0, 1], port)),
+        _ => SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], port)),
+    };
+    Contact { id: Id::new(id), address }
+}
+
+/// The contact at an address.
+fn at(address: SocketAddr) -> Contact {
+    contact((address.port() - 9_000) as u8)
+}
+
+fn framed(from: Id, rpc_id: RpcId, call: u8, payload: &[u8]) -> Vec<u8> {
+    let mut out = vec![v1::VERSION];
+    out.extend(from.as_bytes());
+    out.extend(rpc_id.0);
+    out.push(call);
+    out.extend((payload.len() as u16).to_be_bytes());
+    out.extend(payload);
+    out
+}

@@ -1,0 +1,168 @@
+//! RPCs that an application answers: registered, called, answered in time, too late, or not at all.
+
+mod peer;
+
+use kademlua::bencode::{Item, Value};
+use kademlua::message::{Contact, Request, Response};
+use kademlua::node::{CallError, Event, RegisterError, RequestToken, RpcFailed};
+use kademlua::time::Duration;
+use kademlua::wire::v1::{self, Body, MAX_CUSTOM_PAYLOAD};
+
+use peer::{Bench, Sent, contact};
+
+const CALLER: u16 = 9_001;
+
+/// A node that knows the caller.
+fn bench() -> Bench {
+    Bench::knowing([contact(CALLER)])
+}
+
+/// The caller calls an RPC with two arguments.
+fn call(bench: &mut Bench, name: &[u8]) -> Vec<Sent> {
+    let args = Item::parse(b"li7e3:abce").unwrap().list().unwrap();
+    bench.ask(contact(CALLER), &Request::Custom { name, args })
+}
+
+/// The request that the application got.
+fn asked(bench: &mut Bench) -> Option<(RequestToken, Contact, Vec<u8>, Vec<Value>)> {
+    bench.take_events().into_iter().find_map(|event| match event {
+        Event::Request { token, from, name, args } => Some((token, from, name, args)),
+        _ => None,
+    })
+}
+
+fn bodies(sent: &[Sent]) -> Vec<Body<'_>> {
+    sent.iter().map(|sent| sent.frame().body).collect()
+}
+
+#[test]
+fn an_application_gets_the_call_and_its_values_go_back() {
+    let mut bench = bench();
+    bench.node.register(b"hello").unwrap();
+    assert!(call(&mut bench, b"hello").is_empty(), "the answer is the application's to give");
+    let (token, from, name, args) = asked(&mut bench).unwrap();
+    assert_eq!((from, &name[..]), (contact(CALLER), &b"hello"[..]));
+    assert_eq!(args, [Value::integer(7), Value::bytes("abc")]);
+
+    bench.node.answer(token, Ok(vec![Value::bytes("world")])).unwrap();
+    let sent = bench.drain();
+    assert_eq!(sent[0].to, contact(CALLER).address);
+    assert_eq!(bodies(&sent), [Body::Response(b"l5:worlde")]);
+    // A second answer to the same call goes nowhere.
+    bench.node.answer(token, Ok(Vec::new())).unwrap();
+    assert!(bench.drain().is_empty());
+}
+
+#[test]
+fn an_rpc_that_is_not_registered_is_none() {
+    let mut bench = bench();
+    assert_eq!(bodies(&call(&mut bench, b"hello")), [Body::NoSuchRpc]);
+    bench.node.register(b"hello").unwrap();
+    assert!(bench.node.unregister(b"hello"));
+    assert!(!bench.node.unregister(b"hello"));
+    assert_eq!(bodies(&call(&mut bench, b"hello")), [Body::NoSuchRpc]);
+    assert!(asked(&mut bench).is_none());
+}
+
+#[test]
+fn an_rpc_that_fails_is_told() {
+    let mut bench = bench();
+    bench.node.register(b"hello").unwrap();
+    call(&mut bench, b"hello");
+    let (token, ..) = asked(&mut bench).unwrap();
+    bench.node.answer(token, Err(RpcFailed)).unwrap();
+    assert_eq!(bodies(&bench.drain()), [Body::Failed]);
+}
+
+#[test]
+fn a_call_left_unanswered_fails_while_its_caller_still_waits() {
+    let mut bench = bench();
+    bench.node.register(b"hello").unwrap();
+    call(&mut bench, b"hello");
+    let (token, ..) = asked(&mut bench).unwrap();
+    let sent = bench.wait(Duration::from_millis(1_450));
+    assert_eq!(bodies(&sent), [Body::Failed]);
+    bench.node.answer(token, Ok(vec![Value::integer(1)])).unwrap();
+    assert!(bench.drain().is_empty(), "a late answer goes nowhere");
+}
+
+#[test]
+fn an_answer_that_fits_no_datagram_fails() {
+    let mut bench = bench();
+    bench.node.register(b"hello").unwrap();
+    call(&mut bench, b"hello");
+    let (token, ..) = asked(&mut bench).unwrap();
+    let huge = Value::bytes(vec![b'x'; MAX_CUSTOM_PAYLOAD]);
+    let bytes = huge.as_bytes().len();
+    let error = CallError::TooLarge { bytes, max: MAX_CUSTOM_PAYLOAD };
+    assert_eq!(bench.node.answer(token, Ok(vec![huge])), Err(error));
+    assert_eq!(bodies(&bench.drain()), [Body::Failed]);
+}
+
+#[test]
+fn names_of_the_protocol_and_too_many_names_are_refused() {
+    let mut bench = bench();
+    for name in ["ping", "findnode", "findvalue", "store", "getsocket"] {
+        assert_eq!(bench.node.register(name.as_bytes()), Err(RegisterError::Reserved));
+    }
+    for number in 0..256 {
+        bench.node.register(format!("rpc {number}").as_bytes()).unwrap();
+    }
+    assert_eq!(bench.node.register(b"one more"), Err(RegisterError::TooMany));
+    assert_eq!(bench.node.register(b"rpc 7"), Ok(()), "once more is not one more");
+}
+
+#[test]
+fn calls_that_wait_for_the_application_are_bounded() {
+    let mut bench = bench();
+    bench.node.register(b"hello").unwrap();
+    let refused = (0..1_000).filter(|_| !call(&mut bench, b"hello").is_empty()).count();
+    assert_eq!(refused, 1_000 - 256);
+    bench.take_events();
+    assert_eq!(bench.wait(Duration::from_secs(2)).len(), 256);
+    assert!(call(&mut bench, b"hello").is_empty(), "room again");
+}
+
+/// Calls an RPC of a peer that has always answered within a millisecond; it takes a second now.
+fn called(put: impl FnOnce(&Sent) -> Vec<u8>) -> Result<Response, CallError> {
+    let mut bench = bench();
+    let peer = contact(CALLER);
+    for _ in 0..30 {
+        bench.node.start_ping(bench.now, peer.into());
+        let ping = bench.drain().remove(0);
+        bench.receive(peer.address, &ping.answer(peer.id, v1::put_pong));
+    }
+    bench.take_events();
+    bench.node.start_call(bench.now, peer.into(), b"hello", &[Value::integer(7)]).unwrap();
+    let sent = bench.drain().remove(0);
+    bench.wait(Duration::from_secs(1));
+    bench.receive(peer.address, &put(&sent));
+    bench
+        .take_events()
+        .into_iter()
+        .find_map(|event| match event {
+            Event::CallDone { outcome, .. } => Some(outcome),
+            _ => None,
+        })
+        .expect("a call ends")
+}
+
+#[test]
+fn the_answer_of_a_peers_application_is_waited_for() {
+    let id = contact(CALLER).id;
+    let values = vec![Value::bytes("world")];
+    let returned =
+        called(|sent| sent.answer(id, |out, header| v1::put_returned(out, header, &values)));
+    assert_eq!(returned, Ok(Response::Returned(values)));
+    assert_eq!(called(|sent| sent.answer(id, v1::put_failed)), Err(CallError::Failed));
+    assert_eq!(called(|sent| sent.answer(id, v1::put_no_such_rpc)), Err(CallError::NoSuchRpc));
+}
+
+#[test]
+fn arguments_that_fit_no_datagram_are_refused() {
+    let mut bench = bench();
+    let huge = Value::bytes(vec![b'x'; MAX_CUSTOM_PAYLOAD]);
+    let error = bench.node.start_call(bench.now, contact(CALLER).into(), b"hello", &[huge]);
+    assert!(matches!(error, Err(CallError::TooLarge { max: MAX_CUSTOM_PAYLOAD, .. })));
+    assert!(bench.drain().is_empty());
+}
