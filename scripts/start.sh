@@ -18,6 +18,7 @@
 set -uo pipefail
 declare -a pids=() logs=() # by port; in order
 declare -A ids=()          # by port
+signal=0                   # the last that came
 export LC_ALL=C # a byte is a character, the decimal point is a point
 
 readonly threads_per_node=3 # two at work, and room for the moment of starting
@@ -37,10 +38,19 @@ usage() {
 usage: scripts/start.sh [COUNT [FIRST_PORT]], such as scripts/start.sh 100 8003" 2
 }
 
-# Sleeps without a process, and is ended at once by a signal that is trapped.
-pause() { read -r -t "$1" -u 5; }
+# Sleeps, without a process.
+rest() { read -r -t "$1" -u 5; }
 
-# A pipe that nobody writes to, for pause to read from.
+# What a signal's trap leaves to do. The traps only take note: to exit from one would abandon
+# whatever the shell is amid, and it does not survive that everywhere.
+heed() { ((signal == 0)) || exit $((128 + signal)); }
+
+pause() {
+    rest "$1"
+    heed
+}
+
+# A pipe that nobody writes to, for rest to read from.
 open_silence() {
     local folder
     folder=$(mktemp -d) || refuse "cannot make a temporary folder"
@@ -123,7 +133,7 @@ build() {
         # In the background and awaited, so that a signal does not have to wait for the compiler;
         # but Ctrl-C, which what runs in the background ignores, reaches all of the compiler too.
         (trap - INT && cd -- "$root" && exec cargo build --release --locked) &
-        wait "$!" || refuse "the build failed"
+        wait "$!" || { heed && refuse "the build failed"; }
         program=${CARGO_TARGET_DIR:-$root/target}/release/kademlua
         [[ $program == /* ]] || program=$root/$program
     fi
@@ -213,6 +223,7 @@ ask() {
     IFS= read -r -t "$3" -N 1 answer <&3 2>/dev/null
     status=$?
     exec 3>&-
+    heed
     [[ $answer != $'\x01' ]] || return 0
     ((status > 128)) && return 2
     return 1
@@ -243,6 +254,7 @@ start_nodes() {
         pids[port]=$!
         logs+=("$log")
         say "$port : ${ids[$port]} : process $!"
+        heed
     done
 }
 
@@ -288,7 +300,7 @@ await_end() {
     # The shell would report each killed node in its own words.
     exec 4>&2 2>/dev/null
     while ((${#pids[@]} > 0)); do
-        pause 1
+        pause 0.2
         for port in "${!pids[@]}"; do
             kill -0 "${pids[port]}" && continue
             unset "pids[port]"
@@ -296,13 +308,6 @@ await_end() {
         done
     done
     refuse "all nodes have ended" 2>&4
-}
-
-# One signal is enough: a second must not cut the ending short.
-# shellcheck disable=SC2317 # reached through the traps
-end_by() {
-    trap '' HUP INT PIPE TERM
-    exit $((128 + $1))
 }
 
 # The shell's list of jobs, unlike a list of process numbers, never names a stranger that got the
@@ -321,7 +326,7 @@ end_children() {
         now_us
         # shellcheck disable=SC2086
         ((now < deadline)) || kill -KILL $children
-        pause 0.02
+        rest 0.02
     done
 }
 
@@ -332,10 +337,10 @@ main() {
     started=$now
 
     trap end_children EXIT
-    trap 'end_by 1' HUP
-    trap 'end_by 2' INT
-    trap 'end_by 13' PIPE
-    trap 'end_by 15' TERM
+    trap 'signal=1' HUP
+    trap 'signal=2' INT
+    trap 'signal=13' PIPE
+    trap 'signal=15' TERM
     open_silence
 
     root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd) || exit 1
