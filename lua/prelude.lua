@@ -46,20 +46,6 @@ string.dump = nil
 env.string = string
 getmetatable("").__metatable = false
 
--- These two loop inside the library, where Ctrl-C cannot reach, for tables and strings that hold
--- nothing at all.
-function string.rep(s, n, separator)
-  if s == "" and (separator == nil or separator == "") then return "" end
-  return raw_rep(s, n, separator)
-end
-
-function env.table.move(from, first, last, ...)
-  if type(first) == "number" and type(last) == "number" and last - first >= 1 << 24 then
-    error("table.move: too many elements", 2)
-  end
-  return raw_move(from, first, last, ...)
-end
-
 -- A finalizer runs where Ctrl-C cannot reach.
 function env.setmetatable(t, metatable)
   if type(metatable) == "table" and rawget(metatable, "__gc") ~= nil then
@@ -92,6 +78,30 @@ function env.xpcall(f, handler, ...)
     return handler(problem)
   end
   return unless_interrupted(raw_xpcall(f, guarded, ...))
+end
+
+-- Library functions may take long where Ctrl-C cannot reach: after those that do it is looked for
+-- at once, and those that could go on for hours over nothing are kept from it.
+
+function string.rep(s, n, separator)
+  if s == "" and (separator == nil or separator == "") then return "" end
+  return unless_interrupted(raw_rep(s, n, separator))
+end
+
+local raw_gsub = string.gsub
+function string.gsub(...) return unless_interrupted(raw_gsub(...)) end
+
+local raw_concat, raw_sort = table.concat, table.sort
+function env.table.concat(...) return unless_interrupted(raw_concat(...)) end
+
+local function less(a, b) return a < b end
+function env.table.sort(t, before) return unless_interrupted(raw_sort(t, before or less)) end
+
+function env.table.move(from, first, last, ...)
+  if type(first) == "number" and type(last) == "number" and last - first >= 1 << 24 then
+    error("table.move: too many elements", 2)
+  end
+  return unless_interrupted(raw_move(from, first, last, ...))
 end
 
 -- A function that waits for the network in a coroutine of the user's suspends all coroutines

@@ -68,7 +68,11 @@ fn results_are_tables_for_programs() {
         assert(#found.values >= 3 and found.ms > 0 and found.hops == 1 and found.messages > 0)
         local hit = found.values[2]
         assert(hit.value == 'value' and hit.who.port and #hit.who.id == 40 and hit.ms and hit.hops)
-        assert(#found.queries >= 2 and found.queries[1].outcome == 'answered')
+        local answered = 0
+        for _, query in ipairs(found.queries) do
+            if query.outcome == 'answered' then answered = answered + 1 end
+        end
+        assert(answered >= 2)
         local missed = findvalue(sha1('nothing'))
         assert(#missed.values == 0 and tostring(missed):find('nothing found'))
         local near = findnode(node().id)

@@ -203,6 +203,7 @@ fn help_covers_the_environment_and_nothing_else() {
             end
         end
         for line in help().text:gmatch('[^\\n]+') do
+            if line:find('tells more') then break end
             local name = line:match('^([%w_]+)%(')
             assert(name and type(_G[name]) == 'function', line)
         end";

@@ -40,6 +40,10 @@ fn write(session: &mut PtySession, text: &str) -> Result<(), Error> {
 
 /// Leaves the shell and checks that it ended well.
 fn leave(mut session: PtySession) -> Result<(), Error> {
+    // Ctrl-D means this only at the prompt, so that must be there.
+    session.send_line("print('le' .. 'aves')")?;
+    session.exp_string("\nleaves")?;
+    session.exp_string(" > ")?;
     session.send_control('d')?;
     session.exp_eof()?;
     let status = session.process().wait()?;
@@ -59,8 +63,9 @@ fn lines_of_earlier_runs_come_back() -> Result<(), Error> {
     leave(session)?;
 
     let mut session = shell_at_a_terminal(&state);
-    write(&mut session, "\x1b[A")?;
-    session.exp_string("run")?;
+    // Once for what leaving typed, once for what was typed before.
+    write(&mut session, "\x1b[A\x1b[A")?;
+    session.exp_string("first")?;
     write(&mut session, "\r")?;
     session.exp_string("\nfirstrun")?;
     leave(session)?;

@@ -1,7 +1,7 @@
 //! The command line: what it means, and the exit status.
 //!
 //! Status 0: fine; 1: the program or command failed; 2: bad usage. Each subcommand is a module
-//! with its arguments and a `run`; add one to `Command` and to `run`.
+//! with its arguments and a `run`; add one to `Command` and to its `run`.
 
 mod configuration;
 mod node;

@@ -89,9 +89,8 @@ impl NodeArguments {
     {
         let variable = std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty());
         let filter = self.log.clone().or(variable).unwrap_or_else(|| default.to_owned());
-        let filter: Targets = filter
-            .parse()
-            .map_err(|error| BadUsage(format!("log filter '{filter}': {error}")))?;
+        let filter: Targets =
+            filter.parse().map_err(|error| BadUsage(format!("log filter '{filter}': {error}")))?;
         let lines = layer().with_writer(writer).with_ansi(colours).with_target(false);
         tracing_subscriber::registry().with(lines).with(filter).init();
         Ok(())

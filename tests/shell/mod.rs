@@ -55,14 +55,29 @@ pub(crate) fn texts(output: &Output) -> (String, String) {
     (text(&output.stdout), text(&output.stderr))
 }
 
-/// Nodes in this process that know each other; their ids are those of the names `node 0`, ….
+/// Nodes in this process that all know each other; their ids are those of the names `node 0`, ….
 pub(crate) fn network(count: usize) -> Vec<Handle> {
     let mut nodes: Vec<Handle> = Vec::new();
     for number in 0..count {
         let bootstrap = nodes.first().map(Handle::local_addr).into_iter().collect();
         nodes.push(node(Id::of_name(format!("node {number}")), bootstrap));
     }
+    let all = nodes.clone();
+    // On a thread of its own, because a test may have a runtime of its own.
+    std::thread::spawn(move || wait_until_acquainted(&all)).join().unwrap();
     nodes
+}
+
+fn wait_until_acquainted(nodes: &[Handle]) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        for node in nodes {
+            while node.snapshot().await.unwrap().contacts < nodes.len() - 1 {
+                node.find_node(node.id()).await.unwrap();
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        }
+    });
 }
 
 fn node(id: Id, bootstrap: Vec<SocketAddr>) -> Handle {
