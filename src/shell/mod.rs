@@ -94,16 +94,23 @@ impl Shell {
         })
     }
 
-    /// Waits for something, but no longer than that, and no longer than until Ctrl-C.
-    pub fn wait(&mut self, longest: Duration, something: impl Future<Output = ()>) {
+    /// Waits for something, but no longer than that.
+    ///
+    /// # Errors
+    /// If the user does not want to wait.
+    pub fn wait(
+        &mut self,
+        longest: Duration,
+        something: impl Future<Output = ()>,
+    ) -> Result<(), ChunkError> {
         let Shell { runtime, ctrl_c, .. } = self;
         runtime.block_on(async {
             tokio::select! {
-                () = something => {}
-                () = tokio::time::sleep(longest) => {}
-                _ = ctrl_c.recv() => {}
+                () = something => Ok(()),
+                () = tokio::time::sleep(longest) => Ok(()),
+                _ = ctrl_c.recv() => Err(ChunkError::Interrupted),
             }
-        });
+        })
     }
 
     /// Stops the node.
