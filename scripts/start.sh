@@ -99,7 +99,10 @@ refuse_tasks() {
 # Linux counts threads against `ulimit -u`. Elsewhere there is no /proc, and this is 0.
 tasks_of_user() {
     cat /proc/[0-9]*/status 2>/dev/null |
-        awk -v uid="$UID" '/^Uid:/ { mine = $2 == uid } /^Threads:/ && mine { n += $2 } END { print n + 0 }'
+        awk -v uid="$UID" '
+            /^Uid:/ { mine = $2 == uid }
+            /^Threads:/ && mine { n += $2 }
+            END { print n + 0 }'
 }
 
 # A container often has a limit of its own.
@@ -117,8 +120,9 @@ check_control_group() {
 build() {
     program=${KADEMLUA-}
     if [[ -z $program ]]; then
-        # In the background and awaited, so that a signal does not have to wait for the compiler.
-        (cd -- "$root" && exec cargo build --release --locked) &
+        # In the background and awaited, so that a signal does not have to wait for the compiler;
+        # but Ctrl-C, which what runs in the background ignores, reaches all of the compiler too.
+        (trap - INT && cd -- "$root" && exec cargo build --release --locked) &
         wait "$!" || refuse "the build failed"
         program=${CARGO_TARGET_DIR:-$root/target}/release/kademlua
         [[ $program == /* ]] || program=$root/$program
@@ -141,11 +145,12 @@ check_ports() {
 # the machine's bytes. A socket on all addresses has the ports of 127.0.0.1 too.
 list_taken_ports() {
     local table address port
+    local here='0100007F|7F000001|0*|0{16}FFFF0000(0100007F|00000000)'
     local -A seen=()
     for table; do
         [[ -r $table ]] || continue
         while read -r _ address _; do
-            [[ $address =~ ^(0100007F|7F000001|0*|0{16}FFFF0000(0100007F|00000000)):([0-9A-F]{4})$ ]] || continue
+            [[ $address =~ ^($here):([0-9A-F]{4})$ ]] || continue
             port=$((16#${BASH_REMATCH[3]}))
             ((port >= first && port <= last)) || continue
             [[ -n ${seen[$port]-} ]] || taken+=("$port")

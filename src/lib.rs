@@ -28,6 +28,9 @@
 //! | `shell` | the prompt, the Lua bindings; what a user may change is in `lua/` | protocol rules |
 //! | `cli` | the command line and configurations | |
 
+#[cfg(feature = "shell")]
+#[doc(hidden)]
+pub mod bench;
 pub mod bencode;
 #[cfg(feature = "shell")]
 #[doc(hidden)]

@@ -1,7 +1,7 @@
 //! The command line: what it means, and the exit status.
 //!
 //! Status 0: fine; 1: the program or command failed; 2: bad usage. Each subcommand is a module
-//! with its arguments and a `run`; add one to [`Command`] and to [`run`].
+//! with its arguments and a `run`; add one to `Command` and to its `run`.
 
 mod configuration;
 mod node;
@@ -37,6 +37,8 @@ struct Cli {
 enum Command {
     /// Run a node without a shell until it is told to stop
     Serve(serve::Arguments),
+    /// Load a node over UDP and print how fast it answers
+    Bench(crate::bench::Arguments),
 }
 
 /// Runs the program with the arguments of the process.
@@ -61,6 +63,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         None => shell::run(cli.shell),
         Some(Command::Serve(arguments)) => serve::run(arguments),
+        Some(Command::Bench(arguments)) => crate::bench::run(arguments),
     }
 }
 

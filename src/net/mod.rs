@@ -67,12 +67,12 @@ impl Default for Settings {
 #[derive(Debug, thiserror::Error)]
 pub enum SpawnError {
     /// The address cannot be bound.
-    #[error("cannot bind {address}: {}", bind_failure(.source))]
+    #[error("cannot bind {address}: {}", bind_failure(.reason))]
     Bind {
         /// The address.
         address: SocketAddr,
         /// What the system said.
-        source: io::Error,
+        reason: io::Error,
     },
     /// The system has no randomness to give.
     #[error("cannot seed the node's random numbers: {0}")]
@@ -83,16 +83,16 @@ pub enum SpawnError {
 }
 
 /// What the system said, and what to do about it.
-fn bind_failure(source: &io::Error) -> String {
-    match source.kind() {
+fn bind_failure(reason: &io::Error) -> String {
+    match reason.kind() {
         io::ErrorKind::AddrInUse => {
             "address already in use — is another node running there? Choose another port".into()
         }
         io::ErrorKind::AddrNotAvailable => "no interface of this machine has that address".into(),
         io::ErrorKind::PermissionDenied => {
-            format!("{source} — ports below 1024 may need privileges; choose another port")
+            format!("{reason} — ports below 1024 may need privileges; choose another port")
         }
-        _ => source.to_string(),
+        _ => reason.to_string(),
     }
 }
 
@@ -105,7 +105,7 @@ fn bind_failure(source: &io::Error) -> String {
 /// # Errors
 /// If the address cannot be bound or the system grants no thread.
 pub fn spawn(settings: Settings) -> Result<Handle, SpawnError> {
-    let bind_error = |source| SpawnError::Bind { address: settings.bind, source };
+    let bind_error = |reason| SpawnError::Bind { address: settings.bind, reason };
     let socket = socket::bind(settings.bind).map_err(bind_error)?;
     let local = socket.local_addr().map_err(bind_error)?;
     let mut seed = [0; 32];

@@ -2,18 +2,28 @@
 //!
 //! Ids are spread evenly, so where a known share of the id space holds a known number of nodes, the
 //! whole holds proportionally more. Every lookup that ended with the k nodes nearest to some point
-//! gives such a pair. One pair is off by some 22 % (1/√20); pooled over a few lookups the error
-//! shrinks to a few percent. The number of contacts plays no part. Until there is a lookup to count
-//! by, the neighbourhood of the own id as the routing table knows it has to do.
+//! gives such a pair. The id space is cut into sixteen equal parts, and the latest lookup into each
+//! part counts. The number of contacts plays no part.
+//!
+//! One pair is off by some 22 % (1/√20), all sixteen pooled by less than 6 %. In networks of up to
+//! some two hundred nodes a lookup sees all nodes of its part, because the ids that share four bits
+//! with the target are exactly those within a sixteenth of the id space from it; then the estimate
+//! is a count.
+//!
+//! Until there is a lookup to count by, the neighbourhood of the own id as the routing table knows
+//! it has to do.
 
-use std::collections::VecDeque;
+use rand::Rng;
 
 use crate::id::{Distance, Id};
 use crate::message::Contact;
 use crate::node::routing::Table;
 
-/// Lookups remembered; sixteen bring the error below 6 %.
-const MAX_SAMPLES: usize = 16;
+/// Parts of the id space, told apart by the first four bits of an id.
+const PARTS: usize = 16;
+
+/// The share of the id space that one part is.
+const PART: f64 = 1.0 / PARTS as f64;
 
 /// A sample counts while the routing table's size is within this factor of what it was: beyond
 /// that the network has become another one.
@@ -27,10 +37,10 @@ struct Sample {
     contacts: usize,
 }
 
-/// Samples of the density of nodes.
+/// Samples of the density of nodes, the latest of each part of the id space.
 #[derive(Default)]
 pub(super) struct Estimator {
-    samples: VecDeque<Sample>,
+    samples: [Option<Sample>; PARTS],
 }
 
 impl Estimator {
@@ -51,28 +61,25 @@ impl Estimator {
         let others = closest.iter().map(|contact| target.distance(&contact.id));
         let mut distances: Vec<Distance> = others.chain([target.distance(own)]).collect();
         distances.sort_unstable();
-        let sample = match distances.get(k - 1) {
-            // The k-th nearest node is the edge of the share and not counted inside it.
-            Some(edge) if closest.len() >= k => {
-                Sample { nodes: (k - 1) as f64, share: edge.fraction(), contacts }
-            }
-            _ => Sample { nodes: distances.len() as f64, share: 1.0, contacts },
+        let edge = distances.get(k - 1).map_or(1.0, Distance::fraction);
+        let sample = if edge < PART {
+            Sample { nodes: k as f64, share: edge, contacts }
+        } else {
+            let inside = distances.iter().take_while(|distance| distance.fraction() < PART);
+            Sample { nodes: inside.count() as f64, share: PART, contacts }
         };
-        if self.samples.len() == MAX_SAMPLES {
-            self.samples.pop_front();
-        }
-        self.samples.push_back(sample);
+        self.samples[part(target)] = Some(sample);
     }
 
     /// Estimated number of nodes in the network, the own one included.
     pub(super) fn nodes(&self, table: &Table) -> f64 {
         let (mut nodes, mut shares) = (0.0, 0.0);
         let contacts = table.len();
-        for sample in self.samples.iter().filter(|sample| sample.is_current(contacts)) {
+        for sample in self.samples.iter().flatten().filter(|sample| sample.is_current(contacts)) {
             nodes += sample.nodes;
             shares += sample.share;
         }
-        if shares == 0.0 {
+        if nodes == 0.0 {
             let (known, share) = table.known_neighbourhood();
             // The own node is certain to lie in its own neighbourhood, beside what chance put there.
             (nodes, shares) = (known as f64 + share, share);
@@ -80,10 +87,12 @@ impl Estimator {
         nodes / shares
     }
 
-    /// Whether enough samples of the network as it is now are at hand.
-    pub(super) fn is_settled(&self, contacts: usize) -> bool {
-        let current = self.samples.iter().filter(|sample| sample.is_current(contacts)).count();
-        current >= MAX_SAMPLES * 3 / 4
+    /// Points to look up, one in each part of which the network as it is now is not known.
+    pub(super) fn targets(&self, contacts: usize, rng: &mut impl Rng) -> Vec<Id> {
+        let current = |sample: &Option<Sample>| sample.is_some_and(|s| s.is_current(contacts));
+        let samples = self.samples.iter().enumerate();
+        let unknown = samples.filter(|(_, sample)| !current(sample)).map(|(part, _)| part);
+        unknown.map(|part| random_in(part, rng)).collect()
     }
 }
 
@@ -92,4 +101,14 @@ impl Sample {
         let (then, now) = (self.contacts as f64, contacts as f64);
         then <= now * DRIFT && now <= then * DRIFT
     }
+}
+
+fn part(id: &Id) -> usize {
+    usize::from(id.as_bytes()[0] >> 4)
+}
+
+fn random_in(part: usize, rng: &mut impl Rng) -> Id {
+    let mut bytes = *Id::random(rng).as_bytes();
+    bytes[0] = (part as u8) << 4 | bytes[0] & 0x0f;
+    Id::new(bytes)
 }

@@ -44,9 +44,6 @@ const HOPELESS: u32 = 8;
 /// Time for a changed network to settle before its size is measured anew.
 const SETTLING: Duration = Duration::from_secs(8);
 
-/// Lookups for random points that measure the size of the network.
-const SAMPLES: usize = 16;
-
 /// Values cached after one lookup.
 const MAX_CACHED: usize = 16;
 
@@ -294,11 +291,10 @@ impl Node {
     /// change of the routing table: where lookups come to nothing, more of them would not help.
     fn measure(&mut self, now: Instant) {
         self.maintenance.measure_at = Instant::NEVER;
-        if self.table.is_empty() || self.estimator.is_settled(self.table.len()) {
+        if self.table.is_empty() {
             return;
         }
-        for _ in 0..SAMPLES {
-            let target = Id::random(&mut self.rng);
+        for target in self.estimator.targets(self.table.len(), &mut self.rng) {
             self.maintenance.queue(now, Task::Refresh { target });
         }
     }

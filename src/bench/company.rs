@@ -1,0 +1,75 @@
+//! A hundred nodes for the one under load to know.
+
+use std::collections::HashSet;
+use std::net::{SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use super::client::ask_once;
+use crate::id::Id;
+use crate::message::{Contact, Kind, Request, Response, RpcId};
+use crate::net::{Handle, Settings, spawn};
+use crate::wire::v1::{self, Body, Frame, Header};
+
+/// Buckets to fill. Each takes k = 20, so that a hundred contacts fill five: with random ids many
+/// more nodes would be needed, because half of all fall into the first.
+const BUCKETS: u32 = 5;
+const BUCKET_SIZE: usize = 20;
+
+/// Whoever is not known by then will not be.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Nodes that live for as long as this does.
+pub(super) struct Company {
+    /// How many contacts the node hands out in its answers.
+    pub(super) known: usize,
+    _nodes: Vec<Handle>,
+}
+
+/// Starts nodes that join through the one with that id, and waits until it knows them.
+pub(super) fn gather(id: Id, address: SocketAddr) -> anyhow::Result<Company> {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let bind: SocketAddr = "127.0.0.1:0".parse()?;
+    let mut nodes = Vec::new();
+    for bucket in (0..BUCKETS).flat_map(|bucket| [bucket; BUCKET_SIZE]) {
+        let id = Some(id.random_at(bucket, &mut rng));
+        let settings = Settings { bind, id, bootstrap: vec![address], ..Settings::default() };
+        nodes.push(spawn(settings).context("cannot start a node to be known")?);
+    }
+    let socket = UdpSocket::bind(bind)?;
+    socket.connect(address)?;
+    socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let known = contacts_of(&socket, id, &mut rng).unwrap_or_default().len();
+        if known >= nodes.len() || Instant::now() > end {
+            return Ok(Company { known, _nodes: nodes });
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// All contacts that a node hands out when asked for ids in each of its buckets.
+fn contacts_of(
+    socket: &UdpSocket,
+    id: Id,
+    rng: &mut ChaCha8Rng,
+) -> anyhow::Result<HashSet<Contact>> {
+    let mut contacts = HashSet::new();
+    for bucket in (0..2 * BUCKETS).flat_map(|bucket| [bucket; 4]) {
+        let target = id.random_at(bucket, rng);
+        let header = Header { from: Id::of_name("kademlua bench"), rpc_id: RpcId([0; 8]) };
+        let mut request = Vec::new();
+        v1::put_request(&mut request, &header, &Request::FindNode { target });
+        let reply = ask_once(socket, &request)?;
+        if let Body::Response(payload) = Frame::parse(&reply)?.body
+            && let Response::Nodes(nodes) = v1::response(Kind::FindNode, payload)?
+        {
+            contacts.extend(nodes);
+        }
+    }
+    Ok(contacts)
+}

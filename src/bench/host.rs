@@ -1,0 +1,140 @@
+//! Processes, the processors they run on, and the time they take.
+
+use std::fmt;
+use std::io::{BufRead as _, BufReader};
+use std::net::{SocketAddr, UdpSocket};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use crate::id::Id;
+
+/// A process of this program under measurement; it ends with this.
+pub(super) struct Process {
+    pub(super) address: SocketAddr,
+    child: Child,
+}
+
+impl Process {
+    /// A node that knows nobody yet, on a free port.
+    pub(super) fn node(id: Id) -> anyhow::Result<Process> {
+        let address = UdpSocket::bind("127.0.0.1:0")?.local_addr()?;
+        let (port, id) = (address.port().to_string(), id.to_string());
+        // It is its own bootstrap, so that it asks nobody else.
+        let own = address.to_string();
+        let arguments = [
+            "serve",
+            &port,
+            "--id",
+            &id,
+            "--bootstrap",
+            &own,
+            "--bind",
+            "127.0.0.1",
+            "--log",
+            "error",
+        ];
+        let child = this_program()?.args(arguments).stdin(Stdio::null()).spawn();
+        Ok(Process { address, child: child.context("cannot start a node")? })
+    }
+
+    /// An echo with replies of so many bytes.
+    pub(super) fn echo(size: usize) -> anyhow::Result<Process> {
+        let mut command = this_program()?;
+        command.args(["bench", "--echo", &size.to_string()]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = command.spawn().context("cannot start an echo")?;
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().context("a pipe")?).read_line(&mut line)?;
+        let address = line.trim().parse().context("the echo tells no address")?;
+        Ok(Process { address, child })
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It fails only where the process has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn this_program() -> anyhow::Result<Command> {
+    Ok(Command::new(std::env::current_exe()?))
+}
+
+/// CPU time that a process has used so far, where the system tells.
+pub(super) fn cpu_time(pid: u32) -> Option<Duration> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+    let nanos = threads.filter_map(|thread| {
+        let text = std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse::<u64>().ok()
+    });
+    Some(Duration::from_nanos(nanos.sum()))
+}
+
+/// One processor for the server and one for the client, where there are two to be had.
+pub(super) struct Cores(Option<(usize, usize)>);
+
+impl Cores {
+    pub(super) fn choose() -> Cores {
+        let mut allowed = allowed_cores().into_iter();
+        Cores(allowed.next().zip(allowed.next()))
+    }
+
+    /// What is started in here stays on the server's core.
+    pub(super) fn on_server_core<T>(&self, start: impl FnOnce() -> T) -> T {
+        if let Some((server, _)) = self.0 {
+            stay_on(server);
+        }
+        start()
+    }
+
+    /// Keeps this thread, and those that it starts, on the client's core.
+    pub(super) fn stay_on_client_core(&self) {
+        if let Some((_, client)) = self.0 {
+            stay_on(client);
+        }
+    }
+}
+
+impl fmt::Display for Cores {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some((server, client)) => write!(f, "server on core {server}, client on core {client}"),
+            None => f.write_str("server and client share what cores there are"),
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn allowed_cores() -> Vec<usize> {
+    use nix::sched::{CpuSet, sched_getaffinity};
+    use nix::unistd::Pid;
+
+    let Ok(allowed) = sched_getaffinity(Pid::from_raw(0)) else { return Vec::new() };
+    (0..CpuSet::count()).filter(|&core| allowed.is_set(core).unwrap_or(false)).collect()
+}
+
+#[cfg(target_os = "linux")]
+fn stay_on(core: usize) {
+    use nix::sched::{CpuSet, sched_setaffinity};
+    use nix::unistd::Pid;
+
+    let mut only = CpuSet::new();
+    // Unpinned is slower and less even, not wrong.
+    let _ = only.set(core).and_then(|()| sched_setaffinity(Pid::from_raw(0), &only));
+}
+
+#[cfg(not(target_os = "linux"))]
+fn allowed_cores() -> Vec<usize> {
+    Vec::new()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn stay_on(_core: usize) {}

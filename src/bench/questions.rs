@@ -1,0 +1,147 @@
+//! What the client asks, and whether an answer is right.
+
+use std::ops::Range;
+
+use clap::ValueEnum;
+
+use crate::bencode::Item;
+use crate::id::Id;
+use crate::message::{Contact, Kind, Request, Response, RpcId, Store, StoreMode};
+use crate::wire::v1::{self, Body, Frame, Header};
+
+/// Ids that are asked for in turns: enough to reach all corners of a routing table.
+const TARGETS: usize = 256;
+
+/// Where a datagram has its rpc id.
+pub(super) const RPC_ID: Range<usize> = 21..29;
+
+/// The RPCs to ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Rpc {
+    /// Are you there?
+    Ping,
+    /// Contacts near random ids
+    #[value(name = "findnode")]
+    FindNode,
+    /// Values and contacts under random keys, at which nothing is stored
+    #[value(name = "findvalue")]
+    FindValue,
+    /// Small values under random keys
+    Store,
+    /// From where do you see me?
+    #[value(name = "getsocket")]
+    GetSocket,
+}
+
+impl Rpc {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Rpc::Ping => "ping",
+            Rpc::FindNode => "findnode",
+            Rpc::FindValue => "findvalue",
+            Rpc::Store => "store",
+            Rpc::GetSocket => "getsocket",
+        }
+    }
+
+    fn request(self, target: Id) -> Request<'static> {
+        match self {
+            Rpc::Ping => Request::Ping,
+            Rpc::FindNode => Request::FindNode { target },
+            Rpc::FindValue => Request::FindValue { key: target, limit: 6 },
+            Rpc::Store => {
+                let value = Item::parse(b"5:value").expect("a byte string");
+                Request::Store(Store { key: target, value, mode: StoreMode::Add, copy: None })
+            }
+            Rpc::GetSocket => Request::GetSocket,
+        }
+    }
+}
+
+/// Requests written beforehand, with the answers seen so far.
+pub(super) struct Questions {
+    all: Vec<Question>,
+    next: usize,
+    kind: Kind,
+    /// Length of an echo's replies, where an echo is asked.
+    echo: Option<usize>,
+    /// Whose answers these are, once one has come.
+    server: Option<Id>,
+}
+
+struct Question {
+    target: Id,
+    datagram: Vec<u8>,
+    /// Payload of the last answer that was read and found right: an equal one is right too.
+    right: Vec<u8>,
+}
+
+impl Questions {
+    pub(super) fn new(rpc: Rpc) -> Questions {
+        let question = |number: usize| Question::new(rpc, Id::of_name(format!("target {number}")));
+        let kind = rpc.request(Id::of_name("")).kind();
+        let all = (0..TARGETS).map(question).collect();
+        Questions { all, next: 0, kind, echo: None, server: None }
+    }
+
+    /// The same questions, put to an echo that answers so many bytes.
+    pub(super) fn echoed(rpc: Rpc, size: usize) -> Questions {
+        Questions { echo: Some(size), ..Questions::new(rpc) }
+    }
+
+    /// Writes the next request into the buffer, and tells which question it is.
+    pub(super) fn ask(&mut self, rpc_id: RpcId, out: &mut Vec<u8>) -> usize {
+        let number = self.next;
+        self.next = (number + 1) % self.all.len();
+        out.clear();
+        out.extend_from_slice(&self.all[number].datagram);
+        out[RPC_ID].copy_from_slice(&rpc_id.0);
+        number
+    }
+
+    /// Whether a reply, whose rpc id is as it should be, answers that question.
+    pub(super) fn is_right(&mut self, number: usize, reply: &[u8]) -> bool {
+        if let Some(size) = self.echo {
+            return reply.len() == size;
+        }
+        let Ok(frame) = Frame::parse(reply) else { return false };
+        let Body::Response(payload) = frame.body else { return false };
+        let server = *self.server.get_or_insert(frame.header.from);
+        if frame.header.from != server {
+            return false;
+        }
+        let question = &mut self.all[number];
+        if question.right != payload {
+            if !makes_sense(self.kind, &question.target, payload) {
+                return false;
+            }
+            question.right.clear();
+            question.right.extend_from_slice(payload);
+        }
+        true
+    }
+}
+
+impl Question {
+    fn new(rpc: Rpc, target: Id) -> Question {
+        let header = Header { from: Id::of_name("kademlua bench"), rpc_id: RpcId([0; 8]) };
+        let mut datagram = Vec::new();
+        v1::put_request(&mut datagram, &header, &rpc.request(target));
+        Question { target, datagram, right: Vec::new() }
+    }
+}
+
+/// Reads an answer whole.
+fn makes_sense(kind: Kind, target: &Id, payload: &[u8]) -> bool {
+    match v1::response(kind, payload) {
+        Ok(Response::Nodes(contacts)) => is_sorted(target, &contacts),
+        Ok(Response::Values { closest, .. }) => is_sorted(target, &closest),
+        Ok(Response::Pong | Response::Stored | Response::Socket(_)) => true,
+        _ => false,
+    }
+}
+
+/// Nearest first, none twice.
+fn is_sorted(target: &Id, contacts: &[Contact]) -> bool {
+    contacts.is_sorted_by(|a, b| a.id.distance(target) < b.id.distance(target))
+}
