@@ -163,7 +163,7 @@ fn a_found_value_is_cached_at_the_nearest_node_that_lacked_it() {
     let before: BTreeSet<_> = holders(&network, key()).into_iter().collect();
     assert_eq!(report.stored.len(), 20);
     let mut cached = BTreeSet::new();
-    for from in (0..300).step_by(10).map(NodeIndex) {
+    for from in (0..300).step_by(2).map(NodeIndex) {
         let record = find_value(&mut network, from, key());
         network.run_for(SECOND);
         let after: BTreeSet<_> = holders(&network, key()).into_iter().collect();
@@ -175,9 +175,13 @@ fn a_found_value_is_cached_at_the_nearest_node_that_lacked_it() {
         }
     }
     assert!(!cached.is_empty(), "no lookup met a node without the value");
-    // Shortened: gone within the hour, before they would be passed on, while the others stay.
+    // Shortened: gone within the hour, before they would be passed on, while the others stay. For a
+    // holder that republishes, which does not count itself, the 21st is one of the 20 nearest.
     network.run_for(HOUR);
     let after: BTreeSet<_> = holders(&network, key()).into_iter().collect();
+    let holder = network.alive().min_by_key(|&i| key().distance(&network.node(i).unwrap().id()));
+    let also_near = nearest(&network, holder.unwrap(), key());
+    cached.retain(|&index| !also_near.contains(&network.contact(index).unwrap()));
     assert!(cached.is_disjoint(&after), "{cached:?}");
     assert!(before.is_subset(&after));
 }

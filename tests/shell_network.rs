@@ -124,6 +124,7 @@ async fn functions_are_called_across_the_network() {
     let chunk = format!(
         "local seen = 0
         rpc('twice', function(from, n) seen = seen + 1 sleep(0.01) return 2 * n, from.port end)
+        rpc('nothing', function() return nil end)
         rpc('breaks', function() error('here') end)
         rpc('gone', print) assert(rpc('gone'))
         assert(select('#', call({port}, 'greet', 'you')) == 2)
@@ -146,6 +147,7 @@ async fn functions_are_called_across_the_network() {
     }
     assert!(answer.unwrap_err().to_string().contains("failed"));
     assert!(caller.call(peer, b"gone", vec![]).await.is_err());
+    assert_eq!(caller.call(peer, b"nothing", vec![]).await.unwrap(), []);
     let twice = caller.call(peer, b"twice", vec![Value::integer(21)]).await.unwrap();
     let from = i64::from(caller.local_addr().port());
     assert_eq!(twice, [Value::integer(42), Value::integer(from)]);
@@ -157,7 +159,7 @@ async fn functions_are_called_across_the_network() {
     assert_eq!(lines[0], "hello you\t1");
     assert!(lines[1].contains("knows no such RPC"), "{out}");
     assert!(lines[2].starts_with("false\trpc: "), "{out}");
-    assert!(err.contains("rpc breaks: -e:3: here"), "{err}");
+    assert!(err.contains("rpc breaks: -e:4: here"), "{err}");
 }
 
 #[tokio::test]

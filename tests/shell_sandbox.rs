@@ -43,6 +43,7 @@ fn the_safe_standard_library_is_there() {
         ("getmetatable('')", "false\n"),
         ("xpcall(error, function(e) return e .. '!' end, 'no')", "false\n\"no!\"\n"),
         ("_VERSION", "\"Lua 5.4\"\n"),
+        ("#{1, 2}", "2\n"),
         ("nil", "nil\n"),
         ("x = 1", ""),
     ] {

@@ -4,8 +4,10 @@
 //! others, beside a bare echo of datagrams of the same size, in turns. What the two differ by is
 //! the node's own work; what they share is the system's. The client works about as hard as an
 //! echo does, so where the server is not all busy the rates are the client's, and the CPU time
-//! of the server tells more. [`client`] asks and checks, [`echo`] is
-//! the echo, [`questions`] what is asked, [`host`] processes and processors.
+//! of the server tells more.
+//!
+//! `client` asks and checks, `questions` is what is asked, `company` are the hundred others, `echo`
+//! is the echo, `host` looks after processes and processors.
 
 mod client;
 mod company;

@@ -69,11 +69,11 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     match chunk {
         None => {
             greet(&handle);
-            shell.wait(PROMPT_WITHIN, joined(&handle, &settings));
+            shell.wait(PROMPT_WITHIN, joined(&handle, &settings))?;
             shell.interact()?;
         }
         Some(chunk) => {
-            shell.wait(JOIN_WITHIN, joined(&handle, &settings));
+            shell.wait(JOIN_WITHIN, joined(&handle, &settings))?;
             shell.run(chunk)?;
         }
     }

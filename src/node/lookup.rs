@@ -263,15 +263,18 @@ impl Lookup {
 
     /// The next contact to ask, which then counts as asked, and the number of the query.
     ///
-    /// At most alpha queries that are not overdue run at once, and only the k closest contacts that
-    /// have not failed are ever asked.
+    /// At most alpha queries that are not overdue run at once, and only the k closest contacts are
+    /// ever asked, those not counted that failed or are overdue: most of the latter are dead, and
+    /// whoever will be needed in their place is asked before that is certain.
     pub fn next_query(&mut self, now: Instant) -> Option<(usize, Contact)> {
         let stop = self.holding >= self.alpha || self.record.queries.len() >= MAX_QUERIES;
         if stop || self.has_enough_values() {
             return None;
         }
-        let mut nearest = self.candidates.iter_mut().filter(|c| c.state != State::Failed);
-        let candidate = nearest.by_ref().take(self.k).find(|c| c.state == State::New)?;
+        let hopeful =
+            |c: &&mut Candidate| !matches!(c.state, State::Failed | State::Overdue { .. });
+        let mut nearest = self.candidates.iter_mut().filter(hopeful).take(self.k);
+        let candidate = nearest.find(|c| c.state == State::New)?;
         let query = self.record.queries.len();
         candidate.state = State::Asked { query };
         self.holding += 1;

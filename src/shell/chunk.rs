@@ -20,7 +20,7 @@ impl Chunk {
 
     /// A whole program; a first line that names its interpreter counts as a comment.
     pub fn program(source: String, name: String) -> Chunk {
-        let source = if source.starts_with('#') { format!("--{source}") } else { source };
+        let source = if source.starts_with("#!") { format!("--{source}") } else { source };
         Chunk { source, name }
     }
 

@@ -82,6 +82,10 @@ impl Encoder {
         if self.open.len() == MAX_DEPTH {
             return Err(Reason::TooDeep);
         }
+        // Two bytes an item at the least: so many need not even be counted.
+        if table.raw_len() > ENCODED_BYTES_MAX / 2 {
+            return Err(Reason::TooLarge);
+        }
         self.open.push(pointer);
         match sequence_len(table) {
             Some(len) => self.put_list(table, len)?,
@@ -366,6 +370,10 @@ mod tests {
             (
                 "(function() local t = {} for _ = 1, 70 do t = {t} end return t end)()",
                 "tables nest deeper than 64 levels",
+            ),
+            (
+                "(function() local t = {} for i = 1, 40000 do t[i] = 1 end return t end)()",
+                "value: more than 65536 bytes",
             ),
             ("('x'):rep(70000)", "value: more than 65536 bytes"),
         ] {

@@ -30,6 +30,9 @@ const MEMORY_MAX: usize = 256 << 20;
 /// Stack of the Lua thread: Lua allows 200 levels of calls through Rust and C.
 const STACK_BYTES: usize = 8 << 20;
 
+/// A text longer than this is not shown: escaped it grows, outside of the memory counted as Lua's.
+const SHOWN_BYTES_MAX: usize = 16 << 20;
+
 /// A question about names is dropped if Lua is too busy to answer while a key is held down.
 const NAMES_WITHIN: Duration = Duration::from_millis(100);
 
@@ -259,30 +262,36 @@ fn natives(lua: &Lua, context: &Rc<Context>, options: &Options) -> mlua::Result<
     native.set("pending", Lua::poll_pending())?;
     let guard = context.guard.clone();
     native.set("interrupted", plain(lua, move |_, ()| Ok(guard.strikes()))?)?;
-    native.set(
-        "escape",
-        plain(lua, |_, (text, lines): (LuaString, bool)| {
-            Ok(convert::escape(&text.as_bytes(), lines))
-        })?,
-    )?;
-    native.set("tohex", plain(lua, |_, text: LuaString| Ok(convert::hex(&text.as_bytes())))?)?;
-    let output = context.output.clone();
-    native.set(
-        "write",
-        plain_checked(lua, move |_, text: LuaString| {
-            Ok(output
-                .print(&text.to_string_lossy())
-                .map_err(|error| Complaint::new("print", error))?)
-        })?,
-    )?;
     native.set("collect", plain(lua, |lua, what: String| collect(lua, &what))?)?;
     native.set("lua_kilobytes", plain(lua, |lua, ()| Ok(lua.used_memory() as f64 / 1024.0))?)?;
+    add_text(lua, &native, context.output.clone())?;
     if let Some(script) = &options.script {
         let folder = script.folder.clone();
         let read = move |_: &Lua, name: LuaValue| Ok(modules::read(&folder, &name)?);
         native.set("read_module", plain_checked(lua, read)?)?;
     }
     Ok(native)
+}
+
+/// What `print` and the like are made of.
+fn add_text(lua: &Lua, native: &Table, output: Arc<Output>) -> mlua::Result<()> {
+    native
+        .set("escape", plain(lua, |_, (text, lines): (LuaString, bool)| escape(&text, lines))?)?;
+    let hex = |_: &Lua, text: LuaString| Ok(convert::hex(&text.as_bytes()));
+    native.set("tohex", plain(lua, hex)?)?;
+    let write = move |_: &Lua, text: LuaString| {
+        let printed = output.print(&text.to_string_lossy());
+        Ok(printed.map_err(|error| Complaint::new("print", error))?)
+    };
+    native.set("write", plain_checked(lua, write)?)
+}
+
+fn escape(text: &LuaString, lines: bool) -> mlua::Result<String> {
+    let bytes = text.as_bytes();
+    if bytes.len() > SHOWN_BYTES_MAX {
+        return Err(mlua::Error::runtime(format!("{} bytes are too many to show", bytes.len())));
+    }
+    Ok(convert::escape(&bytes, lines))
 }
 
 fn arg_table(lua: &Lua, script: &Script) -> mlua::Result<Table> {

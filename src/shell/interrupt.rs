@@ -56,6 +56,8 @@ impl Interrupt {
 /// Whose turn it is on the Lua thread.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Turn {
+    /// Nobody's: what the shell itself does in Lua, which is short.
+    Nobody,
     /// The chunk that the user waits for.
     Foreground,
     /// A coroutine of `spawn`, `every`, `after` or `rpc`, running since then without a pause.
@@ -76,7 +78,7 @@ pub(crate) struct Guard {
 impl Guard {
     /// Sets the hook of a Lua state.
     pub(crate) fn install(lua: &Lua, interrupt: Arc<Interrupt>) -> mlua::Result<Guard> {
-        let guard = Guard { interrupt, turn: Rc::new(Cell::new(Turn::Foreground)) };
+        let guard = Guard { interrupt, turn: Rc::new(Cell::new(Turn::Nobody)) };
         let (hook_guard, raise) = (guard.clone(), Cell::new(false));
         let triggers = HookTriggers::new().every_nth_instruction(LOOK_EVERY);
         lua.set_global_hook(triggers, move |_, _| {
@@ -96,6 +98,7 @@ impl Guard {
     pub(crate) fn strikes(&self) -> bool {
         let Some(at) = self.interrupt.at() else { return false };
         match self.turn.get() {
+            Turn::Nobody => false,
             Turn::Foreground => true,
             Turn::Background(since) => at >= since && at.elapsed() >= BACKGROUND_GRACE,
         }

@@ -1,7 +1,7 @@
 //! The Lua shell: a prompt, and programs that run in its environment.
 //!
 //! Three threads: the caller's edits lines and waits for programs, one runs Lua
-//! ([`engine`](self)), and the node has its own behind [`Handle`], so that no program can stop
+//! (`engine`), and the node has its own behind [`Handle`], so that no program can stop
 //! it. Nothing here knows the protocol; what the functions do is the node's business, how they
 //! look and what they say is Lua's (`lua/` at the top of the repository).
 
@@ -94,16 +94,23 @@ impl Shell {
         })
     }
 
-    /// Waits for something, but no longer than that, and no longer than until Ctrl-C.
-    pub fn wait(&mut self, longest: Duration, something: impl Future<Output = ()>) {
+    /// Waits for something, but no longer than that.
+    ///
+    /// # Errors
+    /// If the user does not want to wait.
+    pub fn wait(
+        &mut self,
+        longest: Duration,
+        something: impl Future<Output = ()>,
+    ) -> Result<(), ChunkError> {
         let Shell { runtime, ctrl_c, .. } = self;
         runtime.block_on(async {
             tokio::select! {
-                () = something => {}
-                () = tokio::time::sleep(longest) => {}
-                _ = ctrl_c.recv() => {}
+                () = something => Ok(()),
+                () = tokio::time::sleep(longest) => Ok(()),
+                _ = ctrl_c.recv() => Err(ChunkError::Interrupted),
             }
-        });
+        })
     }
 
     /// Stops the node.
@@ -129,8 +136,7 @@ impl Shell {
         format!("{contacts}~{estimate:.0} | {:4.0} > ", process_kilobytes())
     }
 
-    /// Ctrl-C at the prompt: ends a background task that lets nothing else run. Signals that came
-    /// while no program ran are forgotten.
+    /// Forgets signals that came while no program ran, lest they end the next.
     fn settle_interrupts(&mut self) {
         let ctrl_c = &mut self.ctrl_c;
         self.runtime.block_on(async {

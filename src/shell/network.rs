@@ -340,13 +340,12 @@ fn end_name(end: End) -> &'static str {
 
 /// What a registered function returned, as values to send; `nil` alone is nothing.
 pub(crate) fn returned(values: &MultiValue) -> Result<Vec<crate::bencode::Value>, Complaint> {
+    if values.len() == 1 && values[0].is_nil() {
+        return Ok(Vec::new());
+    }
     let encode = |(index, value): (usize, &LuaValue)| {
         convert::encode(&format!("result {}", index + 1), value)
     };
-    values
-        .iter()
-        .enumerate()
-        .map(encode)
-        .collect::<Result<_, _>>()
-        .map_err(|error| Complaint::new("rpc", error))
+    let encoded: Result<_, _> = values.iter().enumerate().map(encode).collect();
+    encoded.map_err(|error| Complaint::new("rpc", error))
 }
