@@ -246,8 +246,9 @@ impl Node {
     /// A node that knows nobody.
     ///
     /// # Panics
-    /// If `config.k` is 0 or above [`routing::MAX_K`].
+    /// If the configuration does not pass [`Config::check`].
     pub fn new(now: Instant, id: Id, config: Config, seed: [u8; 32]) -> Node {
+        config.check().expect("a configuration within its ranges");
         Node {
             id,
             rng: ChaCha8Rng::from_seed(seed),
