@@ -166,8 +166,7 @@ impl Node {
     /// Pings a contact that is not in the routing table, or doubtful there.
     fn verify(&mut self, now: Instant, contact: Contact) {
         if self.maintenance.probing.len() < MAX_STRANGERS {
-            let purpose = Purpose::Verify { id: contact.id };
-            self.probe(now, contact, purpose);
+            self.probe(now, contact, Purpose::Verify);
         }
     }
 
@@ -190,8 +189,8 @@ impl Node {
     pub(super) fn on_contact_silent(&mut self, now: Instant, contact: Contact, purpose: Purpose) {
         let in_table = self.table.on_silence(&contact);
         match purpose {
-            Purpose::Verify { id } => {
-                self.maintenance.probing.remove(&id);
+            Purpose::Verify => {
+                self.maintenance.probing.remove(&contact.id);
             }
             Purpose::Liveness { attempt } => {
                 self.maintenance.probing.remove(&contact.id);

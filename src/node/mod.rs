@@ -442,7 +442,7 @@ impl Node {
             }
             Purpose::PassOn => self.on_passed_on(now),
             // What the answer, or its absence, means for the routing table was noted already.
-            Purpose::Verify { .. } | Purpose::Liveness { .. } => {}
+            Purpose::Verify | Purpose::Liveness { .. } => {}
         }
     }
 
@@ -488,10 +488,8 @@ impl Node {
     /// which nothing is known, or that lets an application answer, as much as there is.
     fn timeout(&self, peer: &Peer, kind: Kind, purpose: Purpose) -> Duration {
         let max = self.config.rpc_timeout_max;
-        let first_asked = matches!(
-            purpose,
-            Purpose::Verify { .. } | Purpose::Bootstrap { .. } | Purpose::Caller { .. }
-        );
+        let first_asked =
+            matches!(purpose, Purpose::Verify | Purpose::Bootstrap { .. } | Purpose::Caller { .. });
         if first_asked || kind == Kind::Custom {
             return max;
         }
