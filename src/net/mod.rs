@@ -1,7 +1,7 @@
 //! A node on the network: the UDP driver and the handle that applications hold.
 //!
 //! [`spawn`] binds a socket and starts one thread; [`Handle`] asks things of the node that lives
-//! there. The driver is the only place that reads a clock, and knows no protocol: it carries
+//! there. The driver is the only one to read the node's clock, and knows no protocol: it carries
 //! datagrams to [`node`](crate::node) and back, and tells it the time.
 //!
 //! ```no_run
