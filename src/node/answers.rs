@@ -12,13 +12,13 @@ use crate::node::{CallError, Event, Node};
 use crate::time::{Duration, Instant};
 use crate::wire::v1::{self, EncodedContact, Header};
 
-/// Requests that wait for the application's answer at once.
+/// Requests that wait for the application's answer at once: 16 MB if all are of the largest.
 const MAX_PENDING: usize = 256;
 
 /// An original caller waits for 1.5 s; before that it should hear that the RPC failed.
 const ANSWER_WITHIN: Duration = Duration::from_millis(1_400);
 
-/// RPCs that an application may register.
+/// RPCs that an application may register: more than anybody writes by hand.
 const MAX_REGISTERED: usize = 256;
 
 /// Ties an application's answer to the request; see [`Event::Request`].

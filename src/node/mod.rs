@@ -48,7 +48,7 @@ use crate::wire::v1::{self, Body, Frame, Header};
 pub use crate::node::answers::{RegisterError, RequestToken, RpcFailed};
 pub use crate::node::calls::Peer;
 
-/// Lookups remembered for people to look at.
+/// Lookups remembered for people to look at: a screenful.
 const MAX_RECORDS: usize = 16;
 
 /// Number of something that was started, unique within a node.

@@ -14,10 +14,11 @@ use crate::node::{CallError, Event, MAX_RECORDS, Node, OperationId, Peer, Purpos
 use crate::time::{Duration, Instant};
 use crate::wire::v1;
 
-/// Operations at once. Beyond that a lookup ends before it begins, as [`End::Overloaded`].
+/// Operations at once: some ten times as many lookups as the calls in flight can serve at full speed,
+/// and some tens of megabytes. Beyond that a lookup ends before it begins, as [`End::Overloaded`].
 const MAX_OPERATIONS: usize = 1_024;
 
-/// Addresses taken for one bootstrap.
+/// Addresses taken for one bootstrap; a single one that answers is enough.
 const MAX_BOOTSTRAP: usize = 64;
 
 /// A store is sent so often before its node counts as silent: one datagram may get lost.
