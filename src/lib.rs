@@ -10,7 +10,7 @@
 //! # The map
 //!
 //! ```text
-//! id, time, bencode ─▶ message ─▶ wire ─▶ node ─▶ control ─▶ { net, sim, shell } ─▶ cli
+//! id, time, bencode ─▶ message ─▶ wire ─▶ node ─▶ control ─▶ net, sim ─▶ shell, bench ─▶ cli
 //! ```
 //! An arrow reads "is used by"; nothing on the left knows of anything on its right.
 //!
@@ -23,14 +23,14 @@
 //! | [`wire`] | one codec a dialect | state |
 //! | [`node`] | the state machine: routing table, calls, lookups, values | sockets, tasks, clocks, global randomness |
 //! | [`control`] | commands, replies and snapshots as plain data | formatting |
-//! | [`net`] | the UDP driver, the only reader of the clock; the handle for applications | protocol rules |
+//! | [`net`] | the UDP driver, the only reader of a node's clock; the handle for applications | protocol rules |
 //! | [`sim`] | many nodes over a virtual network and clock | tokio |
 //! | `shell` | the prompt, the Lua bindings; what a user may change is in `lua/` | protocol rules |
+//! | `bench` | the load that `kademlua bench` puts on a node | ways around the network |
 //! | `cli` | the command line and configurations | |
 
 #[cfg(feature = "shell")]
-#[doc(hidden)]
-pub mod bench;
+mod bench;
 pub mod bencode;
 #[cfg(feature = "shell")]
 #[doc(hidden)]

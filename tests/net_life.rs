@@ -7,6 +7,7 @@ use std::net::UdpSocket;
 use kademlua::id::Id;
 use kademlua::net::{OperationError, Settings, SpawnError, Stopped, spawn};
 use kademlua::node::Peer;
+use kademlua::node::config::Config;
 use net_helpers::{pair, run, start, start_at};
 
 #[test]
@@ -28,6 +29,13 @@ fn an_address_of_another_machine_is_a_clear_error() {
     let error = spawn(Settings { bind, ..Settings::default() }).unwrap_err();
     let expected = "cannot bind 192.0.2.1:8001: no interface of this machine has that address";
     assert_eq!(error.to_string(), expected);
+}
+
+#[test]
+fn constants_out_of_range_are_a_clear_error() {
+    let config = Config { alpha: 0, ..Config::default() };
+    let error = spawn(Settings { config, ..Settings::default() }).unwrap_err();
+    assert_eq!(error.to_string(), "alpha: expected a whole number from 1 to 64, got 0");
 }
 
 #[test]

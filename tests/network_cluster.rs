@@ -1,7 +1,7 @@
 //! A network as a user has it: a control node in a terminal, a hundred nodes from the script.
 //! What one node stores every other finds, and losing a third of the network loses no value.
 
-#![cfg(unix)]
+#![cfg(all(unix, feature = "shell"))]
 
 mod network_helpers;
 

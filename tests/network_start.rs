@@ -1,6 +1,6 @@
 //! `scripts/start.sh`: what it refuses before it starts anything, and that it ends what it started.
 
-#![cfg(unix)]
+#![cfg(all(unix, feature = "shell"))]
 
 mod network_helpers;
 

@@ -1,5 +1,7 @@
 //! Ctrl-C ends programs, whatever they do.
 
+#![cfg(feature = "shell")]
+
 mod shell;
 
 use std::io::{BufRead, BufReader, Read};

@@ -1,5 +1,7 @@
 //! The shell's functions in a small network of real nodes.
 
+#![cfg(feature = "shell")]
+
 mod shell;
 
 use std::process::Output;

@@ -1,5 +1,7 @@
 //! What programs in the shell cannot reach, and what they can.
 
+#![cfg(feature = "shell")]
+
 mod shell;
 
 use shell::{alone, complaint, kademlua, run, shown, texts};

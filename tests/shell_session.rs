@@ -1,5 +1,7 @@
 //! A person at the prompt: the shell in a pseudo-terminal.
 
+#![cfg(feature = "shell")]
+
 mod shell;
 
 use std::path::PathBuf;

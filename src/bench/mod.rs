@@ -28,7 +28,7 @@ use crate::id::Id;
 
 /// What `bench` takes.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// Node to load [default: one that is started for the purpose, beside a bare echo]
     #[arg(long, value_name = "ADDR:PORT")]
     target: Option<SocketAddr>,
@@ -67,7 +67,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 ///
 /// # Errors
 /// If the node does not answer, or a process cannot be started.
-pub fn run(mut arguments: Arguments) -> anyhow::Result<()> {
+pub(crate) fn run(mut arguments: Arguments) -> anyhow::Result<()> {
     if let Some(size) = arguments.echo {
         return echo::run(size);
     }

@@ -15,7 +15,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::shell::escape_lines;
 
-pub use self::node::NodeArguments;
+use self::node::NodeArguments;
 
 /// A Kademlia node that you can hold in your hand.
 #[derive(Debug, Parser)]

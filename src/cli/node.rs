@@ -23,23 +23,23 @@ const DEFAULT_PORT: u16 = 8001;
 
 /// The arguments about the node that all commands share.
 #[derive(Debug, Clone, Default, Args)]
-pub struct NodeArguments {
+pub(super) struct NodeArguments {
     /// Address to bind
     #[arg(long, value_name = "ADDRESS")]
-    pub bind: Option<IpAddr>,
+    pub(super) bind: Option<IpAddr>,
     /// Node to join the network through, repeatable; a port alone is one of 127.0.0.1
     /// [default: 127.0.0.1:8001]
     #[arg(long, value_name = "ADDR:PORT", value_parser = parse_address)]
-    pub bootstrap: Vec<SocketAddr>,
+    pub(super) bootstrap: Vec<SocketAddr>,
     /// The node's id, 40 hex digits [default: the SHA-1 of the port on loopback, else random]
     #[arg(long, value_name = "HEX")]
-    pub id: Option<Id>,
+    pub(super) id: Option<Id>,
     /// Lua program that sets port, id, bind, bootstrap and constants
     #[arg(long, value_name = "FILE.lua")]
-    pub config: Option<PathBuf>,
+    pub(super) config: Option<PathBuf>,
     /// Log filter: error, warn, info, debug, trace, or as in RUST_LOG
     #[arg(long, value_name = "LEVEL")]
-    pub log: Option<String>,
+    pub(super) log: Option<String>,
 }
 
 fn parse_address(text: &str) -> Result<SocketAddr, String> {
@@ -51,7 +51,7 @@ impl NodeArguments {
     ///
     /// # Errors
     /// If the configuration is wrong.
-    pub fn settings(&self, port: Option<u16>) -> anyhow::Result<Settings> {
+    pub(super) fn settings(&self, port: Option<u16>) -> anyhow::Result<Settings> {
         let configuration = match &self.config {
             Some(file) => Configuration::read(file)?,
             None => Configuration::default(),
@@ -72,7 +72,7 @@ impl NodeArguments {
     ///
     /// # Errors
     /// If the configuration is wrong or the address cannot be bound.
-    pub fn start(&self, port: Option<u16>) -> anyhow::Result<(Handle, Settings)> {
+    pub(super) fn start(&self, port: Option<u16>) -> anyhow::Result<(Handle, Settings)> {
         let settings = self.settings(port)?;
         let handle = net::spawn(settings.clone())
             .with_context(|| format!("cannot start a node at {}", settings.bind))?;
@@ -83,7 +83,7 @@ impl NodeArguments {
     ///
     /// # Errors
     /// If the filter cannot be read.
-    pub fn start_log<W>(&self, default: &str, writer: W, colours: bool) -> anyhow::Result<()>
+    pub(super) fn start_log<W>(&self, default: &str, writer: W, colours: bool) -> anyhow::Result<()>
     where
         W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
     {

@@ -1,7 +1,7 @@
 //! The event loop of one node: waits for datagrams, orders and timers, tells the state machine,
 //! and carries out what it wants.
 //!
-//! The only reader of the clock. No rule of the protocol lives here. [`Core`] is the node with
+//! The only reader of the node's clock. No rule of the protocol lives here. [`Core`] is the node with
 //! all that its outputs go to; [`Driver`] adds the socket and the waiting.
 
 use std::collections::HashMap;

@@ -1,7 +1,7 @@
 //! A node on the network: the UDP driver and the handle that applications hold.
 //!
 //! [`spawn`] binds a socket and starts one thread; [`Handle`] asks things of the node that lives
-//! there. The driver is the only place that reads a clock, and knows no protocol: it carries
+//! there. The driver is the only one to read the node's clock, and knows no protocol: it carries
 //! datagrams to [`node`](crate::node) and back, and tells it the time.
 //!
 //! ```no_run
@@ -28,7 +28,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use crate::id::Id;
-use crate::node::config::Config;
+use crate::node::config::{Config, ConfigError};
 
 mod bootstrap;
 mod driver;
@@ -74,6 +74,9 @@ pub enum SpawnError {
         /// What the system said.
         reason: io::Error,
     },
+    /// A constant is out of its range.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The system has no randomness to give.
     #[error("cannot seed the node's random numbers: {0}")]
     Seed(getrandom::Error),
@@ -103,8 +106,9 @@ fn bind_failure(reason: &io::Error) -> String {
 /// needed to call this, and any will do to await what the handle returns.
 ///
 /// # Errors
-/// If the address cannot be bound or the system grants no thread.
+/// If a constant is out of its range, the address cannot be bound or the system grants no thread.
 pub fn spawn(settings: Settings) -> Result<Handle, SpawnError> {
+    settings.config.check()?;
     let bind_error = |reason| SpawnError::Bind { address: settings.bind, reason };
     let socket = socket::bind(settings.bind).map_err(bind_error)?;
     let local = socket.local_addr().map_err(bind_error)?;

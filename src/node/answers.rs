@@ -12,13 +12,13 @@ use crate::node::{CallError, Event, Node};
 use crate::time::{Duration, Instant};
 use crate::wire::v1::{self, EncodedContact, Header};
 
-/// Requests that wait for the application's answer at once.
+/// Requests that wait for the application's answer at once: 16 MB if all are of the largest.
 const MAX_PENDING: usize = 256;
 
 /// An original caller waits for 1.5 s; before that it should hear that the RPC failed.
 const ANSWER_WITHIN: Duration = Duration::from_millis(1_400);
 
-/// RPCs that an application may register.
+/// RPCs that an application may register: more than anybody writes by hand.
 const MAX_REGISTERED: usize = 256;
 
 /// Ties an application's answer to the request; see [`Event::Request`].
@@ -168,7 +168,7 @@ impl Node {
         }
     }
 
-    /// Hands a request to the application, or answers that there is none for it.
+    /// Hands a request to the application, or answers that it knows none of that name or cannot take it.
     fn ask_application(
         &mut self,
         now: Instant,
@@ -177,10 +177,11 @@ impl Node {
         name: &[u8],
         args: List<'_>,
     ) {
-        if !self.registered.contains(name) || self.pending.requests.len() >= MAX_PENDING {
+        if !self.registered.contains(name) {
             return v1::put_no_such_rpc(&mut self.out.bytes, header);
         }
-        let Ok(args) = v1::values(args) else {
+        let has_room = self.pending.requests.len() < MAX_PENDING;
+        let Some(args) = v1::values(args).ok().filter(|_| has_room) else {
             return v1::put_failed(&mut self.out.bytes, header);
         };
         let token = self.await_answer(now, asker.address, *header);

@@ -48,7 +48,7 @@ pub(super) enum Purpose {
     /// The first question to a node of which only the address is known.
     Bootstrap { operation: OperationId },
     /// A contact wants to enter the routing table.
-    Verify { id: Id },
+    Verify,
     /// Does a contact of the routing table still live?
     Liveness { attempt: u32 },
 }

@@ -120,6 +120,37 @@ impl Config {
         }
         Ok(())
     }
+
+    /// Whether a node can run with these settings: fields may hold what [`Config::set`] refuses.
+    ///
+    /// # Errors
+    /// If one is out of the range that [`Config::set`] takes.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let mut taken = Config::default();
+        Config::NAMES
+            .into_iter()
+            .zip(self.values())
+            .try_for_each(|(name, value)| taken.set(name, value))
+    }
+
+    /// The settings as [`Config::set`] takes them, in the order of [`Config::NAMES`].
+    fn values(&self) -> [f64; Config::NAMES.len()] {
+        let seconds = |span: Duration| span.as_micros() as f64 / 1e6;
+        [
+            self.k as f64,
+            self.alpha as f64,
+            seconds(self.rpc_timeout_min),
+            seconds(self.rpc_timeout_max),
+            seconds(self.expire),
+            seconds(self.republish),
+            seconds(self.refresh),
+            self.replacements as f64,
+            self.max_value_bytes as f64,
+            self.max_values_per_key as f64,
+            self.max_values_per_owner as f64,
+            self.max_store_bytes as f64,
+        ]
+    }
 }
 
 fn count(
@@ -159,6 +190,19 @@ mod tests {
             set.set(name, 7.0).unwrap();
             assert_ne!(set, before, "{name} changes nothing");
         }
+    }
+
+    #[test]
+    fn a_check_reads_back_what_was_set_and_finds_what_could_not_be() {
+        assert_eq!(Config::default().check(), Ok(()));
+        for (index, name) in Config::NAMES.into_iter().enumerate() {
+            let mut config = Config::default();
+            config.set(name, 7.0).unwrap();
+            assert_eq!(config.values()[index], 7.0, "{name}");
+        }
+        let no_pause = Config { republish: Duration::ZERO, ..Config::default() };
+        let error = no_pause.check().unwrap_err();
+        assert!(matches!(error, ConfigError::OutOfRange { name: "republish", .. }), "{error}");
     }
 
     #[test]

@@ -15,8 +15,9 @@ use crate::time::{Duration, Instant};
 /// nearer contacts ends here.
 const MAX_QUERIES: usize = 256;
 
-/// Contacts that a lookup keeps in mind, the nearest of those it heard of.
-const MAX_CANDIDATES: usize = 256;
+/// Contacts that a lookup keeps in mind, the nearest of those it heard of: no fewer than may be asked,
+/// so that whoever was asked is never forgotten.
+const MAX_CANDIDATES: usize = MAX_QUERIES;
 
 /// What a lookup is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

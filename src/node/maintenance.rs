@@ -19,13 +19,14 @@ use crate::time::{Duration, Instant};
 /// Lookups of upkeep at once.
 const MAX_RUNNING: usize = 4;
 
-/// Copies on their way to other holders at once, beyond which no more are begun.
+/// Copies on their way to other holders at once, beyond which upkeep begins no more. What lookups for
+/// values leave on their way, at most [`MAX_CACHED`] each, comes on top.
 const MAX_PASSING_ON: usize = 64;
 
 /// Copies begun together: by so many the limit above may be exceeded.
 const MAX_HANDED: usize = 8;
 
-/// Tasks that wait. A task that finds no room comes up again when its key is next republished.
+/// Tasks that wait: some six megabytes. A task that finds no room comes up again when its key is next republished.
 const MAX_TASKS: usize = 65_536;
 
 /// Strangers pinged at once, so that a flood of forged ones makes few pings.
@@ -166,8 +167,7 @@ impl Node {
     /// Pings a contact that is not in the routing table, or doubtful there.
     fn verify(&mut self, now: Instant, contact: Contact) {
         if self.maintenance.probing.len() < MAX_STRANGERS {
-            let purpose = Purpose::Verify { id: contact.id };
-            self.probe(now, contact, purpose);
+            self.probe(now, contact, Purpose::Verify);
         }
     }
 
@@ -190,8 +190,8 @@ impl Node {
     pub(super) fn on_contact_silent(&mut self, now: Instant, contact: Contact, purpose: Purpose) {
         let in_table = self.table.on_silence(&contact);
         match purpose {
-            Purpose::Verify { id } => {
-                self.maintenance.probing.remove(&id);
+            Purpose::Verify => {
+                self.maintenance.probing.remove(&contact.id);
             }
             Purpose::Liveness { attempt } => {
                 self.maintenance.probing.remove(&contact.id);

@@ -48,7 +48,7 @@ use crate::wire::v1::{self, Body, Frame, Header};
 pub use crate::node::answers::{RegisterError, RequestToken, RpcFailed};
 pub use crate::node::calls::Peer;
 
-/// Lookups remembered for people to look at.
+/// Lookups remembered for people to look at: a screenful.
 const MAX_RECORDS: usize = 16;
 
 /// Number of something that was started, unique within a node.
@@ -246,8 +246,9 @@ impl Node {
     /// A node that knows nobody.
     ///
     /// # Panics
-    /// If `config.k` is 0 or above [`routing::MAX_K`].
+    /// If the configuration does not pass [`Config::check`].
     pub fn new(now: Instant, id: Id, config: Config, seed: [u8; 32]) -> Node {
+        config.check().expect("a configuration within its ranges");
         Node {
             id,
             rng: ChaCha8Rng::from_seed(seed),
@@ -441,7 +442,7 @@ impl Node {
             }
             Purpose::PassOn => self.on_passed_on(now),
             // What the answer, or its absence, means for the routing table was noted already.
-            Purpose::Verify { .. } | Purpose::Liveness { .. } => {}
+            Purpose::Verify | Purpose::Liveness { .. } => {}
         }
     }
 
@@ -487,10 +488,8 @@ impl Node {
     /// which nothing is known, or that lets an application answer, as much as there is.
     fn timeout(&self, peer: &Peer, kind: Kind, purpose: Purpose) -> Duration {
         let max = self.config.rpc_timeout_max;
-        let first_asked = matches!(
-            purpose,
-            Purpose::Verify { .. } | Purpose::Bootstrap { .. } | Purpose::Caller { .. }
-        );
+        let first_asked =
+            matches!(purpose, Purpose::Verify | Purpose::Bootstrap { .. } | Purpose::Caller { .. });
         if first_asked || kind == Kind::Custom {
             return max;
         }

@@ -7,17 +7,18 @@ use std::net::SocketAddr;
 
 use crate::bencode::{Item, Value};
 use crate::id::Id;
-use crate::message::{Contact, Request, Response, StoreMode};
+use crate::message::{Contact, Request, Response, Store, StoreMode};
 use crate::node::lookup::{End, Goal, Lookup, Outcome, Record};
 use crate::node::store::{Deposit, Owner, Refusal};
 use crate::node::{CallError, Event, MAX_RECORDS, Node, OperationId, Peer, Purpose, StoreReport};
 use crate::time::{Duration, Instant};
 use crate::wire::v1;
 
-/// Operations at once. Beyond that a lookup ends before it begins, as [`End::Overloaded`].
+/// Operations at once: some ten times as many lookups as the calls in flight can serve at full speed,
+/// and some tens of megabytes. Beyond that a lookup ends before it begins, as [`End::Overloaded`].
 const MAX_OPERATIONS: usize = 1_024;
 
-/// Addresses taken for one bootstrap.
+/// Addresses taken for one bootstrap; a single one that answers is enough.
 const MAX_BOOTSTRAP: usize = 64;
 
 /// A store is sent so often before its node counts as silent: one datagram may get lost.
@@ -302,12 +303,11 @@ impl Node {
                 Err(error) => publish.report.refused.push((contact, error.to_string())),
             }
         }
-        self.operations.insert(id, Operation::Publish(publish));
-        self.try_end_publish(now, id);
+        self.go_on_publishing(now, publish);
     }
 
     /// Whether this node is one of the k nearest to a key, beside those that were found.
-    pub(super) fn is_holder(&self, key: &Id, others: &[Contact]) -> bool {
+    fn is_holder(&self, key: &Id, others: &[Contact]) -> bool {
         let own = key.distance(&self.id);
         let nearer = others.iter().filter(|contact| key.distance(&contact.id) < own).count();
         nearer < self.config.k
@@ -322,7 +322,7 @@ impl Node {
         attempt: u32,
     ) -> Result<(), CallError> {
         let Publish { value, mode, report, .. } = publish;
-        let store = v1_store(report.key, value, *mode);
+        let store = Store { key: report.key, value: value.item(), mode: *mode, copy: None };
         let purpose = Purpose::Publish { operation, attempt };
         self.send(now, peer, &Request::Store(store), purpose)
     }
@@ -353,20 +353,17 @@ impl Node {
             Err(error) => report.refused.push((contact, error.to_string())),
         }
         publish.waiting -= usize::from(!again);
-        self.operations.insert(operation, Operation::Publish(publish));
-        self.try_end_publish(now, operation);
+        self.go_on_publishing(now, publish);
     }
 
-    fn try_end_publish(&mut self, now: Instant, operation: OperationId) {
-        let Some(Operation::Publish(Publish { waiting: 0, report, .. })) =
-            self.operations.get_mut(&operation)
-        else {
+    /// Waits for the answers that are still to come, or tells the caller how it went.
+    fn go_on_publishing(&mut self, now: Instant, mut publish: Publish) {
+        if publish.waiting > 0 {
+            self.operations.insert(publish.report.id, Operation::Publish(publish));
             return;
-        };
-        report.ended = now;
-        let report = report.clone();
-        self.operations.remove(&operation);
-        self.out.events.push_back(Event::StoreDone(report));
+        }
+        publish.report.ended = now;
+        self.out.events.push_back(Event::StoreDone(publish.report));
     }
 
     pub(super) fn on_bootstrap_answer(
@@ -418,9 +415,4 @@ impl Node {
         };
         self.out.events.push_back(Event::Bootstrapped { id, answered, silent });
     }
-}
-
-/// A store of a value by its owner.
-fn v1_store(key: Id, value: &Value, mode: StoreMode) -> crate::message::Store<'_> {
-    crate::message::Store { key, value: value.item(), mode, copy: None }
 }
