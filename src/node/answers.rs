@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use crate::bencode::{List, Value};
 use crate::id::Id;
-use crate::message::{Contact, Request, Store, StoreMode};
+use crate::message::{Contact, Kind, Request, Store, StoreMode};
 use crate::node::routing::Table;
 use crate::node::store::{Deposit, Owner};
 use crate::node::{CallError, Event, Node};
@@ -66,7 +66,7 @@ impl Node {
     /// # Errors
     /// If the name belongs to the protocol, or too many are registered.
     pub fn register(&mut self, name: &[u8]) -> Result<(), RegisterError> {
-        if matches!(name, b"ping" | b"findnode" | b"findvalue" | b"store" | b"getsocket") {
+        if v1::kind_named(name) != Kind::Custom {
             return Err(RegisterError::Reserved);
         }
         if self.registered.len() >= MAX_REGISTERED && !self.registered.contains(name) {

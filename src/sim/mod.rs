@@ -193,11 +193,6 @@ impl Network {
         self.places[index.0].node.as_ref()
     }
 
-    /// The node at an index, for a change that sends nothing.
-    pub fn node_mut(&mut self, index: NodeIndex) -> Option<&mut Node> {
-        self.places[index.0].node.as_mut()
-    }
-
     /// Nodes that were not killed.
     pub fn alive(&self) -> impl Iterator<Item = NodeIndex> {
         let places = self.places.iter().enumerate();
@@ -256,21 +251,11 @@ impl Network {
         }
     }
 
-    /// The reply to a command that was started, once it is there.
-    pub fn take_reply(&mut self, index: NodeIndex, id: OperationId) -> Option<Reply> {
-        self.replies.remove(&(index, id))
-    }
-
     /// Runs the network for a span of virtual time.
     pub fn run_for(&mut self, span: Duration) {
         let until = self.now + span;
         while self.step(until) {}
         self.now = until;
-    }
-
-    /// Sends a datagram from an address of the caller's choice, as any stranger may.
-    pub fn inject(&mut self, source: SocketAddr, destination: NodeIndex, bytes: Vec<u8>) {
-        self.schedule(self.now, Happening::Datagram { source, destination, bytes });
     }
 
     /// Lets the next thing happen, if it does so by `until`.

@@ -50,6 +50,15 @@ const RESPONSE: u8 = 129;
 const NO_SUCH_RPC: u8 = 130;
 const FAILED: u8 = 131;
 
+/// The RPCs that the protocol defines.
+const NAMES: [(&[u8], Kind); 5] = [
+    (b"ping", Kind::Ping),
+    (b"findnode", Kind::FindNode),
+    (b"findvalue", Kind::FindValue),
+    (b"store", Kind::Store),
+    (b"getsocket", Kind::GetSocket),
+];
+
 /// The wire's number for "replace": an original erases every owner's values on 1, so we send 2,
 /// which it takes for an ordinary store, and take both to mean the sender's own values.
 const MODE_REPLACE: i64 = 2;
@@ -179,21 +188,31 @@ pub fn request(payload: &[u8]) -> Result<Request<'_>, PayloadError> {
 
 fn request_named<'a>(name: &'a [u8], mut args: List<'a>) -> Result<Request<'a>, PayloadError> {
     let all = args;
-    match name {
-        b"ping" => Ok(Request::Ping),
-        b"findnode" => match id(args.next()) {
+    match kind_named(name) {
+        Kind::Ping => Ok(Request::Ping),
+        Kind::FindNode => match id(args.next()) {
             Some(target) => Ok(Request::FindNode { target }),
             None => Err(PayloadError::BadTarget),
         },
-        b"findvalue" => {
+        Kind::FindValue => {
             let key = id(args.next()).ok_or(PayloadError::BadKey)?;
             let limit = args.next().map_or(Ok(1), limit)?;
             Ok(Request::FindValue { key, limit })
         }
-        b"store" => store(args).map(Request::Store),
-        b"getsocket" => Ok(Request::GetSocket),
-        _ => Ok(Request::Custom { name, args: all }),
+        Kind::Store => store(args).map(Request::Store),
+        Kind::GetSocket => Ok(Request::GetSocket),
+        Kind::Custom => Ok(Request::Custom { name, args: all }),
     }
+}
+
+/// Which RPC a name stands for; [`Kind::Custom`] for one that the protocol does not define.
+pub fn kind_named(name: &[u8]) -> Kind {
+    NAMES.iter().find(|(known, _)| *known == name).map_or(Kind::Custom, |(_, kind)| *kind)
+}
+
+fn name_of(kind: Kind) -> &'static [u8] {
+    let named = NAMES.iter().find(|(_, known)| *known == kind);
+    named.expect("an RPC of the protocol has a name").0
 }
 
 /// How many values are wanted: none for a negative number, all for one beyond counting.
@@ -363,13 +382,9 @@ fn put_ip(out: &mut Vec<u8>, ip: IpAddr) {
 /// # Panics
 /// If the payload exceeds 65,535 bytes; the node refuses values and arguments long before.
 pub fn put_request(out: &mut Vec<u8>, header: &Header, request: &Request<'_>) {
-    let name: &[u8] = match request {
-        Request::Ping => b"ping",
-        Request::FindNode { .. } => b"findnode",
-        Request::FindValue { .. } => b"findvalue",
-        Request::Store(_) => b"store",
-        Request::GetSocket => b"getsocket",
+    let name = match *request {
         Request::Custom { name, .. } => name,
+        _ => name_of(request.kind()),
     };
     put_framed(out, header, REQUEST, |out| {
         // Name before args, as the original writes them.
