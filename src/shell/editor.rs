@@ -13,7 +13,8 @@ use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{CompletionType, Config, Context, Editor, Helper};
 
 use super::chunk::{Chunk, Completeness};
-use super::engine::{ChunkError, Engine};
+use super::engine::Engine;
+use super::failure::ChunkError;
 use super::highlight::{KEYWORDS, highlight};
 use super::{Shell, escape_lines, history};
 

@@ -16,16 +16,13 @@ use tokio::task::LocalSet;
 use crate::net::Handle;
 
 use super::arguments::Complaint;
+use super::background::Background;
 use super::chunk::Chunk;
+use super::failure::{ChunkError, MEMORY_MAX, message_of};
 use super::functions::{Context, Functions, Shapes, plain, plain_checked};
 use super::interrupt::{Guard, Interrupt, Interrupted};
 use super::output::Output;
-use super::tasks::Tasks;
-use super::{convert, modules, process_kilobytes};
-
-/// Memory for Lua: no sensible program at a prompt needs more, and a runaway one leaves the rest
-/// of the machine alone.
-const MEMORY_MAX: usize = 256 << 20;
+use super::{bytes, convert, modules, network, process_kilobytes, tasks};
 
 /// Stack of the Lua thread: Lua allows 200 levels of calls through Rust and C.
 const STACK_BYTES: usize = 8 << 20;
@@ -54,20 +51,6 @@ pub struct Script {
     pub folder: PathBuf,
     /// Its arguments.
     pub arguments: Vec<String>,
-}
-
-/// Why a chunk did not run to its end.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ChunkError {
-    /// Ctrl-C.
-    #[error("interrupted")]
-    Interrupted,
-    /// An error in the program, with its place.
-    #[error("{0}")]
-    Failed(String),
-    /// The Lua thread is gone.
-    #[error("Lua has stopped")]
-    Stopped,
 }
 
 /// What a name's arguments look like, for hints.
@@ -178,10 +161,10 @@ impl World {
         let lua = bare_lua()?;
         lua.set_memory_limit(MEMORY_MAX)?;
         let guard = Guard::install(&lua, interrupt)?;
+        let background = Background::default();
         let shapes = Shapes { contact: lua.create_table()?, known: lua.create_table()? };
-        let tasks = Tasks::default();
         let context =
-            Context { handle, guard: guard.clone(), output: output.clone(), tasks, shapes };
+            Context { handle, guard: guard.clone(), output: output.clone(), background, shapes };
         let made = prelude(&lua, &Rc::new(context), &options)?;
         let environment: Table = made.get("env")?;
         if let Some(script) = &options.script {
@@ -249,8 +232,17 @@ fn prelude(lua: &Lua, context: &Rc<Context>, options: &Options) -> mlua::Result<
         .call((native, pretty, help))
 }
 
+/// The functions of the shell that need Rust.
+fn functions(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
+    let functions = Functions::new(lua, context)?;
+    bytes::add_to(&functions)?;
+    network::add_to(&functions)?;
+    tasks::add_to(&functions)?;
+    Ok(functions.into_table())
+}
+
 fn natives(lua: &Lua, context: &Rc<Context>, options: &Options) -> mlua::Result<Table> {
-    let functions = Functions::table(lua, context)?;
+    let functions = functions(lua, context)?;
     functions.set("gc", plain_checked(lua, |lua, what: LuaValue| collected(lua, &what))?)?;
     let shapes = lua.create_table()?;
     shapes.set("contact", &context.shapes.contact)?;
@@ -336,22 +328,4 @@ fn json_lines(values: &MultiValue) -> mlua::Result<String> {
         Err(error) => Err(mlua::Error::runtime(error)),
     };
     values.iter().map(line).collect()
-}
-
-/// What an error says, with the place but without the traceback.
-pub(crate) fn message_of(error: &mlua::Error) -> String {
-    let message = match error {
-        mlua::Error::RuntimeError(message) | mlua::Error::SyntaxError { message, .. } => {
-            message.clone()
-        }
-        mlua::Error::MemoryError(_) => {
-            format!("not enough memory: programs may use {} MB", MEMORY_MAX >> 20)
-        }
-        mlua::Error::CallbackError { cause, .. } => message_of(cause),
-        other => other.to_string(),
-    };
-    match message.split_once("\nstack traceback:") {
-        Some((message, _)) => message.to_owned(),
-        None => message,
-    }
 }

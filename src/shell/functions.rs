@@ -1,5 +1,6 @@
-//! The shell's functions, as Lua calls them: thin bindings that check arguments, ask the node and
-//! turn what comes back into tables. Names, help and looks are in `lua/`.
+//! How Lua calls the shell's functions: thin bindings that check arguments, ask the node and turn
+//! what comes back into tables. What there is to call stands in [`bytes`](super::bytes),
+//! [`network`](super::network) and [`tasks`](super::tasks); names, help and looks are in `lua/`.
 //!
 //! Each answers `true` and its results, or `false` and a message; the prelude makes the message
 //! an error at the caller's line.
@@ -9,22 +10,19 @@ use std::sync::Arc;
 
 use mlua::{FromLuaMulti, IntoLua, IntoLuaMulti, Lua, MultiValue, Table, Value as LuaValue};
 
-use crate::id::Id;
 use crate::net::Handle;
 
 use super::arguments::{Arguments, Complaint};
-use super::convert;
+use super::background::Background;
 use super::interrupt::Guard;
-use super::network;
 use super::output::Output;
-use super::tasks::{self, Tasks};
 
 /// What the functions work with.
 pub(crate) struct Context {
     pub(crate) handle: Handle,
     pub(crate) guard: Guard,
     pub(crate) output: Arc<Output>,
-    pub(crate) tasks: Tasks,
+    pub(crate) background: Background,
     /// The metatables of contacts, filled by the prelude.
     pub(crate) shapes: Shapes,
 }
@@ -63,14 +61,14 @@ pub(crate) struct Functions {
 }
 
 impl Functions {
-    /// All functions of the shell that need Rust.
-    pub(crate) fn table(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
-        let functions =
-            Functions { lua: lua.clone(), context: context.clone(), table: lua.create_table()? };
-        functions.add_bytes()?;
-        network::add_to(&functions)?;
-        tasks::add_to(&functions)?;
-        Ok(functions.table)
+    /// No functions yet.
+    pub(crate) fn new(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Functions> {
+        Ok(Functions { lua: lua.clone(), context: context.clone(), table: lua.create_table()? })
+    }
+
+    /// The functions that were added.
+    pub(crate) fn into_table(self) -> Table {
+        self.table
     }
 
     /// Adds a function that answers at once.
@@ -102,36 +100,6 @@ impl Functions {
         })?;
         self.table.set(name, function)
     }
-
-    fn add_bytes(&self) -> mlua::Result<()> {
-        self.add("sha1", |_, lua, mut arguments| {
-            Ok(lua.create_string(Id::of_name(arguments.string("text")?).as_bytes())?)
-        })?;
-        self.add("tohex", |_, _, mut arguments| Ok(convert::hex(&arguments.string("bytes")?)))?;
-        self.add("fromhex", |_, lua, mut arguments| {
-            let digits = arguments.string("digits")?;
-            let bytes = convert::from_hex(&digits).ok_or_else(|| {
-                arguments.complaint(
-                    "digits: expected an even number of hex digits. Try fromhex(\"415a\")",
-                )
-            })?;
-            Ok(lua.create_string(bytes)?)
-        })?;
-        self.add("xor", |_, lua, mut arguments| {
-            let (a, b) = (arguments.id("a")?, arguments.id("b")?);
-            Ok(lua.create_string(xor(a, b).as_bytes())?)
-        })?;
-        self.add("getbucketno", |_, _, mut arguments| {
-            let (a, b) = (arguments.id("distance")?, arguments.optional_id("b")?);
-            Ok(a.common_prefix(&b.unwrap_or(Id::new([0; Id::LEN]))) + 1)
-        })
-    }
-}
-
-fn xor(a: Id, b: Id) -> Id {
-    let mut bytes = *a.as_bytes();
-    bytes.iter_mut().zip(b.as_bytes()).for_each(|(byte, other)| *byte ^= other);
-    Id::new(bytes)
 }
 
 fn reply<R: IntoLuaMulti>(lua: &Lua, result: Result<R, Trouble>) -> mlua::Result<MultiValue> {

@@ -6,10 +6,13 @@
 //! look and what they say is Lua's (`lua/` at the top of the repository).
 
 mod arguments;
+mod background;
+mod bytes;
 mod chunk;
 mod convert;
 mod editor;
 mod engine;
+mod failure;
 mod functions;
 mod highlight;
 mod history;
@@ -29,13 +32,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::net::Handle;
 
 pub use self::chunk::Chunk;
-pub use self::engine::{ChunkError, Options, Script};
+pub use self::engine::{Options, Script};
+pub use self::failure::ChunkError;
 pub use self::output::{LogWriter, Output};
 
 // What the command line and configurations read as the shell does.
 pub(crate) use self::arguments::{address_of, id_of, peer_of};
 pub(crate) use self::convert::describe;
-pub(crate) use self::engine::message_of as error_message;
+pub(crate) use self::failure::message_of as error_message;
 
 use self::engine::Engine;
 

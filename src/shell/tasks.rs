@@ -1,26 +1,22 @@
 //! Coroutines beside the one that the user waits for: `spawn`, `after`, `every`, `rpc`, and
 //! `cancel`, which ends them.
 
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
 use mlua::{Function, IntoLua, Lua, MultiValue, Table, Value as LuaValue};
 use tokio::sync::mpsc;
-use tokio::task::{AbortHandle, JoinSet, spawn_local};
+use tokio::task::{JoinSet, spawn_local};
 use tokio::time::{MissedTickBehavior, interval_at, sleep, timeout};
 
 use crate::net::IncomingCall;
 
 use super::arguments::Arguments;
-use super::engine::message_of;
+use super::background::TASKS_MAX;
+use super::failure::message_of;
 use super::functions::{Context, Functions, Trouble};
 use super::network::{Tables, returned};
 use super::{convert, escape_lines};
-
-/// Tasks at once; a program that starts ever more ends here and not in want of memory.
-const TASKS_MAX: usize = 10_000;
 
 /// Calls of one registered function at once; further ones fail, which tells peers to slow down.
 const CALLS_MAX: usize = 64;
@@ -30,34 +26,6 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// `every` runs no more often: the clock that it goes by is no finer.
 const PERIOD_MIN: Duration = Duration::from_millis(1);
-
-/// The tasks that run.
-#[derive(Default)]
-pub(crate) struct Tasks {
-    last: Cell<u64>,
-    running: RefCell<BTreeMap<u64, Task>>,
-}
-
-struct Task {
-    abort: AbortHandle,
-    /// The name of the RPC that it answers.
-    answers: Option<Vec<u8>>,
-}
-
-impl Tasks {
-    fn end(&self, number: u64) -> bool {
-        let task = self.running.borrow_mut().remove(&number);
-        task.inspect(|task| task.abort.abort()).is_some()
-    }
-
-    /// Ends the task that answers an RPC.
-    fn end_rpc(&self, name: &[u8]) -> bool {
-        let answers = |task: &Task| task.answers.as_deref() == Some(name);
-        let number =
-            self.running.borrow().iter().find(|(_, task)| answers(task)).map(|(&number, _)| number);
-        number.is_some_and(|number| self.end(number))
-    }
-}
 
 pub(crate) fn add_to(functions: &Functions) -> mlua::Result<()> {
     functions.add_async("sleep", |_, _, mut arguments| async move {
@@ -91,7 +59,7 @@ pub(crate) fn add_to(functions: &Functions) -> mlua::Result<()> {
         let number = number_of(&task).ok_or_else(|| {
             arguments.wrong("task", "what spawn, after, every or rpc returned", &task, "")
         })?;
-        Ok(context.tasks.end(number))
+        Ok(context.background.end(number))
     })
 }
 
@@ -114,7 +82,7 @@ async fn rpc(
     mut arguments: Arguments,
 ) -> Result<LuaValue, Trouble> {
     let name = arguments.string("name")?;
-    let takes_back = context.tasks.end_rpc(&name);
+    let takes_back = context.background.end_rpc(&name);
     // The former task is dropped, and with it the former offer, before the next begins.
     tokio::task::yield_now().await;
     let program = match arguments.any() {
@@ -135,20 +103,18 @@ fn begin(
     answers: Option<Vec<u8>>,
     running: impl Future<Output = mlua::Result<()>> + 'static,
 ) -> Result<Table, Trouble> {
-    let tasks = &context.tasks;
-    if tasks.running.borrow().len() >= TASKS_MAX {
+    let Some(number) = context.background.next() else {
         return Err(arguments.complaint(format_args!("{TASKS_MAX} tasks run already")).into());
-    }
-    let (number, kind) = (tasks.last.get() + 1, arguments.function());
-    tasks.last.set(number);
+    };
+    let kind = arguments.function();
     let title = format!("task {number} ({kind})");
     let own = context.clone();
     let abort = spawn_local(async move {
         finish(&own, &title, running).await;
-        own.tasks.running.borrow_mut().remove(&number);
+        own.background.forget(number);
     })
     .abort_handle();
-    tasks.running.borrow_mut().insert(number, Task { abort, answers });
+    context.background.begin(number, abort, answers);
     let table = lua.create_table()?;
     table.raw_set("task", number)?;
     table.raw_set("kind", kind)?;
