@@ -280,3 +280,12 @@ fn a_port_in_use_is_told() {
         assert!(err.contains(&format!("127.0.0.1:{port}")) && err.contains("in use"), "{err}");
     }
 }
+
+#[test]
+fn a_closed_standard_error_is_no_panic() {
+    let mut program = alone();
+    program.args(["-e", "sleep(0.1) error('no')"]).stderr(std::process::Stdio::piped());
+    let mut child = program.spawn().unwrap();
+    drop(child.stderr.take());
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+}

@@ -74,7 +74,7 @@ impl Configuration {
             Ok((lua, before, environment))
         };
         let (_lua, before, environment) =
-            run().map_err(|error| anyhow!("configuration {}", error_message(&error)))?;
+            run().map_err(|error| anyhow!("configuration {}", with_place(name, &error)))?;
         Configuration::of(&before, &environment).with_context(|| format!("configuration {name}"))
     }
 
@@ -119,6 +119,15 @@ impl Configuration {
         let number = setting(name, "a number", value, number)?;
         Ok(self.constants.set(name, number)?)
     }
+}
+
+/// Errors of the program begin with their file and line; those of its bounds do not.
+fn with_place(name: &str, error: &mlua::Error) -> String {
+    if matches!(error, mlua::Error::MemoryError(_)) {
+        return format!("{name}: it may use no more than {} MB of memory", MEMORY_MAX >> 20);
+    }
+    let message = error_message(error);
+    if message.starts_with(name) { message } else { format!("{name}: {message}") }
 }
 
 fn setting<T>(
@@ -166,7 +175,7 @@ fn bounded_lua() -> mlua::Result<Lua> {
         // Once it is over it stays over: a `pcall` catches each error only to meet the next.
         left.set(left.get().saturating_sub(1));
         if left.get() == 0 {
-            return Err(mlua::Error::runtime("the configuration takes too long"));
+            return Err(mlua::Error::runtime("it takes too long"));
         }
         Ok(VmState::Continue)
     })?;
@@ -227,6 +236,14 @@ mod tests {
             let error = parse(source).unwrap_err();
             assert!(error.contains(message) && error.contains("test.lua"), "{source}: {error}");
         }
+    }
+
+    #[test]
+    fn the_bounds_are_named_with_the_file() {
+        let error = parse("x = ('x'):rep(1e8)").unwrap_err();
+        assert_eq!(error, "configuration test.lua: it may use no more than 16 MB of memory");
+        let error = parse("while true do end").unwrap_err();
+        assert_eq!(error, "configuration test.lua: it takes too long");
     }
 
     #[test]

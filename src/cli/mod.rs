@@ -9,6 +9,7 @@ mod serve;
 mod shell;
 
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -47,8 +48,9 @@ pub fn main() -> ExitCode {
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // The message may quote what came from the network.
-            eprintln!("kademlua: {}", escape_lines(&format!("{error:#}")));
+            // The message may quote what came from the network. Nobody is left to tell that
+            // standard error is closed.
+            let _ = writeln!(io::stderr(), "kademlua: {}", escape_lines(&format!("{error:#}")));
             ExitCode::from(if error.is::<BadUsage>() { 2 } else { 1 })
         }
     }

@@ -63,7 +63,8 @@ impl Arguments {
     /// A key or an id.
     pub(crate) fn id(&mut self, name: &str) -> Result<Id, Complaint> {
         let value = self.any();
-        let advice = format!(". Try {}(sha1(\"key\"))", self.function);
+        let more = if matches!(self.function, "add" | "put") { ", \"value\"" } else { "" };
+        let advice = format!(". Try {}(sha1(\"key\"){more})", self.function);
         id_of(&value).ok_or_else(|| self.wrong(name, ID, &value, &advice))
     }
 

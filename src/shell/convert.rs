@@ -135,7 +135,7 @@ fn integer(value: &LuaValue) -> Result<i64, Reason> {
         LuaValue::Integer(integer) => integer,
         LuaValue::Number(number) if number.fract() == 0.0 && number.abs() < 1e15 => number as i64,
         LuaValue::Number(number) if number.fract() == 0.0 => {
-            return Err(Reason::Range(number.to_string()));
+            return Err(Reason::Range(describe_number(number)));
         }
         _ => return Err(Reason::Fraction(describe(value))),
     };
@@ -166,13 +166,22 @@ pub(crate) fn describe(value: &LuaValue) -> String {
         LuaValue::Nil => "nothing".into(),
         LuaValue::Boolean(boolean) => boolean.to_string(),
         LuaValue::Integer(integer) => integer.to_string(),
-        LuaValue::Number(number) => number.to_string(),
+        LuaValue::Number(number) => describe_number(*number),
+        LuaValue::String(string) if string.as_bytes().len() == 1 => "a string of 1 byte".into(),
         LuaValue::String(string) => format!("a string of {} bytes", string.as_bytes().len()),
         LuaValue::Table(_) => "a table".into(),
         LuaValue::Function(_) => "a function".into(),
         LuaValue::Thread(_) => "a coroutine".into(),
         other => format!("a {}", other.type_name()),
     }
+}
+
+/// Written out, the largest would have hundreds of digits.
+fn describe_number(number: f64) -> String {
+    if number.is_finite() && number.abs() >= 1e16 {
+        return format!("{number:e}");
+    }
+    number.to_string()
 }
 
 /// The Lua value of a bencoded one. Integers that Lua cannot hold become floats.
@@ -351,7 +360,7 @@ mod tests {
                 "math.mininteger",
                 "value: expected an integer of at most 14 digits, got -9223372036854775808",
             ),
-            ("1e300", "value: expected an integer of at most 14 digits"),
+            ("1e300", "value: expected an integer of at most 14 digits, got 1e300"),
             ("true", "value: expected a string, an integer or a table, got true"),
             ("nil", "value: expected a string, an integer or a table, got nothing"),
             (
@@ -411,6 +420,14 @@ mod tests {
         assert_eq!(escape(b"a\x1b[2J\x07\x7f\r\n", false), "a\\x1b[2J\\x07\\x7f\\r\\n");
         assert_eq!(escape("é\u{9b}\u{202e}日\n".as_bytes(), true), "é\\u{9b}\\u{202e}日\n");
         assert_eq!(escape(b"\x9b\xff", false), "\\x9b\\xff");
+    }
+
+    #[test]
+    fn descriptions_are_short_and_in_english() {
+        let lua = Lua::new();
+        assert_eq!(describe(&eval(&lua, "1e300")), "1e300");
+        assert_eq!(describe(&eval(&lua, "1e15")), "1000000000000000");
+        assert_eq!(describe(&eval(&lua, "'x'")), "a string of 1 byte");
     }
 
     #[test]
