@@ -5,17 +5,17 @@
 //! gives such a pair. The id space is cut into sixteen equal parts, and the latest lookup into each
 //! part counts. The number of contacts sets a lower bound and plays no other part.
 //!
-//! One pair is off by some 22 % (1/√20), all sixteen pooled by less than 6 %. In networks of up to
-//! some two hundred nodes a lookup sees all nodes of its part, because the ids that share four bits
-//! with the target are exactly those within a sixteenth of the id space from it; then the estimate
-//! is a count.
+//! One pair is off by some 22 % (1/√20), all sixteen pooled by less than 6 %. Once a lookup into each
+//! part is known, each is counted no farther than a sixteenth of the id space: these are exactly the
+//! ids that share four bits with the target, so that no node is counted twice. In networks of up to
+//! some two hundred nodes a lookup sees all nodes of its part, and the estimate is a count.
 //!
 //! Until there is a lookup to count by, the neighbourhood of the own id as the routing table knows
 //! it has to do.
 
 use rand::Rng;
 
-use crate::id::{Distance, Id};
+use crate::id::Id;
 use crate::message::Contact;
 use crate::node::routing::Table;
 
@@ -29,12 +29,22 @@ const PART: f64 = 1.0 / PARTS as f64;
 /// that the network has become another one.
 const DRIFT: f64 = 1.25;
 
-/// Nodes counted in a share of the id space.
+/// What one lookup showed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Sample {
+    /// All that it found.
+    whole: Count,
+    /// What of that lies in the target's part.
+    inside: Count,
+    /// Contacts in the routing table at that time.
+    contacts: usize,
+}
+
+/// Nodes counted in a share of the id space.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Count {
     nodes: f64,
     share: f64,
-    contacts: usize,
 }
 
 /// Samples of the density of nodes, the latest of each part of the id space.
@@ -59,35 +69,40 @@ impl Estimator {
             return;
         }
         let others = closest.iter().map(|contact| target.distance(&contact.id));
-        let mut distances: Vec<Distance> = others.chain([target.distance(own)]).collect();
-        distances.sort_unstable();
-        let edge = distances.get(k - 1).map_or(1.0, Distance::fraction);
-        let sample = if edge < PART {
-            Sample { nodes: k as f64, share: edge, contacts }
+        let mut distances: Vec<f64> =
+            others.chain([target.distance(own)]).map(|distance| distance.fraction()).collect();
+        distances.sort_unstable_by(f64::total_cmp);
+        let whole = match distances.get(k - 1) {
+            Some(&edge) => Count { nodes: k as f64, share: edge },
+            // One more than there are, as the k-th node is one more than lie before the edge.
+            None => Count { nodes: distances.len() as f64 + 1.0, share: 1.0 },
+        };
+        let inside = if whole.share < PART {
+            whole
         } else {
-            let inside = distances.iter().take_while(|distance| distance.fraction() < PART);
-            Sample { nodes: inside.count() as f64, share: PART, contacts }
+            let near = distances.iter().take_while(|distance| **distance < PART);
+            Count { nodes: near.count() as f64, share: PART }
         };
         // With k = 1 the node itself is all there is around its own id.
-        if sample.share > 0.0 {
-            self.samples[part(target)] = Some(sample);
+        if whole.share > 0.0 {
+            self.samples[part(target)] = Some(Sample { whole, inside, contacts });
         }
     }
 
     /// Estimated number of nodes in the network, the own one included: never fewer than are known.
     pub(super) fn nodes(&self, table: &Table) -> f64 {
-        let (mut nodes, mut shares) = (0.0, 0.0);
         let contacts = table.len();
-        for sample in self.samples.iter().flatten().filter(|sample| sample.is_current(contacts)) {
-            nodes += sample.nodes;
-            shares += sample.share;
-        }
-        if nodes == 0.0 {
-            let (known, share) = table.known_neighbourhood();
-            // The own node is certain to lie in its own neighbourhood, beside what chance put there.
-            (nodes, shares) = (known as f64 + share, share);
-        }
-        (nodes / shares).max(contacts as f64 + 1.0)
+        let current = self.samples.iter().flatten().filter(|sample| sample.is_current(contacts));
+        let nodes = match current.clone().count() {
+            0 => {
+                let (known, share) = table.known_neighbourhood();
+                known as f64 / share + 1.0
+            }
+            PARTS => Count::sum(current.map(|sample| sample.inside)).density(),
+            // The k-th node lies on the edge of what was counted: one less lies inside.
+            _ => Count::sum(current.map(|sample| sample.whole)).density() - 1.0,
+        };
+        nodes.max(contacts as f64 + 1.0)
     }
 
     /// Points to look up, one in each part of which the network as it is now is not known.
@@ -96,6 +111,19 @@ impl Estimator {
         let samples = self.samples.iter().enumerate();
         let unknown = samples.filter(|(_, sample)| !current(sample)).map(|(part, _)| part);
         unknown.map(|part| random_in(part, rng)).collect()
+    }
+}
+
+impl Count {
+    fn sum(counts: impl Iterator<Item = Count>) -> Count {
+        counts.fold(Count::default(), |sum, count| Count {
+            nodes: sum.nodes + count.nodes,
+            share: sum.share + count.share,
+        })
+    }
+
+    fn density(self) -> f64 {
+        self.nodes / self.share
     }
 }
 
