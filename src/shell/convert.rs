@@ -312,7 +312,12 @@ fn escape_char(out: &mut String, char: char, lines: bool) {
         '\t' => out.push_str("\\t"),
         '\r' => out.push_str("\\r"),
         '\0'..='\x7f' if char.is_control() => out.push_str(&format!("\\x{:02x}", u32::from(char))),
-        '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+        // What is invisible or turns the writing direction.
+        '\u{ad}'
+        | '\u{200b}'..='\u{200f}'
+        | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}'
+        | '\u{feff}' => {
             out.extend(char.escape_unicode());
         }
         _ if char.is_control() => out.extend(char.escape_unicode()),
@@ -419,6 +424,7 @@ mod tests {
     fn a_terminal_is_never_given_orders() {
         assert_eq!(escape(b"a\x1b[2J\x07\x7f\r\n", false), "a\\x1b[2J\\x07\\x7f\\r\\n");
         assert_eq!(escape("é\u{9b}\u{202e}日\n".as_bytes(), true), "é\\u{9b}\\u{202e}日\n");
+        assert_eq!(escape("a\u{200b}\u{feff}".as_bytes(), false), "a\\u{200b}\\u{feff}");
         assert_eq!(escape(b"\x9b\xff", false), "\\x9b\\xff");
     }
 
