@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::{MakeWriter, layer};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -89,10 +89,36 @@ impl NodeArguments {
     {
         let variable = std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty());
         let filter = self.log.clone().or(variable).unwrap_or_else(|| default.to_owned());
-        let filter: Targets =
-            filter.parse().map_err(|error| BadUsage(format!("log filter '{filter}': {error}")))?;
+        let filter = log_filter(&filter)?;
         let lines = layer().with_writer(writer).with_ansi(colours).with_target(false);
         tracing_subscriber::registry().with(lines).with(filter).init();
         Ok(())
+    }
+}
+
+/// `LEVEL` or `MODULE=LEVEL`, several with commas between them.
+fn log_filter(text: &str) -> Result<Targets, BadUsage> {
+    let expected = "expected error, warn, info, debug, trace or off, or MODULE=LEVEL";
+    let complaint = || BadUsage(format!("log filter '{text}': {expected}"));
+    // The library would take a bare word for a module of which everything is wanted.
+    let plain = |part: &str| part.contains('=') || part.trim().parse::<LevelFilter>().is_ok();
+    if !text.split(',').all(plain) {
+        return Err(complaint());
+    }
+    text.parse().map_err(|_| complaint())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_filter_names_levels() {
+        for good in ["info", "OFF", "warn,kademlua::net=debug"] {
+            assert!(log_filter(good).is_ok(), "{good}");
+        }
+        for bad in ["nonsense", "info,nonsense", "kademlua=loud"] {
+            assert!(log_filter(bad).is_err(), "{bad}");
+        }
     }
 }
