@@ -128,6 +128,7 @@ async fn functions_are_called_across_the_network() {
         rpc('twice', function(from, n) seen = seen + 1 sleep(0.01) return 2 * n, from.port end)
         rpc('nothing', function() return nil end)
         rpc('breaks', function() error('here') end)
+        rpc('endless', function() while true do pcall(error) end end)
         rpc('gone', print) assert(rpc('gone'))
         assert(select('#', call({port}, 'greet', 'you')) == 2)
         print(call({port}, 'greet', 'you'))
@@ -150,6 +151,9 @@ async fn functions_are_called_across_the_network() {
     assert!(answer.unwrap_err().to_string().contains("failed"));
     assert!(caller.call(peer, b"gone", vec![]).await.is_err());
     assert_eq!(caller.call(peer, b"nothing", vec![]).await.unwrap(), []);
+    // One that never returns must not keep the others from answering for ever.
+    assert!(caller.call(peer, b"endless", vec![]).await.is_err());
+    while caller.call(peer, b"nothing", vec![]).await.is_err() {}
     let twice = caller.call(peer, b"twice", vec![Value::integer(21)]).await.unwrap();
     let from = i64::from(caller.local_addr().port());
     assert_eq!(twice, [Value::integer(42), Value::integer(from)]);
@@ -162,6 +166,7 @@ async fn functions_are_called_across_the_network() {
     assert!(lines[1].contains("knows no such RPC"), "{out}");
     assert!(lines[2].starts_with("false\trpc: "), "{out}");
     assert!(err.contains("rpc breaks: -e:4: here"), "{err}");
+    assert!(err.contains("rpc endless: interrupted"), "{err}");
 }
 
 #[tokio::test]

@@ -23,6 +23,9 @@ const LOOK_EVERY: u32 = 200;
 /// unless it keeps all others from running.
 const BACKGROUND_GRACE: Duration = Duration::from_millis(20);
 
+/// So long a function that answers a peer may take: the peer has given up by then.
+pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(2);
+
 /// Shared between the thread that sees Ctrl-C and the one that runs Lua.
 #[derive(Debug)]
 pub(crate) struct Interrupt(watch::Sender<Option<Instant>>);
@@ -60,8 +63,10 @@ pub(crate) enum Turn {
     Nobody,
     /// The chunk that the user waits for.
     Foreground,
-    /// A coroutine of `spawn`, `every`, `after` or `rpc`, running since then without a pause.
+    /// A coroutine of `spawn`, `every` or `after`, running since then without a pause.
     Background(Instant),
+    /// A function that answers a peer, running since then without a pause.
+    Answer(Instant),
 }
 
 /// The program was ended by Ctrl-C.
@@ -96,11 +101,18 @@ impl Guard {
 
     /// Whether the coroutine that runs now is to end.
     pub(crate) fn strikes(&self) -> bool {
+        let turn = self.turn.get();
+        // Peers must not be able to occupy the shell, and nobody may sit here to press Ctrl-C.
+        if matches!(turn, Turn::Answer(since) if since.elapsed() >= ANSWER_MAX) {
+            return true;
+        }
         let Some(at) = self.interrupt.at() else { return false };
-        match self.turn.get() {
+        match turn {
             Turn::Nobody => false,
             Turn::Foreground => true,
-            Turn::Background(since) => at >= since && at.elapsed() >= BACKGROUND_GRACE,
+            Turn::Background(since) | Turn::Answer(since) => {
+                at >= since && at.elapsed() >= BACKGROUND_GRACE
+            }
         }
     }
 
@@ -124,6 +136,15 @@ impl Guard {
         program: impl Future<Output = T>,
     ) -> Result<T, Interrupted> {
         self.drive(|| Turn::Background(Instant::now()), program).await
+    }
+
+    /// Runs a function that answers a peer; it ends as those in the background do, or when it
+    /// computes for longer than [`ANSWER_MAX`] at a stretch.
+    pub(crate) async fn answer<T>(
+        &self,
+        program: impl Future<Output = T>,
+    ) -> Result<T, Interrupted> {
+        self.drive(|| Turn::Answer(Instant::now()), program).await
     }
 
     async fn drive<T>(

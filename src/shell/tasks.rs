@@ -15,14 +15,12 @@ use super::arguments::Arguments;
 use super::background::TASKS_MAX;
 use super::failure::message_of;
 use super::functions::{Context, Functions, Trouble};
+use super::interrupt::{ANSWER_MAX, Interrupted};
 use super::network::{Tables, returned};
 use super::{convert, escape_lines};
 
 /// Calls of one registered function at once; further ones fail, which tells peers to slow down.
 const CALLS_MAX: usize = 64;
-
-/// A registered function that has not answered by then is dropped: nobody waits any more.
-const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// `every` runs no more often: the clock that it goes by is no finer.
 const PERIOD_MIN: Duration = Duration::from_millis(1);
@@ -110,7 +108,7 @@ fn begin(
     let title = format!("task {number} ({kind})");
     let own = context.clone();
     let abort = spawn_local(async move {
-        finish(&own, &title, running).await;
+        finished(&own, &title, own.guard.background(running).await);
         own.background.forget(number);
     })
     .abort_handle();
@@ -121,16 +119,16 @@ fn begin(
     Ok(table)
 }
 
-/// Runs a task to its end and tells the user if that was not a good one.
-async fn finish<T>(
+/// The result of a task that has ended; if it came to no good end the user is told.
+fn finished<T>(
     context: &Context,
     title: &str,
-    running: impl Future<Output = mlua::Result<T>>,
+    outcome: Result<mlua::Result<T>, Interrupted>,
 ) -> Option<T> {
-    let problem = match context.guard.background(running).await {
+    let problem = match outcome {
         Ok(Ok(result)) => return Some(result),
         Ok(Err(error)) => message_of(&error),
-        Err(super::interrupt::Interrupted) => "interrupted".to_owned(),
+        Err(Interrupted) => "interrupted".to_owned(),
     };
     context.output.note(&format!("{title}: {}\n", escape_lines(&problem)));
     None
@@ -161,9 +159,10 @@ async fn answer(context: Rc<Context>, lua: Lua, program: Function, call: Incomin
         let values = program.call_async::<MultiValue>(values_of(&context, &lua, &call)?).await?;
         returned(&values).map_err(|complaint| mlua::Error::runtime(complaint.0))
     };
-    match timeout(ANSWER_WITHIN, finish(&context, &title, running)).await {
-        Ok(Some(values)) => call.answer(values),
-        Ok(None) | Err(_) => call.fail(),
+    let outcome = timeout(ANSWER_MAX, context.guard.answer(running)).await;
+    match outcome.ok().and_then(|outcome| finished(&context, &title, outcome)) {
+        Some(values) => call.answer(values),
+        None => call.fail(),
     }
 }
 
