@@ -63,7 +63,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
 
     let output = Output::new();
     let (log, colours) = (LogWriter(output.clone()), std::io::stderr().is_terminal());
-    arguments.node.start_log("off", move || log.clone(), colours)?;
+    arguments.node.start_log("warn", move || log.clone(), colours)?;
     let (handle, settings) = arguments.node.start(port)?;
     let mut shell = Shell::start(handle.clone(), output, options)?;
     match chunk {

@@ -21,6 +21,8 @@ pub(super) struct Bootstrap {
     next: Instant,
     /// Whether anybody was ever known.
     joined: bool,
+    /// Whether it was said that nobody answers.
+    complained: bool,
 }
 
 impl Bootstrap {
@@ -28,7 +30,14 @@ impl Bootstrap {
     pub(super) fn new(now: Instant, local: SocketAddr, addresses: &[SocketAddr]) -> Bootstrap {
         let addresses = others(local, addresses);
         let next = if addresses.is_empty() { Instant::NEVER } else { now };
-        Bootstrap { addresses, running: None, pause: RETRY_MIN, next, joined: false }
+        Bootstrap {
+            addresses,
+            running: None,
+            pause: RETRY_MIN,
+            next,
+            joined: false,
+            complained: false,
+        }
     }
 
     /// Where to join through.
@@ -47,12 +56,15 @@ impl Bootstrap {
         self.next = Instant::NEVER;
     }
 
-    /// An operation ended, perhaps an attempt of ours, and so many contacts are known now.
-    pub(super) fn on_ended(&mut self, now: Instant, id: OperationId, known: usize) {
-        if self.running == Some(id) {
-            self.running = None;
-            self.plan(now, known);
+    /// An operation ended, perhaps an attempt of ours, and so many contacts are known now; true for
+    /// the first attempt after which that is nobody.
+    pub(super) fn on_ended(&mut self, now: Instant, id: OperationId, known: usize) -> bool {
+        if self.running != Some(id) {
+            return false;
         }
+        self.running = None;
+        self.plan(now, known);
+        known == 0 && !std::mem::replace(&mut self.complained, true)
     }
 
     /// A contact was added; true for the first one ever.
@@ -120,7 +132,8 @@ mod tests {
             let now = bootstrap.due();
             bootstrap.on_started(OperationId(attempt));
             assert_eq!(bootstrap.due(), Instant::NEVER);
-            bootstrap.on_ended(now, OperationId(attempt), 0);
+            let first = bootstrap.on_ended(now, OperationId(attempt), 0);
+            assert_eq!(first, attempt == 0);
             pauses.push(bootstrap.due().since(now).as_micros() / 1_000);
         }
         let expected = [200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 30_000, 30_000];

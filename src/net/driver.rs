@@ -14,7 +14,7 @@ use tokio::io::Interest;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant as TokioInstant, Sleep, sleep_until, timeout};
-use tracing::{debug, error, info};
+use tracing::{debug, error, info, warn};
 
 use super::bootstrap::{self, Bootstrap};
 use super::handle::{Answer, Handle, IncomingCall, OperationError, Order, Returned, WayBack};
@@ -347,7 +347,9 @@ impl Core {
     fn on_reply(&mut self, now: Instant, id: OperationId, reply: Reply) {
         if let Reply::Bootstrapped { answered, silent } = &reply {
             debug!(answered, ?silent, "bootstrapped");
-            self.bootstrap.on_ended(now, id, self.node.table().len());
+            if self.bootstrap.on_ended(now, id, self.node.table().len()) {
+                warn!(?silent, "nobody answers yet; joining is tried again");
+            }
         }
         if let Some(answer) = self.running.remove(&id) {
             give(answer, Ok(reply));
