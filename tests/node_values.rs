@@ -182,6 +182,7 @@ fn a_found_value_is_cached_at_the_nearest_node_that_lacked_it() {
     let holder = network.alive().min_by_key(|&i| key().distance(&network.node(i).unwrap().id()));
     let also_near = nearest(&network, holder.unwrap(), key());
     cached.retain(|&index| !also_near.contains(&network.contact(index).unwrap()));
+    assert!(!cached.is_empty(), "all were cached among the nearest");
     assert!(cached.is_disjoint(&after), "{cached:?}");
     assert!(before.is_subset(&after));
 }

@@ -194,14 +194,7 @@ fn understood(request: &Json, answer: &[u8]) -> Option<Response> {
 fn kind(request: &Json) -> Kind {
     let entries = request["decoded"]["payload"]["dict_in_wire_order"].as_array().unwrap();
     let name = entries.iter().find(|entry| entry[0]["ascii"] == "name").unwrap();
-    match &unhex(name[1]["hex"].as_str().unwrap())[..] {
-        b"ping" => Kind::Ping,
-        b"findnode" => Kind::FindNode,
-        b"findvalue" => Kind::FindValue,
-        b"store" => Kind::Store,
-        b"getsocket" => Kind::GetSocket,
-        _ => Kind::Custom,
-    }
+    v1::kind_named(&unhex(name[1]["hex"].as_str().unwrap()))
 }
 
 fn is_failed(answer: &[u8]) -> bool {

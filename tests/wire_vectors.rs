@@ -224,14 +224,7 @@ fn exchanges(recorded: &[Json]) -> impl Iterator<Item = (&Json, &Json)> {
 }
 
 fn kind(request: &Json) -> Kind {
-    match &decoded_request(request).expect("a request that was answered").0[..] {
-        b"ping" => Kind::Ping,
-        b"findnode" => Kind::FindNode,
-        b"findvalue" => Kind::FindValue,
-        b"store" => Kind::Store,
-        b"getsocket" => Kind::GetSocket,
-        _ => Kind::Custom,
-    }
+    v1::kind_named(&decoded_request(request).expect("a request that was answered").0)
 }
 
 /// Name and arguments, where the recording shows both.

@@ -26,7 +26,8 @@ const MAX_PASSING_ON: usize = 64;
 /// Copies begun together: by so many the limit above may be exceeded.
 const MAX_HANDED: usize = 8;
 
-/// Tasks that wait: some six megabytes. A task that finds no room comes up again when its key is next republished.
+/// Tasks that wait: some six megabytes. A task that finds no room comes up again when its key is
+/// next republished.
 const MAX_TASKS: usize = 65_536;
 
 /// Strangers pinged at once, so that a flood of forged ones makes few pings.
