@@ -46,3 +46,4 @@ pub mod shell;
 pub mod sim;
 pub mod time;
 pub mod wire;
+pub mod xdp;

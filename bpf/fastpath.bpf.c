@@ -1,0 +1,1044 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The fast path: answers ping and findnode where packets arrive, from a mirror of the node's
+ * routing table, and passes everything else, and everything it is unsure of, to the node.
+ *
+ * One core, `serve`, behind two entry points: XDP, where a driver runs the program before the
+ * kernel has made anything of the packet, and tcx ingress, where a packet can also grow (lo, veth).
+ * Straight down: parse, look up, verdict, count, return. A packet is not touched before it is
+ * certain that it will be answered, so whatever is passed up is as it came.
+ *
+ * The node writes `tables`, `heartbeat`; it reads `seen`, `events`, `counters`. Settings of an
+ * attachment are constants that the loader fills in.
+ */
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/pkt_cls.h>
+#include <linux/udp.h>
+#include <stdbool.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "fastpath.h"
+
+#define TCX_NEXT (-1)
+
+/* The message, see src/wire/v1.rs: version, sender, rpc id, call, length, payload. */
+#define VERSION 1
+#define CALL_REQUEST 1
+#define CALL_RESPONSE 129
+#define AT_FROM 1
+#define AT_RPC_ID 21
+#define AT_CALL 29
+#define AT_LENGTH 30
+#define HEAD_LEN 32
+
+#define PING_NAME_FIRST "d4:name4:ping4:argslee"
+#define PING_ARGS_FIRST "d4:argsle4:name4:pinge"
+#define PING_LEN (sizeof(PING_NAME_FIRST) - 1)
+
+/* Where the message begins in a frame. */
+#define AT_MESSAGE_IPV4 (sizeof(struct ethhdr) + sizeof(struct iphdr) + sizeof(struct udphdr))
+#define AT_MESSAGE_IPV6 (sizeof(struct ethhdr) + sizeof(struct ipv6hdr) + sizeof(struct udphdr))
+
+/* A findnode is a prefix, the 20 bytes of the target, and a suffix. */
+#define FIND_NAME_FIRST "d4:name8:findnode4:argsl20:"
+#define FIND_NAME_FIRST_END "ee"
+#define FIND_ARGS_FIRST "d4:argsl20:"
+#define FIND_ARGS_FIRST_END "e4:name8:findnodee"
+#define FIND_LEN (sizeof(FIND_NAME_FIRST) - 1 + ID_LEN + sizeof(FIND_NAME_FIRST_END) - 1)
+
+#define PONG "li5ee"
+#define PONG_LEN (sizeof(PONG) - 1)
+#define NODES_BEGIN_LEN 2
+#define NODES_END_LEN 2
+
+/* An address that has not proved that it receives what we send gets no more than so many times the
+ * bytes it sent; RFC 9000, section 8.1. */
+#define AMPLIFICATION_MAX 3
+
+#define IP_DF 0x4000
+#define TTL 64
+
+/* A contact's sighting is written down once in so long, a stranger's told once in so long. */
+#define SEEN_EVERY_NS 1000000000ULL
+#define TOLD_EVERY_NS 1000000000ULL
+
+/* A source may use the allowance of so long at once. */
+#define BURST_NS 1000000000ULL
+
+#define NOBODY 0xffff
+
+/* Runs of contacts that make up a reply: at most one for each contact, and each of the two that are
+ * left out splits one. */
+#define RUNS_MAX (K_MAX + 2)
+
+/* Levels of the tree: bits of an id. */
+#define DEPTH_MAX (8 * ID_LEN)
+
+/* Settings of the attachment. */
+volatile const __u16 PORT = 0;
+/* Nanoseconds that a request costs its source, and all sources together; 0: no limit. */
+volatile const __u64 SOURCE_COST_NS = 0;
+volatile const __u64 TOTAL_COST_NS = 0;
+/* Whether what exceeds a limit is dropped here, or passed up. */
+volatile const __u32 OVER_LIMIT_DROPS = 0;
+/* Secret and odd: strangers must not know who shares a bucket with whom. */
+volatile const __u64 SOURCE_SEED = 1;
+
+struct table_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(struct table));
+};
+
+/* Two for each family: one is read while the other is written. */
+struct table_map ipv4_a SEC(".maps");
+struct table_map ipv4_b SEC(".maps");
+struct table_map ipv6_a SEC(".maps");
+struct table_map ipv6_b SEC(".maps");
+
+/* The tables to read: IPv4, IPv6. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 2);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(__u32));
+	__array(values, struct table_map);
+} tables SEC(".maps");
+
+/* When the node was last known to be alive. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct heartbeat);
+} heartbeat SEC(".maps");
+
+/* When contacts of the table last asked something, by their slot. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct seen);
+} seen SEC(".maps");
+
+/* Strangers whose requests were answered here. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, EVENTS_BYTES);
+} events SEC(".maps");
+
+struct told {
+	__u64 fingerprint;
+	__u64 at;
+};
+
+/* The strangers that the node was told of last. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, STRANGERS_MAX);
+	__type(key, __u32);
+	__type(value, struct told);
+} strangers SEC(".maps");
+
+/* Until when each bucket of sources has used up its allowance; the last one is that of all. Sources
+ * that share a bucket share its allowance, so the table never grows and nobody is pushed out. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, SOURCES_MAX + 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} sources SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct counters);
+} counters SEC(".maps");
+
+/* Written once by the loader; no packet needs it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct about);
+} about SEC(".maps");
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";
+
+/* What is known of a packet. */
+struct request {
+	struct endpoint source;
+	__u8 from[ID_LEN];
+	/* Where the message begins in the frame, and its length. */
+	__u32 at;
+	__u32 len;
+	/* Sum of what the pseudo header, the ports and the protocol put into the UDP checksum. */
+	__u32 sum;
+	bool v6;
+	bool is_find;
+};
+
+/* A search in a table, and what came of it. */
+struct search {
+	/* Room behind the 20 bytes keeps every index below 32 inside. */
+	__u8 target[32];
+	/* Contacts to leave out, the smaller number first. */
+	__u32 skip_a;
+	__u32 skip_b;
+	__u32 want;
+	/* What was found, and its bytes. */
+	__u32 bytes;
+	__u32 count;
+	struct run {
+		__u16 from;
+		__u16 to;
+	} runs[RUNS_MAX];
+};
+
+/* The search under way on each processor: too large for the stack. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct search);
+} searches SEC(".maps");
+
+static __always_inline void count(enum counter what)
+{
+	__u32 zero = 0;
+	struct counters *all = bpf_map_lookup_elem(&counters, &zero);
+
+	if (all)
+		all->of[what]++;
+}
+
+static __always_inline bool same(const __u8 *a, const __u8 *b, __u32 len)
+{
+	return !__builtin_memcmp(a, b, len);
+}
+
+static __always_inline __u64 word(const void *bytes)
+{
+	__u64 value;
+
+	__builtin_memcpy(&value, bytes, sizeof(value));
+	return value;
+}
+
+static __always_inline __u32 half(const void *bytes)
+{
+	__u32 value;
+
+	__builtin_memcpy(&value, bytes, sizeof(value));
+	return value;
+}
+
+static __always_inline bool same_id(const __u8 *a, const __u8 *b)
+{
+	return word(a) == word(b) && word(a + 8) == word(b + 8) && half(a + 16) == half(b + 16);
+}
+
+static __always_inline bool same_endpoint(const struct endpoint *a, const struct endpoint *b)
+{
+	return word(a->address + 8) == word(b->address + 8) &&
+	       word(a->address) == word(b->address) && a->port == b->port;
+}
+
+static __always_inline __u64 mix(__u64 value, __u64 seed)
+{
+	value *= seed;
+	return value ^ (value >> 32);
+}
+
+static __always_inline __u64 hash_id(const __u8 *id, __u64 seed)
+{
+	return mix(word(id) ^ word(id + 8) ^ half(id + 16), seed);
+}
+
+static __always_inline __u64 hash_endpoint(const struct endpoint *who, __u64 seed)
+{
+	return mix(mix(word(who->address) + who->port, seed) ^ word(who->address + 8), seed);
+}
+
+/* Sum of 16-bit words in the order of the wire, where that of the machine is given. */
+static __always_inline __u32 sum_words(__u32 a)
+{
+	return bpf_ntohs(a & 0xffff) + bpf_ntohs(a >> 16);
+}
+
+static __always_inline __u32 sum_address(const __u8 *address, __u32 len)
+{
+	__u32 sum = 0;
+
+#pragma unroll
+	for (__u32 i = 0; i < 16; i += 4)
+		if (i < len)
+			sum += sum_words(half(address + i));
+	return sum;
+}
+
+static __always_inline __u32 fold(__u64 sum)
+{
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return (sum & 0xffff) + (sum >> 16);
+}
+
+/* 1 if the contact lies in the range, else 0. Without a branch: in a loop each one doubles the paths
+ * that the verifier has to walk. */
+static __always_inline __u32 lies_in(__u32 contact, __u32 from, __u32 to)
+{
+	return ((__u64)(__u32)(contact - from) - (__u64)(__u32)(to - from)) >> 63;
+}
+
+/* How many contacts of a range may be named. */
+static __always_inline __u32 size(const struct search *s, __u32 from, __u32 to)
+{
+	return to - from - lies_in(s->skip_a, from, to) - lies_in(s->skip_b, from, to);
+}
+
+/* One of two numbers, without a branch. */
+static __always_inline __u32 choose(bool first, __u32 a, __u32 b)
+{
+	return b ^ ((a ^ b) & -(__u32)first);
+}
+
+static __always_inline bool push(const struct table *t, struct search *s, __u32 from, __u32 to)
+{
+	__u32 number = s->count;
+
+	if (from >= to)
+		return true;
+	if (number >= RUNS_MAX || from >= CONTACTS_MAX || to > CONTACTS_MAX)
+		return false;
+	s->runs[number].from = from;
+	s->runs[number].to = to;
+	s->count = number + 1;
+	s->bytes += t->marks[to].offset - t->marks[from].offset;
+	return true;
+}
+
+/* Adds a range, without the contacts to leave out, to what is to be copied. Returns whether it made
+ * sense: no more can be wanted than there is room for. */
+static __always_inline bool take(const struct table *t, struct search *s, __u32 from, __u32 to)
+{
+	if (lies_in(s->skip_a, from, to)) {
+		if (!push(t, s, from, s->skip_a))
+			return false;
+		from = s->skip_a + 1;
+	}
+	if (lies_in(s->skip_b, from, to)) {
+		if (!push(t, s, from, s->skip_b))
+			return false;
+		from = s->skip_b + 1;
+	}
+	return push(t, s, from, to);
+}
+
+/* Where a search is in the tree: at the node that splits this range, with so many still missing. */
+struct place {
+	const struct table *table;
+	struct search *search;
+	__u32 from;
+	__u32 to;
+	__u32 node;
+	__u32 need;
+	bool found;
+};
+
+/* One step down. Returns 1 at the end, be it that all are found or that the table makes no sense. */
+static long descend(__u32 level __attribute__((unused)), struct place *p)
+{
+	const struct table *t = p->table;
+	struct search *s = p->search;
+	__u32 from = p->from, to = p->to, node = p->node, need = p->need;
+	const struct split *split;
+	__u32 middle, near_from, near_to, near_size;
+	bool right, deeper;
+
+	if (size(s, from, to) <= need) {
+		p->found = take(t, s, from, to);
+		return 1;
+	}
+	if (node >= CONTACTS_MAX)
+		return 1;
+	split = &t->splits[node];
+	middle = node + 1;
+	right = s->target[(split->bit >> 3) & 31] >> (~split->bit & 7) & 1;
+	near_from = choose(right, middle, from);
+	near_to = choose(right, to, middle);
+	near_size = size(s, near_from, near_to);
+	deeper = near_size >= need;
+	if (!deeper) {
+		if (!take(t, s, near_from, near_to))
+			return 1;
+		p->need = need - near_size;
+	}
+	/* On into the right side: the near one, or the far one where the near is the left. */
+	right = right == deeper;
+	p->from = choose(right, middle, from);
+	p->to = choose(right, to, middle);
+	p->node = choose(right, split->right, split->left);
+	return 0;
+}
+
+/*
+ * Finds the contacts nearest to the target, exactly so many as are wanted or all. Returns 0 if the
+ * table makes no sense.
+ *
+ * Goes down the tree toward the target. Of a node's two sides one has the target's bit there; all
+ * of that side is nearer than anything of the other, whatever bits were skipped above, since those
+ * are the same on both sides. If the near side alone has enough, on into it; else all of it is
+ * taken, and what is still missing is sought in the far side.
+ *
+ * A global function with the loop in a callback: the verifier proves each once, by itself, instead
+ * of along every path to it.
+ */
+__noinline int find_closest(const struct table *t, struct search *s)
+{
+	struct place place = {};
+
+	if (!t || !s)
+		return 0;
+	s->count = 0;
+	s->bytes = 0;
+	place.table = t;
+	place.search = s;
+	place.to = t->count;
+	place.node = t->root;
+	place.need = s->want;
+	bpf_loop(DEPTH_MAX + K_MAX, descend, &place, 0);
+	return place.found;
+}
+
+/* The contact of that id, or NOBODY. */
+static __always_inline __u32 find_id(const struct table *t, const __u8 *id)
+{
+	__u32 bucket = hash_id(id, t->id_seed) & (INDEX_BUCKETS - 1);
+
+	for (__u32 i = 0; i < INDEX_DEPTH; i++) {
+		__u32 number = t->by_id[bucket][i];
+
+		if (!number || number > CONTACTS_MAX)
+			break;
+		if (same_id(t->contacts[number - 1].id, id))
+			return number - 1;
+	}
+	return NOBODY;
+}
+
+/* The contact at that endpoint, or NOBODY. */
+static __always_inline __u32 find_endpoint(const struct table *t, const struct endpoint *who)
+{
+	__u32 bucket = hash_endpoint(who, t->endpoint_seed) & (INDEX_BUCKETS - 1);
+
+	for (__u32 i = 0; i < INDEX_DEPTH; i++) {
+		__u32 number = t->by_endpoint[bucket][i];
+
+		if (!number || number > CONTACTS_MAX)
+			break;
+		if (same_endpoint(&t->contacts[number - 1].endpoint, who))
+			return number - 1;
+	}
+	return NOBODY;
+}
+
+static __always_inline bool is_local(const struct table *t, const struct endpoint *destination)
+{
+	for (__u32 i = 0; i < LOCALS_MAX; i++) {
+		if (i >= t->locals_count)
+			break;
+		if (word(t->locals[i]) == word(destination->address) &&
+		    word(t->locals[i] + 8) == word(destination->address + 8))
+			return true;
+	}
+	return false;
+}
+
+static __always_inline bool is_loopback(const struct request *r)
+{
+	const __u8 *a = r->source.address;
+
+	if (!r->v6)
+		return a[12] == 127;
+	return !word(a) && word(a + 8) == bpf_cpu_to_be64(1);
+}
+
+/* Whether a source can be answered and named: a unicast address, not bound to one link, a port. */
+static __always_inline bool is_usable(const struct request *r)
+{
+	const __u8 *a = r->source.address;
+
+	if (!r->source.port)
+		return false;
+	if (r->v6)
+		return (word(a) || word(a + 8)) && a[0] != 0xff && !(a[0] == 0xfe && a[1] == 0x80);
+	return a[12] != 0 && a[12] < 224;
+}
+
+static __always_inline bool is_alive(__u64 now)
+{
+	__u32 zero = 0;
+	const struct heartbeat *last = bpf_map_lookup_elem(&heartbeat, &zero);
+
+	/* The node reads a finer clock, so it may be a little ahead. */
+	return last && last->at && (__s64)(now - last->at) < (__s64)HEARTBEAT_MAX_NS;
+}
+
+/*
+ * Whether a token bucket has something left, and takes it (the generic cell rate algorithm). Two
+ * processors may take the same token: the limit is that much off then.
+ */
+static __always_inline bool within(__u32 bucket, __u64 cost, __u64 now)
+{
+	__u64 *used_until = bpf_map_lookup_elem(&sources, &bucket);
+	__u64 start;
+
+	if (!used_until)
+		return true;
+	start = *used_until > now ? *used_until : now;
+	if (start - now > BURST_NS)
+		return false;
+	*used_until = start + cost;
+	return true;
+}
+
+/* An IPv4 address or the network half of an IPv6 one. */
+static __always_inline __u32 source_bucket(const struct request *r)
+{
+	__u64 source = r->v6 ? word(r->source.address) : half(r->source.address + 12);
+
+	return (mix(source + r->v6, SOURCE_SEED) >> 8) % SOURCES_MAX;
+}
+
+/* Tells the node of a stranger, unless it was told a moment ago. */
+static __always_inline void tell(const struct request *r, __u64 now)
+{
+	__u64 fingerprint = hash_id(r->from, SOURCE_SEED) ^ hash_endpoint(&r->source, SOURCE_SEED);
+	__u32 place = (fingerprint >> 40) % STRANGERS_MAX;
+	struct told *told = bpf_map_lookup_elem(&strangers, &place);
+	struct stranger *event;
+
+	if (!told || (told->fingerprint == fingerprint && now - told->at < TOLD_EVERY_NS))
+		return;
+	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+	if (!event) {
+		/* More strangers than the node could look at. */
+		count(STRANGERS_UNTOLD);
+		return;
+	}
+	__builtin_memcpy(event->id, r->from, ID_LEN);
+	event->endpoint = r->source;
+	bpf_ringbuf_submit(event, 0);
+	told->fingerprint = fingerprint;
+	told->at = now;
+	count(STRANGERS_TOLD);
+}
+
+/* Notes that a contact of the table asked something. */
+static __always_inline void see(const struct contact *contact, __u64 now)
+{
+	__u32 zero = 0;
+	struct seen *all = bpf_map_lookup_elem(&seen, &zero);
+	__u64 *at;
+
+	if (!all)
+		return;
+	at = &all->at[contact->slot % SEEN_MAX];
+	/* Most packets only read: processors need not quarrel about the line. */
+	if (now - *at > SEEN_EVERY_NS)
+		*at = now;
+}
+
+#define ADVANCE(cursor, size, end)                 \
+	({                                         \
+		void *_here = (cursor);            \
+		(cursor) += (size);                \
+		(cursor) > (end) ? NULL : _here;   \
+	})
+
+/* What parsing came to; a counter means that the packet is passed up for that reason. */
+enum parsed {
+	NOT_OURS = -2,
+	OURS = -1,
+};
+
+static __always_inline void map_ipv4(__u8 *address, __be32 ip)
+{
+	__u32 marker = bpf_htonl(0xffff);
+
+	__builtin_memset(address, 0, 8);
+	__builtin_memcpy(address + 8, &marker, 4);
+	__builtin_memcpy(address + 12, &ip, 4);
+}
+
+/*
+ * Reads the headers. The length of a message is that of IP and UDP, not of the frame, which may be
+ * padded. Request checksums are not verified: senders on this machine leave them to hardware that
+ * there is not.
+ */
+static __always_inline int parse_headers(void *data, void *end, struct request *r,
+					 struct endpoint *destination)
+{
+	void *cursor = data;
+	struct ethhdr *eth = ADVANCE(cursor, sizeof(*eth), end);
+	struct udphdr *udp;
+	__u32 udp_len;
+
+	if (!eth)
+		return NOT_OURS;
+	if (eth->h_proto == bpf_htons(ETH_P_IP)) {
+		struct iphdr *ip = ADVANCE(cursor, sizeof(*ip), end);
+
+		if (!ip || ip->protocol != IPPROTO_UDP)
+			return NOT_OURS;
+		if (ip->version != 4 || ip->ihl != 5 ||
+		    ip->frag_off & ~bpf_htons(IP_DF))
+			return PASSED_HEADERS;
+		udp = ADVANCE(cursor, sizeof(*udp), end);
+		if (!udp || udp->dest != bpf_htons(PORT))
+			return NOT_OURS;
+		udp_len = bpf_ntohs(udp->len);
+		if (bpf_ntohs(ip->tot_len) != sizeof(*ip) + udp_len)
+			return PASSED_LENGTH;
+		map_ipv4(r->source.address, ip->saddr);
+		map_ipv4(destination->address, ip->daddr);
+		r->sum = sum_words(ip->saddr) + sum_words(ip->daddr);
+		r->v6 = false;
+	} else if (eth->h_proto == bpf_htons(ETH_P_IPV6)) {
+		struct ipv6hdr *ip = ADVANCE(cursor, sizeof(*ip), end);
+
+		if (!ip)
+			return NOT_OURS;
+		if (ip->version != 6 || ip->nexthdr != IPPROTO_UDP)
+			return ip->nexthdr == IPPROTO_HOPOPTS || ip->nexthdr == IPPROTO_ROUTING ||
+				       ip->nexthdr == IPPROTO_FRAGMENT ||
+				       ip->nexthdr == IPPROTO_DSTOPTS ?
+			       PASSED_HEADERS : NOT_OURS;
+		udp = ADVANCE(cursor, sizeof(*udp), end);
+		if (!udp || udp->dest != bpf_htons(PORT))
+			return NOT_OURS;
+		udp_len = bpf_ntohs(udp->len);
+		/* Over IPv6 a missing checksum is an error, which the kernel deals with. */
+		if (bpf_ntohs(ip->payload_len) != udp_len || !udp->check)
+			return PASSED_LENGTH;
+		__builtin_memcpy(r->source.address, &ip->saddr, 16);
+		__builtin_memcpy(destination->address, &ip->daddr, 16);
+		r->sum = sum_address(r->source.address, 16) +
+			 sum_address(destination->address, 16);
+		r->v6 = true;
+	} else {
+		return NOT_OURS;
+	}
+	r->source.port = udp->source;
+	r->source.pad = 0;
+	r->sum += bpf_ntohs(udp->source) + PORT + IPPROTO_UDP;
+	/* Said as constants, not as a difference of pointers, for the verifier's sake. */
+	r->at = r->v6 ? AT_MESSAGE_IPV6 : AT_MESSAGE_IPV4;
+	r->len = udp_len - sizeof(*udp);
+	/* To a group or to another machine: whoever answers, it is not this. */
+	if (eth->h_dest[0] & 1 || !is_usable(r))
+		return PASSED_ADDRESS;
+	if (udp_len < sizeof(*udp) + HEAD_LEN + PING_LEN)
+		return PASSED_LENGTH;
+	return OURS;
+}
+
+/* Reads the message behind the headers. */
+static __always_inline int parse_message(void *data, void *end, struct request *r,
+					 struct search *s)
+{
+	__u8 *m = data + (r->v6 ? AT_MESSAGE_IPV6 : AT_MESSAGE_IPV4);
+	__u8 *payload;
+	__u32 len;
+
+	if ((void *)m + HEAD_LEN + PING_LEN > end)
+		return PASSED_LENGTH;
+	if (m[0] != VERSION)
+		return PASSED_VERSION;
+	if (m[AT_CALL] != CALL_REQUEST)
+		return PASSED_REPLY;
+	__builtin_memcpy(r->from, m + AT_FROM, ID_LEN);
+	len = m[AT_LENGTH] << 8 | m[AT_LENGTH + 1];
+	if (HEAD_LEN + len > r->len)
+		return PASSED_LENGTH;
+	payload = m + HEAD_LEN;
+	r->is_find = len == FIND_LEN;
+	if (len == PING_LEN)
+		return same(payload, (const __u8 *)PING_NAME_FIRST, PING_LEN) ||
+				       same(payload, (const __u8 *)PING_ARGS_FIRST, PING_LEN) ?
+			       OURS : PASSED_REQUEST;
+	if (len != FIND_LEN)
+		return PASSED_REQUEST;
+	if ((void *)payload + FIND_LEN > end)
+		return PASSED_LENGTH;
+	if (same(payload, (const __u8 *)FIND_NAME_FIRST, sizeof(FIND_NAME_FIRST) - 1)) {
+		__builtin_memcpy(s->target, payload + sizeof(FIND_NAME_FIRST) - 1, ID_LEN);
+		return same(payload + sizeof(FIND_NAME_FIRST) - 1 + ID_LEN,
+			    (const __u8 *)FIND_NAME_FIRST_END, sizeof(FIND_NAME_FIRST_END) - 1) ?
+			       OURS : PASSED_REQUEST;
+	}
+	if (!same(payload, (const __u8 *)FIND_ARGS_FIRST, sizeof(FIND_ARGS_FIRST) - 1))
+		return PASSED_REQUEST;
+	__builtin_memcpy(s->target, payload + sizeof(FIND_ARGS_FIRST) - 1, ID_LEN);
+	return same(payload + sizeof(FIND_ARGS_FIRST) - 1 + ID_LEN,
+		    (const __u8 *)FIND_ARGS_FIRST_END, sizeof(FIND_ARGS_FIRST_END) - 1) ?
+		       OURS : PASSED_REQUEST;
+}
+
+/* What the rate limits say: OURS, or the counter of what becomes of the packet. */
+static __always_inline int check_limits(const struct request *r, __u64 now)
+{
+	if (is_loopback(r))
+		return OURS;
+	if (SOURCE_COST_NS && !within(source_bucket(r), SOURCE_COST_NS, now))
+		return OVER_LIMIT_DROPS ? DROPPED_LIMIT_SOURCE : PASSED_LIMIT_SOURCE;
+	if (TOTAL_COST_NS && !within(SOURCES_MAX, TOTAL_COST_NS, now))
+		return OVER_LIMIT_DROPS ? DROPPED_LIMIT_TOTAL : PASSED_LIMIT_TOTAL;
+	return OURS;
+}
+
+/*
+ * Finds as many of the nearest contacts as a reply holds: user space writes them nearest first
+ * until one does not fit, which comes to the same set. Returns OURS, or why it is passed up.
+ */
+static __always_inline int find(const struct table *t, struct search *s, const struct request *r,
+				__u32 by_endpoint)
+{
+	__u32 by_id = find_id(t, r->from);
+	__u32 want = t->k;
+
+	if (by_id == by_endpoint)
+		by_id = NOBODY;
+	s->skip_a = by_id < by_endpoint ? by_id : by_endpoint;
+	s->skip_b = by_id < by_endpoint ? by_endpoint : by_id;
+	if (want > K_MAX)
+		return PASSED_INCOMPLETE;
+	for (__u32 less = 0; less < K_MAX; less++) {
+		if (want <= less)
+			break;
+		s->want = want - less;
+		if (s->want > t->count)
+			s->want = t->count;
+		if (!find_closest(t, s))
+			return PASSED_INCOMPLETE;
+		if (HEAD_LEN + NODES_BEGIN_LEN + s->bytes + NODES_END_LEN <= REPLY_MAX)
+			return OURS;
+	}
+	return PASSED_INCOMPLETE;
+}
+
+static __always_inline int store(void *ctx, bool xdp, __u32 at, const void *from, __u32 len)
+{
+	return xdp ? bpf_xdp_store_bytes(ctx, at, (void *)from, len) :
+		     bpf_skb_store_bytes(ctx, at, from, len, 0);
+}
+
+/* Makes the frame so long. What fails leaves it as it was. */
+static __always_inline int resize(void *ctx, bool xdp, __u32 old_len, __u32 new_len)
+{
+	return xdp ? bpf_xdp_adjust_tail(ctx, (int)new_len - (int)old_len) :
+		     bpf_skb_change_tail(ctx, new_len, 0);
+}
+
+/* Copies the contacts found behind the head of a reply. Returns their checksum. */
+static __always_inline long copy_contacts(void *ctx, bool xdp, const struct table *t,
+					  const struct search *s, __u32 at)
+{
+	__u64 sum = 0;
+	__u32 place = 0;
+
+	for (__u32 i = 0; i < RUNS_MAX; i++) {
+		__u32 from, to, start, len, part;
+
+		if (i >= s->count)
+			break;
+		from = s->runs[i].from;
+		to = s->runs[i].to;
+		if (from >= CONTACTS_MAX || to > CONTACTS_MAX)
+			return -1;
+		start = t->marks[from].offset;
+		len = t->marks[to].offset - start;
+		part = fold(t->marks[to].sum - t->marks[from].sum);
+		/* The very register that is checked is to be the one that is passed. */
+		barrier_var(len);
+		if (start >= CONTACTS_MAX * CONTACT_BYTES_MAX || len < 1 || len > REPLY_MAX)
+			return -1;
+		if (store(ctx, xdp, at + place, t->bytes + start, len))
+			return -1;
+		/* Bytes that were at even places of the table and are at odd ones now. */
+		if ((start ^ place) & 1)
+			part = (part & 0xff) << 8 | part >> 8;
+		sum += part;
+		place += len;
+	}
+	return sum;
+}
+
+/* The sum of a reply's head behind the version and the own id, of which `head_sum` is. */
+static __always_inline __u32 sum_rest_of_head(const __u8 *m, __u32 payload_len)
+{
+	__u32 sum = m[AT_RPC_ID];
+
+#pragma unroll
+	for (__u32 i = AT_RPC_ID + 1; i < AT_CALL - 1; i += 2)
+		sum += m[i] << 8 | m[i + 1];
+	return sum + (m[AT_CALL - 1] << 8 | CALL_RESPONSE) + payload_len;
+}
+
+/* Turns the headers round. Addresses and ports only change places, so their sums stay. */
+static __always_inline void turn_round(struct ethhdr *eth, struct udphdr *udp, bool v6,
+				       __u32 udp_len)
+{
+	__u8 mac[ETH_ALEN];
+	__be16 port = udp->source;
+
+	__builtin_memcpy(mac, eth->h_source, ETH_ALEN);
+	__builtin_memcpy(eth->h_source, eth->h_dest, ETH_ALEN);
+	__builtin_memcpy(eth->h_dest, mac, ETH_ALEN);
+	udp->source = udp->dest;
+	udp->dest = port;
+	udp->len = bpf_htons(udp_len);
+	if (v6) {
+		struct ipv6hdr *ip = (void *)(eth + 1);
+		struct in6_addr address = ip->saddr;
+
+		ip->saddr = ip->daddr;
+		ip->daddr = address;
+		ip->payload_len = bpf_htons(udp_len);
+		ip->hop_limit = TTL;
+	} else {
+		struct iphdr *ip = (void *)(eth + 1);
+		__be32 address = ip->saddr;
+		__u32 sum = 0;
+
+		ip->saddr = ip->daddr;
+		ip->daddr = address;
+		ip->tot_len = bpf_htons(sizeof(*ip) + udp_len);
+		ip->tos = 0;
+		ip->frag_off = bpf_htons(IP_DF);
+		ip->ttl = TTL;
+		ip->check = 0;
+#pragma unroll
+		for (__u32 i = 0; i < sizeof(*ip); i += 4)
+			sum += sum_words(half((__u8 *)ip + i));
+		ip->check = bpf_htons(~fold(sum) & 0xffff);
+	}
+}
+
+static __always_inline void *start_of(void *ctx, bool xdp)
+{
+	return xdp ? (void *)(long)((struct xdp_md *)ctx)->data :
+		     (void *)(long)((struct __sk_buff *)ctx)->data;
+}
+
+static __always_inline void *end_of(void *ctx, bool xdp)
+{
+	return xdp ? (void *)(long)((struct xdp_md *)ctx)->data_end :
+		     (void *)(long)((struct __sk_buff *)ctx)->data_end;
+}
+
+/*
+ * Makes the reply of a frame that has the right length already. The body of a findnode is in the
+ * frame, its sum is `body_sum`; a pong is written here. Returns 0, or what failed.
+ */
+static __always_inline int write_reply(void *ctx, bool xdp, const struct table *t,
+				       const struct request *r, __u32 payload_len, __u64 body_sum)
+{
+	void *data = start_of(ctx, xdp), *end = end_of(ctx, xdp);
+	__u32 at = r->v6 ? AT_MESSAGE_IPV6 : AT_MESSAGE_IPV4;
+	__u32 udp_len = sizeof(struct udphdr) + HEAD_LEN + payload_len;
+	struct udphdr *udp;
+	__u8 *m = data + at;
+	__u64 sum;
+
+	if ((void *)m + HEAD_LEN + PONG_LEN > end)
+		return -1;
+	udp = (void *)m - sizeof(*udp);
+	turn_round(data, udp, r->v6, udp_len);
+	__builtin_memcpy(m + AT_FROM, t->own_id, ID_LEN);
+	m[AT_CALL] = CALL_RESPONSE;
+	m[AT_LENGTH] = payload_len >> 8;
+	m[AT_LENGTH + 1] = payload_len;
+	if (r->is_find) {
+		m[HEAD_LEN] = 'l';
+		m[HEAD_LEN + 1] = 'l';
+		body_sum += 'l' << 8 | 'l';
+	} else {
+		__builtin_memcpy(m + HEAD_LEN, PONG, PONG_LEN);
+		body_sum = ('l' << 8 | 'i') + ('5' << 8 | 'e') + ('e' << 8);
+	}
+	/* The length counts in the pseudo header and in the UDP header. */
+	sum = (__u64)r->sum + 2 * udp_len + t->head_sum + sum_rest_of_head(m, payload_len) +
+	      body_sum;
+	if (xdp) {
+		__u32 check = ~fold(sum) & 0xffff;
+
+		udp->check = bpf_htons(check ? check : 0xffff);
+		return 0;
+	}
+	/*
+	 * Where the sender left the checksum to hardware, so must we: whoever finishes it adds the
+	 * data to what stands here. The helper knows whether that is so, and turns the sum of the
+	 * pseudo header (without the ports) into the full checksum where it is not.
+	 */
+	__u32 pseudo = fold((__u64)r->sum - bpf_ntohs(udp->source) - bpf_ntohs(udp->dest) + udp_len);
+
+	udp->check = bpf_htons(pseudo);
+	return bpf_l4_csum_replace(ctx, at - sizeof(*udp) + offsetof(struct udphdr, check), 0,
+				   bpf_htons(fold(sum + pseudo)), 0);
+}
+
+/* What is to become of a packet. */
+enum verdict {
+	PASS,
+	REPLY,
+	DROP,
+};
+
+static __always_inline int pass(int why)
+{
+	count(why);
+	return PASS;
+}
+
+static __always_inline int serve(void *ctx, bool xdp, __u32 frame_len)
+{
+	struct request r = {};
+	struct search *s;
+	struct endpoint destination = {};
+	__u32 family, payload_len = PONG_LEN, new_len, by_endpoint;
+	const struct contact *known = NULL;
+	const struct table *t;
+	void *inner;
+	__u32 zero = 0;
+	long sum = 0;
+	__u64 now;
+	int parsed;
+
+	s = bpf_map_lookup_elem(&searches, &zero);
+	if (!s)
+		return PASS;
+
+	/* 1. Is it a request that the fast path knows? */
+	parsed = parse_headers(start_of(ctx, xdp), end_of(ctx, xdp), &r, &destination);
+	if (parsed == NOT_OURS)
+		return PASS;
+	if (parsed == OURS && r.at + r.len > frame_len)
+		parsed = PASSED_LENGTH;
+	if (parsed == OURS)
+		parsed = parse_message(start_of(ctx, xdp), end_of(ctx, xdp), &r, s);
+	if (parsed != OURS)
+		return pass(parsed);
+
+	/* 2. Is there a node that wants it answered, under that address? */
+	now = bpf_ktime_get_coarse_ns();
+	if (!is_alive(now))
+		return pass(PASSED_NO_HEARTBEAT);
+	family = r.v6;
+	inner = bpf_map_lookup_elem(&tables, &family);
+	if (!inner)
+		return pass(PASSED_EMPTY);
+	t = bpf_map_lookup_elem(inner, &zero);
+	if (!t || t->version != LAYOUT_VERSION || !t->count || t->count > CONTACTS_MAX)
+		return pass(PASSED_EMPTY);
+	if (!is_local(t, &destination))
+		return pass(PASSED_ADDRESS);
+
+	/* 3. May it be answered? */
+	parsed = check_limits(&r, now);
+	if (parsed == DROPPED_LIMIT_SOURCE || parsed == DROPPED_LIMIT_TOTAL) {
+		/* The node's own limits would drop it as well, at ten times the cost. */
+		count(parsed);
+		return DROP;
+	}
+	if (parsed != OURS)
+		return pass(parsed);
+	by_endpoint = find_endpoint(t, &r.source);
+	if (by_endpoint < CONTACTS_MAX) {
+		if (t->contacts[by_endpoint].ambiguous)
+			return pass(PASSED_AMBIGUOUS);
+		if (same_id(t->contacts[by_endpoint].id, r.from))
+			known = &t->contacts[by_endpoint];
+	}
+
+	/* 4. What is the answer, and how long? */
+	if (r.is_find) {
+		if (t->incomplete)
+			return pass(PASSED_INCOMPLETE);
+		parsed = find(t, s, &r, by_endpoint);
+		if (parsed != OURS)
+			return pass(parsed);
+		payload_len = NODES_BEGIN_LEN + s->bytes + NODES_END_LEN;
+		if (!known && !is_loopback(&r) &&
+		    HEAD_LEN + payload_len > AMPLIFICATION_MAX * r.len)
+			return pass(PASSED_UNPROVED);
+	}
+
+	/* 5. Is there room for it? From here on the packet is no longer as it came. */
+	new_len = r.at + HEAD_LEN + payload_len;
+	if (resize(ctx, xdp, frame_len, new_len))
+		return pass(PASSED_NO_ROOM);
+	if (r.is_find) {
+		__u16 ee = 'e' << 8 | 'e';
+
+		sum = copy_contacts(ctx, xdp, t, s, r.at + HEAD_LEN + NODES_BEGIN_LEN);
+		if (sum < 0 || store(ctx, xdp, new_len - NODES_END_LEN, &ee, sizeof(ee)))
+			return DROP;
+		sum += payload_len & 1 ? ('e' << 8) + 'e' : ee;
+	}
+	if (write_reply(ctx, xdp, t, &r, payload_len, sum))
+		return DROP;
+
+	/* 6. The node hears who asked, and what became of it is counted. */
+	if (known)
+		see(known, now);
+	else
+		tell(&r, now);
+	count(r.is_find ? ANSWERED_FINDNODE : ANSWERED_PING);
+	return REPLY;
+}
+
+SEC("xdp")
+int kademlua_xdp(struct xdp_md *ctx)
+{
+	switch (serve(ctx, true, ctx->data_end - ctx->data)) {
+	case REPLY:
+		return XDP_TX;
+	case DROP:
+		return XDP_DROP;
+	default:
+		return XDP_PASS;
+	}
+}
+
+/* Headers and message of the longest request that is answered. */
+#define READ_MAX (AT_MESSAGE_IPV6 + HEAD_LEN + FIND_LEN)
+
+SEC("classifier")
+int kademlua_tcx(struct __sk_buff *skb)
+{
+	__u32 wanted = skb->len < READ_MAX ? skb->len : READ_MAX;
+
+	/* A tag that the card took off is still a tag; several datagrams in one are not ours. */
+	if (skb->vlan_present || skb->gso_segs > 1)
+		return TCX_NEXT;
+	if ((void *)(long)skb->data + wanted > (void *)(long)skb->data_end)
+		bpf_skb_pull_data(skb, wanted);
+	switch (serve(skb, false, skb->len)) {
+	case REPLY:
+		return bpf_redirect(skb->ifindex, 0);
+	case DROP:
+		return TC_ACT_SHOT;
+	default:
+		return TCX_NEXT;
+	}
+}

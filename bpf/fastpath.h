@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the fast path in the kernel and the node in user space share: the shapes of the maps.
+ *
+ * src/xdp/layout.rs says the same in Rust; both sides assert the sizes, and a test holds the
+ * offsets against each other. Addresses and ports are as on the wire, all else is in the order of
+ * the machine, which is little-endian.
+ */
+#ifndef KADEMLUA_FASTPATH_H
+#define KADEMLUA_FASTPATH_H
+
+/* Bumped when a shape below changes: a node must not write into the maps of another version. */
+#define LAYOUT_VERSION 1
+
+#define ID_LEN 20
+
+/* Contacts of one address family. A routing table holds some 20 for each doubling of the network,
+ * so this is enough for one of 2^25 nodes. A longer table is left to user space. */
+#define CONTACTS_MAX 512
+
+/* `l39:` + the longest IPv6 literal + `i65535e` + `20:` + id + `e`. */
+#define CONTACT_BYTES_MAX 74
+
+/* Contacts in a reply: k. */
+#define K_MAX 20
+
+/* Largest reply, as the node's own. */
+#define REPLY_MAX 1400
+
+/* Buckets of the two indices, and contacts in each. With 512 contacts spread at random more than
+ * eight hardly ever meet; where they do, the node draws another seed. */
+#define INDEX_BUCKETS 512
+#define INDEX_DEPTH 8
+
+/* Places of the memory of who was seen when: twice as many as contacts of both families, so that
+ * a place can rest for a while before another contact gets it. */
+#define SEEN_MAX 2048
+
+/* Addresses that a node on a wildcard address answers for. */
+#define LOCALS_MAX 16
+
+/* Token buckets of sources. */
+#define SOURCES_MAX 16384
+
+/* Strangers that the node was told of lately. */
+#define STRANGERS_MAX 4096
+
+/* Bytes of the ring of strangers to tell the node of: some 5,000. */
+#define EVENTS_BYTES (256 * 1024)
+
+/* Without a heartbeat for so long the node is taken for dead. */
+#define HEARTBEAT_MAX_NS 3000000000ULL
+
+/* IPv4 stands in the last four bytes behind ::ffff:0:0/96, as in a mapped address. */
+struct endpoint {
+	__u8 address[16];
+	__u16 port;
+	__u16 pad;
+};
+
+struct contact {
+	__u8 id[ID_LEN];
+	struct endpoint endpoint;
+	/* Where `seen` keeps when it was last seen. */
+	__u16 slot;
+	/* Another contact has the same endpoint: user space is to sort that out. */
+	__u16 ambiguous;
+};
+
+/*
+ * An inner node of the Patricia tree over the sorted ids. Node i stands between contacts i and
+ * i + 1, the first two that differ at its bit in the range that it splits: what is left of it has
+ * the bit clear, what is right of it has it set. So a subtree is a range of contacts, and only the
+ * inner nodes are kept.
+ */
+struct split {
+	__u16 bit;
+	__u16 left;
+	__u16 right;
+	__u16 pad;
+};
+
+/* Where a contact begins in `bytes`, and the sum of all before it as the Internet checksum has it:
+ * bytes at even places count 256-fold. Not folded, so that differences are exact. */
+struct mark {
+	__u32 offset;
+	__u32 sum;
+};
+
+/* All that is needed to answer for one address family, replaced as a whole. */
+struct table {
+	/* Anything but LAYOUT_VERSION: nothing may be answered. */
+	__u32 version;
+	__u32 count;
+	__u32 k;
+	/* There are more contacts than fit; pings may be answered, lookups may not. */
+	__u32 incomplete;
+	__u8 own_id[ID_LEN];
+	/* Sum of the first 21 bytes of a reply: the version and the own id. */
+	__u32 head_sum;
+	__u32 root;
+	__u32 locals_count;
+	/* Multipliers of the two indices, odd. */
+	__u64 id_seed;
+	__u64 endpoint_seed;
+	/* The addresses that the node answers for. */
+	__u8 locals[LOCALS_MAX][16];
+	struct split splits[CONTACTS_MAX];
+	struct mark marks[CONTACTS_MAX + 1];
+	/* Contact number + 1; 0 ends a bucket. */
+	__u16 by_id[INDEX_BUCKETS][INDEX_DEPTH];
+	__u16 by_endpoint[INDEX_BUCKETS][INDEX_DEPTH];
+	struct contact contacts[CONTACTS_MAX];
+	/* The contacts as replies carry them, in the order of their ids. What lies behind the last
+	 * one lets the verifier see that no copy runs over the end. */
+	__u8 bytes[CONTACTS_MAX * CONTACT_BYTES_MAX + REPLY_MAX];
+};
+
+/* Somebody asked who is not in the table at this address. */
+struct stranger {
+	__u8 id[ID_LEN];
+	struct endpoint endpoint;
+};
+
+/* What was attached, for those who find the maps. */
+struct about {
+	__u32 version;
+	__u32 ifindex;
+	__u8 interface[16];
+	__u16 port;
+	/* How packets are met; the numbers are those of src/xdp/layout.rs. */
+	__u8 mode;
+	__u8 over_limit_drops;
+	__u32 pad;
+	/* Requests a second; 0: no limit. */
+	__u64 source_rate;
+	__u64 total_rate;
+};
+
+/* What becomes of packets. Names and meanings: src/xdp/layout.rs. */
+enum counter {
+	ANSWERED_PING,
+	ANSWERED_FINDNODE,
+	PASSED_REQUEST,
+	PASSED_REPLY,
+	PASSED_VERSION,
+	PASSED_HEADERS,
+	PASSED_LENGTH,
+	PASSED_ADDRESS,
+	PASSED_NO_HEARTBEAT,
+	PASSED_EMPTY,
+	PASSED_INCOMPLETE,
+	PASSED_AMBIGUOUS,
+	PASSED_UNPROVED,
+	PASSED_NO_ROOM,
+	PASSED_LIMIT_SOURCE,
+	PASSED_LIMIT_TOTAL,
+	DROPPED_LIMIT_SOURCE,
+	DROPPED_LIMIT_TOTAL,
+	STRANGERS_TOLD,
+	STRANGERS_UNTOLD,
+	COUNTERS,
+};
+
+/* The node's sign of life, with what it has mirrored for those who ask. */
+struct heartbeat {
+	/* On the monotonic clock; 0: the node has left. */
+	__u64 at;
+	/* IPv4, IPv6. */
+	__u32 contacts[2];
+	__u32 incomplete;
+	__u32 pad;
+};
+
+struct counters {
+	__u64 of[COUNTERS];
+};
+
+struct seen {
+	__u64 at[SEEN_MAX];
+};
+
+#define ASSERT_SIZE(type, size) _Static_assert(sizeof(struct type) == (size), #type)
+ASSERT_SIZE(endpoint, 20);
+ASSERT_SIZE(contact, 44);
+ASSERT_SIZE(split, 8);
+ASSERT_SIZE(mark, 8);
+ASSERT_SIZE(stranger, 40);
+ASSERT_SIZE(about, 48);
+ASSERT_SIZE(heartbeat, 24);
+ASSERT_SIZE(counters, 160);
+ASSERT_SIZE(seen, 16384);
+ASSERT_SIZE(table, 86720);
+
+#endif

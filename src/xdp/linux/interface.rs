@@ -1,0 +1,127 @@
+//! What kind of interface a name is, and who is at its other end.
+
+use std::io;
+
+use netlink_packet_core::{
+    NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{
+    InfoKind, LinkAttribute, LinkInfo, LinkLayerType, LinkMessage, LinkXdp, XdpAttached,
+};
+use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_sys::{Socket, SocketAddr};
+
+use crate::xdp::Error;
+
+/// An interface of this network namespace.
+pub(super) struct Interface {
+    pub(super) name: String,
+    pub(super) index: u32,
+    pub(super) kind: Kind,
+    /// Whether an XDP program is there.
+    has_xdp: bool,
+    /// The number of the other end, if that is in this namespace too.
+    peer: Option<u32>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Loopback,
+    /// One end of a pair.
+    Veth,
+    /// Anything else with Ethernet frames: cards, bridges, taps.
+    Ethernet,
+    /// No Ethernet frames.
+    Other,
+}
+
+impl Interface {
+    /// The interface of that name among all that there are.
+    pub(super) fn named<'a>(all: &'a [Interface], name: &str) -> Result<&'a Interface, Error> {
+        all.iter().find(|interface| interface.name == name).ok_or_else(|| {
+            let there: Vec<&str> = all.iter().map(|interface| interface.name.as_str()).collect();
+            Error::NoInterface { name: name.to_owned(), there: there.join(", ") }
+        })
+    }
+
+    /// The other end, where it is known and runs no XDP: it would lose what native XDP sends.
+    pub(super) fn deaf_peer<'a>(&self, all: &'a [Interface]) -> Option<&'a Interface> {
+        let peer = all.iter().find(|other| Some(other.index) == self.peer)?;
+        (!peer.has_xdp).then_some(peer)
+    }
+
+    fn of(message: LinkMessage) -> Interface {
+        let mut interface = Interface {
+            name: String::new(),
+            index: message.header.index,
+            kind: match message.header.link_layer_type {
+                LinkLayerType::Loopback => Kind::Loopback,
+                LinkLayerType::Ether => Kind::Ethernet,
+                _ => Kind::Other,
+            },
+            has_xdp: false,
+            peer: None,
+        };
+        let mut elsewhere = false;
+        for attribute in message.attributes {
+            match attribute {
+                LinkAttribute::IfName(name) => interface.name = name,
+                LinkAttribute::Link(index) => interface.peer = Some(index),
+                LinkAttribute::LinkNetNsId(_) => elsewhere = true,
+                LinkAttribute::LinkInfo(infos)
+                    if infos.contains(&LinkInfo::Kind(InfoKind::Veth)) =>
+                {
+                    interface.kind = Kind::Veth;
+                }
+                LinkAttribute::Xdp(xdp) => {
+                    let is_there = |xdp: &LinkXdp| matches!(xdp, LinkXdp::Attached(attached) if *attached != XdpAttached::None);
+                    interface.has_xdp = xdp.iter().any(is_there);
+                }
+                _ => {}
+            }
+        }
+        // The number then counts in another namespace.
+        interface.peer = interface.peer.filter(|_| !elsewhere);
+        interface
+    }
+}
+
+/// All interfaces of this network namespace.
+pub(super) fn all() -> Result<Vec<Interface>, Error> {
+    ask().map_err(|error| Error::failed("asking for interfaces", error))
+}
+
+fn ask() -> io::Result<Vec<Interface>> {
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    let payload = RouteNetlinkMessage::GetLink(LinkMessage::default());
+    let mut request = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::from(payload));
+    request.header.flags = NLM_F_DUMP | NLM_F_REQUEST;
+    request.finalize();
+    let mut bytes = vec![0; request.buffer_len()];
+    request.serialize(&mut bytes);
+    socket.send(&bytes, 0)?;
+
+    let mut interfaces = Vec::new();
+    loop {
+        let (datagram, _) = socket.recv_from_full()?;
+        let mut rest = &datagram[..];
+        while !rest.is_empty() {
+            let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+            match message.payload {
+                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => {
+                    interfaces.push(Interface::of(link));
+                }
+                NetlinkPayload::Done(_) => return Ok(interfaces),
+                NetlinkPayload::Error(error) => return Err(error.to_io()),
+                _ => {}
+            }
+            // Messages begin at multiples of four.
+            let len = (message.header.length as usize).next_multiple_of(4);
+            rest = rest.get(len.max(4)..).unwrap_or_default();
+        }
+    }
+}

@@ -1,0 +1,413 @@
+//! Loads and attaches the program, and takes it away.
+
+use std::os::unix::fs::{MetadataExt as _, chown};
+use std::path::Path;
+use std::time::Duration;
+use std::{fs, io};
+
+use aya::maps::{Array, PerCpuArray};
+use aya::programs::links::{FdLink, LinkOrder};
+use aya::programs::tc::TcAttachOptions;
+use aya::programs::{ProgramError, ProgramInfo, SchedClassifier, TcAttachType, Xdp, XdpMode};
+use aya::{Ebpf, EbpfLoader};
+use nix::sys::utsname::uname;
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::{getegid, geteuid};
+
+use super::interface::{self, Interface, Kind};
+use super::pins::{self, LINK, MAPS, PROGRAM};
+use crate::xdp::layout::{About, Heartbeat, LAYOUT_VERSION};
+use crate::xdp::{Attached, Attachment, Counter, Error, Mode, OverLimit, Owner, Place, Status};
+
+/// The programs, built by scripts/build-bpf.sh.
+static OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/bpf/fastpath.bpf.o"));
+
+/// What the programs need: `bpf_xdp_store_bytes` is the newest.
+const NEEDED: Version = Version(5, 18);
+
+/// Since when tcx is there.
+const NEEDED_FOR_TCX: Version = Version(6, 6);
+
+const NANOS: u64 = 1_000_000_000;
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Version(u32, u32);
+
+impl Version {
+    fn running() -> (Version, String) {
+        let Ok(system) = uname() else { return (Version(0, 0), "unknown".to_owned()) };
+        let release = system.release().to_string_lossy().into_owned();
+        let digits = |part: &str| part.bytes().take_while(u8::is_ascii_digit).count();
+        let mut numbers = release.split('.').map(|part| part[..digits(part)].parse().unwrap_or(0));
+        let version = Version(numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+        (version, release)
+    }
+
+    fn require(self, what: &'static str, needed: &'static str) -> Result<(), Error> {
+        let (version, running) = Version::running();
+        if version >= self { Ok(()) } else { Err(Error::Kernel { what, needed, running }) }
+    }
+}
+
+/// Loads the program, attaches it, and leaves it for the node's user.
+///
+/// # Errors
+/// If something is missing that it needs, or the kernel refuses; nothing is left then.
+pub fn attach(attachment: &Attachment) -> Result<Attached, Error> {
+    NEEDED.require("the fast path", "5.18")?;
+    let interfaces = interface::all()?;
+    let interface = Interface::named(&interfaces, &attachment.interface)?;
+    if interface.kind == Kind::Other {
+        return Err(Error::NotEthernet(interface.name.clone()));
+    }
+    let caller = Owner { uid: geteuid().as_raw(), gid: getegid().as_raw() };
+    let owner = attachment.owner.unwrap_or(caller);
+    let folder = make_folder(&attachment.place, owner)?;
+    let done = load(attachment)
+        .and_then(|mut ebpf| attach_and_pin(attachment, interface, &interfaces, &mut ebpf, &folder))
+        .and_then(|attached| give_to(&folder, owner).map(|()| attached));
+    done.inspect_err(|_| remove(&attachment.place.bpffs, &folder))
+}
+
+fn make_folder(place: &Place, owner: Owner) -> Result<std::path::PathBuf, Error> {
+    if !pins::is_bpffs(&place.bpffs) {
+        return Err(Error::NoBpffs(place.bpffs.clone()));
+    }
+    if let Some(folder) = closed_to(owner, &place.bpffs) {
+        return Err(Error::Closed { folder, uid: owner.uid });
+    }
+    let folder = folder(place)?;
+    let make = |folder: &Path| match fs::create_dir(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    };
+    if folder.exists() {
+        let about = pins::about(&folder, place.port)?;
+        let interface = pins::interface_of(&about);
+        return Err(Error::Attached { port: place.port, interface });
+    }
+    make(&pins::all(&place.bpffs)).and_then(|()| make(&folder)).map_err(|error| {
+        match error.kind() {
+            io::ErrorKind::PermissionDenied => Error::Permission("writing to the bpf file system"),
+            _ => Error::failed("making a folder in the bpf file system", error),
+        }
+    })?;
+    Ok(folder)
+}
+
+fn folder(place: &Place) -> Result<std::path::PathBuf, Error> {
+    place.folder().map_err(|error| Error::failed("finding the network namespace", error))
+}
+
+/// The first folder on the way that a user may not pass.
+fn closed_to(owner: Owner, folder: &Path) -> Option<std::path::PathBuf> {
+    let passes = |folder: &&Path| {
+        let Ok(metadata) = fs::metadata(folder) else { return true };
+        let bit = match (metadata.uid() == owner.uid, metadata.gid() == owner.gid) {
+            (true, _) => 0o100,
+            (_, true) => 0o010,
+            _ => 0o001,
+        };
+        metadata.mode() & bit != 0
+    };
+    let way = folder.ancestors().filter(|folder| !folder.as_os_str().is_empty());
+    if owner.uid == 0 {
+        return None;
+    }
+    way.filter(|folder| !passes(folder)).last().map(Path::to_owned)
+}
+
+fn load(attachment: &Attachment) -> Result<Ebpf, Error> {
+    let cost = |rate: u64| NANOS.checked_div(rate).unwrap_or(0);
+    let (source_cost, total_cost) = (cost(attachment.source_rate), cost(attachment.total_rate));
+    let drops = u32::from(attachment.over_limit == OverLimit::Drop);
+    let mut seed = [0; 8];
+    getrandom::fill(&mut seed).map_err(|error| Error::failed("drawing a seed", error))?;
+    let seed = u64::from_le_bytes(seed) | 1;
+    EbpfLoader::new()
+        .override_global("PORT", &attachment.place.port, true)
+        .override_global("SOURCE_COST_NS", &source_cost, true)
+        .override_global("TOTAL_COST_NS", &total_cost, true)
+        .override_global("OVER_LIMIT_DROPS", &drops, true)
+        .override_global("SOURCE_SEED", &seed, true)
+        .load(OBJECT)
+        .map_err(|error| match permission(&error) {
+            true => Error::Permission("loading a program into the kernel"),
+            false => Error::failed("loading the maps into the kernel", error),
+        })
+}
+
+/// Whether an error goes back to a lack of privilege.
+fn permission(error: &(dyn std::error::Error + 'static)) -> bool {
+    cause(error).is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+}
+
+fn attach_and_pin(
+    attachment: &Attachment,
+    interface: &Interface,
+    all: &[Interface],
+    ebpf: &mut Ebpf,
+    folder: &Path,
+) -> Result<Attached, Error> {
+    // The node must not find a program of which it does not know whose it is.
+    let (link, mode, reason) = match (attachment.mode, interface.kind) {
+        (Some(mode), _) => (attach_as(mode, ebpf, interface, all)?, mode, "asked for".to_owned()),
+        (None, Kind::Loopback | Kind::Veth) => {
+            let reason = "there only tcx can make a packet longer";
+            (attach_tcx(ebpf, interface)?, Mode::Tcx, reason.to_owned())
+        }
+        (None, _) => attach_to_card(ebpf, interface, all)?,
+    };
+    write_about(ebpf, attachment, interface, mode)?;
+    let pinning = |error| Error::failed("leaving something in the bpf file system", error);
+    for name in MAPS {
+        let map = ebpf.map_mut(name).expect("the object has the map");
+        map.pin(folder.join(name)).map_err(pinning)?;
+    }
+    let program = ebpf.program_mut(program_of(mode)).expect("the object has the program");
+    program.pin(folder.join(PROGRAM)).map_err(pinning)?;
+    link.pin(folder.join(LINK)).map_err(pinning)?;
+    let deaf = mode == Mode::Native && interface.kind == Kind::Veth;
+    let warning = deaf.then(|| {
+        "the other end of a veth pair loses what native XDP sends unless it runs XDP or GRO; and only \
+         padded requests are answered, since packets cannot grow"
+            .to_owned()
+    });
+    Ok(Attached { mode, reason, warning, folder: folder.to_owned() })
+}
+
+/// Native XDP where the driver can, else the best of the rest.
+fn attach_to_card(
+    ebpf: &mut Ebpf,
+    interface: &Interface,
+    all: &[Interface],
+) -> Result<(FdLink, Mode, String), Error> {
+    let native = attach_as(Mode::Native, ebpf, interface, all);
+    let refusal = match native {
+        Ok(link) => return Ok((link, Mode::Native, "its driver runs XDP".to_owned())),
+        Err(error @ Error::Failed { .. }) => error,
+        Err(error) => return Err(error),
+    };
+    let reason = format!("its driver runs no XDP ({refusal})");
+    if Version::running().0 >= NEEDED_FOR_TCX {
+        return Ok((attach_tcx(ebpf, interface)?, Mode::Tcx, reason));
+    }
+    Ok((attach_as(Mode::Generic, ebpf, interface, all)?, Mode::Generic, reason))
+}
+
+fn attach_as(
+    mode: Mode,
+    ebpf: &mut Ebpf,
+    interface: &Interface,
+    all: &[Interface],
+) -> Result<FdLink, Error> {
+    match mode {
+        Mode::Tcx => attach_tcx(ebpf, interface),
+        Mode::Generic => attach_xdp(ebpf, interface, XdpMode::Skb),
+        Mode::Native => {
+            if let (Kind::Veth, Some(peer)) = (interface.kind, interface.deaf_peer(all)) {
+                let (interface, peer) = (interface.name.clone(), peer.name.clone());
+                return Err(Error::DeafPeer { interface, peer });
+            }
+            attach_xdp(ebpf, interface, XdpMode::Driver)
+        }
+    }
+}
+
+fn attach_xdp(ebpf: &mut Ebpf, interface: &Interface, mode: XdpMode) -> Result<FdLink, Error> {
+    let program = ebpf.program_mut(program_of(Mode::Native)).expect("the object has the program");
+    let program: &mut Xdp = program.try_into().expect("an XDP program");
+    load_once(program.load())?;
+    let refused = |error: ProgramError| {
+        if cause(&error).is_some_and(|error| error.kind() == io::ErrorKind::ResourceBusy) {
+            return Error::Occupied(interface.name.clone());
+        }
+        Error::failed("attaching to the interface", error)
+    };
+    let id = program.attach(&interface.name, mode).map_err(refused)?;
+    let link = program.take_link(id).map_err(refused)?;
+    link.try_into().map_err(|error| Error::failed("attaching to the interface", error))
+}
+
+fn attach_tcx(ebpf: &mut Ebpf, interface: &Interface) -> Result<FdLink, Error> {
+    NEEDED_FOR_TCX.require("tcx", "6.6")?;
+    let program = ebpf.program_mut(program_of(Mode::Tcx)).expect("the object has the program");
+    let program: &mut SchedClassifier = program.try_into().expect("a classifier");
+    load_once(program.load())?;
+    let refused = |error| Error::failed("attaching to the interface", error);
+    let options = TcAttachOptions::TcxOrder(LinkOrder::default());
+    let id = program
+        .attach_with_options(&interface.name, TcAttachType::Ingress, options)
+        .map_err(refused)?;
+    let link = program.take_link(id).map_err(refused)?;
+    link.try_into().map_err(|error| Error::failed("attaching to the interface", error))
+}
+
+fn program_of(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Native | Mode::Generic => "kademlua_xdp",
+        Mode::Tcx => "kademlua_tcx",
+    }
+}
+
+/// A program that was tried in another mode is loaded already.
+fn load_once(loaded: Result<(), ProgramError>) -> Result<(), Error> {
+    match loaded {
+        Ok(()) | Err(ProgramError::AlreadyLoaded) => Ok(()),
+        Err(error) if permission(&error) => {
+            Err(Error::Permission("loading a program into the kernel"))
+        }
+        Err(error) => Err(Error::failed("loading the program into the kernel", error)),
+    }
+}
+
+fn write_about(
+    ebpf: &mut Ebpf,
+    attachment: &Attachment,
+    interface: &Interface,
+    mode: Mode,
+) -> Result<(), Error> {
+    let mut name = [0; 16];
+    // The kernel's names have at most 15 bytes.
+    let bytes = interface.name.as_bytes();
+    name[..bytes.len()].copy_from_slice(bytes);
+    let about = About {
+        version: LAYOUT_VERSION,
+        ifindex: interface.index,
+        interface: name,
+        port: attachment.place.port,
+        mode: mode as u8,
+        over_limit_drops: u8::from(attachment.over_limit == OverLimit::Drop),
+        pad: 0,
+        source_rate: attachment.source_rate,
+        total_rate: attachment.total_rate,
+    };
+    let map = ebpf.map_mut("about").expect("the object has the map");
+    let mut map = Array::<_, [u8; size_of::<About>()]>::try_from(map)
+        .map_err(|error| Error::failed("opening a map", error))?;
+    let bytes: [u8; size_of::<About>()] = bytemuck::must_cast(about);
+    map.set(0, bytes, 0).map_err(|error| Error::failed("writing a map", error))
+}
+
+fn give_to(folder: &Path, owner: Owner) -> Result<(), Error> {
+    let all = MAPS.iter().copied().chain([PROGRAM, LINK]).map(|name| folder.join(name));
+    all.chain([folder.to_owned()])
+        .try_for_each(|path| chown(path, Some(owner.uid), Some(owner.gid)))
+        .map_err(|error| Error::failed("giving the maps to the node's user", error))
+}
+
+/// Takes a fast path away, and what belongs to it.
+///
+/// # Errors
+/// If there is none, or the caller may not.
+pub fn detach(place: &Place) -> Result<(), Error> {
+    let folder = folder(place)?;
+    match fs::metadata(&folder) {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            return Err(Error::Permission("reading the bpf file system"));
+        }
+        Err(_) if !pins::is_bpffs(&place.bpffs) => {
+            return Err(Error::NoBpffs(place.bpffs.clone()));
+        }
+        Err(_) => return Err(Error::NotAttached(place.port)),
+    }
+    match fs::remove_file(folder.join(LINK)) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            return Err(Error::Permission("removing the link"));
+        }
+        _ => remove(&place.bpffs, &folder),
+    }
+    if folder.exists() { Err(Error::Permission("removing the folder")) } else { Ok(()) }
+}
+
+fn remove(bpffs: &Path, folder: &Path) {
+    // What is not there need not be removed; the last of all removes the common folder.
+    for name in [LINK, PROGRAM].into_iter().chain(MAPS) {
+        let _ = fs::remove_file(folder.join(name));
+    }
+    let _ = fs::remove_dir(folder);
+    let _ = fs::remove_dir(pins::all(bpffs));
+}
+
+/// The fast paths of this network namespace.
+///
+/// # Errors
+/// If the bpf file system cannot be read.
+pub fn found(bpffs: &Path) -> Result<Vec<Place>, Error> {
+    if !pins::is_bpffs(bpffs) {
+        return Err(Error::NoBpffs(bpffs.to_owned()));
+    }
+    let entries = match fs::read_dir(pins::all(bpffs)) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(_) => return Err(Error::Permission("reading the bpf file system")),
+    };
+    let name = |entry: io::Result<fs::DirEntry>| entry.ok()?.file_name().into_string().ok();
+    let mut ports: Vec<u16> =
+        entries.filter_map(name).filter_map(|name| pins::port_of(bpffs, &name)).collect();
+    ports.sort_unstable();
+    Ok(ports.into_iter().map(|port| Place { bpffs: bpffs.to_owned(), port }).collect())
+}
+
+/// What a fast path is and has counted.
+///
+/// # Errors
+/// If there is none, or its maps cannot be read.
+pub fn status(place: &Place) -> Result<Status, Error> {
+    let folder = folder(place)?;
+    match fs::metadata(folder.join("about")) {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            return Err(Error::Permission("reading the maps"));
+        }
+        Err(_) => return Err(Error::NotAttached(place.port)),
+    }
+    let about = pins::about(&folder, place.port)?;
+    let reading = |error| Error::failed("reading a map", error);
+    let bytes = pins::single::<{ size_of::<Heartbeat>() }>(&folder, "heartbeat")?.get(&0, 0);
+    let heartbeat: Heartbeat = bytemuck::must_cast(bytes.map_err(reading)?);
+    let program = ProgramInfo::from_pin(folder.join(PROGRAM))
+        .map_err(|error| Error::failed("opening the program", error))?;
+    let age = || now().saturating_sub(Duration::from_nanos(heartbeat.at));
+    Ok(Status {
+        port: place.port,
+        interface: pins::interface_of(&about),
+        mode: *Mode::ALL.get(usize::from(about.mode)).ok_or(Error::Version(place.port))?,
+        program_id: program.id(),
+        heartbeat: (heartbeat.at != 0).then(age),
+        contacts: heartbeat.contacts.map(|count| count as usize),
+        incomplete: heartbeat.incomplete != 0,
+        rates: [about.source_rate, about.total_rate],
+        counters: counters(&folder)?,
+        run: program.run_time().checked_div(u32::try_from(program.run_count()).unwrap_or(u32::MAX)),
+    })
+}
+
+fn counters(folder: &Path) -> Result<[u64; Counter::ALL.len()], Error> {
+    let reading = |error| Error::failed("reading a map", error);
+    let map = aya::maps::Map::PerCpuArray(pins::map(folder, "counters")?);
+    let map = PerCpuArray::<_, [u64; Counter::ALL.len()]>::try_from(map).map_err(reading)?;
+    let mut sums = [0; Counter::ALL.len()];
+    for of_one in map.get(&0, 0).map_err(reading)?.iter() {
+        sums.iter_mut().zip(of_one).for_each(|(sum, count)| *sum += count);
+    }
+    Ok(sums)
+}
+
+/// The clock of heartbeats.
+pub(super) fn now() -> Duration {
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from)
+}
+
+fn cause<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e io::Error> {
+    let mut source = Some(error);
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref() {
+            return Some(error);
+        }
+        source = error.source();
+    }
+    None
+}

@@ -1,0 +1,420 @@
+//! The node's side: writes the table and the heartbeat, and hears who asked.
+//!
+//! The node's thread stamps the heartbeat itself, so that a node that hangs is silent. Tables are
+//! written by a thread of their own, because the kernel lets nobody change a table over before the
+//! last packet has left the old one, some milliseconds; changes that come meanwhile are one.
+
+use std::collections::{HashMap, VecDeque};
+use std::future::pending;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::{fs, io};
+
+use aya::maps::{Array, ArrayOfMaps, Map, MapData, RingBuf};
+use nix::ifaddrs::getifaddrs;
+use tokio::io::unix::AsyncFd;
+use tracing::{debug, info, warn};
+
+use super::loader::now;
+use super::pins::{self, Single};
+use crate::id::Id;
+use crate::message::Contact;
+use crate::xdp::image::Content;
+use crate::xdp::layout::{Heartbeat, SEEN_MAX, Stranger, Table};
+use crate::xdp::{Error, Handout, Place};
+
+/// Strangers taken in at once, so that a flood of them does not hold up the node.
+const STRANGERS_PER_TURN: usize = 64;
+
+const HEARTBEAT_LEN: usize = size_of::<Heartbeat>();
+const SEEN_LEN: usize = size_of::<[u64; SEEN_MAX]>();
+const TABLE_LEN: usize = size_of::<Table>();
+
+type TableMap = Array<MapData, [u8; TABLE_LEN]>;
+
+/// A node's way to the fast path of its port, whether one is attached at the moment or not.
+pub(crate) struct Mirror {
+    place: Place,
+    attached: Option<Link>,
+    /// Said once: what keeps it from using what is there.
+    complaint: Option<String>,
+}
+
+impl Mirror {
+    /// Attaches nothing itself; whatever is there, or will be, is found by [`Mirror::beat`].
+    pub(crate) fn new(place: Place) -> Result<Mirror, Error> {
+        Ok(Mirror { place, attached: None, complaint: None })
+    }
+
+    /// Whether there is somebody to tell of changes.
+    pub(crate) fn is_attached(&self) -> bool {
+        self.attached.is_some()
+    }
+
+    /// Looks whether a fast path has come or gone, tells it that the node is alive, and returns the
+    /// contacts that have asked something since. To be called every second.
+    pub(crate) fn beat(&mut self) -> Vec<Contact> {
+        if self.attached.as_ref().is_some_and(|link| !link.is_there()) {
+            info!(port = self.place.port, "the fast path is gone");
+            self.attached = None;
+        }
+        if self.attached.is_none() {
+            self.look();
+        }
+        let Some(link) = &mut self.attached else { return Vec::new() };
+        link.beat().unwrap_or_else(|error| {
+            warn!(%error, "the fast path cannot be reached");
+            self.attached = None;
+            Vec::new()
+        })
+    }
+
+    /// Hands over what may be named from now on. Does not wait for it.
+    pub(crate) fn update(&mut self, handout: Handout) {
+        if let Some(link) = &mut self.attached {
+            link.update(handout);
+        }
+    }
+
+    /// Waits for strangers whose requests were answered in the kernel.
+    pub(crate) async fn strangers(&mut self) -> Vec<Contact> {
+        match &mut self.attached {
+            Some(link) => link.strangers().await,
+            None => pending().await,
+        }
+    }
+
+    fn look(&mut self) {
+        let Ok(folder) = self.place.folder() else { return };
+        if !folder.join(pins::LINK).exists() {
+            return;
+        }
+        match Link::open(folder, self.place.port) {
+            Ok(link) => {
+                info!(port = self.place.port, "the kernel answers for this node from now on");
+                self.attached = Some(link);
+                self.complaint = None;
+            }
+            Err(error) => {
+                let complaint = error.to_string();
+                if self.complaint.as_ref() != Some(&complaint) {
+                    warn!("there is a fast path, but: {complaint}");
+                    self.complaint = Some(complaint);
+                }
+            }
+        }
+    }
+}
+
+/// The maps of an attached fast path.
+struct Link {
+    folder: PathBuf,
+    /// Tells the maps from those of a later attachment.
+    inode: u64,
+    heartbeat: Single<HEARTBEAT_LEN>,
+    seen: Single<SEEN_LEN>,
+    events: AsyncFd<RingBuf<MapData>>,
+    slots: Slots,
+    last_seen: Vec<u64>,
+    writer: Writer,
+    seed: u64,
+}
+
+impl Link {
+    fn open(folder: PathBuf, port: u16) -> Result<Link, Error> {
+        let opening = |error| Error::failed("opening a map", error);
+        pins::about(&folder, port)?;
+        let inode = inode(&folder).map_err(|error| Error::failed("opening a map", error))?;
+        // Until there is a table of this node's, nothing is answered.
+        let mut heartbeat = pins::single::<HEARTBEAT_LEN>(&folder, "heartbeat")?;
+        heartbeat.set(0, [0; HEARTBEAT_LEN], 0).map_err(opening)?;
+        let events = Map::RingBuf(pins::map(&folder, "events")?);
+        let events = RingBuf::try_from(events).map_err(opening)?;
+        #[expect(unsafe_code, reason = "the runtime asks that the descriptor lives as long")]
+        // SAFETY: the descriptor is the ring's own, which keeps it open for as long as it lives.
+        let events = unsafe { AsyncFd::register(events) };
+        let events = events.map_err(|error| Error::failed("watching a map", error))?;
+        let mut seed = [0; 8];
+        getrandom::fill(&mut seed).map_err(|error| Error::failed("drawing a seed", error))?;
+        Ok(Link {
+            inode,
+            heartbeat,
+            seen: pins::single(&folder, "seen")?,
+            events,
+            slots: Slots::new(),
+            last_seen: vec![0; SEEN_MAX],
+            writer: Writer::start(&folder)?,
+            seed: u64::from_le_bytes(seed) | 1,
+            folder,
+        })
+    }
+
+    fn is_there(&self) -> bool {
+        inode(&self.folder).is_ok_and(|inode| inode == self.inode)
+    }
+
+    fn beat(&mut self) -> Result<Vec<Contact>, Error> {
+        let Some(written) = self.writer.written()? else { return Ok(Vec::new()) };
+        let stamp = Heartbeat { at: now().as_nanos() as u64, ..written };
+        let bytes: [u8; HEARTBEAT_LEN] = bytemuck::must_cast(stamp);
+        let failed = |error| Error::failed("writing a map", error);
+        self.heartbeat.set(0, bytes, 0).map_err(failed)?;
+        let seen: [u64; SEEN_MAX] = bytemuck::must_cast(self.seen.get(&0, 0).map_err(failed)?);
+        let mut asked = Vec::new();
+        for (slot, (at, last)) in seen.iter().zip(&mut self.last_seen).enumerate() {
+            if at > last {
+                *last = *at;
+                asked.extend(self.slots.contact(slot as u16));
+            }
+        }
+        Ok(asked)
+    }
+
+    fn update(&mut self, handout: Handout) {
+        let Handout { own_id, k, contacts, local } = handout;
+        let contacts = self.slots.assign(&contacts);
+        let content = Content { own_id, k, locals: locals(local), contacts, seed: self.seed };
+        self.writer.write(content);
+    }
+
+    async fn strangers(&mut self) -> Vec<Contact> {
+        let Ok(mut ready) = self.events.readable_mut().await else { return pending().await };
+        let events = ready.get_inner_mut();
+        let mut strangers = Vec::new();
+        while strangers.len() < STRANGERS_PER_TURN {
+            let Some(event) = events.next() else {
+                ready.clear_ready();
+                break;
+            };
+            if let Ok(stranger) = bytemuck::try_pod_read_unaligned::<Stranger>(&event) {
+                let (id, address) = (Id::new(stranger.id), stranger.endpoint.address());
+                strangers.push(Contact { id, address });
+            }
+        }
+        strangers
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        // The kernel need not find out by itself that nobody is there.
+        let _ = self.heartbeat.set(0, [0; HEARTBEAT_LEN], 0);
+    }
+}
+
+fn inode(folder: &Path) -> io::Result<u64> {
+    Ok(fs::metadata(folder.join(pins::LINK))?.ino())
+}
+
+/// The addresses that a node bound to this one is reached at.
+fn locals(bound: SocketAddr) -> Vec<IpAddr> {
+    if !bound.ip().is_unspecified() {
+        return vec![bound.ip()];
+    }
+    let Ok(interfaces) = getifaddrs() else { return Vec::new() };
+    let address = |storage: nix::sys::socket::SockaddrStorage| {
+        let four = storage.as_sockaddr_in().map(|four| IpAddr::V4(four.ip()));
+        four.or_else(|| storage.as_sockaddr_in6().map(|six| IpAddr::V6(six.ip())))
+    };
+    let all = interfaces.filter_map(|interface| address(interface.address?));
+    // `[::]` takes IPv4 too.
+    all.filter(|ip| bound.is_ipv6() || ip.is_ipv4()).collect()
+}
+
+/// Which contact has which place in the memory of who was seen when.
+///
+/// A place rests for as long as possible before another contact gets it: packets that are on their
+/// way through the old table may still write to it.
+struct Slots {
+    of: HashMap<Contact, u16>,
+    contacts: Vec<Option<Contact>>,
+    free: VecDeque<u16>,
+}
+
+impl Slots {
+    fn new() -> Slots {
+        let free = (0..SEEN_MAX as u16).collect();
+        Slots { of: HashMap::new(), contacts: vec![None; SEEN_MAX], free }
+    }
+
+    fn contact(&self, slot: u16) -> Option<Contact> {
+        self.contacts[usize::from(slot)]
+    }
+
+    /// Gives each contact a place, the one that it has if it has one. More contacts than there are
+    /// places make a table that does not fit anyway.
+    fn assign(&mut self, contacts: &[Contact]) -> Vec<(Contact, u16)> {
+        let mut gone = std::mem::take(&mut self.of);
+        let kept: Vec<_> = contacts.iter().map(|contact| gone.remove(contact)).collect();
+        for (_, slot) in gone {
+            self.contacts[usize::from(slot)] = None;
+            self.free.push_back(slot);
+        }
+        let mut assigned = Vec::with_capacity(contacts.len());
+        for (contact, slot) in contacts.iter().zip(kept) {
+            let Some(slot) = slot.or_else(|| self.free.pop_front()) else { break };
+            self.of.insert(*contact, slot);
+            self.contacts[usize::from(slot)] = Some(*contact);
+            assigned.push((*contact, slot));
+        }
+        assigned
+    }
+}
+
+/// Writes tables on a thread of its own, the latest only.
+struct Writer {
+    desk: Arc<Desk>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What lies between the node's thread and the writer's.
+#[derive(Default)]
+struct Desk {
+    papers: Mutex<Papers>,
+    news: Condvar,
+}
+
+#[derive(Default)]
+struct Papers {
+    next: Option<Content>,
+    is_over: bool,
+    /// What the last table holds, once there is one.
+    written: Option<Heartbeat>,
+    failure: Option<String>,
+}
+
+impl Writer {
+    fn start(folder: &Path) -> Result<Writer, Error> {
+        let mut tables = Tables::open(folder)?;
+        let desk = Arc::new(Desk::default());
+        let theirs = desk.clone();
+        let work = move || {
+            while let Some(content) = theirs.next() {
+                let written = tables.write(&content);
+                let mut papers = theirs.papers();
+                match written {
+                    Ok(written) => papers.written = Some(written),
+                    Err(error) => papers.failure = Some(error.to_string()),
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("kademlua-mirror".into()).spawn(work);
+        let thread = thread.map_err(|error| Error::failed("starting a thread", error))?;
+        Ok(Writer { desk, thread: Some(thread) })
+    }
+
+    fn write(&self, content: Content) {
+        self.desk.papers().next = Some(content);
+        self.desk.news.notify_one();
+    }
+
+    fn written(&self) -> Result<Option<Heartbeat>, Error> {
+        let papers = self.desk.papers();
+        match &papers.failure {
+            Some(reason) => {
+                Err(Error::Failed { what: "writing the table", reason: reason.clone() })
+            }
+            None => Ok(papers.written),
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.desk.papers().is_over = true;
+        self.desk.news.notify_one();
+        if let Some(thread) = self.thread.take() {
+            // A panic has been reported by the thread itself.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Desk {
+    fn papers(&self) -> MutexGuard<'_, Papers> {
+        self.papers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the next content; `None` when it is over.
+    fn next(&self) -> Option<Content> {
+        let mut papers = self.papers();
+        loop {
+            if papers.is_over {
+                return None;
+            }
+            if let Some(content) = papers.next.take() {
+                return Some(content);
+            }
+            papers = self.news.wait(papers).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// The tables of both families, each with the one that is read and the one that is written next.
+struct Tables {
+    outer: ArrayOfMaps<MapData, TableMap>,
+    inner: [[TableMap; 2]; 2],
+    /// Which of the two was handed over last.
+    current: [usize; 2],
+}
+
+impl Tables {
+    fn open(folder: &Path) -> Result<Tables, Error> {
+        let outer = Map::ArrayOfMaps(pins::map(folder, "tables")?);
+        let outer = outer.try_into().map_err(|error| Error::failed("opening a map", error))?;
+        let table = |name| pins::single::<TABLE_LEN>(folder, name);
+        let inner = [[table("ipv4_a")?, table("ipv4_b")?], [table("ipv6_a")?, table("ipv6_b")?]];
+        Ok(Tables { outer, inner, current: [1, 1] })
+    }
+
+    fn write(&mut self, content: &Content) -> Result<Heartbeat, Error> {
+        let mut written = Heartbeat { at: 0, contacts: [0; 2], incomplete: 0, pad: 0 };
+        for (family, is_ipv4) in [true, false].into_iter().enumerate() {
+            let image = content.image(is_ipv4);
+            written.contacts[family] = image.count;
+            written.incomplete |= image.incomplete;
+            self.hand_over(family, &image)?;
+        }
+        debug!(contacts = ?written.contacts, "mirrored");
+        Ok(written)
+    }
+
+    fn hand_over(&mut self, family: usize, image: &Table) -> Result<(), Error> {
+        let failed = |error| Error::failed("writing a map", error);
+        let next = 1 - self.current[family];
+        let table = &mut self.inner[family][next];
+        let bytes: &[u8; TABLE_LEN] = bytemuck::must_cast_ref(image);
+        table.set(0, bytes, 0).map_err(failed)?;
+        // Returns when no packet is in the other one any more.
+        self.outer.set(family as u32, table, 0).map_err(failed)?;
+        self.current[family] = next;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contact(number: u16) -> Contact {
+        let address = ([10, 0, 0, 1], 1 + number).into();
+        Contact { id: Id::of_name(number.to_string()), address }
+    }
+
+    #[test]
+    fn a_contact_keeps_its_place_and_a_place_that_was_left_rests() {
+        let mut slots = Slots::new();
+        let first = slots.assign(&[contact(1), contact(2)]);
+        let second = slots.assign(&[contact(2), contact(3)]);
+        assert_eq!(second[0], first[1]);
+        assert_eq!((slots.contact(first[0].1), first[0].1 == second[1].1), (None, false));
+        // Only when all others have been used does it come up again.
+        let crowd: Vec<_> = (10..10 + SEEN_MAX as u16).map(contact).collect();
+        let third = slots.assign(&crowd);
+        assert_eq!(third.len(), SEEN_MAX);
+        assert!(third[SEEN_MAX - 3..].iter().any(|(_, slot)| *slot == first[0].1));
+    }
+}

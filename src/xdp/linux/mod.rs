@@ -1,0 +1,10 @@
+//! All that speaks to the kernel: `loader` puts programs in and takes them out, `mirror` is the
+//! node's side, `interface` knows what kind of interface a name is.
+
+mod interface;
+mod loader;
+mod mirror;
+mod pins;
+
+pub use self::loader::{attach, detach, found, status};
+pub(crate) use self::mirror::Mirror;

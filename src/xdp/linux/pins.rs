@@ -1,0 +1,87 @@
+//! Where a fast path is left in the bpf file system, and how its maps are opened from there.
+//!
+//! ```text
+//! /sys/fs/bpf/kademlua/4026531840-8001/    network namespace and port; belongs to the node's user
+//!     program link                         what holds it in the kernel: gone with these files
+//!     about heartbeat counters seen events
+//!     tables ipv4_a ipv4_b ipv6_a ipv6_b
+//! ```
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use aya::maps::{Array, MapData};
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+
+use crate::xdp::layout::{About, LAYOUT_VERSION};
+use crate::xdp::{Error, Place};
+
+pub(super) const PROGRAM: &str = "program";
+pub(super) const LINK: &str = "link";
+
+/// The maps that are left beside the program, those of the tables among them.
+pub(super) const MAPS: [&str; 10] = [
+    "about",
+    "heartbeat",
+    "counters",
+    "seen",
+    "events",
+    "tables",
+    "ipv4_a",
+    "ipv4_b",
+    "ipv6_a",
+    "ipv6_b",
+];
+
+const FOLDER: &str = "kademlua";
+
+/// The value of a map with one entry.
+pub(super) type Single<const SIZE: usize> = Array<MapData, [u8; SIZE]>;
+
+/// The folder of all fast paths.
+pub(super) fn all(bpffs: &Path) -> PathBuf {
+    bpffs.join(FOLDER)
+}
+
+impl Place {
+    /// The folder of this fast path.
+    pub(super) fn folder(&self) -> io::Result<PathBuf> {
+        let namespace = fs::metadata("/proc/thread-self/ns/net")?.ino();
+        Ok(all(&self.bpffs).join(format!("{namespace}-{}", self.port)))
+    }
+}
+
+/// The port that a folder is for, if it is of this network namespace.
+pub(super) fn port_of(bpffs: &Path, name: &str) -> Option<u16> {
+    let (_, port) = name.split_once('-')?;
+    let port = port.parse().ok()?;
+    let place = Place { bpffs: bpffs.to_owned(), port };
+    place.folder().ok()?.ends_with(name).then_some(port)
+}
+
+pub(super) fn is_bpffs(folder: &Path) -> bool {
+    statfs(folder).is_ok_and(|statfs| statfs.filesystem_type() == BPF_FS_MAGIC)
+}
+
+pub(super) fn map(folder: &Path, name: &str) -> Result<MapData, Error> {
+    MapData::from_pin(folder.join(name)).map_err(|error| Error::failed("opening a map", error))
+}
+
+pub(super) fn single<const SIZE: usize>(folder: &Path, name: &str) -> Result<Single<SIZE>, Error> {
+    let map = aya::maps::Map::Array(map(folder, name)?);
+    Array::try_from(map).map_err(|error| Error::failed("opening a map", error))
+}
+
+/// What the loader wrote down.
+pub(super) fn about(folder: &Path, port: u16) -> Result<About, Error> {
+    let map = single::<{ size_of::<About>() }>(folder, "about")?;
+    let bytes = map.get(&0, 0).map_err(|error| Error::failed("reading a map", error))?;
+    let about: About = bytemuck::must_cast(bytes);
+    if about.version == LAYOUT_VERSION { Ok(about) } else { Err(Error::Version(port)) }
+}
+
+pub(super) fn interface_of(about: &About) -> String {
+    let bytes = about.interface.split(|&byte| byte == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(bytes).into_owned()
+}

@@ -1,0 +1,291 @@
+//! The fast path: routing answered in the kernel, storage left to the node.
+//!
+//! A program at a network interface (`bpf/fastpath.bpf.c`) answers ping and findnode from a mirror
+//! of the node's routing table, and passes everything else to the node as it came. [`attach`] loads
+//! it and leaves it in the bpf file system with its maps, [`detach`] takes it away, [`status`] reads
+//! what it counts. All that takes root. The node needs no privilege: its `Mirror` opens the maps
+//! that were left to its user, writes the table and a heartbeat, and hears who asked.
+//!
+//! No protocol rules here: what a reply looks like is `wire`'s business, whom it names the node's.
+//! `layout` has the shapes that both sides share, `image` makes the kernel's table from contacts,
+//! `linux` has all that speaks to the kernel, and `stub` stands for it elsewhere.
+
+#[cfg(fast_path)]
+mod image;
+mod layout;
+#[cfg(fast_path)]
+mod linux;
+#[cfg(fast_path)]
+use linux as system;
+#[cfg(not(fast_path))]
+mod stub;
+#[cfg(not(fast_path))]
+use stub as system;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::id::Id;
+use crate::message::Contact;
+
+pub use self::layout::{CONTACTS_MAX, Counter, HEARTBEAT_MAX, LOCALS_MAX};
+pub(crate) use self::system::Mirror;
+pub use self::system::{attach, detach, found, status};
+
+/// Where the bpf file system usually is.
+pub const BPFFS: &str = "/sys/fs/bpf";
+
+/// Where a fast path is left: of the node on a port, in the network namespace of the caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The mount point of a bpf file system.
+    pub bpffs: PathBuf,
+    /// The node's UDP port.
+    pub port: u16,
+}
+
+/// How packets are met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// XDP in the driver of the interface: before the kernel has made anything of a packet.
+    Native,
+    /// XDP behind the driver, for drivers that cannot do it.
+    Generic,
+    /// tcx ingress: where packets can also grow.
+    Tcx,
+}
+
+impl Mode {
+    /// All of them.
+    pub const ALL: [Mode; 3] = [Mode::Native, Mode::Generic, Mode::Tcx];
+
+    /// As the command line and the status have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Mode::Native => "native",
+            Mode::Generic => "generic",
+            Mode::Tcx => "tcx",
+        }
+    }
+}
+
+/// What becomes of requests beyond a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OverLimit {
+    /// They go up to the node.
+    Pass,
+    /// They are dropped where they arrive.
+    Drop,
+}
+
+/// What to attach.
+#[derive(Clone, Debug)]
+pub struct Attachment {
+    /// Where it is left.
+    pub place: Place,
+    /// The interface.
+    pub interface: String,
+    /// `None`: what suits the interface best.
+    pub mode: Option<Mode>,
+    /// User and group that the node runs as; `None`: the caller's.
+    pub owner: Option<Owner>,
+    /// Requests a second that one source may ask in the kernel; 0: any. Loopback is exempt.
+    pub source_rate: u64,
+    /// Requests a second from all sources together; 0: any. Loopback is exempt.
+    pub total_rate: u64,
+    /// What becomes of those beyond.
+    pub over_limit: OverLimit,
+}
+
+/// A user and its group, by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The user.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+}
+
+/// What was attached.
+#[derive(Clone, Debug)]
+pub struct Attached {
+    /// How packets are met.
+    pub mode: Mode,
+    /// Why so.
+    pub reason: String,
+    /// What to know about it, if something.
+    pub warning: Option<String>,
+    /// The folder with the program, its link and its maps.
+    pub folder: PathBuf,
+}
+
+/// An attached fast path at one moment.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// The node's UDP port.
+    pub port: u16,
+    /// The interface.
+    pub interface: String,
+    /// How packets are met.
+    pub mode: Mode,
+    /// The number of the program in the kernel.
+    pub program_id: u32,
+    /// Time since the node last gave a sign of life; `None`: it has not yet, or has left.
+    pub heartbeat: Option<Duration>,
+    /// Contacts mirrored, IPv4 and IPv6.
+    pub contacts: [usize; 2],
+    /// Whether a table has more contacts than fit, so that its lookups are left to the node.
+    pub incomplete: bool,
+    /// Limit on one source and on all, in requests a second; 0: none.
+    pub rates: [u64; 2],
+    /// What was counted, in the order of [`Counter::ALL`].
+    pub counters: [u64; Counter::ALL.len()],
+    /// Time that a run of the program takes, where the kernel measures it
+    /// (`sysctl kernel.bpf_stats_enabled=1`).
+    pub run: Option<Duration>,
+}
+
+impl Status {
+    /// Whether the kernel answers: the node lives and has told it of contacts.
+    pub fn is_answering(&self) -> bool {
+        let alive = self.heartbeat.is_some_and(|age| age < HEARTBEAT_MAX);
+        alive && self.contacts.iter().any(|&count| count > 0)
+    }
+
+    /// What was counted of one kind.
+    pub fn count(&self, counter: Counter) -> u64 {
+        self.counters[counter as usize]
+    }
+
+    /// Requests answered in the kernel.
+    pub fn answered(&self) -> u64 {
+        self.count(Counter::AnsweredPing) + self.count(Counter::AnsweredFindNode)
+    }
+}
+
+/// Why something about the fast path failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// This program cannot do it at all.
+    #[error(
+        "the fast path needs Linux on a little-endian machine, and a kademlua built with the \
+         feature 'xdp'; everything else works without it"
+    )]
+    Unsupported,
+    /// The caller lacks the privilege.
+    #[error("{0}: not permitted; attaching takes root: sudo kademlua xdp …")]
+    Permission(&'static str),
+    /// No bpf file system is mounted there.
+    #[error(
+        "{} is no bpf file system; mount one: sudo mount -t bpf bpf {}",
+        .0.display(), .0.display()
+    )]
+    NoBpffs(PathBuf),
+    /// The node's user cannot get at what would be left there.
+    #[error(
+        "user {uid} cannot enter {}; let others through: sudo chmod o+x {}, or mount another bpf \
+         file system and name it with --bpffs",
+        .folder.display(), .folder.display()
+    )]
+    Closed {
+        /// The folder that is closed.
+        folder: PathBuf,
+        /// The user.
+        uid: u32,
+    },
+    /// The kernel lacks something.
+    #[error("{what} needs Linux {needed} or newer; this is {running}")]
+    Kernel {
+        /// What needs it.
+        what: &'static str,
+        /// Since which version there is one.
+        needed: &'static str,
+        /// What runs here.
+        running: String,
+    },
+    /// There is no such interface.
+    #[error("no interface '{name}' here; there are: {there}")]
+    NoInterface {
+        /// The name.
+        name: String,
+        /// The interfaces that there are.
+        there: String,
+    },
+    /// Frames of the interface are not Ethernet's.
+    #[error("{0} carries no Ethernet frames, which the fast path reads")]
+    NotEthernet(String),
+    /// A fast path of this port is there.
+    #[error(
+        "a fast path for port {port} is attached to {interface} already; first: sudo kademlua xdp \
+         detach --port {port}"
+    )]
+    Attached {
+        /// The port.
+        port: u16,
+        /// Its interface.
+        interface: String,
+    },
+    /// Another program is at the interface.
+    #[error(
+        "an XDP program is at {0} already, and there is room for one; --mode tcx works beside it"
+    )]
+    Occupied(String),
+    /// Replies would be lost.
+    #[error(
+        "native XDP on {interface} loses its replies: its peer {peer} runs no XDP itself; use --mode \
+         tcx, or first: sudo ethtool -K {peer} gro on"
+    )]
+    DeafPeer {
+        /// The interface.
+        interface: String,
+        /// Its other end.
+        peer: String,
+    },
+    /// None is there.
+    #[error("no fast path is attached for port {0}; attach one: sudo kademlua xdp attach")]
+    NotAttached(u16),
+    /// The maps are those of another version.
+    #[error(
+        "the fast path for port {0} is of another version of kademlua; detach it and attach it anew"
+    )]
+    Version(u16),
+    /// The kernel or the system refused.
+    #[error("{what}: {reason}")]
+    Failed {
+        /// What was tried.
+        what: &'static str,
+        /// What was said.
+        reason: String,
+    },
+}
+
+impl Error {
+    #[cfg(fast_path)]
+    fn failed(what: &'static str, error: impl fmt::Display + std::error::Error) -> Error {
+        let mut reason = error.to_string();
+        let mut source = error.source();
+        while let Some(deeper) = source {
+            // Some errors quote what they come from.
+            let text = deeper.to_string();
+            if !reason.contains(&text) {
+                reason = format!("{reason}: {text}");
+            }
+            source = deeper.source();
+        }
+        Error::Failed { what, reason }
+    }
+}
+
+/// What a node may name to others, for the kernel to know.
+pub(crate) struct Handout {
+    /// The node's id.
+    pub(crate) own_id: Id,
+    /// Contacts in an answer.
+    pub(crate) k: usize,
+    /// The contacts.
+    pub(crate) contacts: Vec<Contact>,
+    /// The address that the node is bound to.
+    pub(crate) local: SocketAddr,
+}

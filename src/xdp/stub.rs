@@ -1,0 +1,68 @@
+//! Where there is no fast path: everything says so, and a mirror has nothing to do.
+
+use std::convert::Infallible;
+use std::path::Path;
+
+use super::{Attached, Attachment, Error, Handout, Place, Status};
+use crate::message::Contact;
+
+/// Attaches nothing.
+///
+/// # Errors
+/// Always.
+pub fn attach(_attachment: &Attachment) -> Result<Attached, Error> {
+    Err(Error::Unsupported)
+}
+
+/// Detaches nothing.
+///
+/// # Errors
+/// Always.
+pub fn detach(_place: &Place) -> Result<(), Error> {
+    Err(Error::Unsupported)
+}
+
+/// Has nothing to tell.
+///
+/// # Errors
+/// Always.
+pub fn status(_place: &Place) -> Result<Status, Error> {
+    Err(Error::Unsupported)
+}
+
+/// Finds nothing.
+///
+/// # Errors
+/// Always.
+pub fn found(_bpffs: &Path) -> Result<Vec<Place>, Error> {
+    Err(Error::Unsupported)
+}
+
+/// A mirror that nobody can make.
+pub(crate) struct Mirror(Infallible);
+
+impl Mirror {
+    pub(crate) fn new(_place: Place) -> Result<Mirror, Error> {
+        Err(Error::Unsupported)
+    }
+
+    pub(crate) fn is_attached(&self) -> bool {
+        match self.0 {}
+    }
+
+    pub(crate) fn beat(&mut self) -> Vec<Contact> {
+        match self.0 {}
+    }
+
+    pub(crate) fn update(&mut self, _handout: Handout) {
+        match self.0 {}
+    }
+
+    pub(crate) async fn strangers(&mut self) -> Vec<Contact> {
+        match self.0 {}
+    }
+
+    pub(crate) fn status(&self) -> Option<Status> {
+        match self.0 {}
+    }
+}
