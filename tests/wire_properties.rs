@@ -7,7 +7,9 @@ use kademlua::bencode::{self, Item, MAX_VALUE_DEPTH, Value};
 use kademlua::id::Id;
 use kademlua::message::{Contact, CopyOf, Kind, Request, Response, RpcId, Store, StoreMode};
 use kademlua::time::Duration;
-use kademlua::wire::v1::{self, Body, EncodedContact, Frame, Header, MAX_DATAGRAM, MAX_REPLY};
+use kademlua::wire::v1::{
+    self, Body, EncodedContact, Frame, Header, MAX_DATAGRAM, MAX_REPLY, MIN_LOOKUP_REQUEST,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -164,6 +166,8 @@ fn assert_request_returns(header: &Header, request: &Request<'_>) {
     v1::put_request(&mut out, header, request);
     let datagram = out.strip_prefix(b"before").expect("what was there stays");
     assert!(matches!(Frame::parse(datagram), Ok(Frame { body: Body::Request(_), .. })));
+    let is_lookup = matches!(request.kind(), Kind::FindNode | Kind::FindValue);
+    assert!(!is_lookup || datagram.len() == MIN_LOOKUP_REQUEST);
     assert_eq!(v1::request(&body(datagram, header)), Ok(*request));
 }
 

@@ -8,7 +8,9 @@ use std::net::SocketAddr;
 use kademlua::bencode::{self, Item, List, Value};
 use kademlua::id::Id;
 use kademlua::message::{Contact, Kind, Request, Response, Store, StoreMode};
-use kademlua::wire::v1::{self, Body, EncodedContact, Frame, FrameError, Header, PayloadError};
+use kademlua::wire::v1::{
+    self, Body, EncodedContact, Frame, FrameError, Header, MIN_LOOKUP_REQUEST, PayloadError,
+};
 use serde_json::Value as Json;
 use vectors::{datagram, malformed, name, recorded, unhex};
 
@@ -109,7 +111,7 @@ fn replies_are_understood() {
 }
 
 #[test]
-fn requests_are_written_byte_for_byte_as_by_an_original() {
+fn requests_are_written_byte_for_byte_as_by_an_original_but_for_padding() {
     let mut written = 0;
     for entry in recorded().iter().filter(|entry| entry["direction"] == "original -> peer") {
         let bytes = datagram(entry);
@@ -119,6 +121,10 @@ fn requests_are_written_byte_for_byte_as_by_an_original() {
         let Ok(request) = expected_request(&rpc, &args) else { continue };
         let mut out = Vec::new();
         v1::put_request(&mut out, &header, &request);
+        let padding = out.split_off(bytes.len());
+        let is_lookup = matches!(request.kind(), Kind::FindNode | Kind::FindValue);
+        let padded = if is_lookup { MIN_LOOKUP_REQUEST - bytes.len() } else { 0 };
+        assert_eq!(padding, vec![0; padded], "{}", name(entry));
         if name(entry).contains("\"k4\"") {
             assert_eq!(out.len(), bytes.len(), "the same but for the order of keys");
         } else {

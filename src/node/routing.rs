@@ -41,6 +41,7 @@ pub struct Table {
     k: usize,
     max_replacements: usize,
     buckets: Vec<Bucket>,
+    version: u64,
 }
 
 /// The contacts of one range of the id space.
@@ -116,7 +117,7 @@ impl Table {
     /// If `k` is 0 or above [`MAX_K`].
     pub fn new(now: Instant, own: Id, k: usize, max_replacements: usize) -> Table {
         assert!((1..=MAX_K).contains(&k), "k is 1 to {MAX_K}");
-        Table { own, k, max_replacements, buckets: vec![Bucket::new(now)] }
+        Table { own, k, max_replacements, buckets: vec![Bucket::new(now)], version: 0 }
     }
 
     /// How many live contacts there are.
@@ -137,6 +138,18 @@ impl Table {
     /// All contacts, stale ones too, in no particular order.
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.buckets.iter().flat_map(|bucket| &bucket.entries)
+    }
+
+    /// The contacts that answers may name, in no particular order.
+    pub fn worth_naming(&self) -> impl Iterator<Item = &Entry> {
+        self.entries().filter(|entry| entry.is_worth_naming())
+    }
+
+    /// A number that grows whenever a contact becomes [worth naming](Table::worth_naming), ceases to
+    /// be or moves to another address, and at no other time: who keeps a copy of these contacts
+    /// needs a new one.
+    pub fn version(&self) -> u64 {
+        self.version
     }
 
     /// The contact of that id.
@@ -162,7 +175,7 @@ impl Table {
             Some(entry) if entry.contact.address != contact.address => {
                 Seen::Elsewhere { check: entry.due_for_check(now) }
             }
-            Some(entry) if entry.failures > 0 => Seen::Suspect,
+            Some(entry) if !entry.is_worth_naming() => Seen::Suspect,
             Some(entry) => {
                 entry.last_seen = now;
                 Seen::Live
@@ -199,8 +212,9 @@ impl Table {
         if contact.id == self.own {
             return Insertion::Own;
         }
-        if let Some(entry) = self.entry_mut(&contact.id) {
-            return entry.on_answer(now, contact, rtt);
+        let known = self.change(&contact.id, |entry| entry.on_answer(now, contact, rtt));
+        if let Some(insertion) = known {
+            return insertion;
         }
         while self.bucket(&contact.id).entries.len() >= self.k && self.split(&contact.id) {}
         let (k, max_replacements) = (self.k, self.max_replacements);
@@ -211,6 +225,8 @@ impl Table {
         }
         bucket.replacements.retain(|waiting| waiting.id != contact.id);
         bucket.entries.push(Entry::new(now, contact, rtt));
+        // Whoever had to leave for it was stale, and not named anyway.
+        self.version += 1;
         Insertion::Added
     }
 
@@ -226,23 +242,15 @@ impl Table {
     /// Notes that a contact left a request unanswered. Returns whether it is in the table and not
     /// stale yet, so that asking again makes sense.
     pub fn on_silence(&mut self, contact: &Contact) -> bool {
-        match self.entry_mut(&contact.id) {
-            Some(entry) if entry.contact.address == contact.address => {
-                entry.failures += 1;
-                !entry.stale
-            }
-            _ => false,
-        }
+        self.change(&contact.id, |entry| entry.on_silence(contact)).unwrap_or(false)
     }
 
     /// Notes that a contact failed its liveness check. It stays, marked stale, until its place is
     /// needed. Returns `None` if it is not in the table, else the contact that has waited for a
     /// place the shortest, if one has: it should be pinged.
     pub fn on_dead(&mut self, contact: &Contact) -> Option<Option<Contact>> {
-        let bucket = self.bucket_mut(&contact.id);
-        let entry = bucket.entries.iter_mut().find(|entry| entry.contact == *contact)?;
-        entry.stale = true;
-        Some(bucket.replacements.pop_back())
+        let marked = self.change(&contact.id, |entry| entry.on_dead(contact))?;
+        marked.then(|| self.bucket_mut(&contact.id).replacements.pop_back())
     }
 
     /// Forgets stale contacts of a bucket that left `hopeless` requests unanswered, and returns the
@@ -290,6 +298,17 @@ impl Table {
 
     fn entry_mut(&mut self, id: &Id) -> Option<&mut Entry> {
         self.bucket_mut(id).entries.iter_mut().find(|entry| entry.contact.id == *id)
+    }
+
+    /// Does something to the contact of an id, if there is one, and notes whether it is now worth
+    /// naming otherwise than before.
+    fn change<R>(&mut self, id: &Id, change: impl FnOnce(&mut Entry) -> R) -> Option<R> {
+        let entry = self.entry_mut(id)?;
+        let before = entry.named();
+        let result = change(entry);
+        let is_same = entry.named() == before;
+        self.version += u64::from(!is_same);
+        Some(result)
     }
 
     fn can_split(&self, index: usize) -> bool {
@@ -368,6 +387,15 @@ impl Entry {
         Entry { contact, encoded, last_seen: now, rtt, failures: 0, stale: false }
     }
 
+    /// Whether answers may name it: it has answered what it was last asked. No stale contact is.
+    pub fn is_worth_naming(&self) -> bool {
+        self.failures == 0
+    }
+
+    fn named(&self) -> Option<Contact> {
+        self.is_worth_naming().then_some(self.contact)
+    }
+
     fn due_for_check(&self, now: Instant) -> Option<Contact> {
         (now.since(self.last_seen) > FRESH).then_some(self.contact)
     }
@@ -389,6 +417,24 @@ impl Entry {
         self.failures = 0;
         let was_stale = std::mem::take(&mut self.stale);
         if was_stale { Insertion::Added } else { Insertion::Known }
+    }
+
+    /// Returns whether asking again makes sense.
+    fn on_silence(&mut self, contact: &Contact) -> bool {
+        let is_it = self.contact.address == contact.address;
+        self.failures += u32::from(is_it);
+        is_it && !self.stale
+    }
+
+    /// Returns whether it is the contact that is meant.
+    fn on_dead(&mut self, contact: &Contact) -> bool {
+        let is_it = self.contact.address == contact.address;
+        if is_it {
+            self.stale = true;
+            // A liveness check that failed is at least one request unanswered.
+            self.failures = self.failures.max(1);
+        }
+        is_it
     }
 }
 
@@ -474,6 +520,7 @@ fn bucket_order(own: &Id, target: &Id, count: usize, order: &mut [u8; Id::BITS a
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::collections::BTreeSet;
 
     const RTT: Duration = Duration::from_millis(1);
 
@@ -614,6 +661,53 @@ mod tests {
         assert!(table.is_empty());
     }
 
+    /// Something that a node tells its table, of one of some hundred contacts. Most share their
+    /// bucket, so that places are wanted; each has two addresses.
+    #[derive(Clone, Copy, Debug)]
+    struct Step {
+        what: u8,
+        contact: Contact,
+        secs: u64,
+    }
+
+    fn any_step() -> impl Strategy<Value = Step> {
+        let contact = (0_u32..3, 0_u8..40, 9_000_u16..9_002)
+            .prop_map(|(prefix, tail, port)| contact(near_zero(prefix, tail), port));
+        let step = (0_u8..12, contact, 0_u64..30);
+        step.prop_map(|(what, contact, secs)| Step { what, contact, secs })
+    }
+
+    fn take(table: &mut Table, now: Instant, step: Step) {
+        let contact = step.contact;
+        match step.what {
+            0..4 => _ = table.on_answer(now, contact, RTT.times(step.secs)),
+            4 => _ = table.on_answer(now, contact, None),
+            5 => _ = table.on_seen(now, &contact),
+            6 => _ = table.on_stranger(now, contact),
+            7 | 8 => _ = table.on_silence(&contact),
+            9 => _ = table.on_dead(&contact),
+            10 => table.touch(now, &contact.id),
+            _ => _ = table.stale_after(table.index(&contact.id), (step.secs / 10) as u32),
+        }
+    }
+
+    /// Whom answers may name.
+    fn named(table: &Table) -> BTreeSet<Contact> {
+        table.worth_naming().map(|entry| entry.contact).collect()
+    }
+
+    #[test]
+    fn a_contact_is_worth_naming_until_it_leaves_something_unanswered() {
+        let mut table = full();
+        let (silent, dead) = (contact(near_zero(0, 3), 9_000), contact(near_zero(0, 4), 9_000));
+        assert_eq!(named(&table).len(), 21);
+        table.on_silence(&silent);
+        table.on_dead(&dead);
+        assert!(!named(&table).contains(&silent) && !named(&table).contains(&dead));
+        table.on_answer(at(60), silent, RTT);
+        assert_eq!(named(&table).len(), 20);
+    }
+
     /// Ids around the zero id, as dense near it as a real table is.
     fn any_id() -> impl Strategy<Value = Id> {
         (0_u32..160, any::<[u8; 20]>()).prop_map(|(zeros, mut bytes)| {
@@ -625,6 +719,21 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn the_version_changes_when_answers_may_name_others_and_only_then(
+            steps in prop::collection::vec(any_step(), 0..400),
+        ) {
+            let (mut table, mut now) = (table(), Instant::ZERO);
+            for step in steps {
+                let (before, version) = (named(&table), table.version());
+                now += Duration::from_secs(step.secs);
+                take(&mut table, now, step);
+                let is_same = named(&table) == before;
+                prop_assert_eq!(table.version() == version, is_same, "{:?}", step);
+                prop_assert!(table.version() >= version);
+            }
+        }
+
         #[test]
         fn closest_equals_brute_force(
             known in prop::collection::vec(any_id(), 0..400),

@@ -10,7 +10,8 @@
 //!
 //! Call 1 is a request `{name: …, args: […]}`, 129 its response `[…]`; 130 (no such RPC) and 131
 //! (the RPC failed) end after the call byte. Integers are big-endian. Bytes after the payload are
-//! ignored.
+//! ignored; the zeros there make our lookups' requests long enough for a whole answer, see
+//! [`MIN_LOOKUP_REQUEST`].
 //!
 //! Reading: [`Frame::parse`], then [`request`] or [`response`]. Writing: the `put_*` functions
 //! append whole datagrams to a buffer. Requests are read in place, and the three hot answers are
@@ -31,6 +32,15 @@ pub const VERSION: u8 = 1;
 /// Largest answer to ping, findnode and store, and to a findvalue as far as contacts go: fits one
 /// unfragmented packet on any usual path.
 pub const MAX_REPLY: usize = 1_400;
+
+/// How many times the bytes of a request its answer may have, where nobody knows whether the address
+/// that it came from is the sender's own: whoever forges one gains no more than that. The limit of
+/// RFC 9000 §8.1.
+pub const AMPLIFICATION_MAX: usize = 3;
+
+/// Smallest findnode or findvalue that we send: one to which even a node that does not know us may
+/// answer with [`MAX_REPLY`] bytes.
+pub const MIN_LOOKUP_REQUEST: usize = MAX_REPLY.div_ceil(AMPLIFICATION_MAX);
 
 /// Largest datagram that an original node receives whole.
 pub const MAX_DATAGRAM: usize = 16_384;
@@ -377,11 +387,13 @@ fn put_ip(out: &mut Vec<u8>, ip: IpAddr) {
     put_bytes(out, ip.to_canonical().to_string().as_bytes());
 }
 
-/// Appends the datagram of a request.
+/// Appends the datagram of a request; findnode and findvalue with zeros behind the payload, up to
+/// [`MIN_LOOKUP_REQUEST`].
 ///
 /// # Panics
 /// If the payload exceeds 65,535 bytes; the node refuses values and arguments long before.
 pub fn put_request(out: &mut Vec<u8>, header: &Header, request: &Request<'_>) {
+    let start = out.len();
     let name = match *request {
         Request::Custom { name, .. } => name,
         _ => name_of(request.kind()),
@@ -405,6 +417,9 @@ pub fn put_request(out: &mut Vec<u8>, header: &Header, request: &Request<'_>) {
         }
         out.extend_from_slice(b"ee");
     });
+    if matches!(request, Request::FindNode { .. } | Request::FindValue { .. }) {
+        out.resize(out.len().max(start + MIN_LOOKUP_REQUEST), 0);
+    }
 }
 
 fn put_store_args(out: &mut Vec<u8>, store: &Store<'_>) {
@@ -605,12 +620,16 @@ mod tests {
 
     /// Both ways: the payload is read as the request, which is written as the payload.
     fn assert_request(payload: &[u8], expected: Request<'_>) {
+        assert_padded_request(payload, 0, expected);
+    }
+
+    /// The same, with zeros behind the payload up to that length.
+    fn assert_padded_request(payload: &[u8], len: usize, expected: Request<'_>) {
         assert_eq!(request(payload), Ok(expected));
         let out = written(|out| put_request(out, &HEADER, &expected));
-        assert_eq!(
-            out.escape_ascii().to_string(),
-            with_payload(1, payload).escape_ascii().to_string()
-        );
+        let mut datagram = with_payload(1, payload);
+        datagram.resize(datagram.len().max(len), 0);
+        assert_eq!(out.escape_ascii().to_string(), datagram.escape_ascii().to_string());
     }
 
     /// Both ways: `put` writes the payload, which is read as the response.
@@ -667,14 +686,22 @@ mod tests {
     fn lookups_in_bytes() {
         assert_request(b"d4:name4:ping4:argslee", Request::Ping);
         assert_request(b"d4:name9:getsocket4:argslee", Request::GetSocket);
-        assert_request(
+        assert_padded_request(
             b"d4:name8:findnode4:argsl20:abcdefghij0123456789ee",
+            467,
             Request::FindNode { target: ID },
         );
-        assert_request(
+        assert_padded_request(
             b"d4:name9:findvalue4:argsl20:abcdefghij0123456789i6eee",
+            467,
             Request::FindValue { key: ID, limit: 6 },
         );
+    }
+
+    #[test]
+    fn a_third_of_the_largest_reply_is_asked_with() {
+        assert!(MIN_LOOKUP_REQUEST * AMPLIFICATION_MAX >= MAX_REPLY);
+        assert!((MIN_LOOKUP_REQUEST - 1) * AMPLIFICATION_MAX < MAX_REPLY);
     }
 
     #[test]
