@@ -647,7 +647,7 @@ static __always_inline int parse_headers(void *data, void *end, struct request *
 	/* To a group or to another machine: whoever answers, it is not this. */
 	if (eth->h_dest[0] & 1 || !is_usable(r))
 		return PASSED_ADDRESS;
-	if (udp_len < sizeof(*udp) + HEAD_LEN + PING_LEN)
+	if (udp_len < sizeof(*udp) + AT_LENGTH)
 		return PASSED_LENGTH;
 	return OURS;
 }
@@ -660,12 +660,14 @@ static __always_inline int parse_message(void *data, void *end, struct request *
 	__u8 *payload;
 	__u32 len;
 
-	if ((void *)m + HEAD_LEN + PING_LEN > end)
+	if ((void *)m + AT_LENGTH > end)
 		return PASSED_LENGTH;
 	if (m[0] != VERSION)
 		return PASSED_VERSION;
 	if (m[AT_CALL] != CALL_REQUEST)
 		return PASSED_REPLY;
+	if (r->len < HEAD_LEN + PING_LEN || (void *)m + HEAD_LEN + PING_LEN > end)
+		return PASSED_LENGTH;
 	__builtin_memcpy(r->from, m + AT_FROM, ID_LEN);
 	len = m[AT_LENGTH] << 8 | m[AT_LENGTH + 1];
 	if (HEAD_LEN + len > r->len)

@@ -7,6 +7,7 @@ mod configuration;
 mod node;
 mod serve;
 mod shell;
+mod xdp;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -40,6 +41,8 @@ enum Command {
     Serve(serve::Arguments),
     /// Load a node over UDP and print how fast it answers
     Bench(crate::bench::Arguments),
+    /// Let the kernel answer ping and findnode for a node
+    Xdp(xdp::Arguments),
 }
 
 /// Runs the program with the arguments of the process.
@@ -66,6 +69,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         None => shell::run(cli.shell),
         Some(Command::Serve(arguments)) => serve::run(arguments),
         Some(Command::Bench(arguments)) => crate::bench::run(arguments),
+        Some(Command::Xdp(arguments)) => xdp::run(arguments),
     }
 }
 

@@ -14,15 +14,16 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use crate::id::Id;
 use crate::net::{self, Handle, Settings};
 use crate::shell::address_of;
+use crate::xdp::BPFFS;
 
 use super::BadUsage;
 use super::configuration::Configuration;
 
 /// The port of a network's first node, and of any node that is told no other.
-const DEFAULT_PORT: u16 = 8001;
+pub(super) const DEFAULT_PORT: u16 = 8001;
 
 /// The arguments about the node that all commands share.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Debug, Clone, Args)]
 pub(super) struct NodeArguments {
     /// Address to bind
     #[arg(long, value_name = "ADDRESS")]
@@ -37,6 +38,12 @@ pub(super) struct NodeArguments {
     /// Lua program that sets port, id, bind, bootstrap and constants
     #[arg(long, value_name = "FILE.lua")]
     pub(super) config: Option<PathBuf>,
+    /// Use the fast path that 'kademlua xdp attach' leaves, now or later
+    #[arg(long)]
+    pub(super) xdp: bool,
+    /// Mount point of the bpf file system, for --xdp
+    #[arg(long, value_name = "FOLDER", default_value = BPFFS, hide_default_value = true)]
+    pub(super) bpffs: PathBuf,
     /// Log filter: error, warn, info, debug, trace, or as in RUST_LOG
     #[arg(long, value_name = "LEVEL")]
     pub(super) log: Option<String>,
@@ -65,6 +72,7 @@ impl NodeArguments {
             id: self.id.or(configuration.id),
             bootstrap: given.or(configuration.bootstrap).unwrap_or_else(default),
             config: configuration.constants,
+            fast_path: self.xdp.then(|| self.bpffs.clone()),
         })
     }
 

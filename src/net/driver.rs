@@ -21,9 +21,11 @@ use super::handle::{Answer, Handle, IncomingCall, OperationError, Order, Returne
 use super::socket::{Inbox, Outbox};
 use crate::control::{self, Command, CommandError, Reply, Snapshot};
 use crate::id::Id;
+use crate::message::Contact;
 use crate::node::config::Config;
 use crate::node::{Event, Input, Node, OperationId, Output};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
+use crate::xdp::{Handout, Mirror, Place};
 
 /// Orders that wait at the most; whoever gives one more waits with it.
 const ORDERS: usize = 64;
@@ -38,6 +40,9 @@ const BATCHES_PER_TURN: usize = 8;
 /// not sent by then is lost, as UDP has it.
 const SEND_PATIENCE: StdDuration = StdDuration::from_millis(20);
 
+/// How often the fast path hears that the node is alive: thrice before it would give the node up.
+const BEAT_EVERY: Duration = Duration::from_secs(1);
+
 /// Receive errors in a row after which the socket counts as broken. Single ones are news of the
 /// network (a host that is gone), and a read consumes them.
 const RECEIVE_FAILURES_MAX: u32 = 100;
@@ -50,13 +55,14 @@ pub(super) struct Plan {
     pub(super) seed: [u8; 32],
     pub(super) bootstrap: Vec<SocketAddr>,
     pub(super) config: Config,
+    pub(super) mirror: Option<Mirror>,
 }
 
 /// Starts the thread of a node.
 ///
 /// # Errors
 /// If the system grants no event loop or no thread.
-pub(super) fn start(plan: Plan) -> io::Result<Handle> {
+pub(super) fn start(plan: Plan, fast_path: Option<Place>) -> io::Result<Handle> {
     let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
     let watched = watch(&runtime, &plan.socket)?;
     let (orders, mut received) = mpsc::channel(ORDERS);
@@ -68,7 +74,7 @@ pub(super) fn start(plan: Plan) -> io::Result<Handle> {
         drop(received);
     };
     let thread = thread::Builder::new().name("kademlua-node".into()).spawn(run)?;
-    Ok(Handle::new(id, local, orders, thread))
+    Ok(Handle::new(id, local, fast_path, orders, thread))
 }
 
 /// A second handle to the socket, by which the runtime learns when it is ready.
@@ -96,6 +102,8 @@ enum Wake {
     Order(Option<Order>),
     Returned(Option<Returned>),
     Readable(io::Result<()>),
+    /// The kernel has answered these.
+    Strangers(Vec<Contact>),
     Timer,
 }
 
@@ -106,6 +114,7 @@ struct Driver {
     inbox: Inbox,
     receive_failures: u32,
     returned: mpsc::UnboundedReceiver<Returned>,
+    fast_path: Option<FastPath>,
     core: Core,
 }
 
@@ -119,6 +128,7 @@ impl Driver {
             inbox: Inbox::new(),
             receive_failures: 0,
             returned,
+            fast_path: plan.mirror.map(FastPath::new),
             core: Core {
                 bootstrap: Bootstrap::new(Instant::ZERO, plan.local, &plan.bootstrap),
                 node: Node::new(Instant::ZERO, plan.id, plan.config, plan.seed),
@@ -138,12 +148,14 @@ impl Driver {
         let mut timer = pin!(sleep_until(self.clock.0));
         loop {
             self.core.on_time(self.clock.now());
+            self.tend_fast_path();
             self.flush().await;
             let wake = self.wait(orders, timer.as_mut()).await;
             match wake {
                 Wake::Order(None | Some(Order::Stop)) => break,
                 Wake::Order(Some(order)) => self.core.on_order(self.clock.now(), order),
                 Wake::Returned(returned) => self.core.on_returned(self.clock.now(), returned),
+                Wake::Strangers(strangers) => self.core.on_seen(self.clock.now(), &strangers),
                 Wake::Timer => {}
                 Wake::Readable(ready) => {
                     let received = match ready {
@@ -165,7 +177,8 @@ impl Driver {
         orders: &mut mpsc::Receiver<Order>,
         mut timer: Pin<&mut Sleep>,
     ) -> Wake {
-        let due = self.core.next_time();
+        let beat = self.fast_path.as_ref().map_or(Instant::NEVER, |fast_path| fast_path.beat_at);
+        let due = self.core.next_time().min(beat);
         if due != Instant::NEVER && timer.deadline() != self.clock.at(due) {
             timer.as_mut().reset(self.clock.at(due));
         }
@@ -174,8 +187,18 @@ impl Driver {
             order = orders.recv() => Wake::Order(order),
             returned = self.returned.recv() => Wake::Returned(returned),
             ready = self.watched.readable() => Wake::Readable(ready),
+            strangers = strangers(&mut self.fast_path) => Wake::Strangers(strangers),
             () = timer, if due != Instant::NEVER => Wake::Timer,
         }
+    }
+
+    /// Tells the fast path what it has to know by now.
+    fn tend_fast_path(&mut self) {
+        let Some(fast_path) = &mut self.fast_path else { return };
+        let now = self.clock.now();
+        let seen = fast_path.beat(now);
+        fast_path.mirror(&self.core.node, self.core.local);
+        self.core.on_seen(now, &seen);
     }
 
     /// Takes in what has arrived, for a bounded time.
@@ -220,6 +243,51 @@ impl Driver {
     }
 }
 
+/// The fast path in the kernel, and what it was told last.
+struct FastPath {
+    mirror: Mirror,
+    beat_at: Instant,
+    /// The version of the routing table that is mirrored, once one is.
+    version: Option<u64>,
+}
+
+impl FastPath {
+    fn new(mirror: Mirror) -> FastPath {
+        FastPath { mirror, beat_at: Instant::ZERO, version: None }
+    }
+
+    /// If it is time, says that the node is alive, and returns who was seen.
+    fn beat(&mut self, now: Instant) -> Vec<Contact> {
+        if now < self.beat_at {
+            return Vec::new();
+        }
+        self.beat_at = now + BEAT_EVERY;
+        self.mirror.beat()
+    }
+
+    /// Hands over the routing table if that has changed.
+    fn mirror(&mut self, node: &Node, local: SocketAddr) {
+        if !self.mirror.is_attached() {
+            self.version = None;
+            return;
+        }
+        let version = node.table().version();
+        if self.version.replace(version) != Some(version) {
+            let contacts = node.table().worth_naming().map(|entry| entry.contact).collect();
+            let (own_id, k) = (node.id(), node.config().k);
+            self.mirror.update(Handout { own_id, k, contacts, local });
+        }
+    }
+}
+
+/// Waits for strangers, for ever where there is no fast path.
+async fn strangers(fast_path: &mut Option<FastPath>) -> Vec<Contact> {
+    match fast_path {
+        Some(fast_path) => fast_path.mirror.strangers().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Sends what waits; a full send buffer is waited for, but not for long.
 async fn flush(outbox: &mut Outbox, socket: &UdpSocket, watched: &tokio::net::UdpSocket) {
     while !outbox.is_empty() && outbox.send(socket).is_err() {
@@ -253,6 +321,11 @@ impl Core {
     fn handle(&mut self, now: Instant, input: Input<'_>) {
         self.node.handle(now, input);
         self.drain(now);
+    }
+
+    /// These asked something, and were answered in the kernel.
+    fn on_seen(&mut self, now: Instant, contacts: &[Contact]) {
+        contacts.iter().for_each(|&contact| self.handle(now, Input::Seen { contact }));
     }
 
     fn drain(&mut self, now: Instant) {

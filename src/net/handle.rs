@@ -17,6 +17,7 @@ use crate::node::lookup::{Goal, Record};
 use crate::node::store::Refusal;
 use crate::node::{CallError, Peer, RegisterError, RequestToken, RpcFailed, StoreReport};
 use crate::time::Duration;
+use crate::xdp::Place;
 
 /// The node has stopped, by [`Handle::stop`] or because its socket failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -77,6 +78,7 @@ pub(super) type Answer<T> = oneshot::Sender<Result<T, OperationError>>;
 pub struct Handle {
     id: Id,
     local: SocketAddr,
+    fast_path: Option<Place>,
     orders: mpsc::Sender<Order>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
@@ -86,10 +88,11 @@ impl Handle {
     pub(super) fn new(
         id: Id,
         local: SocketAddr,
+        fast_path: Option<Place>,
         orders: mpsc::Sender<Order>,
         thread: JoinHandle<()>,
     ) -> Handle {
-        Handle { id, local, orders, thread: Arc::new(Mutex::new(Some(thread))) }
+        Handle { id, local, fast_path, orders, thread: Arc::new(Mutex::new(Some(thread))) }
     }
 
     /// The node's id.
@@ -100,6 +103,11 @@ impl Handle {
     /// The address that the node receives on.
     pub fn local_addr(&self) -> SocketAddr {
         self.local
+    }
+
+    /// Where the node looks for a fast path, if it does; [`status`](crate::xdp::status) tells more.
+    pub fn fast_path(&self) -> Option<&Place> {
+        self.fast_path.as_ref()
     }
 
     /// Looks for the nodes nearest to an id.

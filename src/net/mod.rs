@@ -26,9 +26,11 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 use crate::id::Id;
 use crate::node::config::{Config, ConfigError};
+use crate::xdp::{self, Mirror, Place};
 
 mod bootstrap;
 mod driver;
@@ -50,6 +52,9 @@ pub struct Settings {
     pub bootstrap: Vec<SocketAddr>,
     /// The constants of the node.
     pub config: Config,
+    /// The bpf file system in which to look for a [fast path](crate::xdp); `None`: use none. It may
+    /// be attached and detached while the node runs.
+    pub fast_path: Option<PathBuf>,
 }
 
 impl Default for Settings {
@@ -59,6 +64,7 @@ impl Default for Settings {
             id: None,
             bootstrap: Vec::new(),
             config: Config::default(),
+            fast_path: None,
         }
     }
 }
@@ -77,6 +83,9 @@ pub enum SpawnError {
     /// A constant is out of its range.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// There can be no fast path.
+    #[error(transparent)]
+    FastPath(#[from] xdp::Error),
     /// The system has no randomness to give.
     #[error("cannot seed the node's random numbers: {0}")]
     Seed(getrandom::Error),
@@ -115,8 +124,10 @@ pub fn spawn(settings: Settings) -> Result<Handle, SpawnError> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(SpawnError::Seed)?;
     let id = settings.id.unwrap_or_else(|| default_id(local, &seed));
-    let Settings { bootstrap, config, .. } = settings;
-    driver::start(driver::Plan { socket, local, id, seed, bootstrap, config })
+    let Settings { bootstrap, config, fast_path, .. } = settings;
+    let place = fast_path.map(|bpffs| Place { bpffs, port: local.port() });
+    let mirror = place.clone().map(Mirror::new).transpose()?;
+    driver::start(driver::Plan { socket, local, id, seed, bootstrap, config, mirror }, place)
         .map_err(SpawnError::Thread)
 }
 

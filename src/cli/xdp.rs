@@ -1,0 +1,255 @@
+//! `kademlua xdp`: the fast path in the kernel, attached, looked at and taken away.
+
+use std::path::PathBuf;
+
+use anyhow::bail;
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Map, Value, json};
+
+use crate::xdp::{
+    self, Attachment, BPFFS, CONTACTS_MAX, Counter, Mode, OverLimit, Owner, Place, Status,
+};
+
+use super::node::DEFAULT_PORT;
+
+/// Requests a second that one source may ask by default: a thousand times what a lookup of an
+/// ordinary node needs.
+const SOURCE_RATE: u64 = 20_000;
+
+/// What `xdp` takes.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Load the program, attach it to an interface and leave it for the node
+    Attach(Attach),
+    /// Take it away, with all that belongs to it
+    Detach(Where),
+    /// Tell what is attached and what it has done
+    Status(Look),
+}
+
+#[derive(Debug, Args)]
+struct Attach {
+    /// Interface that the node's packets come in by; lo for a network on this machine
+    #[arg(long, value_name = "INTERFACE")]
+    iface: String,
+    #[command(flatten)]
+    place: Where,
+    /// How to meet packets
+    #[arg(long, value_enum, default_value = "auto")]
+    mode: ModeChoice,
+    /// User that the node runs as [default: who called sudo, else the caller]
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// Requests a second that one source may ask in the kernel, 0 for any; loopback is exempt
+    #[arg(long, value_name = "RATE", default_value_t = SOURCE_RATE)]
+    source_rate: u64,
+    /// Requests a second from all sources together, 0 for any; loopback is exempt
+    #[arg(long, value_name = "RATE", default_value_t = 0)]
+    total_rate: u64,
+    /// What becomes of requests beyond these rates
+    #[arg(long, value_enum, default_value = "drop")]
+    over_limit: OverLimitChoice,
+}
+
+#[derive(Debug, Args)]
+struct Where {
+    /// UDP port of the node
+    #[arg(long, default_value_t = DEFAULT_PORT, value_parser = clap::value_parser!(u16).range(1..))]
+    port: u16,
+    /// Mount point of the bpf file system
+    #[arg(long, value_name = "FOLDER", default_value = BPFFS)]
+    bpffs: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct Look {
+    /// UDP port of the node [default: all that are attached]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    port: Option<u16>,
+    /// Mount point of the bpf file system
+    #[arg(long, value_name = "FOLDER", default_value = BPFFS)]
+    bpffs: PathBuf,
+    /// A line of JSON for each
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ModeChoice {
+    /// Native where the driver can, else tcx; tcx on lo and veth
+    Auto,
+    /// XDP in the driver
+    Native,
+    /// XDP behind the driver
+    Generic,
+    /// tcx ingress, where packets can also grow
+    Tcx,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum OverLimitChoice {
+    /// Dropped where they arrive
+    Drop,
+    /// Left to the node
+    Pass,
+}
+
+impl Where {
+    fn place(self) -> Place {
+        Place { bpffs: self.bpffs, port: self.port }
+    }
+}
+
+/// Does what the arguments ask for.
+pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
+    match arguments.command {
+        Command::Attach(arguments) => attach(arguments),
+        Command::Detach(place) => detach(&place.place()),
+        Command::Status(arguments) => status(arguments),
+    }
+}
+
+fn attach(arguments: Attach) -> anyhow::Result<()> {
+    let owner = owner(arguments.user)?;
+    let attachment = Attachment {
+        place: arguments.place.place(),
+        interface: arguments.iface,
+        mode: match arguments.mode {
+            ModeChoice::Auto => None,
+            ModeChoice::Native => Some(Mode::Native),
+            ModeChoice::Generic => Some(Mode::Generic),
+            ModeChoice::Tcx => Some(Mode::Tcx),
+        },
+        owner,
+        source_rate: arguments.source_rate,
+        total_rate: arguments.total_rate,
+        over_limit: match arguments.over_limit {
+            OverLimitChoice::Drop => OverLimit::Drop,
+            OverLimitChoice::Pass => OverLimit::Pass,
+        },
+    };
+    let attached = xdp::attach(&attachment)?;
+    let Attachment { interface, place, .. } = attachment;
+    println!("attached to {interface} by {}: {}", attached.mode.name(), attached.reason);
+    if let Some(warning) = attached.warning {
+        println!("note: {warning}");
+    }
+    println!("left in {}", attached.folder.display());
+    println!("it answers as soon as the node runs: kademlua {} --xdp", place.port);
+    Ok(())
+}
+
+fn detach(place: &Place) -> anyhow::Result<()> {
+    xdp::detach(place)?;
+    println!("detached; the node on port {} answers everything itself", place.port);
+    Ok(())
+}
+
+fn status(arguments: Look) -> anyhow::Result<()> {
+    let Look { port, bpffs, json } = arguments;
+    let places = match port {
+        Some(port) => vec![Place { bpffs, port }],
+        None => xdp::found(&bpffs)?,
+    };
+    if places.is_empty() && !json {
+        bail!("no fast path is attached; attach one: sudo kademlua xdp attach --iface lo");
+    }
+    for place in places {
+        let status = xdp::status(&place)?;
+        match json {
+            true => println!("{}", as_json(&status)),
+            false => print!("{}", as_text(&status)),
+        }
+    }
+    Ok(())
+}
+
+/// The user that the node will run as. Who attaches by sudo most likely runs the node without.
+fn owner(user: Option<String>) -> anyhow::Result<Option<Owner>> {
+    match user.or_else(|| std::env::var("SUDO_USER").ok()) {
+        Some(name) => named(&name).map(Some),
+        None => Ok(None),
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn named(name: &str) -> anyhow::Result<Owner> {
+    match nix::unistd::User::from_name(name)? {
+        Some(user) => Ok(Owner { uid: user.uid.as_raw(), gid: user.gid.as_raw() }),
+        None => bail!("this system has no user '{name}'"),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn named(_name: &str) -> anyhow::Result<Owner> {
+    Err(xdp::Error::Unsupported.into())
+}
+
+/// Counters by what is done with the packets: `{answered: {ping: 5, …}, …}`.
+fn counters(status: &Status) -> Map<String, Value> {
+    let mut all = Map::new();
+    for counter in Counter::ALL {
+        let (what, which) = counter.names();
+        let of = all.entry(what).or_insert_with(|| json!({}));
+        of[which] = status.count(counter).into();
+    }
+    all
+}
+
+fn as_json(status: &Status) -> Value {
+    let mut all = json!({
+        "port": status.port,
+        "interface": status.interface,
+        "mode": status.mode.name(),
+        "program": status.program_id,
+        "answering": status.is_answering(),
+        "heartbeat": status.heartbeat.map(|age| age.as_secs_f64()),
+        "contacts": { "ipv4": status.contacts[0], "ipv6": status.contacts[1] },
+        "table_too_large": status.incomplete,
+        "source_rate": status.rates[0],
+        "total_rate": status.rates[1],
+        "run_ns": status.run.map(|run| run.as_nanos() as u64),
+    });
+    all.as_object_mut().expect("an object").extend(counters(status));
+    all
+}
+
+fn as_text(status: &Status) -> String {
+    let Status { port, interface, mode, program_id, contacts: [four, six], .. } = status;
+    let heartbeat = match status.heartbeat {
+        None => format!("no node yet; start one: kademlua {port} --xdp"),
+        Some(age) if age < xdp::HEARTBEAT_MAX => format!("{:.1} s ago", age.as_secs_f64()),
+        Some(age) => {
+            format!("{:.0} s ago: the node is gone or hangs, all is passed up", age.as_secs_f64())
+        }
+    };
+    let run = match status.run {
+        Some(run) => format!("{} ns a run, measured by the kernel", run.as_nanos()),
+        None => "not measured; sudo sysctl kernel.bpf_stats_enabled=1".to_owned(),
+    };
+    let mut text = format!(
+        "port {port} on {interface}, {}, program {program_id}\n\
+         heartbeat  {heartbeat}\n\
+         mirrored   {four} IPv4 and {six} IPv6 contacts{}\n\
+         time       {run}\n",
+        mode.name(),
+        if status.incomplete {
+            format!("; more than {CONTACTS_MAX} of one family: lookups are left to the node")
+        } else {
+            String::new()
+        },
+    );
+    for (what, of) in counters(status) {
+        let of = of.as_object().into_iter().flatten().filter(|(_, count)| **count != json!(0));
+        let of: Vec<String> = of.map(|(which, count)| format!("{which} {count}")).collect();
+        let of = if of.is_empty() { "nothing".to_owned() } else { of.join(", ") };
+        text += &format!("{what:10} {of}\n");
+    }
+    text
+}
