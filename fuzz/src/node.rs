@@ -76,7 +76,10 @@ impl<'a> World<'a> {
     }
 
     fn step(&mut self) {
-        match self.byte() % 10 {
+        let byte = self.byte();
+        match byte % 10 {
+            // No other byte, lest the inputs that are kept become other lives.
+            0 if byte == 10 => self.see(),
             0 => {
                 let (source, bytes) = (contact(self.byte()).address, self.rest_of_datagram());
                 self.receive(source, bytes);
@@ -97,6 +100,13 @@ impl<'a> World<'a> {
                 self.drain();
             }
         }
+    }
+
+    /// A request was answered by somebody else.
+    fn see(&mut self) {
+        let contact = contact(self.byte());
+        self.node.handle(self.now, Input::Seen { contact });
+        assert!(self.drain().is_empty(), "nothing was asked");
     }
 
     fn garbled_request(&mut self) {

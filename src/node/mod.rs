@@ -65,6 +65,13 @@ pub enum Input<'a> {
         /// All of it.
         bytes: &'a [u8],
     },
+    /// Somebody asked something that was answered elsewhere, as a fast path in the kernel does. The
+    /// node counts nothing and answers nothing, but treats the asker like any other that asks: it
+    /// notes the sighting of a contact, and asks a stranger or a doubtful contact back.
+    Seen {
+        /// Who asked, under the address that the question came from.
+        contact: Contact,
+    },
     /// The instant named by the last [`Output::Timeout`] has come.
     Timeout,
 }
@@ -274,6 +281,7 @@ impl Node {
     pub fn handle(&mut self, now: Instant, input: Input<'_>) {
         match input {
             Input::Datagram { source, bytes } => self.on_datagram(now, source, bytes),
+            Input::Seen { contact } => self.on_asked(now, contact),
             Input::Timeout => self.on_timeout(now),
         }
     }

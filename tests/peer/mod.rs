@@ -64,6 +64,12 @@ impl Bench {
         self.receive(from.address, &datagram(from.id, RpcId(*b"question"), request))
     }
 
+    /// A peer has asked something that was answered elsewhere.
+    pub(crate) fn see(&mut self, contact: Contact) -> Vec<Sent> {
+        self.node.handle(self.now, Input::Seen { contact });
+        self.drain()
+    }
+
     /// Time passes, and with it every timeout that falls into it.
     pub(crate) fn wait(&mut self, span: Duration) -> Vec<Sent> {
         let until = self.now + span;
