@@ -106,19 +106,20 @@ impl Node {
         if fits { Ok(()) } else { Err(CallError::TooLarge { bytes, max }) }
     }
 
-    /// Answers a request and notes who sent it.
+    /// Answers a request that came in a datagram of so many bytes, and notes who sent it.
     pub(super) fn on_request(
         &mut self,
         now: Instant,
         source: SocketAddr,
         header: &Header,
         payload: &[u8],
+        len: usize,
     ) {
         let asker = Contact { id: header.from, address: source };
         let header = Header { from: self.id, rpc_id: header.rpc_id };
         let start = self.out.bytes.len();
         match v1::request(payload) {
-            Ok(request) => self.put_answer(now, &asker, &header, &request),
+            Ok(request) => self.put_answer(now, &asker, &header, &request, len),
             Err(error) => {
                 self.counters.refused += 1;
                 return self.refuse(source, &header, error);
@@ -137,26 +138,29 @@ impl Node {
         self.transmit(source, start);
     }
 
-    /// Appends the answer to a request, if it is not the application's to give.
+    /// Appends the answer to a request of so many bytes, if it is not the application's to give.
     fn put_answer(
         &mut self,
         now: Instant,
         asker: &Contact,
         header: &Header,
         request: &Request<'_>,
+        len: usize,
     ) {
         match *request {
             Request::Ping => v1::put_pong(&mut self.out.bytes, header),
             Request::FindNode { target } => {
+                let max = self.max_reply(asker, len);
                 let Node { table, out, config, .. } = self;
                 let closest = closest_for(table, asker, &target, config.k);
-                v1::put_nodes(&mut out.bytes, header, closest);
+                v1::put_nodes(&mut out.bytes, header, closest, max);
             }
             Request::FindValue { key, limit } => {
+                let max = self.max_reply(asker, len);
                 let Node { table, store, out, config, .. } = self;
                 let values = store.values(&key).map(|values| values.take(limit));
                 let closest = closest_for(table, asker, &key, config.k);
-                v1::put_values(&mut out.bytes, header, values, closest);
+                v1::put_values(&mut out.bytes, header, values, closest, max);
             }
             Request::Store(store) => self.put_store_answer(now, asker, header, &store),
             Request::GetSocket => {
@@ -232,14 +236,14 @@ fn closest_for<'t>(
     k: usize,
 ) -> impl Iterator<Item = &'t EncodedContact> {
     let asker = *asker;
-    let worth_naming = move |contact: &Contact| {
+    let is_for_asker = move |contact: &Contact| {
         contact.id != asker.id
             && contact.address != asker.address
             && contact.address.is_ipv4() == asker.address.is_ipv4()
     };
     table
         .closest(target)
-        .filter(move |entry| entry.failures == 0 && worth_naming(&entry.contact))
+        .filter(move |entry| entry.is_worth_naming() && is_for_asker(&entry.contact))
         .take(k)
         .map(|entry| &entry.encoded)
 }

@@ -19,6 +19,7 @@ mod estimate;
 pub mod lookup;
 mod maintenance;
 mod operations;
+mod proof;
 pub mod routing;
 mod rtt;
 pub mod store;
@@ -39,6 +40,7 @@ use crate::node::estimate::Estimator;
 use crate::node::lookup::Record;
 use crate::node::maintenance::Maintenance;
 use crate::node::operations::Operation;
+use crate::node::proof::Answered;
 use crate::node::routing::{Insertion, Table};
 use crate::node::rtt::RoundTrips;
 use crate::node::store::Store;
@@ -215,6 +217,7 @@ pub struct Node {
     table: Table,
     store: Store,
     calls: Calls,
+    answered: Answered,
     round_trips: RoundTrips,
     operations: BTreeMap<OperationId, Operation>,
     last_operation: u64,
@@ -263,6 +266,7 @@ impl Node {
             table: Table::new(now, id, config.k, config.replacements),
             store: Store::new(&config),
             calls: Calls::default(),
+            answered: Answered::default(),
             round_trips: RoundTrips::new(config.rpc_timeout_min, config.rpc_timeout_max),
             operations: BTreeMap::new(),
             last_operation: 0,
@@ -380,7 +384,9 @@ impl Node {
             return;
         };
         match frame.body {
-            Body::Request(payload) => self.on_request(now, source, &frame.header, payload),
+            Body::Request(payload) => {
+                self.on_request(now, source, &frame.header, payload, bytes.len());
+            }
             _ => self.on_reply(now, source, &frame),
         }
     }
@@ -454,9 +460,10 @@ impl Node {
         }
     }
 
-    /// A contact answered: it may enter the routing table.
+    /// A contact answered: its address is its own, and it may enter the routing table.
     fn on_contact_answered(&mut self, now: Instant, contact: Contact, rtt: Duration) {
         self.maintenance.probing.remove(&contact.id);
+        self.answered.insert(contact.address);
         match self.table.on_answer(now, contact, rtt) {
             Insertion::Added => self.on_contact_added(now, contact),
             Insertion::Waiting { check: Some(check) } | Insertion::Conflict { check } => {

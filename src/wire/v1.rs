@@ -448,31 +448,34 @@ pub fn put_pong(out: &mut Vec<u8>, header: &Header) {
     put_framed(out, header, RESPONSE, |out| out.extend_from_slice(b"li5ee"));
 }
 
-/// Appends the answer to a findnode: as many of the contacts, nearest first, as [`MAX_REPLY`]
-/// has room for.
+/// Appends the answer to a findnode: as many of the contacts, nearest first, as `max` bytes have
+/// room for, or [`MAX_REPLY`] if that is less.
 pub fn put_nodes<'c>(
     out: &mut Vec<u8>,
     header: &Header,
     closest: impl Iterator<Item = &'c EncodedContact>,
+    max: usize,
 ) {
-    let end = out.len() + MAX_REPLY;
+    let end = out.len() + max.min(MAX_REPLY);
     put_framed(out, header, RESPONSE, |out| {
         out.extend_from_slice(b"ll");
-        put_contacts(out, closest, end - b"ee".len());
-        out.extend_from_slice(b"ee");
+        put_contacts(out, closest, b"ee", end);
     });
 }
 
 /// Appends the answer to a findvalue: as many values as [`MAX_DATAGRAM`] has room for, then as many
-/// contacts as [`MAX_REPLY`] still has. `values` is `None` where nothing is stored.
+/// contacts as `max` bytes in all still have, or [`MAX_REPLY`] if that is less. `values` is `None`
+/// where nothing is stored.
 pub fn put_values<'v, 'c>(
     out: &mut Vec<u8>,
     header: &Header,
     values: Option<impl Iterator<Item = &'v Value>>,
     closest: impl Iterator<Item = &'c EncodedContact>,
+    max: usize,
 ) {
     const CLOSEST: &[u8] = b"7:closestl";
-    const AFTER: usize = b"e".len() + CLOSEST.len() + b"eee".len();
+    const TAIL: &[u8] = b"eee";
+    const AFTER: usize = b"e".len() + CLOSEST.len() + TAIL.len();
     let start = out.len();
     put_framed(out, header, RESPONSE, |out| {
         // The values are laid down first, so that contacts take only what is left; a decoder
@@ -488,25 +491,26 @@ pub fn put_values<'v, 'c>(
             out.push(b'e');
         }
         out.extend_from_slice(CLOSEST);
-        put_contacts(out, closest, start + MAX_REPLY - b"eee".len());
-        out.extend_from_slice(b"eee");
+        put_contacts(out, closest, TAIL, start + max.min(MAX_REPLY));
     });
 }
 
-/// Appends contacts while they end before `end`.
+/// Appends contacts while they and the tail end before `end`, then the tail.
 #[inline]
 fn put_contacts<'c>(
     out: &mut Vec<u8>,
     contacts: impl Iterator<Item = &'c EncodedContact>,
+    tail: &[u8],
     end: usize,
 ) {
     for contact in contacts {
         let bytes = contact.as_bytes();
-        if out.len() + bytes.len() > end {
-            return;
+        if out.len() + bytes.len() + tail.len() > end {
+            break;
         }
         out.extend_from_slice(bytes);
     }
+    out.extend_from_slice(tail);
 }
 
 /// Appends the answer to a store that was accepted.
@@ -560,9 +564,9 @@ pub fn put_failed(out: &mut Vec<u8>, header: &Header) {
 /// good on anything but contacts in answer to a lookup, so it gets an empty list of them.
 pub fn put_refusal(out: &mut Vec<u8>, header: &Header, error: PayloadError) {
     match error {
-        PayloadError::BadTarget => put_nodes(out, header, std::iter::empty()),
+        PayloadError::BadTarget => put_nodes(out, header, std::iter::empty(), MAX_REPLY),
         PayloadError::BadKey => {
-            put_values(out, header, None::<std::iter::Empty<_>>, std::iter::empty());
+            put_values(out, header, None::<std::iter::Empty<_>>, std::iter::empty(), MAX_REPLY);
         }
         PayloadError::BadStoreKey | PayloadError::NoValue => {
             put_refused(out, header, &error.to_string());
@@ -699,12 +703,6 @@ mod tests {
     }
 
     #[test]
-    fn a_third_of_the_largest_reply_is_asked_with() {
-        assert!(MIN_LOOKUP_REQUEST * AMPLIFICATION_MAX >= MAX_REPLY);
-        assert!((MIN_LOOKUP_REQUEST - 1) * AMPLIFICATION_MAX < MAX_REPLY);
-    }
-
-    #[test]
     fn stores_in_bytes() {
         let value = Item::parse(b"5:value").unwrap();
         let plain = Store { key: ID, value, mode: StoreMode::Add, copy: None };
@@ -824,7 +822,7 @@ mod tests {
         assert_response(
             b"lll9:127.0.0.1i8001e20:abcdefghij0123456789el3:::1i8002e20:abcdefghij0123456789eee",
             Response::Nodes(contacts),
-            |out| put_nodes(out, &HEADER, encoded.iter()),
+            |out| put_nodes(out, &HEADER, encoded.iter(), MAX_REPLY),
         );
     }
 
@@ -842,12 +840,12 @@ mod tests {
         assert_response(
             b"ld6:retvalli1e3:twoe7:closestll9:127.0.0.1i8001e20:abcdefghij0123456789eeee",
             Response::Values { values: values.clone(), closest: contacts },
-            |out| put_values(out, &HEADER, Some(values.iter()), encoded.iter()),
+            |out| put_values(out, &HEADER, Some(values.iter()), encoded.iter(), MAX_REPLY),
         );
         assert_response(
             b"ld7:closestleee",
             Response::Values { values: vec![], closest: vec![] },
-            |out| put_values(out, &HEADER, None::<std::iter::Empty<_>>, [].iter()),
+            |out| put_values(out, &HEADER, None::<std::iter::Empty<_>>, [].iter(), MAX_REPLY),
         );
     }
 
@@ -856,7 +854,10 @@ mod tests {
         const AROUND: usize = 32 + b"ld6:retvall16000:e7:closestleee".len();
         let fill = |len| {
             let value = Value::bytes(vec![b'v'; len]);
-            written(|out| put_values(out, &HEADER, Some([&value].into_iter()), [].iter())).len()
+            written(|out| {
+                put_values(out, &HEADER, Some([&value].into_iter()), [].iter(), MAX_REPLY);
+            })
+            .len()
         };
         assert_eq!(fill(MAX_DATAGRAM - AROUND), MAX_DATAGRAM);
         assert_eq!(fill(MAX_DATAGRAM - AROUND + 1), 32 + b"ld6:retvalle7:closestleee".len());

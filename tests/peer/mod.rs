@@ -141,7 +141,7 @@ impl Sent {
     /// The answer that names these contacts.
     pub(crate) fn answer_nodes(&self, from: Id, contacts: &[Contact]) -> Vec<u8> {
         let encoded: Vec<_> = contacts.iter().map(EncodedContact::new).collect();
-        self.answer(from, |out, header| v1::put_nodes(out, header, encoded.iter()))
+        self.answer(from, |out, header| v1::put_nodes(out, header, encoded.iter(), v1::MAX_REPLY))
     }
 }
 
