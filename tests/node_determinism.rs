@@ -37,7 +37,7 @@ fn stimulus(bench: &mut Bench, rng: &mut ChaCha8Rng) -> Vec<Sent> {
     let from = contact(rng.random_range(9_000..9_200));
     let key = Id::of_name(rng.random_range(0..20).to_string());
     let value = Item::parse(b"5:value").unwrap();
-    match rng.random_range(0..8) {
+    match rng.random_range(0..9) {
         0 => bench.ask(from, &Request::Ping),
         1 => bench.ask(from, &Request::FindNode { target: key }),
         2 => bench.ask(from, &Request::FindValue { key, limit: 6 }),
@@ -54,6 +54,7 @@ fn stimulus(bench: &mut Bench, rng: &mut ChaCha8Rng) -> Vec<Sent> {
             bench.node.start_store(bench.now, key, value, StoreMode::Replace).unwrap();
             bench.drain()
         }
+        6 => bench.see(from),
         _ => bench.wait(Duration::from_micros(rng.random_range(0..100_000_000))),
     }
 }

@@ -115,8 +115,8 @@ impl Crowd {
         let value = Value::bytes("value");
         let values = self.values.contains(&from.id).then_some([&value].into_iter());
         let reply = sent.answer(from.id, |out, header| match sent.request().unwrap().kind() {
-            Kind::FindValue => v1::put_values(out, header, values, closest.iter()),
-            _ => v1::put_nodes(out, header, closest.iter()),
+            Kind::FindValue => v1::put_values(out, header, values, closest.iter(), v1::MAX_REPLY),
+            _ => v1::put_nodes(out, header, closest.iter(), v1::MAX_REPLY),
         });
         Some((*time, reply))
     }
@@ -279,7 +279,7 @@ fn more_values_than_were_asked_for_are_not_taken() {
     let values: Vec<Value> = (0..3_000).map(Value::integer).collect();
     let (record, _) = look_up(&mut bench, goal, &mut |sent| {
         let reply = sent.answer(peer.id, |out, header| {
-            v1::put_values(out, header, Some(values.iter()), [].iter());
+            v1::put_values(out, header, Some(values.iter()), [].iter(), v1::MAX_REPLY);
         });
         is_query(sent).then_some((MS, reply))
     });
@@ -299,7 +299,9 @@ fn a_found_value_that_fits_an_answer_but_no_store_does_no_harm() {
         }
         if sent.to == lacking.address {
             let none = None::<std::iter::Empty<_>>;
-            let put = |out: &mut Vec<u8>, header: &_| v1::put_values(out, header, none, [].iter());
+            let put = |out: &mut Vec<u8>, header: &_| {
+                v1::put_values(out, header, none, [].iter(), v1::MAX_REPLY);
+            };
             return Some((MS, sent.answer(lacking.id, put)));
         }
         let mut reply = sent.answer(holder.id, v1::put_pong)[..30].to_vec();

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use kademlua::bencode::Item;
 use kademlua::id::Id;
-use kademlua::message::{Request, RpcId, Store, StoreMode};
+use kademlua::message::{Contact, Request, RpcId, Store, StoreMode};
 use kademlua::node::{Input, Node, Output};
 use kademlua::time::{Duration, Instant};
 
@@ -16,8 +16,7 @@ use counting::allocations;
 use peer::{Bench, contact, datagram};
 
 /// Takes a request in and its answer out, as a driver does. Returns the answer's length.
-fn answer(node: &mut Node, now: Instant, datagram: &[u8]) -> usize {
-    let source = SocketAddr::from(([127, 0, 0, 1], 9_001));
+fn answer(node: &mut Node, now: Instant, source: SocketAddr, datagram: &[u8]) -> usize {
     node.handle(now, Input::Datagram { source, bytes: black_box(datagram) });
     let mut bytes = 0;
     loop {
@@ -31,27 +30,30 @@ fn answer(node: &mut Node, now: Instant, datagram: &[u8]) -> usize {
 
 #[test]
 fn hot_requests_of_contacts_are_answered_without_allocating() {
-    let mut bench = Bench::knowing([contact(9_001)]);
+    // One that has no address to prove, and one that has.
+    let elsewhere = Contact { address: ([10, 0, 0, 1], 9_000).into(), ..contact(9_000) };
+    let askers = [contact(9_001), elsewhere];
+    let mut bench = Bench::knowing(askers);
     // As many more as find room.
     for port in 9_002..9_102 {
         bench.node.introduce(bench.now, contact(port));
     }
     bench.drain();
-    let (from, key) = (contact(9_001), Id::of_name("key"));
+    let key = Id::of_name("key");
     let value = Item::parse(b"5:value").unwrap();
     let store = Store { key, value, mode: StoreMode::Add, copy: None };
-    bench.ask(from, &Request::Store(store));
+    bench.ask(contact(9_001), &Request::Store(store));
     let requests =
         [Request::Ping, Request::FindNode { target: key }, Request::FindValue { key, limit: 6 }];
-    for request in requests {
+    for (from, request) in askers.iter().flat_map(|from| requests.map(|request| (from, request))) {
         let datagram = datagram(from.id, RpcId(*b"question"), &request);
         // The buffers have grown to their usual size after the first.
-        let expected = answer(&mut bench.node, bench.now, &datagram);
+        let expected = answer(&mut bench.node, bench.now, from.address, &datagram);
         assert!(expected > 32, "an answer was written");
         bench.now += Duration::from_millis(1);
         let mut bytes = 0;
         let (node, now) = (&mut bench.node, bench.now);
-        let count = allocations(|| bytes = answer(node, now, &datagram));
+        let count = allocations(|| bytes = answer(node, now, from.address, &datagram));
         assert_eq!((count, bytes), (0, expected), "{request:?}");
     }
 }
@@ -59,17 +61,18 @@ fn hot_requests_of_contacts_are_answered_without_allocating() {
 #[test]
 fn garbage_is_dropped_or_refused_without_allocating() {
     let mut bench = Bench::knowing([contact(9_001)]);
+    let source = contact(9_001).address;
     let request = datagram(contact(9_001).id, RpcId(*b"question"), &Request::Ping);
     for at in 0..request.len() {
         let mut broken = request.clone();
         broken[at] = b'x';
-        answer(&mut bench.node, bench.now, &request);
+        answer(&mut bench.node, bench.now, source, &request);
         if (1..21).contains(&at) {
             continue; // That is a stranger, who is asked back.
         }
         let (node, now) = (&mut bench.node, bench.now);
         let count = allocations(|| {
-            answer(node, now, &broken);
+            answer(node, now, source, &broken);
         });
         assert_eq!(count, 0, "byte {at}");
     }

@@ -90,6 +90,60 @@ fn a_stranger_is_pinged_once_however_much_it_asks() {
 }
 
 #[test]
+fn a_stranger_that_was_answered_elsewhere_enters_once_it_has_answered_a_ping() {
+    let mut bench = Bench::new();
+    let (stranger, before) = (contact(9_001), bench.node.counters());
+    let sent = bench.see(stranger);
+    assert_eq!(sent.len(), 1, "a ping and no answer");
+    let after = bench.node.counters();
+    assert_eq!((after.requests, after.datagrams_in), (before.requests, before.datagrams_in));
+    assert!(sent[0].asks(Kind::Ping) && !knows(&bench, stranger));
+    assert!(bench.see(stranger).is_empty(), "once");
+    pong(&mut bench, &sent[0], stranger);
+    assert!(knows(&bench, stranger));
+}
+
+#[test]
+fn a_contact_that_was_answered_elsewhere_was_seen() {
+    let known = contact(9_001);
+    let mut bench = Bench::knowing([known]);
+    bench.wait(SECOND.times(20));
+    let version = bench.node.table().version();
+    assert!(bench.see(known).is_empty());
+    assert_eq!(bench.node.table().entry(&known.id).unwrap().last_seen, bench.now);
+    assert_eq!(bench.node.table().version(), version);
+}
+
+#[test]
+fn a_suspect_that_was_answered_elsewhere_is_asked_back() {
+    let suspect = contact(9_001);
+    let mut bench = Bench::knowing([suspect]);
+    bench.node.start_lookup(bench.now, Goal::Node { target: suspect.id });
+    bench.drain();
+    bench.wait(SECOND.times(5));
+    let version = bench.node.table().version();
+    let sent = bench.see(suspect);
+    assert_eq!(sent.len(), 1);
+    pong(&mut bench, pings(&sent)[0], suspect);
+    assert!(knows(&bench, suspect));
+    assert!(bench.node.table().version() > version);
+}
+
+#[test]
+fn whom_nobody_can_answer_is_not_asked_back() {
+    let mut bench = full();
+    let own = Contact { id: bench.node.id(), ..contact(9_001) };
+    assert!(bench.see(own).is_empty());
+    for address in ["0.0.0.0:9001", "224.0.0.1:9001", "10.0.0.1:0", "[::]:9001", "[ff02::1]:9001"] {
+        let nowhere = Contact { address: address.parse().unwrap(), ..contact(9_001) };
+        assert!(bench.see(nowhere).is_empty(), "{address}");
+        assert!(bench.see(Contact { id: own.id, ..nowhere }).is_empty(), "{address}");
+    }
+    assert_eq!(bench.node.table().len(), 21);
+    assert!(bench.node.table().buckets().iter().all(|bucket| bucket.replacements().is_empty()));
+}
+
+#[test]
 fn a_full_bucket_pings_its_least_recently_seen_contact_before_it_replaces_it() {
     let mut bench = full();
     let (oldest, newcomer) = (in_bucket(0, 9_000), in_bucket(0, 9_500));

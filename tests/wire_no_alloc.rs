@@ -26,10 +26,12 @@ impl Node {
         let header = Header { from: self.id, rpc_id: frame.header.rpc_id };
         match v1::request(payload).expect("a request") {
             Request::Ping => v1::put_pong(out, &header),
-            Request::FindNode { .. } => v1::put_nodes(out, &header, self.contacts.iter()),
+            Request::FindNode { .. } => {
+                v1::put_nodes(out, &header, self.contacts.iter(), v1::MAX_REPLY);
+            }
             Request::FindValue { limit, .. } => {
                 let values = self.values.iter().take(limit);
-                v1::put_values(out, &header, Some(values), self.contacts.iter());
+                v1::put_values(out, &header, Some(values), self.contacts.iter(), v1::MAX_REPLY);
             }
             Request::Store(_) => v1::put_stored(out, &header),
             Request::GetSocket | Request::Custom { .. } => panic!("not on the hot path"),

@@ -83,8 +83,8 @@ fn reply_of_client(client: SocketAddr, rpc_id: RpcId, payload: &[u8]) -> Option<
     let mut out = Vec::new();
     match v1::request(payload).unwrap().kind() {
         Kind::Ping => v1::put_pong(&mut out, &header),
-        Kind::FindNode => v1::put_nodes(&mut out, &header, [].iter()),
-        Kind::FindValue => v1::put_values(&mut out, &header, Some([].iter()), [].iter()),
+        Kind::FindNode => v1::put_nodes(&mut out, &header, [].iter(), MAX_REPLY),
+        Kind::FindValue => v1::put_values(&mut out, &header, Some([].iter()), [].iter(), MAX_REPLY),
         Kind::Store => v1::put_stored(&mut out, &header),
         Kind::GetSocket | Kind::Custom => v1::put_no_such_rpc(&mut out, &header),
     }

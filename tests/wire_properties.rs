@@ -244,7 +244,7 @@ proptest! {
         let store = Store { key, value: value.item(), mode: StoreMode::Add, copy: None };
         assert_request_returns(&header, &Request::Store(store));
         let (read, _) = returned(Kind::FindValue, &header, |out| {
-            v1::put_values(out, &header, Some([&value].into_iter()), [].iter());
+            v1::put_values(out, &header, Some([&value].into_iter()), [].iter(), MAX_REPLY);
         });
         prop_assert_eq!(read, Response::Values { values: vec![value.clone()], closest: vec![] });
         let values = vec![value];
@@ -286,7 +286,7 @@ proptest! {
     #[test]
     fn contacts_are_read_as_written(header in header(), contacts in vec(contact(), 0..=20)) {
         let (read, len) = returned(Kind::FindNode, &header, |out| {
-            v1::put_nodes(out, &header, encoded(&contacts).iter());
+            v1::put_nodes(out, &header, encoded(&contacts).iter(), MAX_REPLY);
         });
         let Response::Nodes(nodes) = read else { panic!("contacts") };
         prop_assert!(len <= MAX_REPLY);
@@ -305,7 +305,7 @@ proptest! {
             .filter(|contact| kademlua::message::is_sendable(&contact.address))
             .collect();
         let (read, _) = returned(Kind::FindNode, &header, |out| {
-            v1::put_nodes(out, &header, encoded(&contacts).iter());
+            v1::put_nodes(out, &header, encoded(&contacts).iter(), MAX_REPLY);
         });
         prop_assert_eq!(read, Response::Nodes(contacts));
     }
@@ -316,7 +316,7 @@ proptest! {
     ) {
         let values: Vec<_> = values.iter().map(Tree::value).collect();
         let (read, len) = returned(Kind::FindValue, &header, |out| {
-            v1::put_values(out, &header, Some(values.iter()), encoded(&contacts).iter());
+            v1::put_values(out, &header, Some(values.iter()), encoded(&contacts).iter(), MAX_REPLY);
         });
         let Response::Values { values: read, closest } = read else { panic!("values") };
         prop_assert_eq!(read, values);
@@ -330,7 +330,7 @@ proptest! {
     ) {
         let values: Vec<_> = lengths.iter().map(|len| Value::bytes(vec![b'v'; *len])).collect();
         let (read, len) = returned(Kind::FindValue, &header, |out| {
-            v1::put_values(out, &header, Some(values.iter()), encoded(&contacts).iter());
+            v1::put_values(out, &header, Some(values.iter()), encoded(&contacts).iter(), MAX_REPLY);
         });
         let Response::Values { values: read, closest } = read else { panic!("values") };
         prop_assert!(len <= MAX_DATAGRAM);

@@ -165,9 +165,17 @@ fn put_like_an_original(
     match response {
         Response::Pong => v1::put_pong(out, header),
         Response::Stored => v1::put_stored(out, header),
-        Response::Nodes(contacts) => v1::put_nodes(out, header, encode(contacts).iter()),
+        Response::Nodes(contacts) => {
+            v1::put_nodes(out, header, encode(contacts).iter(), v1::MAX_REPLY);
+        }
         Response::Values { closest, .. } if is_miss => {
-            v1::put_values(out, header, None::<std::iter::Empty<_>>, encode(closest).iter());
+            v1::put_values(
+                out,
+                header,
+                None::<std::iter::Empty<_>>,
+                encode(closest).iter(),
+                v1::MAX_REPLY,
+            );
         }
         Response::NoSuchRpc => v1::put_no_such_rpc(out, header),
         Response::Failed => v1::put_failed(out, header),

@@ -81,11 +81,11 @@ fn put_response(out: &mut Vec<u8>, header: &Header, response: &Response) -> bool
         Response::Pong => v1::put_pong(out, header),
         Response::Nodes(contacts) => {
             let contacts: Vec<_> = contacts.iter().map(EncodedContact::new).collect();
-            v1::put_nodes(out, header, contacts.iter());
+            v1::put_nodes(out, header, contacts.iter(), MAX_REPLY);
         }
         Response::Values { values, closest } => {
             let closest: Vec<_> = closest.iter().map(EncodedContact::new).collect();
-            v1::put_values(out, header, Some(values.iter()), closest.iter());
+            v1::put_values(out, header, Some(values.iter()), closest.iter(), MAX_REPLY);
         }
         Response::Stored => v1::put_stored(out, header),
         Response::Refused(reason) if reason.len() > 1_000 => return false,

@@ -1,5 +1,6 @@
 //! One node and a world that does whatever the input says.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use kademlua::bencode::Value;
@@ -9,7 +10,9 @@ use kademlua::node::config::Config;
 use kademlua::node::lookup::Goal;
 use kademlua::node::{Event, Input, Node, Output, Peer, RequestToken, RpcFailed};
 use kademlua::time::{Duration, Instant};
-use kademlua::wire::v1::{self, Body, EncodedContact, Frame, Header, MAX_DATAGRAM, MAX_REPLY};
+use kademlua::wire::v1::{
+    self, AMPLIFICATION_MAX, Body, EncodedContact, Frame, Header, MAX_DATAGRAM, MAX_REPLY,
+};
 
 /// Datagrams that one input may make a node send: 64 pings, four lookups of upkeep, some stores.
 const MAX_BURST: usize = 4_096;
@@ -48,6 +51,8 @@ struct World<'a> {
     /// Requests of the node, the latest last.
     open: Vec<(SocketAddr, RpcId, Kind)>,
     tokens: Vec<RequestToken>,
+    /// Addresses from which something came that is no request.
+    answered: BTreeSet<SocketAddr>,
 }
 
 impl<'a> World<'a> {
@@ -57,7 +62,8 @@ impl<'a> World<'a> {
         let mut node = Node::new(now, contact(0).id, config, [7; 32]);
         node.register(b"rpc").expect("a free name");
         let timeout = Instant::NEVER;
-        World { script, node, now, timeout, open: Vec::new(), tokens: Vec::new() }
+        let (open, tokens, answered) = (Vec::new(), Vec::new(), BTreeSet::new());
+        World { script, node, now, timeout, open, tokens, answered }
     }
 
     fn byte(&mut self) -> u8 {
@@ -76,7 +82,10 @@ impl<'a> World<'a> {
     }
 
     fn step(&mut self) {
-        match self.byte() % 10 {
+        let byte = self.byte();
+        match byte % 10 {
+            // No other byte, lest the inputs that are kept become other lives.
+            0 if byte == 10 => self.see(),
             0 => {
                 let (source, bytes) = (contact(self.byte()).address, self.rest_of_datagram());
                 self.receive(source, bytes);
@@ -97,6 +106,13 @@ impl<'a> World<'a> {
                 self.drain();
             }
         }
+    }
+
+    /// A request was answered by somebody else.
+    fn see(&mut self) {
+        let contact = contact(self.byte());
+        self.node.handle(self.now, Input::Seen { contact });
+        assert!(self.drain().is_empty(), "nothing was asked");
     }
 
     fn garbled_request(&mut self) {
@@ -156,9 +172,9 @@ impl<'a> World<'a> {
         let mut out = Vec::new();
         match kind {
             Kind::Ping => v1::put_pong(&mut out, &header),
-            Kind::FindNode => v1::put_nodes(&mut out, &header, contacts.iter()),
+            Kind::FindNode => v1::put_nodes(&mut out, &header, contacts.iter(), MAX_REPLY),
             Kind::FindValue => {
-                v1::put_values(&mut out, &header, Some(values.iter()), contacts.iter());
+                v1::put_values(&mut out, &header, Some(values.iter()), contacts.iter(), MAX_REPLY);
             }
             Kind::Store if count < 12 => v1::put_stored(&mut out, &header),
             Kind::Store => v1::put_refused(&mut out, &header, "no"),
@@ -199,17 +215,33 @@ impl<'a> World<'a> {
     }
 
     fn receive(&mut self, source: SocketAddr, bytes: &[u8]) {
+        let limit = self.limit(source, bytes);
         self.node.handle(self.now, Input::Datagram { source, bytes });
         let replies = self.drain();
         assert!(replies.len() <= 1, "{} replies", replies.len());
-        let limit = match Frame::parse(bytes) {
-            Ok(Frame { body: Body::Request(payload), .. }) => match v1::request(payload) {
-                Ok(Request::FindValue { .. }) => MAX_DATAGRAM,
-                _ => MAX_REPLY,
-            },
-            _ => 0,
-        };
         assert!(replies.iter().all(|&len| len <= limit));
+    }
+
+    /// How long the reply to a datagram may be.
+    fn limit(&mut self, source: SocketAddr, bytes: &[u8]) -> usize {
+        let Ok(Frame { header, body: Body::Request(payload) }) = Frame::parse(bytes) else {
+            self.answered.insert(source);
+            return 0;
+        };
+        match v1::request(payload) {
+            Ok(Request::FindValue { .. }) => MAX_DATAGRAM,
+            Ok(Request::FindNode { .. }) if !self.may_be_proved(header.from, source) => {
+                MAX_REPLY.min(AMPLIFICATION_MAX * bytes.len())
+            }
+            _ => MAX_REPLY,
+        }
+    }
+
+    fn may_be_proved(&self, id: Id, address: SocketAddr) -> bool {
+        let known = self.node.table().entry(&id);
+        let is_contact =
+            known.is_some_and(|entry| entry.contact.address == address && entry.failures == 0);
+        is_contact || self.answered.contains(&address)
     }
 
     /// Lets time pass, with every timeout in it.

@@ -703,12 +703,6 @@ mod tests {
     }
 
     #[test]
-    fn a_third_of_the_largest_reply_is_asked_with() {
-        assert!(MIN_LOOKUP_REQUEST * AMPLIFICATION_MAX >= MAX_REPLY);
-        assert!((MIN_LOOKUP_REQUEST - 1) * AMPLIFICATION_MAX < MAX_REPLY);
-    }
-
-    #[test]
     fn stores_in_bytes() {
         let value = Item::parse(b"5:value").unwrap();
         let plain = Store { key: ID, value, mode: StoreMode::Add, copy: None };
@@ -861,7 +855,7 @@ mod tests {
         let fill = |len| {
             let value = Value::bytes(vec![b'v'; len]);
             written(|out| {
-                put_values(out, &HEADER, Some([&value].into_iter()), [].iter(), MAX_REPLY)
+                put_values(out, &HEADER, Some([&value].into_iter()), [].iter(), MAX_REPLY);
             })
             .len()
         };

@@ -64,6 +64,12 @@ impl Bench {
         self.receive(from.address, &datagram(from.id, RpcId(*b"question"), request))
     }
 
+    /// A peer has asked something that was answered elsewhere.
+    pub(crate) fn see(&mut self, contact: Contact) -> Vec<Sent> {
+        self.node.handle(self.now, Input::Seen { contact });
+        self.drain()
+    }
+
     /// Time passes, and with it every timeout that falls into it.
     pub(crate) fn wait(&mut self, span: Duration) -> Vec<Sent> {
         let until = self.now + span;
@@ -135,7 +141,7 @@ impl Sent {
     /// The answer that names these contacts.
     pub(crate) fn answer_nodes(&self, from: Id, contacts: &[Contact]) -> Vec<u8> {
         let encoded: Vec<_> = contacts.iter().map(EncodedContact::new).collect();
-        self.answer(from, |out, header| v1::put_nodes(out, header, encoded.iter()))
+        self.answer(from, |out, header| v1::put_nodes(out, header, encoded.iter(), v1::MAX_REPLY))
     }
 }
 

@@ -1,0 +1,195 @@
+//! The node is no amplifier: who has not proved its address gets at most three times what it sent.
+
+mod peer;
+
+use kademlua::bencode::{Item, Value};
+use kademlua::id::Id;
+use kademlua::message::{Contact, Kind, Request, Response, RpcId, Store, StoreMode};
+use kademlua::node::lookup::Goal;
+use kademlua::time::Duration;
+use kademlua::wire::v1::{self, AMPLIFICATION_MAX, Body, EncodedContact, Frame, MAX_REPLY};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use peer::{Bench, Sent, contact, datagram};
+
+/// A contact elsewhere than on this machine, in the farthest half of the network.
+fn far(port: u16) -> Contact {
+    let mut rng = ChaCha8Rng::seed_from_u64(u64::from(port));
+    Contact {
+        id: Id::of_name("8001").random_at(0, &mut rng),
+        address: ([10, 0, 0, 1], port).into(),
+    }
+}
+
+/// A node that knows so many others, numbered from 9000: as many as a bucket takes, and one more.
+fn bench() -> Bench {
+    let near = Contact {
+        id: Id::of_name("8001").random_at(3, &mut ChaCha8Rng::seed_from_u64(1)),
+        ..far(9_100)
+    };
+    Bench::knowing((9_000..9_020).map(far).chain([near]))
+}
+
+/// A request as short as an original writes it.
+fn unpadded(from: Contact, request: &Request<'_>) -> Vec<u8> {
+    let mut bytes = datagram(from.id, RpcId(*b"question"), request);
+    let Ok(Frame { body: Body::Request(payload), .. }) = Frame::parse(&bytes) else {
+        panic!("a request")
+    };
+    bytes.truncate(32 + payload.len());
+    bytes
+}
+
+fn reply(sent: Vec<Sent>) -> Sent {
+    sent.into_iter().find(|sent| sent.request().is_none()).expect("a reply")
+}
+
+fn understood(kind: Kind, reply: &Sent) -> Response {
+    let Body::Response(payload) = reply.frame().body else { panic!("a response") };
+    v1::response(kind, payload).expect("a response to that")
+}
+
+/// Whom the node names to somebody who asks for the nearest to a target, in how many bytes.
+fn named(bench: &mut Bench, asker: Contact, bytes: &[u8]) -> (Vec<Contact>, usize) {
+    let reply = reply(bench.receive(asker.address, bytes));
+    let Response::Nodes(nodes) = understood(Kind::FindNode, &reply) else { panic!("contacts") };
+    (nodes, reply.bytes.len())
+}
+
+fn target() -> Id {
+    Id::of_name("target")
+}
+
+/// How many contacts the asker gets for a request of an original's size.
+fn count(bench: &mut Bench, asker: Contact) -> usize {
+    named(bench, asker, &unpadded(asker, &Request::FindNode { target: target() })).0.len()
+}
+
+/// All that the node knows, the nearest to the target first.
+fn nearest(bench: &Bench) -> Vec<Contact> {
+    bench.node.table().closest(&target()).map(|entry| entry.contact).collect()
+}
+
+#[test]
+fn a_stranger_gets_the_nearest_contacts_that_fit_three_times_its_bytes() {
+    for len in [81, 82, 100, 150, 400, 466] {
+        let (mut bench, stranger) = (bench(), far(9_500));
+        let mut request = unpadded(stranger, &Request::FindNode { target: target() });
+        assert_eq!(request.len(), 81, "the size that an original sends");
+        request.resize(len, 0);
+        let (nodes, bytes) = named(&mut bench, stranger, &request);
+        let all = nearest(&bench);
+        assert_eq!(nodes, all[..nodes.len()]);
+        assert!(bytes <= AMPLIFICATION_MAX * len);
+        let next = EncodedContact::new(&all[nodes.len()]).as_bytes().len();
+        assert!(nodes.len() == 20 || bytes + next > AMPLIFICATION_MAX * len, "room for more");
+        assert!(len > 81 || nodes.len() == 5);
+    }
+}
+
+#[test]
+fn a_stranger_that_asks_with_as_much_as_we_do_gets_all() {
+    let (mut bench, stranger) = (bench(), far(9_500));
+    let request =
+        datagram(stranger.id, RpcId(*b"question"), &Request::FindNode { target: target() });
+    assert_eq!(named(&mut bench, stranger, &request).0, nearest(&bench)[..20]);
+}
+
+#[test]
+fn a_reply_is_never_longer_than_the_largest() {
+    let v6 = |port| Contact {
+        address: format!("[2001:db8:ffff:ffff:ffff:ffff:ffff:{port}]:9000").parse().unwrap(),
+        ..far(port)
+    };
+    let mut bench = Bench::knowing((9_000..9_020).map(v6));
+    let mut request = unpadded(v6(9_500), &Request::FindNode { target: target() });
+    request.resize(60_000, 0);
+    let (nodes, bytes) = named(&mut bench, v6(9_500), &request);
+    assert!(bytes <= MAX_REPLY && nodes.len() < 20, "{bytes} bytes");
+}
+
+#[test]
+fn a_contact_gets_all_while_it_answers() {
+    let (mut bench, known) = (bench(), far(9_003));
+    assert_eq!(count(&mut bench, known), 20);
+    bench.node.start_lookup(bench.now, Goal::Node { target: known.id });
+    bench.drain();
+    bench.wait(Duration::from_secs(2));
+    // The others answer again.
+    for other in nearest(&bench).into_iter().filter(|other| *other != known) {
+        bench.node.introduce(bench.now, other);
+    }
+    assert_eq!(count(&mut bench, far(9_004)), 19);
+    assert_eq!(count(&mut bench, known), 5);
+}
+
+#[test]
+fn who_answered_a_call_gets_all_without_a_place_in_the_table() {
+    let (mut bench, peer) = (bench(), far(9_500));
+    assert_eq!(count(&mut bench, peer), 5);
+    bench.node.start_ping(bench.now, peer.into());
+    let ping = bench.drain().remove(0);
+    bench.receive(peer.address, &ping.answer(peer.id, v1::put_pong));
+    assert!(bench.node.table().entry(&peer.id).is_none());
+    assert_eq!(count(&mut bench, peer), 20);
+    let elsewhere = Contact { address: far(9_501).address, ..peer };
+    assert_eq!(count(&mut bench, elsewhere), 5);
+}
+
+#[test]
+fn a_known_id_at_another_address_is_a_stranger() {
+    let mut bench = bench();
+    let forged = Contact { address: far(9_500).address, ..far(9_003) };
+    assert_eq!(count(&mut bench, forged), 5);
+    let masked = Contact { id: Id::of_name("mask"), ..far(9_003) };
+    assert_eq!(count(&mut bench, masked), 5, "another id at a known address too");
+}
+
+#[test]
+fn an_answer_to_nothing_that_was_asked_proves_nothing() {
+    let (mut bench, forger) = (bench(), far(9_500));
+    let ping =
+        Sent { to: forger.address, bytes: datagram(forger.id, RpcId([9; 8]), &Request::Ping) };
+    bench.receive(forger.address, &ping.answer(forger.id, v1::put_pong));
+    assert_eq!(count(&mut bench, forger), 5);
+}
+
+#[test]
+fn loopback_needs_no_proof() {
+    let mut bench = bench();
+    assert_eq!(count(&mut bench, contact(9_500)), 20);
+    let v6 =
+        |port| Contact { address: ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], port).into(), ..far(port) };
+    let mut bench = Bench::knowing((9_000..9_018).map(v6));
+    let local = Contact { address: "[::1]:9500".parse().unwrap(), ..contact(9_500) };
+    assert_eq!(count(&mut bench, local), 18);
+    assert!(count(&mut bench, v6(9_501)) < 5);
+}
+
+#[test]
+fn values_come_whole_and_leave_strangers_no_room_for_contacts() {
+    let key = target();
+    let findvalue = |bench: &mut Bench, asker: Contact| {
+        let request = unpadded(asker, &Request::FindValue { key, limit: 6 });
+        let reply = reply(bench.receive(asker.address, &request));
+        match understood(Kind::FindValue, &reply) {
+            Response::Values { values, closest } => {
+                (values, closest.len(), reply.bytes.len(), request.len())
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    let (mut bench, stranger) = (bench(), far(9_500));
+    let (values, contacts, bytes, sent) = findvalue(&mut bench, stranger);
+    assert!(values.is_empty() && contacts == 5 && bytes <= AMPLIFICATION_MAX * sent, "{contacts}");
+
+    let value = format!("300:{}", "x".repeat(300));
+    let value = Item::parse(value.as_bytes()).unwrap();
+    bench.ask(far(9_003), &Request::Store(Store { key, value, mode: StoreMode::Add, copy: None }));
+    let stored = vec![Value::bytes("x".repeat(300))];
+    let (values, contacts, ..) = findvalue(&mut bench, stranger);
+    assert_eq!((values, contacts), (stored.clone(), 0));
+    let (values, contacts, ..) = findvalue(&mut bench, far(9_003));
+    assert_eq!((values, contacts), (stored, 20));
+}
