@@ -118,7 +118,8 @@ fn closed_to(owner: Owner, folder: &Path) -> Option<std::path::PathBuf> {
     way.filter(|folder| !passes(folder)).last().map(Path::to_owned)
 }
 
-fn load(attachment: &Attachment) -> Result<Ebpf, Error> {
+/// Loads the maps; a program follows once it is known which.
+pub(super) fn load(attachment: &Attachment) -> Result<Ebpf, Error> {
     let cost = |rate: u64| NANOS.checked_div(rate).unwrap_or(0);
     let (source_cost, total_cost) = (cost(attachment.source_rate), cost(attachment.total_rate));
     let drops = u32::from(attachment.over_limit == OverLimit::Drop);
@@ -244,7 +245,7 @@ fn attach_tcx(ebpf: &mut Ebpf, interface: &Interface) -> Result<FdLink, Error> {
     link.try_into().map_err(|error| Error::failed("attaching to the interface", error))
 }
 
-fn program_of(mode: Mode) -> &'static str {
+pub(super) fn program_of(mode: Mode) -> &'static str {
     match mode {
         Mode::Native | Mode::Generic => "kademlua_xdp",
         Mode::Tcx => "kademlua_tcx",
@@ -252,7 +253,7 @@ fn program_of(mode: Mode) -> &'static str {
 }
 
 /// A program that was tried in another mode is loaded already.
-fn load_once(loaded: Result<(), ProgramError>) -> Result<(), Error> {
+pub(super) fn load_once(loaded: Result<(), ProgramError>) -> Result<(), Error> {
     match loaded {
         Ok(()) | Err(ProgramError::AlreadyLoaded) => Ok(()),
         Err(error) if permission(&error) => {

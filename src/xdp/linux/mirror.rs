@@ -354,7 +354,7 @@ impl Desk {
 }
 
 /// The tables of both families, each with the one that is read and the one that is written next.
-struct Tables {
+pub(super) struct Tables {
     outer: ArrayOfMaps<MapData, TableMap>,
     inner: [[TableMap; 2]; 2],
     /// Which of the two was handed over last.
@@ -364,13 +364,20 @@ struct Tables {
 impl Tables {
     fn open(folder: &Path) -> Result<Tables, Error> {
         let outer = Map::ArrayOfMaps(pins::map(folder, "tables")?);
-        let outer = outer.try_into().map_err(|error| Error::failed("opening a map", error))?;
-        let table = |name| pins::single::<TABLE_LEN>(folder, name);
-        let inner = [[table("ipv4_a")?, table("ipv4_b")?], [table("ipv6_a")?, table("ipv6_b")?]];
-        Ok(Tables { outer, inner, current: [1, 1] })
+        Tables::new(outer, |name| Ok(Map::Array(pins::map(folder, name)?)))
     }
 
-    fn write(&mut self, content: &Content) -> Result<Heartbeat, Error> {
+    pub(super) fn new(
+        outer: Map,
+        mut inner: impl FnMut(&str) -> Result<Map, Error>,
+    ) -> Result<Tables, Error> {
+        let opening = |error| Error::failed("opening a map", error);
+        let mut table = |name| TableMap::try_from(inner(name)?).map_err(opening);
+        let inner = [[table("ipv4_a")?, table("ipv4_b")?], [table("ipv6_a")?, table("ipv6_b")?]];
+        Ok(Tables { outer: outer.try_into().map_err(opening)?, inner, current: [1, 1] })
+    }
+
+    pub(super) fn write(&mut self, content: &Content) -> Result<Heartbeat, Error> {
         let mut written = Heartbeat { at: 0, contacts: [0; 2], incomplete: 0, pad: 0 };
         for (family, is_ipv4) in [true, false].into_iter().enumerate() {
             let image = content.image(is_ipv4);

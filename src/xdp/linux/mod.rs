@@ -1,10 +1,13 @@
 //! All that speaks to the kernel: `loader` puts programs in and takes them out, `mirror` is the
-//! node's side, `interface` knows what kind of interface a name is.
+//! node's side, `interface` knows what kind of interface a name is, `pins` where all is left, and
+//! `trial` runs the programs on single packets.
 
 mod interface;
 mod loader;
 mod mirror;
 mod pins;
+mod trial;
 
 pub use self::loader::{attach, detach, found, status};
 pub(crate) use self::mirror::Mirror;
+pub use self::trial::{Trial, Verdict};

@@ -1,0 +1,179 @@
+//! The programs attached to nothing: single packets go in, verdicts and packets come out. For tests
+//! and measurements; takes root as attaching does.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use aya::Ebpf;
+use aya::maps::{Array, PerCpuArray};
+use aya::programs::{
+    ProgramError, ProgramInfo, SchedClassifier, TestRun as _, TestRunOptions, TestRunResult, Xdp,
+};
+use aya::sys::{Stats, enable_stats};
+
+use super::loader::{load, load_once, now, program_of};
+use super::mirror::Tables;
+use crate::node::Node;
+use crate::xdp::image::Content;
+use crate::xdp::layout::{Counter, Heartbeat, SEEN_MAX};
+use crate::xdp::{Attachment, Error, Mode};
+
+/// Longest frame that comes out: a reply and its headers, with room to see what is too long.
+const FRAME_MAX: usize = 4_096;
+
+/// What tcx programs return, <linux/pkt_cls.h>: on to the next program, as if there were none.
+const TCX_NEXT: u32 = u32::MAX;
+const TC_ACT_SHOT: u32 = 2;
+const TC_ACT_REDIRECT: u32 = 7;
+
+/// And XDP programs, <linux/bpf.h>.
+const XDP_DROP: u32 = 1;
+const XDP_PASS: u32 = 2;
+const XDP_TX: u32 = 3;
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It goes on to the node.
+    Pass,
+    /// It is sent back, changed.
+    Reply,
+    /// It is gone.
+    Drop,
+}
+
+/// Loaded programs.
+pub struct Trial {
+    ebpf: Ebpf,
+    tables: Tables,
+    seed: u64,
+}
+
+impl Trial {
+    /// Loads both programs with the limits and the port of an attachment; its interface, mode and
+    /// owner do not matter.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn load(attachment: &Attachment) -> Result<Trial, Error> {
+        let mut ebpf = load(attachment)?;
+        for mode in [Mode::Native, Mode::Tcx] {
+            let program = ebpf.program_mut(program_of(mode)).expect("the object has the program");
+            let loaded = match mode {
+                Mode::Tcx => <&mut SchedClassifier>::try_from(program).map(SchedClassifier::load),
+                _ => <&mut Xdp>::try_from(program).map(Xdp::load),
+            };
+            load_once(loaded.and_then(|loaded| loaded))?;
+        }
+        let outer = ebpf.take_map("tables").expect("the object has the map");
+        let tables =
+            Tables::new(outer, |name| Ok(ebpf.take_map(name).expect("the object has the map")))?;
+        let mut seed = [0; 8];
+        getrandom::fill(&mut seed).map_err(|error| Error::failed("drawing a seed", error))?;
+        Ok(Trial { ebpf, tables, seed: u64::from_le_bytes(seed) | 1 })
+    }
+
+    /// Mirrors what a node may name, for requests that come to these addresses; numbers the places
+    /// of the memory of who was seen when in the order of [`Node::table`]'s contacts.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn mirror(&mut self, node: &Node, locals: &[SocketAddr]) -> Result<(), Error> {
+        let contacts = node.table().worth_naming().map(|entry| entry.contact);
+        let contacts = contacts.zip((0..SEEN_MAX as u16).cycle()).collect();
+        let content = Content {
+            own_id: node.id(),
+            k: node.config().k,
+            locals: locals.iter().map(SocketAddr::ip).collect(),
+            contacts,
+            seed: self.seed,
+        };
+        self.tables.write(&content).map(|_| ())
+    }
+
+    /// Stamps the heartbeat as of so long ago; `None`: the node has left.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn beat(&mut self, age: Option<Duration>) -> Result<(), Error> {
+        let at = age.map_or(0, |age| (now() - age).as_nanos() as u64);
+        let heartbeat = Heartbeat { at, contacts: [0; 2], incomplete: 0, pad: 0 };
+        let bytes: [u8; size_of::<Heartbeat>()] = bytemuck::must_cast(heartbeat);
+        let failed = |error| Error::failed("writing a map", error);
+        let map = self.ebpf.map_mut("heartbeat").expect("the object has the map");
+        let mut map = Array::<_, [u8; size_of::<Heartbeat>()]>::try_from(map).map_err(failed)?;
+        map.set(0, bytes, 0).map_err(failed)
+    }
+
+    /// What becomes of a frame, and the frame afterwards.
+    ///
+    /// # Errors
+    /// If the kernel does not run it.
+    pub fn run(&self, mode: Mode, frame: &[u8]) -> Result<(Verdict, Vec<u8>), Error> {
+        let mut out = vec![0; FRAME_MAX];
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            ..TestRunOptions::new()
+        };
+        let result = self.test_run(mode, options)?;
+        out.truncate(result.data_size_out as usize);
+        let verdict = match (mode, result.return_value) {
+            (Mode::Tcx, TCX_NEXT) | (Mode::Native | Mode::Generic, XDP_PASS) => Verdict::Pass,
+            (Mode::Tcx, TC_ACT_REDIRECT) | (Mode::Native | Mode::Generic, XDP_TX) => Verdict::Reply,
+            (Mode::Tcx, TC_ACT_SHOT) | (Mode::Native | Mode::Generic, XDP_DROP) => Verdict::Drop,
+            (_, other) => unreachable!("the programs return no {other}"),
+        };
+        Ok((verdict, out))
+    }
+
+    /// Time that a run takes by the kernel's own measure, the mean over the frames, each of which
+    /// runs once a round: a program that answers changes its frame, so it cannot be repeated in the
+    /// kernel. Reading the clock takes its share of it; a frame for another port shows how much.
+    ///
+    /// # Errors
+    /// If the kernel does not run or measure it.
+    pub fn time(&self, mode: Mode, frames: &[Vec<u8>], rounds: usize) -> Result<Duration, Error> {
+        let measured = enable_stats(Stats::RunTime);
+        let _measuring = measured.map_err(|error| Error::failed("measuring programs", error))?;
+        let before = self.info(mode)?;
+        for frame in frames.iter().cycle().take(rounds * frames.len()) {
+            self.test_run(mode, TestRunOptions { data_in: Some(frame), ..TestRunOptions::new() })?;
+        }
+        let after = self.info(mode)?;
+        let runs = after.run_count() - before.run_count();
+        let nanos = (after.run_time() - before.run_time()).as_nanos() as u64;
+        Ok(Duration::from_nanos(nanos / runs.max(1)))
+    }
+
+    /// What was counted, in the order of [`Counter::ALL`].
+    ///
+    /// # Errors
+    /// If the map cannot be read.
+    pub fn counters(&self) -> Result<[u64; Counter::ALL.len()], Error> {
+        let map = self.ebpf.map("counters").expect("the object has the map");
+        let failed = |error| Error::failed("reading a map", error);
+        let map = PerCpuArray::<_, [u64; Counter::ALL.len()]>::try_from(map).map_err(failed)?;
+        let mut sums = [0; Counter::ALL.len()];
+        for of_one in map.get(&0, 0).map_err(failed)?.iter() {
+            sums.iter_mut().zip(of_one).for_each(|(sum, count)| *sum += count);
+        }
+        Ok(sums)
+    }
+
+    fn info(&self, mode: Mode) -> Result<ProgramInfo, Error> {
+        let failed = |error| Error::failed("asking about the program", error);
+        let program = self.ebpf.program(program_of(mode)).expect("the object has the program");
+        program.info().map_err(failed)
+    }
+
+    fn test_run(&self, mode: Mode, options: TestRunOptions<'_>) -> Result<TestRunResult, Error> {
+        let failed = |error: ProgramError| Error::failed("running the program", error);
+        let program = self.ebpf.program(program_of(mode)).expect("the object has the program");
+        match mode {
+            Mode::Tcx => <&SchedClassifier>::try_from(program).map_err(failed)?.test_run(options),
+            _ => <&Xdp>::try_from(program).map_err(failed)?.test_run(options),
+        }
+        .map_err(failed)
+    }
+}
