@@ -75,6 +75,15 @@ The result has `id`, `address`, `port`, `uptime` in seconds, `estimate` (nodes i
     example = "node().id",
   },
   {
+    name = "xdp", args = "", summary = "the fast path in the kernel, and what it has answered",
+    text = [[
+The result has `attached`; if it is, `interface`, `mode`, `answering`, `heartbeat` in seconds ago,
+`contacts` mirrored, `share` of the requests answered in the kernel (0 to 1), `ns` a run where the
+kernel measures it, and counters by reason: `answered`, `passed`, `dropped`, `strangers`; else
+`reason`. Attach with: sudo kademlua xdp attach --iface lo; the node needs --xdp.]],
+    example = "xdp().attached",
+  },
+  {
     name = "call", args = "contact, name, ...", summary = "call a function that another node offers",
     text = "Sends the arguments and returns what the function there returns; see help(rpc).",
     example = 'call(8003, "greet", "you")',

@@ -151,7 +151,7 @@ end
 local shape_of = {
   add = "stored", put = "stored", findvalue = "findvalue", findnode = "findnode", ping = "ping",
   getsocket = "socket", bootstrap = "bootstrap", contacts = "contacts", routing = "routing",
-  node = "node", gc = "memory", spawn = "task", every = "task", after = "task", rpc = "task",
+  node = "node", xdp = "xdp", gc = "memory", spawn = "task", every = "task", after = "task", rpc = "task",
 }
 
 for name, f in next, native.functions do

@@ -198,6 +198,27 @@ function lines.node(result, out)
   end
 end
 
+-- What was counted of one kind, without the zeros.
+local function tallies(counts)
+  local texts = {}
+  for _, name in ipairs(sorted_keys(counts)) do
+    if counts[name] > 0 then insert(texts, name .. " " .. counts[name]) end
+  end
+  return #texts > 0 and concat(texts, ", ") or "nothing"
+end
+
+function lines.xdp(result, out)
+  if not result.attached then return insert(out, "no fast path: " .. result.reason) end
+  insert(out, "attached   to " .. escape(result.interface) .. ", " .. result.mode)
+  insert(out, "heartbeat  " .. (result.heartbeat and format("%.1f s ago", result.heartbeat) or "none"))
+  insert(out, "mirrored   " .. count(result.contacts, "contact"))
+  insert(out, "share      " .. (result.share and format("%.1f %% of all requests", 100 * result.share) or "no requests yet"))
+  if result.ns then insert(out, "time       " .. result.ns .. " ns a run") end
+  for _, kind in ipairs({ "answered", "passed", "dropped", "strangers" }) do
+    insert(out, format("%-10s %s", kind, tallies(result[kind])))
+  end
+end
+
 function lines.memory(result, out)
   insert(out, format("Lua %.0f kB of at most %.0f kB, process %.0f kB", result.lua, result.max, result.process))
 end

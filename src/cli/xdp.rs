@@ -6,9 +6,7 @@ use anyhow::bail;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Map, Value, json};
 
-use crate::xdp::{
-    self, Attachment, BPFFS, CONTACTS_MAX, Counter, Mode, OverLimit, Owner, Place, Status,
-};
+use crate::xdp::{self, Attachment, BPFFS, CONTACTS_MAX, Mode, OverLimit, Owner, Place, Status};
 
 use super::node::DEFAULT_PORT;
 
@@ -194,10 +192,8 @@ fn named(_name: &str) -> anyhow::Result<Owner> {
 /// Counters by what is done with the packets: `{answered: {ping: 5, …}, …}`.
 fn counters(status: &Status) -> Map<String, Value> {
     let mut all = Map::new();
-    for counter in Counter::ALL {
-        let (what, which) = counter.names();
-        let of = all.entry(what).or_insert_with(|| json!({}));
-        of[which] = status.count(counter).into();
+    for (what, which, count) in status.tallies() {
+        all.entry(what).or_insert_with(|| json!({}))[which] = count.into();
     }
     all
 }
@@ -214,6 +210,7 @@ fn as_json(status: &Status) -> Value {
         "table_too_large": status.incomplete,
         "source_rate": status.rates[0],
         "total_rate": status.rates[1],
+        "share": status.share(),
         "run_ns": status.run.map(|run| run.as_nanos() as u64),
     });
     all.as_object_mut().expect("an object").extend(counters(status));
@@ -237,12 +234,17 @@ fn as_text(status: &Status) -> String {
         "port {port} on {interface}, {}, program {program_id}\n\
          heartbeat  {heartbeat}\n\
          mirrored   {four} IPv4 and {six} IPv6 contacts{}\n\
+         share      {}\n\
          time       {run}\n",
         mode.name(),
         if status.incomplete {
             format!("; more than {CONTACTS_MAX} of one family: lookups are left to the node")
         } else {
             String::new()
+        },
+        match status.share() {
+            Some(share) => format!("{:.1} % of all requests answered in the kernel", 100.0 * share),
+            None => "no requests yet".to_owned(),
         },
     );
     for (what, of) in counters(status) {

@@ -25,7 +25,7 @@ use crate::message::Contact;
 use crate::node::config::Config;
 use crate::node::{Event, Input, Node, OperationId, Output};
 use crate::time::{Duration, Instant};
-use crate::xdp::{Handout, Mirror, Place};
+use crate::xdp::{Mirror, Place};
 
 /// Orders that wait at the most; whoever gives one more waits with it.
 const ORDERS: usize = 64;
@@ -197,7 +197,7 @@ impl Driver {
         let Some(fast_path) = &mut self.fast_path else { return };
         let now = self.clock.now();
         let seen = fast_path.beat(now);
-        fast_path.mirror(&self.core.node, self.core.local);
+        fast_path.mirror.update(&self.core.node, self.core.local);
         self.core.on_seen(now, &seen);
     }
 
@@ -243,17 +243,15 @@ impl Driver {
     }
 }
 
-/// The fast path in the kernel, and what it was told last.
+/// The fast path in the kernel, and when it must hear that the node is alive.
 struct FastPath {
     mirror: Mirror,
     beat_at: Instant,
-    /// The version of the routing table that is mirrored, once one is.
-    version: Option<u64>,
 }
 
 impl FastPath {
     fn new(mirror: Mirror) -> FastPath {
-        FastPath { mirror, beat_at: Instant::ZERO, version: None }
+        FastPath { mirror, beat_at: Instant::ZERO }
     }
 
     /// If it is time, says that the node is alive, and returns who was seen.
@@ -263,20 +261,6 @@ impl FastPath {
         }
         self.beat_at = now + BEAT_EVERY;
         self.mirror.beat()
-    }
-
-    /// Hands over the routing table if that has changed.
-    fn mirror(&mut self, node: &Node, local: SocketAddr) {
-        if !self.mirror.is_attached() {
-            self.version = None;
-            return;
-        }
-        let version = node.table().version();
-        if self.version.replace(version) != Some(version) {
-            let contacts = node.table().worth_naming().map(|entry| entry.contact).collect();
-            let (own_id, k) = (node.id(), node.config().k);
-            self.mirror.update(Handout { own_id, k, contacts, local });
-        }
     }
 }
 

@@ -30,6 +30,7 @@ use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::net::Handle;
+use crate::xdp;
 
 pub use self::chunk::Chunk;
 pub use self::engine::{Options, Script};
@@ -130,14 +131,17 @@ impl Shell {
         editor::interact(self)
     }
 
-    /// The prompt: `contacts~estimate | kilobytes > `.
+    /// The prompt: `contacts~estimate | kilobytes > `, with `xdp` behind where a fast path is
+    /// attached.
     fn prompt(&self) -> String {
         let snapshot = self.runtime.block_on(self.handle.snapshot());
         let (contacts, estimate) = match snapshot {
             Ok(snapshot) => (snapshot.contacts, snapshot.estimate),
             Err(_) => (0, 0.0),
         };
-        format!("{contacts}~{estimate:.0} | {:4.0} > ", process_kilobytes())
+        let attached = self.handle.fast_path().is_some_and(|place| xdp::status(place).is_ok());
+        let mark = if attached { " xdp" } else { "" };
+        format!("{contacts}~{estimate:.0} | {:4.0}{mark} > ", process_kilobytes())
     }
 
     /// Forgets signals that came while no program ran, lest they end the next.

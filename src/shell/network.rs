@@ -10,6 +10,7 @@ use crate::message::{Contact, StoreMode};
 use crate::node::lookup::{End, Found, Outcome, Query, Record};
 use crate::node::{Counters, Peer, StoreReport};
 use crate::time::Duration;
+use crate::xdp;
 
 use super::arguments::{Arguments, Complaint};
 use super::convert;
@@ -39,7 +40,8 @@ pub(crate) fn add_to(functions: &Functions) -> mlua::Result<()> {
     functions.add_async("call", call)?;
     functions.add_async("contacts", contacts)?;
     functions.add_async("routing", routing)?;
-    functions.add_async("node", node)
+    functions.add_async("node", node)?;
+    functions.add("xdp", fast_path)
 }
 
 async fn store(
@@ -140,6 +142,41 @@ async fn routing(context: Shared, lua: Lua, arguments: Arguments) -> Result<Tabl
 async fn node(context: Shared, lua: Lua, arguments: Arguments) -> Result<Table, Trouble> {
     let snapshot = snapshot(&context, &arguments).await?;
     Ok(Tables { lua: &lua, context: &context }.node(&snapshot)?)
+}
+
+fn fast_path(context: &Context, lua: &Lua, arguments: Arguments) -> Result<Table, Trouble> {
+    let table = lua.create_table()?;
+    let status = match context.handle.fast_path() {
+        None => Err("this node was started without --xdp".to_owned()),
+        Some(place) => match xdp::status(place) {
+            Ok(status) => Ok(status),
+            Err(error @ xdp::Error::NotAttached(_)) => Err(error.to_string()),
+            Err(error) => return Err(arguments.complaint(error).into()),
+        },
+    };
+    table.raw_set("attached", status.is_ok())?;
+    match status {
+        Ok(status) => put_status(lua, &table, &status)?,
+        Err(reason) => table.raw_set("reason", reason)?,
+    }
+    Ok(table)
+}
+
+fn put_status(lua: &Lua, table: &Table, status: &xdp::Status) -> mlua::Result<()> {
+    table.raw_set("interface", status.interface.as_str())?;
+    table.raw_set("mode", status.mode.name())?;
+    table.raw_set("answering", status.is_answering())?;
+    table.raw_set("heartbeat", status.heartbeat.map(|age| age.as_secs_f64()))?;
+    table.raw_set("contacts", status.contacts.iter().sum::<usize>())?;
+    table.raw_set("share", status.share())?;
+    table.raw_set("ns", status.run.map(|run| run.as_nanos() as u64))?;
+    for (what, which, count) in status.tallies() {
+        if !table.contains_key(what)? {
+            table.raw_set(what, lua.create_table()?)?;
+        }
+        table.raw_get::<Table>(what)?.raw_set(which, count)?;
+    }
+    Ok(())
 }
 
 async fn snapshot(context: &Context, arguments: &Arguments) -> Result<Snapshot, Complaint> {

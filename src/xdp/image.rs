@@ -6,11 +6,12 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 use super::layout::{
-    CONTACTS_MAX, Contact, Endpoint, INDEX_BUCKETS, INDEX_DEPTH, Index, LAYOUT_VERSION, LOCALS_MAX,
-    Mark, Split, Table,
+    Contact, Endpoint, INDEX_BUCKETS, INDEX_DEPTH, Index, LAYOUT_VERSION, Mark, Split, Table,
 };
+use super::{CONTACTS_MAX, LOCALS_MAX};
 use crate::id::Id;
 use crate::message;
+use crate::node::Node;
 use crate::wire::v1::{EncodedContact, VERSION};
 
 /// Seeds to try before a table counts as one that does not fit; one of a thousand needs a second.
@@ -30,6 +31,16 @@ pub(super) struct Content {
 }
 
 impl Content {
+    /// For a node at these addresses.
+    pub(super) fn of(
+        node: &Node,
+        locals: Vec<IpAddr>,
+        contacts: Vec<(message::Contact, u16)>,
+        seed: u64,
+    ) -> Content {
+        Content { own_id: node.id(), k: node.config().k, locals, contacts, seed }
+    }
+
     /// The table for those contacts and addresses that are of the family.
     pub(super) fn image(&self, ipv4: bool) -> Box<Table> {
         let mut table: Box<Table> = bytemuck::zeroed_box();

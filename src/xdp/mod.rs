@@ -7,11 +7,13 @@
 //! that were left to its user, writes the table and a heartbeat, and hears who asked.
 //!
 //! No protocol rules here: what a reply looks like is `wire`'s business, whom it names the node's.
-//! `layout` has the shapes that both sides share, `image` makes the kernel's table from contacts,
+//! `layout` has the shapes that both sides share, `counter` what is counted, `image` makes the kernel's table from contacts,
 //! `linux` has all that speaks to the kernel, and `stub` stands for it elsewhere.
 
+mod counter;
 #[cfg(fast_path)]
 mod image;
+#[cfg(fast_path)]
 mod layout;
 #[cfg(fast_path)]
 mod linux;
@@ -22,19 +24,24 @@ mod stub;
 #[cfg(not(fast_path))]
 use stub as system;
 
-use std::fmt;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::id::Id;
-use crate::message::Contact;
-
-pub use self::layout::{CONTACTS_MAX, Counter, HEARTBEAT_MAX, LOCALS_MAX};
+pub use self::counter::Counter;
 pub(crate) use self::system::Mirror;
 #[cfg(fast_path)]
 pub use self::system::{Trial, Verdict};
 pub use self::system::{attach, detach, found, status};
+
+/// Contacts of one address family that fit the kernel's table. A routing table holds some 20 for
+/// each doubling of the network, so this is enough for one of 2^25 nodes.
+pub const CONTACTS_MAX: usize = 512;
+
+/// Addresses of one family that a node on a wildcard address is answered for.
+pub const LOCALS_MAX: usize = 16;
+
+/// Without a heartbeat for so long the kernel takes the node for dead.
+pub const HEARTBEAT_MAX: Duration = Duration::from_secs(3);
 
 /// Where the bpf file system usually is.
 pub const BPFFS: &str = "/sys/fs/bpf";
@@ -165,6 +172,23 @@ impl Status {
     pub fn answered(&self) -> u64 {
         self.count(Counter::AnsweredPing) + self.count(Counter::AnsweredFindNode)
     }
+
+    /// Share of the requests that were answered in the kernel, 0 to 1; `None` if none came. The
+    /// others were left to the node, most of them because storage is its business.
+    pub fn share(&self) -> Option<f64> {
+        let requests = Counter::ALL.into_iter().filter(|counter| counter.is_request());
+        let requests: u64 = requests.map(|counter| self.count(counter)).sum();
+        (requests > 0).then(|| self.answered() as f64 / requests as f64)
+    }
+
+    /// What was counted as the shell and `--json` have it: what is done with packets, which
+    /// packets, how many; none left out.
+    pub fn tallies(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+        Counter::ALL.into_iter().map(|counter| {
+            let (what, which) = counter.names();
+            (what, which, self.count(counter))
+        })
+    }
 }
 
 /// Why something about the fast path failed.
@@ -265,7 +289,7 @@ pub enum Error {
 
 impl Error {
     #[cfg(fast_path)]
-    fn failed(what: &'static str, error: impl fmt::Display + std::error::Error) -> Error {
+    fn failed(what: &'static str, error: impl std::error::Error) -> Error {
         let mut reason = error.to_string();
         let mut source = error.source();
         while let Some(deeper) = source {
@@ -278,16 +302,4 @@ impl Error {
         }
         Error::Failed { what, reason }
     }
-}
-
-/// What a node may name to others, for the kernel to know.
-pub(crate) struct Handout {
-    /// The node's id.
-    pub(crate) own_id: Id,
-    /// Contacts in an answer.
-    pub(crate) k: usize,
-    /// The contacts.
-    pub(crate) contacts: Vec<Contact>,
-    /// The address that the node is bound to.
-    pub(crate) local: SocketAddr,
 }

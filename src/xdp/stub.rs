@@ -1,10 +1,12 @@
 //! Where there is no fast path: everything says so, and a mirror has nothing to do.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::path::Path;
 
-use super::{Attached, Attachment, Error, Handout, Place, Status};
+use super::{Attached, Attachment, Error, Place, Status};
 use crate::message::Contact;
+use crate::node::Node;
 
 /// Attaches nothing.
 ///
@@ -46,23 +48,15 @@ impl Mirror {
         Err(Error::Unsupported)
     }
 
-    pub(crate) fn is_attached(&self) -> bool {
-        match self.0 {}
-    }
-
     pub(crate) fn beat(&mut self) -> Vec<Contact> {
         match self.0 {}
     }
 
-    pub(crate) fn update(&mut self, _handout: Handout) {
+    pub(crate) fn update(&mut self, _node: &Node, _local: SocketAddr) {
         match self.0 {}
     }
 
     pub(crate) async fn strangers(&mut self) -> Vec<Contact> {
-        match self.0 {}
-    }
-
-    pub(crate) fn status(&self) -> Option<Status> {
         match self.0 {}
     }
 }

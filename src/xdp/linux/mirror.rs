@@ -22,9 +22,10 @@ use super::loader::now;
 use super::pins::{self, Single};
 use crate::id::Id;
 use crate::message::Contact;
+use crate::node::Node;
 use crate::xdp::image::Content;
 use crate::xdp::layout::{Heartbeat, SEEN_MAX, Stranger, Table};
-use crate::xdp::{Error, Handout, Place};
+use crate::xdp::{Error, Place};
 
 /// Strangers taken in at once, so that a flood of them does not hold up the node.
 const STRANGERS_PER_TURN: usize = 64;
@@ -49,11 +50,6 @@ impl Mirror {
         Ok(Mirror { place, attached: None, complaint: None })
     }
 
-    /// Whether there is somebody to tell of changes.
-    pub(crate) fn is_attached(&self) -> bool {
-        self.attached.is_some()
-    }
-
     /// Looks whether a fast path has come or gone, tells it that the node is alive, and returns the
     /// contacts that have asked something since. To be called every second.
     pub(crate) fn beat(&mut self) -> Vec<Contact> {
@@ -72,10 +68,11 @@ impl Mirror {
         })
     }
 
-    /// Hands over what may be named from now on. Does not wait for it.
-    pub(crate) fn update(&mut self, handout: Handout) {
+    /// Hands over whom the node, which is bound to that address, may name from now on, if that has
+    /// changed. Costs next to nothing where it has not, and does not wait for it where it has.
+    pub(crate) fn update(&mut self, node: &Node, local: SocketAddr) {
         if let Some(link) = &mut self.attached {
-            link.update(handout);
+            link.update(node, local);
         }
     }
 
@@ -121,6 +118,10 @@ struct Link {
     last_seen: Vec<u64>,
     writer: Writer,
     seed: u64,
+    /// The addresses of the node that were handed over, and the version of its routing table.
+    told: Option<(Vec<IpAddr>, u64)>,
+    /// The addresses may have changed since.
+    look_again: bool,
 }
 
 impl Link {
@@ -148,6 +149,8 @@ impl Link {
             last_seen: vec![0; SEEN_MAX],
             writer: Writer::start(&folder)?,
             seed: u64::from_le_bytes(seed) | 1,
+            told: None,
+            look_again: false,
             folder,
         })
     }
@@ -157,6 +160,7 @@ impl Link {
     }
 
     fn beat(&mut self) -> Result<Vec<Contact>, Error> {
+        self.look_again = true;
         let Some(written) = self.writer.written()? else { return Ok(Vec::new()) };
         let stamp = Heartbeat { at: now().as_nanos() as u64, ..written };
         let bytes: [u8; HEARTBEAT_LEN] = bytemuck::must_cast(stamp);
@@ -173,11 +177,21 @@ impl Link {
         Ok(asked)
     }
 
-    fn update(&mut self, handout: Handout) {
-        let Handout { own_id, k, contacts, local } = handout;
+    fn update(&mut self, node: &Node, local: SocketAddr) {
+        let version = node.table().version();
+        let is_told = self.told.as_ref().is_some_and(|(_, told)| *told == version);
+        if is_told && !std::mem::take(&mut self.look_again) {
+            return;
+        }
+        let news = (locals(local), version);
+        if self.told.as_ref() == Some(&news) {
+            return;
+        }
+        let contacts: Vec<Contact> =
+            node.table().worth_naming().map(|entry| entry.contact).collect();
         let contacts = self.slots.assign(&contacts);
-        let content = Content { own_id, k, locals: locals(local), contacts, seed: self.seed };
-        self.writer.write(content);
+        self.writer.write(Content::of(node, news.0.clone(), contacts, self.seed));
+        self.told = Some(news);
     }
 
     async fn strangers(&mut self) -> Vec<Contact> {

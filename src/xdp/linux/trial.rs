@@ -15,8 +15,8 @@ use super::loader::{load, load_once, now, program_of};
 use super::mirror::Tables;
 use crate::node::Node;
 use crate::xdp::image::Content;
-use crate::xdp::layout::{Counter, Heartbeat, SEEN_MAX};
-use crate::xdp::{Attachment, Error, Mode};
+use crate::xdp::layout::{Heartbeat, SEEN_MAX};
+use crate::xdp::{Attachment, Counter, Error, Mode};
 
 /// Longest frame that comes out: a reply and its headers, with room to see what is too long.
 const FRAME_MAX: usize = 4_096;
@@ -81,13 +81,8 @@ impl Trial {
     pub fn mirror(&mut self, node: &Node, locals: &[SocketAddr]) -> Result<(), Error> {
         let contacts = node.table().worth_naming().map(|entry| entry.contact);
         let contacts = contacts.zip((0..SEEN_MAX as u16).cycle()).collect();
-        let content = Content {
-            own_id: node.id(),
-            k: node.config().k,
-            locals: locals.iter().map(SocketAddr::ip).collect(),
-            contacts,
-            seed: self.seed,
-        };
+        let locals = locals.iter().map(SocketAddr::ip).collect();
+        let content = Content::of(node, locals, contacts, self.seed);
         self.tables.write(&content).map(|_| ())
     }
 
