@@ -11,6 +11,7 @@
 //!
 //! ```text
 //! id, time, bencode ─▶ message ─▶ wire ─▶ node ─▶ control ─▶ net, sim ─▶ shell, bench ─▶ cli
+//!                                           └───▶ xdp ────────┘
 //! ```
 //! An arrow reads "is used by"; nothing on the left knows of anything on its right.
 //!
@@ -24,6 +25,7 @@
 //! | [`node`] | the state machine: routing table, calls, lookups, values | sockets, tasks, clocks, global randomness |
 //! | [`control`] | commands, replies and snapshots as plain data | formatting |
 //! | [`net`] | the UDP driver, the only reader of a node's clock; the handle for applications | protocol rules |
+//! | [`xdp`] | the fast path in the kernel: its loader, the mirror of the routing table | protocol rules |
 //! | [`sim`] | many nodes over a virtual network and clock | tokio |
 //! | `shell` | the prompt, the Lua bindings; what a user may change is in `lua/` | protocol rules |
 //! | `bench` | the load that `kademlua bench` puts on a node | ways around the network |
