@@ -1,0 +1,199 @@
+//! The fast path between hosts: real nodes, real interfaces, a real kernel.
+#![cfg(target_os = "linux")]
+
+mod xdp_helpers;
+
+use std::net::SocketAddr;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use kademlua::id::Id;
+use kademlua::message::{Request, Response};
+use nix::sys::signal::{Signal, kill};
+use serde_json::Value;
+
+use crate::xdp_helpers::{CLIENT, Client, Lab, SERVER};
+
+const PORT: u16 = 8001;
+const SECOND: Duration = Duration::from_secs(1);
+
+fn answered(status: &Value) -> u64 {
+    status["answered"]["ping"].as_u64().unwrap() + status["answered"]["findnode"].as_u64().unwrap()
+}
+
+/// Ten questions; all are answered, and by the kernel.
+fn assert_answers_in_the_kernel(lab: &Lab, client: &mut Client) {
+    let before = answered(&lab.status(PORT));
+    for number in 0..5 {
+        assert!(client.pings());
+        let contacts = client.find(&number.to_string()).expect("an answer");
+        assert!(contacts.len() >= 3, "{contacts:?}");
+    }
+    let status = lab.status(PORT);
+    assert_eq!(answered(&status) - before, 10, "{status}");
+}
+
+#[test]
+fn on_lo_the_kernel_answers_and_the_node_learns_who_asked() {
+    let Some(mut lab) = Lab::new("lo") else { return };
+    let told = lab.xdp(SERVER, &format!("attach --iface lo --port {PORT}"));
+    assert!(told.contains("attached to lo by tcx"), "{told}");
+    lab.serve_known(PORT, "127.0.0.1", "--bootstrap 127.0.0.1:9");
+    let target = ([127, 0, 0, 1], PORT).into();
+    let mut client = lab.client(SERVER, "127.0.0.1:0", target);
+    assert_answers_in_the_kernel(&lab, &mut client);
+    // The client was a stranger. It answers when the node asks back, and so becomes a contact.
+    lab.wait_for("contact", || {
+        client.pings();
+        lab.status(PORT)["contacts"]["ipv4"] == 4
+    });
+}
+
+#[test]
+fn over_veth_tcx_answers_ipv4_and_ipv6() {
+    let Some(mut lab) = Lab::new("veth") else { return };
+    let told = lab.xdp(SERVER, &format!("attach --iface veth-s --port {PORT}"));
+    assert!(told.contains("attached to veth-s by tcx"), "{told}");
+    for (bind, from) in [("10.77.0.1", "10.77.0.2:0"), ("fd77::1", "[fd77::2]:0")] {
+        let node = lab.serve_known(PORT, bind, "");
+        let target = SocketAddr::new(bind.parse().unwrap(), PORT);
+        let mut client = lab.client(CLIENT, from, target);
+        assert_answers_in_the_kernel(&lab, &mut client);
+        kill(lab.pid(node), Signal::SIGTERM).unwrap();
+        lab.wait_for("end of the node", || lab.status(PORT)["heartbeat"].is_null());
+    }
+}
+
+/// Native XDP cannot make packets longer here, but padded requests need no room.
+#[test]
+fn over_veth_native_xdp_answers_padded_requests() {
+    let Some(mut lab) = Lab::new("native") else { return };
+    // A program at the other end makes it take what native XDP sends.
+    lab.xdp(CLIENT, "attach --iface veth-c --port 9 --mode native");
+    let told = lab.xdp(SERVER, &format!("attach --iface veth-s --port {PORT} --mode native"));
+    assert!(told.contains("note: the other end"), "{told}");
+    lab.serve_known(PORT, "10.77.0.1", "");
+    let target = ([10, 77, 0, 1], PORT).into();
+    let mut client = lab.client(CLIENT, "10.77.0.2:0", target);
+    assert_answers_in_the_kernel(&lab, &mut client);
+    // This one goes up to the node, which answers as it should.
+    let answer = client.ask_unpadded(Id::of_name("x"), SECOND);
+    assert!(matches!(answer, Some(Response::Nodes(contacts)) if !contacts.is_empty()));
+    assert_eq!(lab.status(PORT)["passed"]["no_room"], 1);
+}
+
+#[test]
+fn attaching_and_detaching_loses_no_reply() {
+    let Some(mut lab) = Lab::new("load") else { return };
+    let attach = format!("attach --iface lo --port {PORT}");
+    lab.xdp(SERVER, &attach);
+    lab.serve_known(PORT, "127.0.0.1", "--bootstrap 127.0.0.1:9");
+    let over = AtomicBool::new(false);
+    let mut client = lab.client(SERVER, "127.0.0.1:0", ([127, 0, 0, 1], PORT).into());
+    let (asked, lost) = std::thread::scope(|scope| {
+        let load = scope.spawn(|| {
+            let (mut asked, mut lost) = (0, 0);
+            while !over.load(Ordering::Relaxed) && asked < 1_000_000 {
+                asked += 2;
+                let pong = client.ask(&Request::Ping, 2 * SECOND);
+                let contacts = client.find(&asked.to_string()).unwrap_or_default();
+                lost += u32::from(pong.is_none()) + u32::from(contacts.len() < 3);
+            }
+            (asked, lost)
+        });
+        for _ in 0..4 {
+            // Long enough for the node to notice, so that all of both ways is met.
+            std::thread::sleep(Duration::from_millis(1_200));
+            assert!(answered(&lab.status(PORT)) > 0);
+            lab.xdp(SERVER, &format!("detach --port {PORT}"));
+            std::thread::sleep(Duration::from_millis(200));
+            lab.xdp(SERVER, &attach);
+        }
+        over.store(true, Ordering::Relaxed);
+        load.join().unwrap()
+    });
+    println!("{asked} questions");
+    assert_eq!(lost, 0, "of {asked}");
+    assert!(asked > 1_000);
+}
+
+/// A node that died, or hangs, is not answered for.
+#[test]
+fn the_kernel_falls_silent_with_its_node() {
+    let Some(mut lab) = Lab::new("silence") else { return };
+    lab.xdp(SERVER, &format!("attach --iface lo --port {PORT}"));
+    for signal in [Signal::SIGSTOP, Signal::SIGKILL] {
+        let node = lab.serve_known(PORT, "127.0.0.1", "--bootstrap 127.0.0.1:9");
+        let mut client = lab.client(SERVER, "127.0.0.1:0", ([127, 0, 0, 1], PORT).into());
+        assert_answers_in_the_kernel(&lab, &mut client);
+        kill(lab.pid(node), signal).unwrap();
+        let began = Instant::now();
+        let mut last = Duration::ZERO;
+        while began.elapsed() < 5 * SECOND {
+            let asked = began.elapsed();
+            if client.pings() {
+                last = asked;
+            }
+        }
+        println!("{signal}: the last answer after {last:?}");
+        assert!(last > SECOND && last < 4 * SECOND, "{last:?}");
+        assert!(lab.status(PORT)["passed"]["no_heartbeat"].as_u64().unwrap() > 0);
+        let _ = kill(lab.pid(node), Signal::SIGKILL);
+        lab.end_all();
+    }
+}
+
+#[test]
+fn a_node_needs_no_privilege() {
+    let Some(mut lab) = Lab::new("user") else { return };
+    let attach = format!("attach --iface lo --port {PORT} --user nobody");
+    lab.xdp(SERVER, &attach);
+    let bpffs = lab.bpffs().display().to_string();
+    let arguments = format!("serve {PORT} --log error --xdp --bpffs {bpffs}");
+    let mut command = lab.as_nobody(SERVER, &arguments);
+    let mut node = command.stdin(Stdio::null()).spawn().unwrap();
+    lab.serve(PORT + 1, &format!("--bootstrap 127.0.0.1:{PORT}"));
+    lab.wait_for("contact", || lab.status(PORT)["contacts"]["ipv4"] == 1);
+    let mut client = lab.client(SERVER, "127.0.0.1:0", ([127, 0, 0, 1], PORT).into());
+    let before = answered(&lab.status(PORT));
+    assert!(client.pings());
+    assert_eq!(answered(&lab.status(PORT)), before + 1);
+    let seen = lab.as_nobody(SERVER, &format!("xdp status --port {PORT} --bpffs {bpffs}")).output();
+    assert!(seen.unwrap().status.success());
+    let refused = lab.as_nobody(SERVER, &format!("xdp {attach} --bpffs {bpffs}")).output().unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    node.kill().unwrap();
+    node.wait().unwrap();
+}
+
+#[test]
+fn complaints_say_what_to_do() {
+    let Some(lab) = Lab::new("errors") else { return };
+    let bpffs = format!("--bpffs {}", lab.bpffs().display());
+    let complaint = |arguments: &str| lab.complaint(SERVER, &format!("{arguments} {bpffs}"));
+    let nowhere = lab.complaint(SERVER, "attach --iface lo --bpffs /tmp");
+    assert!(nowhere.contains("/tmp is no bpf file system; mount one: sudo mount -t bpf"));
+    let missing = complaint("attach --iface nosuch0");
+    assert!(missing.contains("no interface 'nosuch0' here; there are: lo, veth-s"), "{missing}");
+    assert!(complaint("detach").contains("no fast path is attached for port 8001"));
+    assert!(complaint("status").contains("attach one: sudo kademlua xdp attach"));
+    assert!(complaint("attach --iface lo --user nosuch").contains("no user 'nosuch'"));
+    lab.xdp(SERVER, "attach --iface lo");
+    let twice = complaint("attach --iface veth-s");
+    assert!(twice.contains("attached to lo already; first: sudo kademlua xdp detach --port 8001"));
+    lab.xdp(SERVER, "attach --iface veth-s --mode native --port 1");
+    let occupied = complaint("attach --iface veth-s --mode native --port 2");
+    assert!(occupied.contains("an XDP program is at veth-s already"), "{occupied}");
+    lab.xdp(SERVER, "detach --port 1");
+    lab.xdp(SERVER, "detach");
+    // Nothing is left, of what failed neither.
+    assert_eq!(std::fs::read_dir(lab.bpffs()).unwrap().filter(is_ours).count(), 0);
+    lab.pair_on_server("deaf-a", "deaf-b");
+    let deaf = complaint("attach --iface deaf-a --mode native");
+    assert!(deaf.contains("its peer deaf-b runs no XDP itself"), "{deaf}");
+}
+
+fn is_ours(entry: &std::io::Result<std::fs::DirEntry>) -> bool {
+    entry.as_ref().unwrap().file_name() == "kademlua"
+}
