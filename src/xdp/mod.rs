@@ -33,7 +33,7 @@ use crate::message::Contact;
 pub use self::layout::{CONTACTS_MAX, Counter, HEARTBEAT_MAX, LOCALS_MAX};
 pub(crate) use self::system::Mirror;
 #[cfg(fast_path)]
-pub use self::system::{Trial, Verdict};
+pub use self::system::{Trial, Verdict, udp_frame};
 pub use self::system::{attach, detach, found, status};
 
 /// Where the bpf file system usually is.
