@@ -32,7 +32,7 @@ pub(super) struct Company {
 /// Starts nodes that join through the one with that id, and waits until it knows them.
 pub(super) fn gather(id: Id, address: SocketAddr) -> anyhow::Result<Company> {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
-    let bind: SocketAddr = "127.0.0.1:0".parse()?;
+    let bind = SocketAddr::new(address.ip(), 0);
     let mut nodes = Vec::new();
     for bucket in (0..BUCKETS).flat_map(|bucket| [bucket; BUCKET_SIZE]) {
         let id = Some(id.random_at(bucket, &mut rng));

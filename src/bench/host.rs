@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{BufRead as _, BufReader};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -19,7 +19,12 @@ pub(super) struct Process {
 impl Process {
     /// A node that knows nobody yet, on a free port.
     pub(super) fn node(id: Id) -> anyhow::Result<Process> {
-        let address = UdpSocket::bind("127.0.0.1:0")?.local_addr()?;
+        Process::node_at(id, Ipv4Addr::LOCALHOST, false)
+    }
+
+    /// The same at an address of this machine; it may use a fast path.
+    pub(super) fn node_at(id: Id, ip: Ipv4Addr, xdp: bool) -> anyhow::Result<Process> {
+        let address = UdpSocket::bind((ip, 0))?.local_addr()?;
         let (port, id) = (address.port().to_string(), id.to_string());
         // It is its own bootstrap, so that it asks nobody else.
         let own = address.to_string();
@@ -31,11 +36,13 @@ impl Process {
             "--bootstrap",
             &own,
             "--bind",
-            "127.0.0.1",
+            &ip.to_string(),
             "--log",
             "error",
         ];
-        let child = this_program()?.args(arguments).stdin(Stdio::null()).spawn();
+        let mut command = this_program()?;
+        command.args(arguments).args(xdp.then_some("--xdp"));
+        let child = command.stdin(Stdio::null()).spawn();
         Ok(Process { address, child: child.context("cannot start a node")? })
     }
 
@@ -85,6 +92,12 @@ impl Cores {
     pub(super) fn choose() -> Cores {
         let mut allowed = allowed_cores().into_iter();
         Cores(allowed.next().zip(allowed.next()))
+    }
+
+    /// The server's core and the client's, where there are two.
+    #[cfg(fast_path)]
+    pub(super) fn pair(&self) -> Option<(usize, usize)> {
+        self.0
     }
 
     /// What is started in here stays on the server's core.

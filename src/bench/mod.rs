@@ -7,13 +7,15 @@
 //! of the server tells more.
 //!
 //! `client` asks and checks, `questions` is what is asked, `company` are the hundred others, `echo`
-//! is the echo, `host` looks after processes and processors.
+//! is the echo, `host` looks after processes and processors; `xdp` measures the fast path.
 
 mod client;
 mod company;
 mod echo;
 mod host;
 mod questions;
+#[cfg(fast_path)]
+mod xdp;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -35,6 +37,10 @@ pub(crate) struct Arguments {
     /// What to ask, repeatable [default: ping and findnode]
     #[arg(long, value_enum)]
     rpc: Vec<Rpc>,
+    /// Measure the fast path in the kernel beside the node's own way, over a veth pair between two
+    /// network namespaces that are made for the purpose; takes root and 'ip' of iproute2
+    #[arg(long, conflicts_with_all = ["target", "rpc"])]
+    xdp: bool,
     /// Length of a round
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
     seconds: Duration,
@@ -71,6 +77,9 @@ pub(crate) fn run(mut arguments: Arguments) -> anyhow::Result<()> {
     if let Some(size) = arguments.echo {
         return echo::run(size);
     }
+    if arguments.xdp {
+        return measure_fast_path(&arguments);
+    }
     if arguments.rpc.is_empty() {
         arguments.rpc = vec![Rpc::Ping, Rpc::FindNode];
     }
@@ -78,6 +87,16 @@ pub(crate) fn run(mut arguments: Arguments) -> anyhow::Result<()> {
         Some(target) => measure_target(&arguments, target),
         None => measure_self(&arguments),
     }
+}
+
+#[cfg(fast_path)]
+fn measure_fast_path(arguments: &Arguments) -> anyhow::Result<()> {
+    xdp::run(arguments)
+}
+
+#[cfg(not(fast_path))]
+fn measure_fast_path(_arguments: &Arguments) -> anyhow::Result<()> {
+    Err(crate::xdp::Error::Unsupported.into())
 }
 
 /// Somebody else's node, alone.
@@ -152,14 +171,20 @@ fn spread(
     ratio: impl Fn(&Round, &Round) -> Option<f64>,
 ) -> String {
     let ratios = echoes.iter().zip(answers).filter_map(|(echo, node)| ratio(echo, node));
-    let mut ratios: Vec<f64> = ratios.collect();
-    ratios.sort_by(f64::total_cmp);
-    match ratios[..] {
+    median_and_range(ratios, 2)
+}
+
+/// With so many digits behind the point.
+fn median_and_range(values: impl Iterator<Item = f64>, digits: usize) -> String {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    match values[..] {
         [] => "unknown".to_owned(),
         [least, .., most] => {
-            format!("{:.2} ({least:.2} to {most:.2})", ratios[ratios.len() / 2])
+            let median = values[values.len() / 2];
+            format!("{median:.digits$} ({least:.digits$} to {most:.digits$})")
         }
-        [only] => format!("{only:.2}"),
+        [only] => format!("{only:.digits$}"),
     }
 }
 

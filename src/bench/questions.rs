@@ -1,5 +1,6 @@
 //! What the client asks, and whether an answer is right.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use clap::ValueEnum;
@@ -89,6 +90,21 @@ impl Questions {
         Questions { echo: Some(size), ..Questions::new(rpc) }
     }
 
+    /// The same questions, with zeros behind them up to a length; whoever is asked ignores those.
+    #[cfg(fast_path)]
+    pub(super) fn padded(mut self, len: usize) -> Questions {
+        for Question { datagram, .. } in &mut self.all {
+            datagram.resize(len.max(datagram.len()), 0);
+        }
+        self
+    }
+
+    /// A request, and what it is about.
+    #[cfg(fast_path)]
+    pub(super) fn first(&self) -> (&[u8], &Id) {
+        (&self.all[0].datagram, &self.all[0].target)
+    }
+
     /// Writes the next request into the buffer, and tells which question it is.
     pub(super) fn ask(&mut self, rpc_id: RpcId, out: &mut Vec<u8>) -> usize {
         let number = self.next;
@@ -134,11 +150,17 @@ impl Question {
 /// Reads an answer whole.
 fn makes_sense(kind: Kind, target: &Id, payload: &[u8]) -> bool {
     match v1::response(kind, payload) {
-        Ok(Response::Nodes(contacts)) => is_sorted(target, &contacts),
+        Ok(Response::Nodes(contacts)) => none_twice(&contacts),
         Ok(Response::Values { closest, .. }) => is_sorted(target, &closest),
         Ok(Response::Pong | Response::Stored | Response::Socket(_)) => true,
         _ => false,
     }
+}
+
+/// None twice. In any order: a node has the nearest first, its fast path the smallest id.
+fn none_twice(contacts: &[Contact]) -> bool {
+    let ids: HashSet<Id> = contacts.iter().map(|contact| contact.id).collect();
+    ids.len() == contacts.len()
 }
 
 /// Nearest first, none twice.

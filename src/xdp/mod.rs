@@ -30,7 +30,7 @@ use std::time::Duration;
 pub use self::counter::Counter;
 pub(crate) use self::system::Mirror;
 #[cfg(fast_path)]
-pub use self::system::{Trial, Verdict};
+pub use self::system::{Trial, Verdict, udp_frame};
 pub use self::system::{attach, detach, found, status};
 
 /// Contacts of one address family that fit the kernel's table. A routing table holds some 20 for

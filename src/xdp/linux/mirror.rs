@@ -56,6 +56,9 @@ impl Mirror {
         if self.attached.as_ref().is_some_and(|link| !link.is_there()) {
             info!(port = self.place.port, "the fast path is gone");
             self.attached = None;
+            // Another one is looked for next time: until then the caller sees that there is none,
+            // and that whatever comes has no table yet.
+            return Vec::new();
         }
         if self.attached.is_none() {
             self.look();

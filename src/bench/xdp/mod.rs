@@ -1,0 +1,257 @@
+//! `kademlua bench --xdp`: the fast path beside the node's own way, over a veth pair between two
+//! network namespaces, in turns.
+//!
+//! The server's side has one core and the client's another. The node's own way is loaded by the
+//! ordinary client; since no socket asks as fast as the kernel answers, the fast path is loaded from
+//! within the kernel, where replies are counted too. Before that an ordinary client reads a sample
+//! of them whole.
+//!
+//! `lab` makes the namespaces, `generator` asks and counts.
+
+mod generator;
+mod lab;
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+
+use self::generator::Generator;
+use self::lab::{ADDRESSES, Lab};
+use super::client::Client;
+use super::host::{self, Cores, Process};
+use super::questions::{Questions, Rpc};
+use super::{Arguments, check, company, median_and_range};
+use crate::id::Id;
+use crate::xdp::{self, Attachment, BPFFS, Counter, Mode, OverLimit, Place};
+
+/// Requests that an ordinary client asks the fast path before it is measured.
+const SAMPLE: u64 = 512;
+
+/// How long a node may take to find the fast path: it looks every second.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A native program cannot make a packet longer: requests are padded to the longest reply.
+const PADDED: usize = 1_400;
+
+/// What is measured, and how each compares.
+const OWN: [Rpc; 2] = [Rpc::Ping, Rpc::FindNode];
+
+/// One round of all measurements: replies a second, and the share of the time that the server's
+/// core was busy.
+#[derive(Clone, Copy, Default)]
+struct Rates {
+    own: [Rate; 2],
+    swap: Rate,
+    native: [Rate; 2],
+    tcx: [Rate; 2],
+}
+
+#[derive(Clone, Copy, Default)]
+struct Rate {
+    each_second: f64,
+    busy: f64,
+}
+
+struct Bench<'a> {
+    arguments: &'a Arguments,
+    lab: Lab,
+    node: Process,
+    generator: Generator,
+}
+
+/// Measures and prints.
+///
+/// # Errors
+/// Without root, `ip`, or two cores; if the kernel refuses something, or a reply is wrong.
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let cores = Cores::choose();
+    let pair = cores.pair().context("--xdp needs two cores, one for each side")?;
+    let lab = Lab::new(pair)?;
+    let id = Id::of_name("bench");
+    let ip = ADDRESSES[0].into();
+    let node = lab.server.within(|| cores.on_server_core(|| Process::node_at(id, ip, true)))??;
+    cores.stay_on_client_core();
+    let company = lab.server.within(|| company::gather(id, node.address))??;
+    let generator = Generator::load(&lab.client, node.address)?;
+    println!("node: {} contacts known; two namespaces, veth; {cores}", company.known);
+    let mut bench = Bench { arguments, lab, node, generator };
+    let rounds = (0..arguments.rounds).map(|_| bench.round());
+    print(&rounds.collect::<anyhow::Result<Vec<_>>>()?);
+    Ok(())
+}
+
+impl Bench<'_> {
+    fn round(&mut self) -> anyhow::Result<Rates> {
+        let own = [self.own(Rpc::Ping)?, self.own(Rpc::FindNode)?];
+        let swap = self.swap()?;
+        let native = self.fast_path(Mode::Native)?;
+        let tcx = self.fast_path(Mode::Tcx)?;
+        Ok(Rates { own, swap, native, tcx })
+    }
+
+    /// The node itself, asked by an ordinary client.
+    fn own(&self, rpc: Rpc) -> anyhow::Result<Rate> {
+        for end in [&self.lab.server, &self.lab.client] {
+            end.steer_ordinary(true)?;
+        }
+        let mut questions = Questions::new(rpc);
+        let mut client = self.client()?;
+        client.wait_until_answered(&mut questions).context("the node does not answer")?;
+        let Arguments { seconds, count, .. } = *self.arguments;
+        let round = client.run(&mut questions, seconds, count, Some(self.node.pid()))?;
+        check(&round)?;
+        for end in [&self.lab.server, &self.lab.client] {
+            end.steer_ordinary(false)?;
+        }
+        let busy = round.server_busy().unwrap_or_default();
+        Ok(Rate { each_second: round.rate(), busy })
+    }
+
+    /// A program that only sends findnode requests back.
+    fn swap(&mut self) -> anyhow::Result<Rate> {
+        let _sink = self.generator.attach("sink", &self.lab.client)?;
+        let _swap = self.generator.attach("swap", &self.lab.server)?;
+        let server = self.steer_xdp()?;
+        self.rate(Rpc::FindNode, PADDED, server, false)
+    }
+
+    /// Ping and findnode.
+    fn fast_path(&mut self, mode: Mode) -> anyhow::Result<[Rate; 2]> {
+        let _sink = self.generator.attach("sink", &self.lab.client)?;
+        // It passes what comes here, but frames that the kernel makes are taken only where XDP is.
+        let _entrance = match mode {
+            Mode::Tcx => Some(self.generator.attach("sink", &self.lab.server)?),
+            _ => None,
+        };
+        let attached = Attached::new(self, mode)?;
+        let server = self.steer_xdp()?;
+        let len = |rpc| match (rpc, mode) {
+            (Rpc::FindNode, Mode::Native) => PADDED,
+            // As it is.
+            _ => 0,
+        };
+        let mut rates = [Rate::default(); 2];
+        for (rate, rpc) in rates.iter_mut().zip(OWN) {
+            self.check_sample(&attached.place, rpc, len(rpc))?;
+            *rate = self.rate(rpc, len(rpc), server, true)?;
+        }
+        self.lab.server.within(|| attached.detach())??;
+        Ok(rates)
+    }
+
+    /// Both sides' threads on their cores; the server's is what is measured.
+    fn steer_xdp(&self) -> anyhow::Result<u32> {
+        self.lab.client.steer_xdp()?;
+        self.lab.server.steer_xdp()
+    }
+
+    /// Replies to an ordinary client, read whole; the kernel must have answered them.
+    fn check_sample(&self, place: &Place, rpc: Rpc, len: usize) -> anyhow::Result<()> {
+        let answered = || -> anyhow::Result<u64> {
+            let status = self.lab.server.within(|| xdp::status(place))??;
+            Ok(status.count(match rpc {
+                Rpc::Ping => Counter::AnsweredPing,
+                _ => Counter::AnsweredFindNode,
+            }))
+        };
+        let mut questions = Questions::new(rpc).padded(len);
+        let mut client = self.client()?;
+        let before = answered()?;
+        let round = client.run(&mut questions, PATIENCE, Some(SAMPLE), None)?;
+        check(&round)?;
+        let answered = answered()? - before;
+        ensure!(
+            answered >= SAMPLE && round.answered >= SAMPLE,
+            "of {} {} requests the kernel answered {answered}",
+            round.answered,
+            rpc.name()
+        );
+        Ok(())
+    }
+
+    fn rate(&mut self, rpc: Rpc, len: usize, server: u32, responses: bool) -> anyhow::Result<Rate> {
+        let questions = Questions::new(rpc).padded(len);
+        let (message, target) = questions.first();
+        let target = (rpc == Rpc::FindNode).then_some(&target.as_bytes()[..]);
+        let client = SocketAddr::from((ADDRESSES[1], 0));
+        self.generator.ask(client, message, target, message.len())?;
+        let cpu = |thread| host::cpu_time(thread).unwrap_or_default();
+        let before = cpu(server);
+        let (replies, took) = self.generator.run(&self.lab.client, self.arguments.seconds)?;
+        let busy = (cpu(server) - before).as_secs_f64() / took.as_secs_f64();
+        if responses {
+            let mean = replies.bytes / replies.responses.max(1);
+            ensure!(
+                replies.responses == replies.any && (rpc == Rpc::Ping || mean > 600),
+                "of {} replies {} were responses, of {mean} bytes each",
+                replies.any,
+                replies.responses,
+            );
+        }
+        Ok(Rate { each_second: replies.any as f64 / took.as_secs_f64(), busy })
+    }
+
+    fn client(&self) -> anyhow::Result<Client> {
+        self.lab.client.within(|| Client::connect(self.node.address, self.arguments.window))?
+    }
+}
+
+/// The fast path at the server's interface.
+struct Attached {
+    place: Place,
+}
+
+impl Attached {
+    /// Attaches it, without limits, and waits until the node has filled it.
+    fn new(bench: &Bench<'_>, mode: Mode) -> anyhow::Result<Attached> {
+        let place = Place { bpffs: BPFFS.into(), port: bench.node.address.port() };
+        let attachment = Attachment {
+            place: place.clone(),
+            interface: bench.lab.server.interface.clone(),
+            mode: Some(mode),
+            owner: None,
+            source_rate: 0,
+            total_rate: 0,
+            over_limit: OverLimit::Pass,
+        };
+        bench.lab.server.within(|| xdp::attach(&attachment))??;
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            let status = bench.lab.server.within(|| xdp::status(&place))??;
+            if status.is_answering() && status.contacts[0] > 0 {
+                return Ok(Attached { place });
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        bail!("the node does not use the fast path within {PATIENCE:?}")
+    }
+
+    fn detach(&self) -> Result<(), xdp::Error> {
+        xdp::detach(&self.place)
+    }
+}
+
+fn print(rounds: &[Rates]) {
+    let line = |name: &str, of: &dyn Fn(&Rates) -> Rate| {
+        let rates = median_and_range(rounds.iter().map(|round| of(round).each_second), 0);
+        let busy = rounds.iter().map(|round| 100.0 * of(round).busy);
+        println!("{name:26} {rates}/s, server {} % busy", median_and_range(busy, 0));
+    };
+    line("ping, node", &|round| round.own[0]);
+    line("ping, native", &|round| round.native[0]);
+    line("ping, tcx", &|round| round.tcx[0]);
+    line("findnode, node", &|round| round.own[1]);
+    line("findnode, native, padded", &|round| round.native[1]);
+    line("findnode, tcx", &|round| round.tcx[1]);
+    line("addresses swapped", &|round| round.swap);
+    let ratio = |name: &str, of: &dyn Fn(&Rates) -> (Rate, Rate)| {
+        let ratios = rounds.iter().map(of).map(|(a, b)| a.each_second / b.each_second);
+        println!("{name:40} {}", median_and_range(ratios, 2));
+    };
+    ratio("ping, native / node", &|round| (round.native[0], round.own[0]));
+    ratio("ping, tcx / node", &|round| (round.tcx[0], round.own[0]));
+    ratio("findnode, native / node", &|round| (round.native[1], round.own[1]));
+    ratio("findnode, native / addresses swapped", &|round| (round.native[1], round.swap));
+    ratio("findnode, tcx / node", &|round| (round.tcx[1], round.own[1]));
+}
