@@ -862,7 +862,9 @@ static __always_inline int write_reply(void *ctx, bool xdp, const struct table *
 	__u8 *m = data + at;
 	__u64 sum;
 
-	if ((void *)m + HEAD_LEN + PONG_LEN > end)
+	/* A list of nobody is shorter than a pong. */
+	if ((void *)m + HEAD_LEN + NODES_BEGIN_LEN > end ||
+	    (!r->is_find && (void *)m + HEAD_LEN + PONG_LEN > end))
 		return -1;
 	udp = (void *)m - sizeof(*udp);
 	turn_round(data, udp, r->v6, udp_len);
