@@ -892,13 +892,14 @@ static __always_inline int write_reply(void *ctx, bool xdp, const struct table *
 	/*
 	 * Where the sender left the checksum to hardware, so must we: whoever finishes it adds the
 	 * data to what stands here. The helper knows whether that is so, and turns the sum of the
-	 * pseudo header (without the ports) into the full checksum where it is not.
+	 * pseudo header (without the ports) into the full checksum where it is not. One that comes to
+	 * zero goes out as all ones, since zero stands for none.
 	 */
 	__u32 pseudo = fold((__u64)r->sum - bpf_ntohs(udp->source) - bpf_ntohs(udp->dest) + udp_len);
 
 	udp->check = bpf_htons(pseudo);
 	return bpf_l4_csum_replace(ctx, at - sizeof(*udp) + offsetof(struct udphdr, check), 0,
-				   bpf_htons(fold(sum + pseudo)), 0);
+				   bpf_htons(fold(sum + pseudo)), BPF_F_MARK_MANGLED_0);
 }
 
 /* What is to become of a packet. */
