@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::layout::{
     CONTACTS_MAX, Contact, Endpoint, INDEX_BUCKETS, INDEX_DEPTH, Index, LAYOUT_VERSION, LOCALS_MAX,
-    Mark, Split, Table,
+    Mark, Split, Stranger, Table,
 };
 use crate::id::Id;
 use crate::message;
@@ -185,6 +185,12 @@ impl Endpoint {
     pub(super) fn address(&self) -> SocketAddr {
         let ip = IpAddr::from(self.address).to_canonical();
         SocketAddr::new(ip, u16::from_be_bytes(self.port))
+    }
+}
+
+impl Stranger {
+    pub(super) fn contact(&self) -> message::Contact {
+        message::Contact { id: Id::new(self.id), address: self.endpoint.address() }
     }
 }
 

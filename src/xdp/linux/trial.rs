@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use aya::Ebpf;
-use aya::maps::{Array, PerCpuArray};
+use aya::maps::{Array, PerCpuArray, RingBuf};
 use aya::programs::{
     ProgramError, ProgramInfo, SchedClassifier, TestRun as _, TestRunOptions, TestRunResult, Xdp,
 };
@@ -13,9 +13,11 @@ use aya::sys::{Stats, enable_stats};
 
 use super::loader::{load, load_once, now, program_of};
 use super::mirror::Tables;
+use crate::id::Id;
+use crate::message::Contact;
 use crate::node::Node;
 use crate::xdp::image::Content;
-use crate::xdp::layout::{Counter, Heartbeat, SEEN_MAX};
+use crate::xdp::layout::{Counter, Heartbeat, SEEN_MAX, Stranger};
 use crate::xdp::{Attachment, Error, Mode};
 
 /// Longest frame that comes out: a reply and its headers, with room to see what is too long.
@@ -46,6 +48,8 @@ pub enum Verdict {
 pub struct Trial {
     ebpf: Ebpf,
     tables: Tables,
+    /// What was mirrored last; the place of each contact is its number.
+    contacts: Vec<Contact>,
     seed: u64,
 }
 
@@ -70,25 +74,67 @@ impl Trial {
             Tables::new(outer, |name| Ok(ebpf.take_map(name).expect("the object has the map")))?;
         let mut seed = [0; 8];
         getrandom::fill(&mut seed).map_err(|error| Error::failed("drawing a seed", error))?;
-        Ok(Trial { ebpf, tables, seed: u64::from_le_bytes(seed) | 1 })
+        Ok(Trial { ebpf, tables, contacts: Vec::new(), seed: u64::from_le_bytes(seed) | 1 })
     }
 
-    /// Mirrors what a node may name, for requests that come to these addresses; numbers the places
-    /// of the memory of who was seen when in the order of [`Node::table`]'s contacts.
+    /// Mirrors what a node may name, for requests that come to these addresses.
     ///
     /// # Errors
     /// If the kernel refuses.
     pub fn mirror(&mut self, node: &Node, locals: &[SocketAddr]) -> Result<(), Error> {
-        let contacts = node.table().worth_naming().map(|entry| entry.contact);
-        let contacts = contacts.zip((0..SEEN_MAX as u16).cycle()).collect();
+        let contacts = node.table().worth_naming().map(|entry| entry.contact).collect();
+        self.mirror_contacts(node.id(), node.config().k, contacts, locals)
+    }
+
+    /// Mirrors any contacts, also such as no routing table holds together.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn mirror_contacts(
+        &mut self,
+        own_id: Id,
+        k: usize,
+        contacts: Vec<Contact>,
+        locals: &[SocketAddr],
+    ) -> Result<(), Error> {
+        let places = (0..SEEN_MAX as u16).cycle();
         let content = Content {
-            own_id: node.id(),
-            k: node.config().k,
+            own_id,
+            k,
             locals: locals.iter().map(SocketAddr::ip).collect(),
-            contacts,
+            contacts: contacts.iter().copied().zip(places).collect(),
             seed: self.seed,
         };
+        self.contacts = contacts;
         self.tables.write(&content).map(|_| ())
+    }
+
+    /// The mirrored contacts that were seen asking something.
+    ///
+    /// # Errors
+    /// If the map cannot be read.
+    pub fn seen(&self) -> Result<Vec<Contact>, Error> {
+        let failed = |error| Error::failed("reading a map", error);
+        let map = self.ebpf.map("seen").expect("the object has the map");
+        let map = Array::<_, [u64; SEEN_MAX]>::try_from(map).map_err(failed)?;
+        let times = map.get(&0, 0).map_err(failed)?;
+        let seen = self.contacts.iter().zip(times).filter(|(_, at)| *at != 0);
+        Ok(seen.map(|(contact, _)| *contact).collect())
+    }
+
+    /// Takes out the strangers that the node would be told of.
+    ///
+    /// # Errors
+    /// If the map cannot be read.
+    pub fn strangers(&mut self) -> Result<Vec<Contact>, Error> {
+        let failed = |error| Error::failed("reading a map", error);
+        let map = self.ebpf.map_mut("events").expect("the object has the map");
+        let mut events = RingBuf::try_from(map).map_err(failed)?;
+        let mut strangers = Vec::new();
+        while let Some(event) = events.next() {
+            strangers.push(bytemuck::pod_read_unaligned::<Stranger>(&event).contact());
+        }
+        Ok(strangers)
     }
 
     /// Stamps the heartbeat as of so long ago; `None`: the node has left.
