@@ -63,6 +63,9 @@
 #define IP_DF 0x4000
 #define TTL 64
 
+/* Every network namespace has its loopback interface under that number. */
+#define LOOPBACK_IFINDEX 1
+
 /* A contact's sighting is written down once in so long, a stranger's told once in so long. */
 #define SEEN_EVERY_NS 1000000000ULL
 #define TOLD_EVERY_NS 1000000000ULL
@@ -472,7 +475,8 @@ static __always_inline bool is_loopback(const struct request *r)
 	return !word(a) && word(a + 8) == bpf_cpu_to_be64(1);
 }
 
-/* Whether a source can be answered and named: a unicast address, not bound to one link, a port. */
+/* Whether a source can be answered and named: a unicast address of its family, not bound to one
+ * link, a port. A mapped IPv4 address is none of IPv6's; the kernel throws those away. */
 static __always_inline bool is_usable(const struct request *r)
 {
 	const __u8 *a = r->source.address;
@@ -480,7 +484,8 @@ static __always_inline bool is_usable(const struct request *r)
 	if (!r->source.port)
 		return false;
 	if (r->v6)
-		return (word(a) || word(a + 8)) && a[0] != 0xff && !(a[0] == 0xfe && a[1] == 0x80);
+		return (word(a) || (word(a + 8) && half(a + 8) != bpf_htonl(0xffff))) &&
+		       a[0] != 0xff && !(a[0] == 0xfe && a[1] == 0x80);
 	return a[12] != 0 && a[12] < 224;
 }
 
@@ -813,6 +818,8 @@ static __always_inline void turn_round(struct ethhdr *eth, struct udphdr *udp, b
 		struct ipv6hdr *ip = (void *)(eth + 1);
 		struct in6_addr address = ip->saddr;
 
+		/* No class and no flow; those of the request are its own. */
+		*(__be32 *)ip = bpf_htonl(6 << 28);
 		ip->saddr = ip->daddr;
 		ip->daddr = address;
 		ip->payload_len = bpf_htons(udp_len);
@@ -915,6 +922,11 @@ static __always_inline int pass(int why)
 	return PASS;
 }
 
+static __always_inline __u32 interface_of(void *ctx, bool xdp)
+{
+	return xdp ? ((struct xdp_md *)ctx)->ingress_ifindex : ((struct __sk_buff *)ctx)->ifindex;
+}
+
 static __always_inline int serve(void *ctx, bool xdp, __u32 frame_len)
 {
 	struct request r = {};
@@ -941,6 +953,9 @@ static __always_inline int serve(void *ctx, bool xdp, __u32 frame_len)
 		parsed = PASSED_LENGTH;
 	if (parsed == OURS)
 		parsed = parse_message(start_of(ctx, xdp), end_of(ctx, xdp), &r, s);
+	/* A loopback source needs no proof and knows no limit, but from outside it is forged. */
+	if (parsed == OURS && is_loopback(&r) && interface_of(ctx, xdp) != LOOPBACK_IFINDEX)
+		parsed = PASSED_ADDRESS;
 	if (parsed != OURS)
 		return pass(parsed);
 

@@ -50,6 +50,8 @@ pub struct Trial {
     tables: Tables,
     /// What was mirrored last; the place of each contact is its number.
     contacts: Vec<Contact>,
+    /// Where packets come in; `None`: at the loopback interface.
+    ifindex: Option<u32>,
     seed: u64,
 }
 
@@ -74,7 +76,13 @@ impl Trial {
             Tables::new(outer, |name| Ok(ebpf.take_map(name).expect("the object has the map")))?;
         let mut seed = [0; 8];
         getrandom::fill(&mut seed).map_err(|error| Error::failed("drawing a seed", error))?;
-        Ok(Trial { ebpf, tables, contacts: Vec::new(), seed: u64::from_le_bytes(seed) | 1 })
+        Ok(Trial {
+            ebpf,
+            tables,
+            contacts: Vec::new(),
+            ifindex: None,
+            seed: u64::from_le_bytes(seed) | 1,
+        })
     }
 
     /// Mirrors what a node may name, for requests that come to these addresses.
@@ -151,15 +159,23 @@ impl Trial {
         map.set(0, bytes, 0).map_err(failed)
     }
 
+    /// Packets come in at this interface of the caller's network namespace from now on; at the
+    /// loopback interface, if nothing is said.
+    pub fn come_in_at(&mut self, ifindex: u32) {
+        self.ifindex = Some(ifindex);
+    }
+
     /// What becomes of a frame, and the frame afterwards.
     ///
     /// # Errors
     /// If the kernel does not run it.
     pub fn run(&self, mode: Mode, frame: &[u8]) -> Result<(Verdict, Vec<u8>), Error> {
         let mut out = vec![0; FRAME_MAX];
+        let context = self.ifindex.map(|ifindex| context(mode, ifindex, frame.len()));
         let options = TestRunOptions {
             data_in: Some(frame),
             data_out: Some(&mut out),
+            ctx_in: context.as_deref(),
             ..TestRunOptions::new()
         };
         let result = self.test_run(mode, options)?;
@@ -222,4 +238,14 @@ impl Trial {
         }
         .map_err(failed)
     }
+}
+
+/// What the kernel is told of a frame beside its bytes: `struct __sk_buff`, whose eleventh number is
+/// the interface, or `struct xdp_md`, whose second is the frame's end and fourth the interface.
+fn context(mode: Mode, ifindex: u32, frame_len: usize) -> Vec<u8> {
+    let numbers = match mode {
+        Mode::Tcx => [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ifindex].to_vec(),
+        Mode::Native | Mode::Generic => [0, frame_len as u32, 0, ifindex, 0, 0].to_vec(),
+    };
+    numbers.into_iter().flat_map(u32::to_ne_bytes).collect()
 }
