@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 use super::layout::{
-    Contact, Endpoint, INDEX_BUCKETS, INDEX_DEPTH, Index, LAYOUT_VERSION, Mark, Split, Table,
+    Contact, Endpoint, INDEX_BUCKETS, INDEX_DEPTH, Index, LAYOUT_VERSION, Mark, Split, Stranger,
+    Table,
 };
 use super::{CONTACTS_MAX, LOCALS_MAX};
 use crate::id::Id;
@@ -196,6 +197,12 @@ impl Endpoint {
     pub(super) fn address(&self) -> SocketAddr {
         let ip = IpAddr::from(self.address).to_canonical();
         SocketAddr::new(ip, u16::from_be_bytes(self.port))
+    }
+}
+
+impl Stranger {
+    pub(super) fn contact(&self) -> message::Contact {
+        message::Contact { id: Id::new(self.id), address: self.endpoint.address() }
     }
 }
 

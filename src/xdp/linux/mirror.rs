@@ -20,7 +20,6 @@ use tracing::{debug, info, warn};
 
 use super::loader::now;
 use super::pins::{self, Single};
-use crate::id::Id;
 use crate::message::Contact;
 use crate::node::Node;
 use crate::xdp::image::Content;
@@ -207,8 +206,7 @@ impl Link {
                 break;
             };
             if let Ok(stranger) = bytemuck::try_pod_read_unaligned::<Stranger>(&event) {
-                let (id, address) = (Id::new(stranger.id), stranger.endpoint.address());
-                strangers.push(Contact { id, address });
+                strangers.push(stranger.contact());
             }
         }
         strangers
@@ -422,6 +420,7 @@ impl Tables {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::Id;
 
     fn contact(number: u16) -> Contact {
         let address = ([10, 0, 0, 1], 1 + number).into();

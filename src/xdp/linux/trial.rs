@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use aya::Ebpf;
-use aya::maps::{Array, PerCpuArray};
+use aya::maps::{Array, PerCpuArray, RingBuf};
 use aya::programs::{
     ProgramError, ProgramInfo, SchedClassifier, TestRun as _, TestRunOptions, TestRunResult, Xdp,
 };
@@ -13,9 +13,11 @@ use aya::sys::{Stats, enable_stats};
 
 use super::loader::{load, load_once, now, program_of};
 use super::mirror::Tables;
+use crate::id::Id;
+use crate::message::Contact;
 use crate::node::Node;
 use crate::xdp::image::Content;
-use crate::xdp::layout::{Heartbeat, SEEN_MAX};
+use crate::xdp::layout::{Heartbeat, SEEN_MAX, Stranger};
 use crate::xdp::{Attachment, Counter, Error, Mode};
 
 /// Longest frame that comes out: a reply and its headers, with room to see what is too long.
@@ -46,6 +48,10 @@ pub enum Verdict {
 pub struct Trial {
     ebpf: Ebpf,
     tables: Tables,
+    /// What was mirrored last; the place of each contact is its number.
+    contacts: Vec<Contact>,
+    /// Where packets come in; `None`: at the loopback interface.
+    ifindex: Option<u32>,
     seed: u64,
 }
 
@@ -70,20 +76,73 @@ impl Trial {
             Tables::new(outer, |name| Ok(ebpf.take_map(name).expect("the object has the map")))?;
         let mut seed = [0; 8];
         getrandom::fill(&mut seed).map_err(|error| Error::failed("drawing a seed", error))?;
-        Ok(Trial { ebpf, tables, seed: u64::from_le_bytes(seed) | 1 })
+        Ok(Trial {
+            ebpf,
+            tables,
+            contacts: Vec::new(),
+            ifindex: None,
+            seed: u64::from_le_bytes(seed) | 1,
+        })
     }
 
-    /// Mirrors what a node may name, for requests that come to these addresses; numbers the places
-    /// of the memory of who was seen when in the order of [`Node::table`]'s contacts.
+    /// Mirrors what a node may name, for requests that come to these addresses.
     ///
     /// # Errors
     /// If the kernel refuses.
     pub fn mirror(&mut self, node: &Node, locals: &[SocketAddr]) -> Result<(), Error> {
-        let contacts = node.table().worth_naming().map(|entry| entry.contact);
-        let contacts = contacts.zip((0..SEEN_MAX as u16).cycle()).collect();
-        let locals = locals.iter().map(SocketAddr::ip).collect();
-        let content = Content::of(node, locals, contacts, self.seed);
+        let contacts = node.table().worth_naming().map(|entry| entry.contact).collect();
+        self.mirror_contacts(node.id(), node.config().k, contacts, locals)
+    }
+
+    /// Mirrors any contacts, also such as no routing table holds together.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn mirror_contacts(
+        &mut self,
+        own_id: Id,
+        k: usize,
+        contacts: Vec<Contact>,
+        locals: &[SocketAddr],
+    ) -> Result<(), Error> {
+        let places = (0..SEEN_MAX as u16).cycle();
+        let content = Content {
+            own_id,
+            k,
+            locals: locals.iter().map(SocketAddr::ip).collect(),
+            contacts: contacts.iter().copied().zip(places).collect(),
+            seed: self.seed,
+        };
+        self.contacts = contacts;
         self.tables.write(&content).map(|_| ())
+    }
+
+    /// The mirrored contacts that were seen asking something.
+    ///
+    /// # Errors
+    /// If the map cannot be read.
+    pub fn seen(&self) -> Result<Vec<Contact>, Error> {
+        let failed = |error| Error::failed("reading a map", error);
+        let map = self.ebpf.map("seen").expect("the object has the map");
+        let map = Array::<_, [u64; SEEN_MAX]>::try_from(map).map_err(failed)?;
+        let times = map.get(&0, 0).map_err(failed)?;
+        let seen = self.contacts.iter().zip(times).filter(|(_, at)| *at != 0);
+        Ok(seen.map(|(contact, _)| *contact).collect())
+    }
+
+    /// Takes out the strangers that the node would be told of.
+    ///
+    /// # Errors
+    /// If the map cannot be read.
+    pub fn strangers(&mut self) -> Result<Vec<Contact>, Error> {
+        let failed = |error| Error::failed("reading a map", error);
+        let map = self.ebpf.map_mut("events").expect("the object has the map");
+        let mut events = RingBuf::try_from(map).map_err(failed)?;
+        let mut strangers = Vec::new();
+        while let Some(event) = events.next() {
+            strangers.push(bytemuck::pod_read_unaligned::<Stranger>(&event).contact());
+        }
+        Ok(strangers)
     }
 
     /// Stamps the heartbeat as of so long ago; `None`: the node has left.
@@ -100,15 +159,23 @@ impl Trial {
         map.set(0, bytes, 0).map_err(failed)
     }
 
+    /// Packets come in at this interface of the caller's network namespace from now on; at the
+    /// loopback interface, if nothing is said.
+    pub fn come_in_at(&mut self, ifindex: u32) {
+        self.ifindex = Some(ifindex);
+    }
+
     /// What becomes of a frame, and the frame afterwards.
     ///
     /// # Errors
     /// If the kernel does not run it.
     pub fn run(&self, mode: Mode, frame: &[u8]) -> Result<(Verdict, Vec<u8>), Error> {
         let mut out = vec![0; FRAME_MAX];
+        let context = self.ifindex.map(|ifindex| context(mode, ifindex, frame.len()));
         let options = TestRunOptions {
             data_in: Some(frame),
             data_out: Some(&mut out),
+            ctx_in: context.as_deref(),
             ..TestRunOptions::new()
         };
         let result = self.test_run(mode, options)?;
@@ -171,4 +238,14 @@ impl Trial {
         }
         .map_err(failed)
     }
+}
+
+/// What the kernel is told of a frame beside its bytes: `struct __sk_buff`, whose eleventh number is
+/// the interface, or `struct xdp_md`, whose second is the frame's end and fourth the interface.
+fn context(mode: Mode, ifindex: u32, frame_len: usize) -> Vec<u8> {
+    let numbers = match mode {
+        Mode::Tcx => [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ifindex].to_vec(),
+        Mode::Native | Mode::Generic => [0, frame_len as u32, 0, ifindex, 0, 0].to_vec(),
+    };
+    numbers.into_iter().flat_map(u32::to_ne_bytes).collect()
 }

@@ -1,0 +1,267 @@
+//! The kernel names the same contacts as the node, for any table, target and asker.
+
+#[cfg(not(fast_path))]
+#[test]
+fn differential() {
+    eprintln!("skipped: no fast path on this system");
+}
+
+#[cfg(fast_path)]
+mod packets;
+#[cfg(fast_path)]
+mod peer;
+
+#[cfg(fast_path)]
+mod differential {
+    use std::collections::BTreeSet;
+    use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+    use std::time::Duration;
+
+    use kademlua::id::Id;
+    use kademlua::message::{Contact, Kind, Response, RpcId};
+    use kademlua::wire::v1::{self, Body, EncodedContact, Frame, Header, MAX_REPLY};
+    use kademlua::xdp::{Trial, Verdict};
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use crate::packets::{MODES, Packet, attachment, message_at, trial};
+    use crate::peer::Bench;
+
+    const PORT: u16 = 8_001;
+    const TARGETS: usize = 3_000;
+    const K: usize = 20;
+    const SIZES: [usize; 8] = [0, 1, 19, 20, 21, 100, 256, 512];
+
+    /// An unpadded findnode; a stranger pads it to this, so that the answer is none too long for it.
+    const PADDED: usize = 500;
+
+    fn own() -> Id {
+        Id::of_name(PORT.to_string())
+    }
+
+    fn local(is_ipv4: bool) -> SocketAddr {
+        let ip = if is_ipv4 { "10.0.0.9" } else { "fd00::9" };
+        SocketAddr::new(ip.parse().unwrap(), PORT)
+    }
+
+    /// IPv4 addresses and ports of all lengths; IPv6 ones of which 20 seldom fit a reply.
+    fn address(rng: &mut ChaCha8Rng, is_ipv4: bool) -> SocketAddr {
+        let port = rng.random_range(1..=u16::MAX);
+        if is_ipv4 {
+            return (Ipv4Addr::from(0x0a00_0000 | rng.random::<u32>() >> 8), port).into();
+        }
+        let short = rng.random_ratio(1, 8);
+        let host = rng.random::<u128>() >> if short { 80 } else { 8 };
+        (Ipv6Addr::from(0xfd << 120 | host), port).into()
+    }
+
+    fn contact(rng: &mut ChaCha8Rng, is_ipv4: bool, id: Id) -> Contact {
+        Contact { id, address: address(rng, is_ipv4) }
+    }
+
+    /// Ids that share all but the last of their bytes with the first; the 257th starts anew.
+    fn siblings(rng: &mut ChaCha8Rng, count: usize) -> Vec<Id> {
+        let mut ids = BTreeSet::new();
+        let mut first = Id::random(rng);
+        while ids.len() < count {
+            if ids.len() == 256 {
+                first = Id::random(rng);
+            }
+            let low = rng.random_range(152..=160);
+            ids.insert(if low == 160 { first } else { first.random_at(low, rng) });
+        }
+        ids.into_iter().collect()
+    }
+
+    fn uniform(rng: &mut ChaCha8Rng, count: usize) -> Vec<Id> {
+        (0..count).map(|_| Id::random(rng)).collect()
+    }
+
+    /// A node with exactly so many contacts; their ids come from `next`.
+    fn bench(
+        count: usize,
+        rng: &mut ChaCha8Rng,
+        is_ipv4: bool,
+        mut next: impl FnMut(&mut ChaCha8Rng, usize) -> Id,
+    ) -> Bench {
+        let mut bench = Bench::new();
+        let mut tried = 0;
+        while bench.node.table().worth_naming().count() < count {
+            let id = next(rng, tried);
+            let new = contact(rng, is_ipv4, id);
+            if bench.node.table().entry(&id).is_none() {
+                bench.node.introduce(bench.now, new);
+            }
+            tried += 1;
+            assert!(tried < 100_000, "no table holds {count} of these");
+        }
+        bench.drain();
+        bench
+    }
+
+    /// A request in one of the two orders of its keys.
+    fn request(from: Id, target: &Id, number: usize, args_first: bool, len: usize) -> Vec<u8> {
+        let mut out = vec![1];
+        out.extend(from.as_bytes());
+        out.extend((number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+        out.extend([1, 0, 49]);
+        let (head, tail): (&[u8], &[u8]) = match args_first {
+            false => (b"d4:name8:findnode4:argsl20:", b"ee"),
+            true => (b"d4:argsl20:", b"e4:name8:findnodee"),
+        };
+        out.extend([head, target.as_bytes(), tail].concat());
+        assert_eq!(out.len(), 81);
+        out.resize(out.len().max(len), 0);
+        out
+    }
+
+    /// Strangers, contacts, contacts' ids elsewhere and contacts' addresses under another id, with
+    /// how long their requests must be to be answered in full.
+    fn asker(
+        rng: &mut ChaCha8Rng,
+        contacts: &[Contact],
+        is_ipv4: bool,
+        turn: usize,
+    ) -> (Contact, usize) {
+        let id = Id::random(rng);
+        let stranger = contact(rng, is_ipv4, id);
+        if contacts.is_empty() || turn % 4 == 0 {
+            return (stranger, PADDED);
+        }
+        let known = contacts[rng.random_range(0..contacts.len())];
+        match turn % 4 {
+            1 => (known, 0),
+            2 => (Contact { address: stranger.address, ..known }, PADDED),
+            _ => (Contact { id: stranger.id, ..known }, PADDED),
+        }
+    }
+
+    /// Targets everywhere, near contacts, and contacts themselves.
+    fn target(rng: &mut ChaCha8Rng, contacts: &[Contact]) -> Id {
+        if contacts.is_empty() || rng.random_ratio(1, 2) {
+            return Id::random(rng);
+        }
+        let near = contacts[rng.random_range(0..contacts.len())].id;
+        match rng.random_range(0..=160) {
+            160 => near,
+            bits => near.random_at(bits, rng),
+        }
+    }
+
+    /// The answer by brute force, by the node's own codec.
+    fn brute_force(contacts: &[Contact], asker: &Contact, target: &Id, request: &[u8]) -> Vec<u8> {
+        let mut nearest: Vec<Contact> = contacts
+            .iter()
+            .filter(|contact| contact.id != asker.id && contact.address != asker.address)
+            .copied()
+            .collect();
+        nearest.sort_by_key(|contact| contact.id.distance(target));
+        let encoded: Vec<_> = nearest.iter().take(K).map(EncodedContact::new).collect();
+        let rpc_id = RpcId(request[21..29].try_into().unwrap());
+        let mut out = Vec::new();
+        v1::put_nodes(&mut out, &Header { from: own(), rpc_id }, encoded.iter(), MAX_REPLY);
+        out
+    }
+
+    fn by_node(bench: &mut Bench, asker: &Contact, request: &[u8]) -> Vec<u8> {
+        let sent = bench.receive(asker.address, request);
+        sent.into_iter().find(|sent| sent.request().is_none()).expect("a reply").bytes
+    }
+
+    fn named(reply: &[u8]) -> BTreeSet<Contact> {
+        let Ok(Frame { body: Body::Response(payload), .. }) = Frame::parse(reply) else {
+            panic!("a response: {reply:?}")
+        };
+        let Ok(Response::Nodes(nodes)) = v1::response(Kind::FindNode, payload) else {
+            panic!("contacts: {payload:?}")
+        };
+        nodes.into_iter().collect()
+    }
+
+    /// Asks the kernel for many targets, and compares what it says with the reference.
+    fn compare(
+        trial: &mut Trial,
+        contacts: &[Contact],
+        is_ipv4: bool,
+        rng: &mut ChaCha8Rng,
+        mut reference: impl FnMut(&Contact, &Id, &[u8]) -> Vec<u8>,
+    ) {
+        for turn in 0..TARGETS {
+            if turn % 100 == 0 {
+                trial.beat(Some(Duration::ZERO)).unwrap();
+            }
+            let (asker, len) = asker(rng, contacts, is_ipv4, turn);
+            let target = target(rng, contacts);
+            let request = request(asker.id, &target, turn, turn / 4 % 2 == 1, len);
+            let expected = reference(&asker, &target, &request);
+            let packet = Packet::new(asker.address, local(is_ipv4), request);
+            let (verdict, out) = trial.run(MODES[turn / 8 % 2], &packet.bytes()).unwrap();
+            if contacts.is_empty() {
+                assert_eq!((verdict, out), (Verdict::Pass, packet.bytes()));
+                continue;
+            }
+            assert_eq!(verdict, Verdict::Reply, "turn {turn}");
+            let message = out[message_at(is_ipv4)..].to_vec();
+            assert_eq!(message.len(), expected.len(), "turn {turn}");
+            assert_eq!(message[..32], expected[..32], "turn {turn}");
+            assert_eq!(named(&message), named(&expected), "turn {turn}");
+            // Addresses, lengths and sums.
+            assert!(out == packet.answered(message).bytes(), "turn {turn}");
+        }
+    }
+
+    fn against_nodes(sizes: &[usize], mut next: impl FnMut(&mut ChaCha8Rng, usize) -> Id) {
+        let Some(mut trial) = trial(&attachment(PORT)) else { return };
+        for (size, is_ipv4) in sizes.iter().flat_map(|&size| [(size, true), (size, false)]) {
+            let mut rng = ChaCha8Rng::seed_from_u64(size as u64);
+            let mut bench = bench(size, &mut rng, is_ipv4, &mut next);
+            trial.mirror(&bench.node, &[local(is_ipv4)]).unwrap();
+            let contacts: Vec<_> = bench.node.table().worth_naming().map(|e| e.contact).collect();
+            compare(&mut trial, &contacts, is_ipv4, &mut rng, |asker, _, request| {
+                by_node(&mut bench, asker, request)
+            });
+        }
+    }
+
+    fn against_brute_force(ids: impl Fn(&mut ChaCha8Rng, usize) -> Vec<Id>) {
+        let Some(mut trial) = trial(&attachment(PORT)) else { return };
+        for (size, is_ipv4) in SIZES.into_iter().flat_map(|size| [(size, true), (size, false)]) {
+            let mut rng = ChaCha8Rng::seed_from_u64(size as u64);
+            let ids = ids(&mut rng, size);
+            let contacts: Vec<_> =
+                ids.into_iter().map(|id| contact(&mut rng, is_ipv4, id)).collect();
+            trial.mirror_contacts(own(), K, contacts.clone(), &[local(is_ipv4)]).unwrap();
+            compare(&mut trial, &contacts, is_ipv4, &mut rng, |asker, target, request| {
+                brute_force(&contacts, asker, target, request)
+            });
+        }
+    }
+
+    /// As in a network: many far away, and all that are near. Twenty in each bucket, so that 512
+    /// reach down to bucket 25.
+    #[test]
+    fn tables_of_a_network_are_answered_as_the_node_does() {
+        against_nodes(&SIZES, |rng, tried| own().random_at(tried as u32 / K as u32 % 30, rng));
+    }
+
+    /// Ids that differ in the last byte only, among them the node's own; no table holds more than
+    /// 91 of those.
+    #[test]
+    fn tables_of_siblings_are_answered_as_the_node_does() {
+        against_nodes(&[0, 1, 19, 20, 21, 91], |rng, _| {
+            own().random_at(rng.random_range(152..160), rng)
+        });
+    }
+
+    /// No routing table is uniform at these sizes.
+    #[test]
+    fn uniform_tables_are_answered_by_distance() {
+        against_brute_force(uniform);
+    }
+
+    /// Nor has one so many of one bucket.
+    #[test]
+    fn tables_of_strange_siblings_are_answered_by_distance() {
+        against_brute_force(siblings);
+    }
+}
