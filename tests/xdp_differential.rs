@@ -125,7 +125,7 @@ mod differential {
     ) -> (Contact, usize) {
         let id = Id::random(rng);
         let stranger = contact(rng, is_ipv4, id);
-        if contacts.is_empty() || turn % 4 == 0 {
+        if contacts.is_empty() || turn.is_multiple_of(4) {
             return (stranger, PADDED);
         }
         let known = contacts[rng.random_range(0..contacts.len())];
