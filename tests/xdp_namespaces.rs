@@ -104,8 +104,7 @@ fn attaching_and_detaching_loses_no_reply() {
         });
         for _ in 0..4 {
             // Long enough for the node to notice, so that all of both ways is met.
-            std::thread::sleep(Duration::from_millis(1_200));
-            assert!(answered(&lab.status(PORT)) > 0);
+            lab.wait_for("answer of the kernel", || answered(&lab.status(PORT)) > 100);
             lab.xdp(SERVER, &format!("detach --port {PORT}"));
             std::thread::sleep(Duration::from_millis(200));
             lab.xdp(SERVER, &attach);

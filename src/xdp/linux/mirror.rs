@@ -11,6 +11,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 use std::{fs, io};
 
 use aya::maps::{Array, ArrayOfMaps, Map, MapData, RingBuf};
@@ -55,9 +56,6 @@ impl Mirror {
         if self.attached.as_ref().is_some_and(|link| !link.is_there()) {
             info!(port = self.place.port, "the fast path is gone");
             self.attached = None;
-            // Another one is looked for next time: until then the caller sees that there is none,
-            // and that whatever comes has no table yet.
-            return Vec::new();
         }
         if self.attached.is_none() {
             self.look();
@@ -164,10 +162,8 @@ impl Link {
     fn beat(&mut self) -> Result<Vec<Contact>, Error> {
         self.look_again = true;
         let Some(written) = self.writer.written()? else { return Ok(Vec::new()) };
-        let stamp = Heartbeat { at: now().as_nanos() as u64, ..written };
-        let bytes: [u8; HEARTBEAT_LEN] = bytemuck::must_cast(stamp);
-        let failed = |error| Error::failed("writing a map", error);
-        self.heartbeat.set(0, bytes, 0).map_err(failed)?;
+        stamp(&mut self.heartbeat, now(), written)?;
+        let failed = |error| Error::failed("reading a map", error);
         let seen: [u64; SEEN_MAX] = bytemuck::must_cast(self.seen.get(&0, 0).map_err(failed)?);
         let mut asked = Vec::new();
         for (slot, (at, last)) in seen.iter().zip(&mut self.last_seen).enumerate() {
@@ -215,9 +211,21 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
+        self.writer.stop();
         // The kernel need not find out by itself that nobody is there.
         let _ = self.heartbeat.set(0, [0; HEARTBEAT_LEN], 0);
     }
+}
+
+/// Says that the node was alive at that time, and what is mirrored.
+fn stamp(
+    heartbeat: &mut Single<HEARTBEAT_LEN>,
+    at: Duration,
+    written: Heartbeat,
+) -> Result<(), Error> {
+    let stamp = Heartbeat { at: at.as_nanos() as u64, ..written };
+    let bytes: [u8; HEARTBEAT_LEN] = bytemuck::must_cast(stamp);
+    heartbeat.set(0, bytes, 0).map_err(|error| Error::failed("writing a map", error))
 }
 
 fn inode(folder: &Path) -> io::Result<u64> {
@@ -294,7 +302,8 @@ struct Desk {
 
 #[derive(Default)]
 struct Papers {
-    next: Option<Content>,
+    /// With the time at which the node handed it over, which is a sign of life.
+    next: Option<(Content, Duration)>,
     is_over: bool,
     /// What the last table holds, once there is one.
     written: Option<Heartbeat>,
@@ -304,11 +313,16 @@ struct Papers {
 impl Writer {
     fn start(folder: &Path) -> Result<Writer, Error> {
         let mut tables = Tables::open(folder)?;
+        let mut heartbeat = pins::single(folder, "heartbeat")?;
         let desk = Arc::new(Desk::default());
         let theirs = desk.clone();
         let work = move || {
-            while let Some(content) = theirs.next() {
-                let written = tables.write(&content);
+            while let Some((content, handed_over)) = theirs.next() {
+                let written = tables.write(&content).and_then(|written| {
+                    // The first one need not wait for the next beat.
+                    stamp(&mut heartbeat, handed_over, written)?;
+                    Ok(written)
+                });
                 let mut papers = theirs.papers();
                 match written {
                     Ok(written) => papers.written = Some(written),
@@ -322,7 +336,7 @@ impl Writer {
     }
 
     fn write(&self, content: Content) {
-        self.desk.papers().next = Some(content);
+        self.desk.papers().next = Some((content, now()));
         self.desk.news.notify_one();
     }
 
@@ -337,8 +351,9 @@ impl Writer {
     }
 }
 
-impl Drop for Writer {
-    fn drop(&mut self) {
+impl Writer {
+    /// Ends the thread; nothing is written from then on.
+    fn stop(&mut self) {
         self.desk.papers().is_over = true;
         self.desk.news.notify_one();
         if let Some(thread) = self.thread.take() {
@@ -354,14 +369,14 @@ impl Desk {
     }
 
     /// Waits for the next content; `None` when it is over.
-    fn next(&self) -> Option<Content> {
+    fn next(&self) -> Option<(Content, Duration)> {
         let mut papers = self.papers();
         loop {
             if papers.is_over {
                 return None;
             }
-            if let Some(content) = papers.next.take() {
-                return Some(content);
+            if let Some(next) = papers.next.take() {
+                return Some(next);
             }
             papers = self.news.wait(papers).unwrap_or_else(PoisonError::into_inner);
         }
