@@ -22,7 +22,6 @@ mod stub;
 #[cfg(not(fast_path))]
 use stub as system;
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -265,7 +264,7 @@ pub enum Error {
 
 impl Error {
     #[cfg(fast_path)]
-    fn failed(what: &'static str, error: impl fmt::Display + std::error::Error) -> Error {
+    fn failed(what: &'static str, error: impl std::error::Error) -> Error {
         let mut reason = error.to_string();
         let mut source = error.source();
         while let Some(deeper) = source {
