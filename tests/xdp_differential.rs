@@ -125,7 +125,7 @@ mod differential {
     ) -> (Contact, usize) {
         let id = Id::random(rng);
         let stranger = contact(rng, is_ipv4, id);
-        if contacts.is_empty() || turn % 4 == 0 {
+        if contacts.is_empty() || turn.is_multiple_of(4) {
             return (stranger, PADDED);
         }
         let known = contacts[rng.random_range(0..contacts.len())];
@@ -187,7 +187,7 @@ mod differential {
         mut reference: impl FnMut(&Contact, &Id, &[u8]) -> Vec<u8>,
     ) {
         for turn in 0..TARGETS {
-            if turn % 100 == 0 {
+            if turn.is_multiple_of(100) {
                 trial.beat(Some(Duration::ZERO)).unwrap();
             }
             let (asker, len) = asker(rng, contacts, is_ipv4, turn);

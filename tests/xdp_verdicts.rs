@@ -86,7 +86,7 @@ mod verdicts {
 
     /// A contact of the table; ports and so the lengths of contacts are odd and even.
     fn known(number: u16, is_ipv4: bool) -> Contact {
-        let port = if number % 2 == 0 { 900 + number } else { 9_000 + number };
+        let port = if number.is_multiple_of(2) { 900 + number } else { 9_000 + number };
         let id = Id::of_name(format!("{number} {is_ipv4}"));
         Contact { id, address: at("1", is_ipv4, port) }
     }
