@@ -749,11 +749,17 @@ static __always_inline int store(void *ctx, bool xdp, __u32 at, const void *from
 		     bpf_skb_store_bytes(ctx, at, from, len, 0);
 }
 
-/* Makes the frame so long. What fails leaves it as it was. */
+/* Makes the frame so long. What fails leaves it as it was. Nobody else would keep a frame that grows
+ * to what the link carries: past the limit it is lost on the way out, where the node's own socket
+ * sends fragments. */
 static __always_inline int resize(void *ctx, bool xdp, __u32 old_len, __u32 new_len)
 {
-	return xdp ? bpf_xdp_adjust_tail(ctx, (int)new_len - (int)old_len) :
-		     bpf_skb_change_tail(ctx, new_len, 0);
+	int more = (int)new_len - (int)old_len;
+	__u32 mtu = 0;
+
+	if (more > 0 && bpf_check_mtu(ctx, 0, &mtu, more, 0))
+		return -1;
+	return xdp ? bpf_xdp_adjust_tail(ctx, more) : bpf_skb_change_tail(ctx, new_len, 0);
 }
 
 /* Copies the contacts found behind the head of a reply. Returns their checksum. */

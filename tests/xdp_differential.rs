@@ -187,7 +187,7 @@ mod differential {
         mut reference: impl FnMut(&Contact, &Id, &[u8]) -> Vec<u8>,
     ) {
         for turn in 0..TARGETS {
-            if turn % 100 == 0 {
+            if turn.is_multiple_of(100) {
                 trial.beat(Some(Duration::ZERO)).unwrap();
             }
             let (asker, len) = asker(rng, contacts, is_ipv4, turn);

@@ -86,7 +86,7 @@ mod verdicts {
 
     /// A contact of the table; ports and so the lengths of contacts are odd and even.
     fn known(number: u16, is_ipv4: bool) -> Contact {
-        let port = if number % 2 == 0 { 900 + number } else { 9_000 + number };
+        let port = if number.is_multiple_of(2) { 900 + number } else { 9_000 + number };
         let id = Id::of_name(format!("{number} {is_ipv4}"));
         Contact { id, address: at("1", is_ipv4, port) }
     }
@@ -183,6 +183,17 @@ mod verdicts {
                 assert_eq!(nodes(&message).len(), 14);
                 assert!(out == packet.answered(message).bytes(), "{mode:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_reply_has_a_class_and_a_life_of_its_own() {
+        let Some(mut stage) = Stage::set() else { return };
+        for (family, mode) in families().into_iter().flat_map(|f| MODES.map(|m| (f, m))) {
+            let plain = ping(known(3, family));
+            let (_, expected, _) = stage.run(mode, &plain.bytes());
+            let marked = Packet { class: 0xbb, ttl: 1, fragment: 0x4000, ..plain };
+            assert_eq!(stage.run(mode, &marked.bytes()).1, expected, "{mode:?}");
         }
     }
 
@@ -374,7 +385,9 @@ mod verdicts {
             pass(Packet { source: at("2", is_ipv4, 0), ..plain.clone() }, "port 0");
             let unusable: &[&str] = match is_ipv4 {
                 true => &["0.0.0.0", "0.1.2.3", "224.0.0.1", "239.255.255.255", "255.255.255.255"],
-                false => &["::", "ff02::1", "ff0e::7", "fe80::1"],
+                false => {
+                    &["::", "ff02::1", "ff0e::7", "fe80::1", "::ffff:10.0.0.2", "::ffff:127.0.0.1"]
+                }
             };
             for ip in unusable {
                 let source = SocketAddr::new(ip.parse().unwrap(), 7_777);
@@ -471,6 +484,59 @@ mod verdicts {
             };
             for mode in MODES {
                 assert_eq!(stage.run(mode, &find(loopback).bytes()).0, Verdict::Reply, "{mode:?}");
+            }
+        }
+    }
+
+    /// An interface other than lo with room for frames of that size, in a network namespace of this
+    /// thread's own, which ends with it.
+    fn elsewhere(mtu: u32) -> u32 {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        let made = std::process::Command::new("ip")
+            .args([
+                "link",
+                "add",
+                "here",
+                "mtu",
+                &mtu.to_string(),
+                "type",
+                "veth",
+                "peer",
+                "name",
+                "there",
+            ])
+            .status();
+        assert!(made.unwrap().success());
+        nix::net::if_::if_nametoindex("here").unwrap()
+    }
+
+    #[test]
+    fn a_loopback_source_is_believed_on_loopback_alone() {
+        let Some(mut stage) = Stage::set() else { return };
+        stage.trial.come_in_at(elsewhere(1_500));
+        for is_ipv4 in families() {
+            let loopback = if is_ipv4 { "127.0.0.1:7777" } else { "[::1]:7777" };
+            let forged = Contact { address: loopback.parse().unwrap(), ..stranger(is_ipv4) };
+            for packet in [ping(forged), find(forged)] {
+                stage.passes(&packet.bytes(), Counter::PassedAddress, "loopback from outside");
+            }
+            for mode in MODES {
+                let (verdict, ..) = stage.run(mode, &find(known(3, is_ipv4)).bytes());
+                assert_eq!(verdict, Verdict::Reply, "{mode:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_reply_that_the_link_does_not_carry_is_left_to_the_node() {
+        let Some(mut stage) = Stage::set() else { return };
+        stage.trial.come_in_at(elsewhere(300));
+        for is_ipv4 in families() {
+            let frame = find(known(3, is_ipv4)).bytes();
+            stage.passes(&frame, Counter::PassedNoRoom, "findnode");
+            for mode in MODES {
+                let (verdict, ..) = stage.run(mode, &ping(known(3, is_ipv4)).bytes());
+                assert_eq!(verdict, Verdict::Reply, "{mode:?}");
             }
         }
     }

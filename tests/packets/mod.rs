@@ -53,6 +53,7 @@ impl Packet {
             to_mac: self.from_mac,
             source: self.destination,
             destination: self.source,
+            class: 0,
             ttl: 64,
             fragment: 0x4000,
             message,
