@@ -85,6 +85,20 @@ pub(super) fn cpu_time(pid: u32) -> Option<Duration> {
     Some(Duration::from_nanos(nanos.sum()))
 }
 
+/// How long a core was busy, and how long in all, in ticks since the system began; whatever it did,
+/// interrupts included.
+#[cfg(fast_path)]
+pub(super) fn core_time(core: usize) -> Option<[u64; 2]> {
+    let text = std::fs::read_to_string("/proc/stat").ok()?;
+    let name = format!("cpu{core}");
+    let fields = text.lines().find_map(|line| line.strip_prefix(&name)?.strip_prefix(' '))?;
+    // user, nice, system, idle, waiting for disks, interrupts, their second half
+    let ticks: Vec<u64> =
+        fields.split(' ').take(7).filter_map(|field| field.parse().ok()).collect();
+    let all = ticks.iter().sum::<u64>();
+    Some([all - ticks.get(3)? - ticks.get(4)?, all])
+}
+
 /// One processor for the server and one for the client, where there are two to be had.
 pub(super) struct Cores(Option<(usize, usize)>);
 

@@ -24,9 +24,10 @@ const GENERATE_EXTRA: usize = 16;
 /// Headers in front of a message.
 pub(super) const HEADERS: usize = 14 + 20 + 8;
 
-/// Frames that the kernel makes at once, and between two looks at the clock.
+/// Frames that the kernel makes at once, and between two looks at the clock: to begin takes it so
+/// long that fewer would not load anybody.
 const BATCH: u32 = 64;
-const BETWEEN_LOOKS: u32 = 8_192;
+const BETWEEN_LOOKS: u32 = 262_144;
 
 /// The port that the generator asks from; those of ordinary sockets are higher.
 const PORT: u16 = 9_000;

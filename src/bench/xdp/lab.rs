@@ -32,8 +32,9 @@ pub(super) struct Lab {
 /// A namespace and its interface.
 pub(super) struct End {
     pub(super) interface: String,
+    /// What arrives is handled by this core.
+    pub(super) core: usize,
     namespace: File,
-    core: usize,
     /// Switches of the interface in sysfs: a thread of its own for what arrives, and the cores
     /// that may see to it where it has none.
     threaded: PathBuf,
@@ -45,7 +46,10 @@ impl Lab {
     /// client by the other.
     pub(super) fn new(cores: (usize, usize)) -> anyhow::Result<Lab> {
         ensure!(geteuid().is_root(), "--xdp makes network namespaces, which takes root: use sudo");
-        ensure!(Command::new("ip").arg("-V").output().is_ok(), "--xdp needs 'ip' of iproute2");
+        for (tool, package) in [("ip", "iproute2"), ("chrt", "util-linux")] {
+            let is_there = Command::new(tool).arg("-V").output().is_ok();
+            ensure!(is_there, "--xdp needs '{tool}' of {package}");
+        }
         unshare(CloneFlags::CLONE_NEWNS).context("cannot make a mount namespace")?;
         // What is mounted from here on is seen by nobody else.
         let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
@@ -74,9 +78,14 @@ fn set_up(end: &End, [a, b, c, d]: [u8; 4]) -> anyhow::Result<()> {
 }
 
 fn ip(arguments: &[&str]) -> anyhow::Result<()> {
-    let output = Command::new("ip").args(arguments).output().context("cannot run 'ip'")?;
+    run("ip", arguments)
+}
+
+fn run(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
+    let output = Command::new(program).args(arguments).output();
+    let output = output.with_context(|| format!("cannot run '{program}'"))?;
     let errors = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "ip {}: {}", arguments.join(" "), errors.trim());
+    ensure!(output.status.success(), "{program} {}: {}", arguments.join(" "), errors.trim());
     Ok(())
 }
 
@@ -112,8 +121,8 @@ impl End {
         self.write(&self.cores, &format!("{mask:x}"))
     }
 
-    /// With XDP: what arrives is handled by a thread on this end's core. Returns its number.
-    pub(super) fn steer_xdp(&self) -> anyhow::Result<u32> {
+    /// With XDP: what arrives is handled by a thread on this end's core.
+    pub(super) fn steer_xdp(&self) -> anyhow::Result<()> {
         self.write(&self.threaded, "1")?;
         let end = Instant::now() + PATIENCE;
         while Instant::now() < end {
@@ -121,7 +130,10 @@ impl End {
                 let mut only = CpuSet::new();
                 only.set(self.core)?;
                 sched_setaffinity(Pid::from_raw(thread as i32), &only)?;
-                return Ok(thread);
+                // It takes turns with who else is on this core, the generator, after each batch:
+                // ordinary threads take so long ones that meanwhile its queue is full or empty.
+                run("chrt", &["--fifo", "--pid", "1", &thread.to_string()])?;
+                return Ok(());
             }
             std::thread::sleep(Duration::from_millis(5));
         }
