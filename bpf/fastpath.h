@@ -2,8 +2,8 @@
 /*
  * What the fast path in the kernel and the node in user space share: the shapes of the maps.
  *
- * src/xdp/layout.rs says the same in Rust; both sides assert the sizes. Addresses and ports are as on the wire, all else is in the order of
- * the machine, which is little-endian.
+ * src/xdp/layout.rs says the same in Rust; both sides assert the sizes. Addresses and ports are as
+ * on the wire, all else is in the order of the machine, which is little-endian.
  */
 #ifndef KADEMLUA_FASTPATH_H
 #define KADEMLUA_FASTPATH_H

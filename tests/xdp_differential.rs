@@ -264,4 +264,102 @@ mod differential {
     fn tables_of_strange_siblings_are_answered_by_distance() {
         against_brute_force(siblings);
     }
+
+    /// A table is handed over whole: each reply comes from one table or the other.
+    #[test]
+    fn tables_change_over_without_a_torn_reply() {
+        const CHANGES: usize = 200;
+        let Some(trial) = trial(&attachment(PORT)) else { return };
+        let mut rng = ChaCha8Rng::seed_from_u64(11);
+        let tables = [0, 1].map(|_| {
+            let ids = uniform(&mut rng, 100);
+            ids.into_iter().map(|id| contact(&mut rng, true, id)).collect::<Vec<_>>()
+        });
+        let target = Id::random(&mut rng);
+        let id = Id::random(&mut rng);
+        let asker = contact(&mut rng, true, id);
+        let request = request(asker.id, &target, 0, false, PADDED);
+        let expected = [0, 1].map(|i| named(&brute_force(&tables[i], &asker, &target, &request)));
+        let packet = Packet::new(asker.address, local(true), request);
+        let mirror = |table: &Vec<Contact>| {
+            trial.mirror_contacts(own(), K, table.clone(), &[local(true)]).unwrap();
+        };
+        mirror(&tables[0]);
+        let over = std::sync::atomic::AtomicBool::new(false);
+        let mut met = [0; 2];
+        let began = std::time::Instant::now();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for change in 1..=CHANGES {
+                    mirror(&tables[change % 2]);
+                    // The heart beat once at the start, and that must do.
+                    if began.elapsed() > Duration::from_secs(2) {
+                        break;
+                    }
+                }
+                over.store(true, std::sync::atomic::Ordering::Relaxed);
+            });
+            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                let (verdict, out) = trial.run(MODES[met[0] % 2], &packet.bytes()).unwrap();
+                assert_eq!(verdict, Verdict::Reply);
+                let message = out[message_at(true)..].to_vec();
+                let table = expected.iter().position(|set| *set == named(&message));
+                met[table.expect("one of the two answers")] += 1;
+                assert!(out == packet.answered(message).bytes(), "checksums and lengths");
+            }
+        });
+        println!("{met:?} replies of the two tables");
+        assert!(met.iter().all(|&count| count > 0), "{met:?}");
+    }
+
+    /// Whatever comes, it is answered as the node would, or goes up as it came.
+    #[test]
+    fn mutated_packets_are_answered_as_the_node_does_or_passed() {
+        const PACKETS: usize = 10_000;
+        let Some(mut trial) = trial(&attachment(PORT)) else { return };
+        let mut rng = ChaCha8Rng::seed_from_u64(12);
+        let mut bench = Bench::new();
+        for number in 0..100 {
+            let id = own().random_at(number / 20, &mut rng);
+            let contact = contact(&mut rng, true, id);
+            assert!(bench.node.introduce(bench.now, contact));
+        }
+        trial.mirror(&bench.node, &[local(true)]).unwrap();
+        let (mut answered, mut passed) = (0, 0);
+        for turn in 0..PACKETS {
+            if turn.is_multiple_of(100) {
+                trial.beat(Some(Duration::ZERO)).unwrap();
+            }
+            let id = Id::random(&mut rng);
+            let asker = contact(&mut rng, true, id);
+            let target = Id::random(&mut rng);
+            let mut message = request(asker.id, &target, turn, turn % 2 == 1, PADDED);
+            for _ in 0..rng.random_range(0..3) {
+                let at = rng.random_range(0..90);
+                message[at] = rng.random();
+            }
+            if rng.random_ratio(1, 8) {
+                message.truncate(rng.random_range(0..message.len()));
+            }
+            let packet = Packet::new(asker.address, local(true), message.clone());
+            let (verdict, out) = trial.run(MODES[turn % 2], &packet.bytes()).unwrap();
+            match verdict {
+                Verdict::Pass => {
+                    passed += 1;
+                    assert_eq!(out, packet.bytes(), "turn {turn}");
+                }
+                Verdict::Reply => {
+                    answered += 1;
+                    let expected = by_node(&mut bench, &asker, &message);
+                    let reply = out[message_at(true)..].to_vec();
+                    assert_eq!(reply[..32], expected[..32], "turn {turn}");
+                    assert_eq!(named(&reply), named(&expected), "turn {turn}");
+                    assert!(out == packet.answered(reply).bytes(), "turn {turn}");
+                }
+                Verdict::Drop => panic!("turn {turn}: dropped"),
+            }
+        }
+        println!("{answered} answered, {passed} passed");
+        assert!(answered > PACKETS / 10 && passed > PACKETS / 10, "{answered}, {passed}");
+    }
 }

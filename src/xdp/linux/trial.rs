@@ -2,6 +2,7 @@
 //! and measurements; takes root as attaching does.
 
 use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aya::Ebpf;
@@ -47,12 +48,17 @@ pub enum Verdict {
 /// Loaded programs.
 pub struct Trial {
     ebpf: Ebpf,
-    tables: Tables,
-    /// What was mirrored last; the place of each contact is its number.
-    contacts: Vec<Contact>,
+    /// Locked, so that tables can change while packets run.
+    mirrored: Mutex<Mirrored>,
     /// Where packets come in; `None`: at the loopback interface.
     ifindex: Option<u32>,
     seed: u64,
+}
+
+struct Mirrored {
+    tables: Tables,
+    /// What was mirrored last; the place of each contact is its number.
+    contacts: Vec<Contact>,
 }
 
 impl Trial {
@@ -78,8 +84,7 @@ impl Trial {
         getrandom::fill(&mut seed).map_err(|error| Error::failed("drawing a seed", error))?;
         Ok(Trial {
             ebpf,
-            tables,
-            contacts: Vec::new(),
+            mirrored: Mutex::new(Mirrored { tables, contacts: Vec::new() }),
             ifindex: None,
             seed: u64::from_le_bytes(seed) | 1,
         })
@@ -89,7 +94,7 @@ impl Trial {
     ///
     /// # Errors
     /// If the kernel refuses.
-    pub fn mirror(&mut self, node: &Node, locals: &[SocketAddr]) -> Result<(), Error> {
+    pub fn mirror(&self, node: &Node, locals: &[SocketAddr]) -> Result<(), Error> {
         let contacts = node.table().worth_naming().map(|entry| entry.contact).collect();
         self.mirror_contacts(node.id(), node.config().k, contacts, locals)
     }
@@ -99,7 +104,7 @@ impl Trial {
     /// # Errors
     /// If the kernel refuses.
     pub fn mirror_contacts(
-        &mut self,
+        &self,
         own_id: Id,
         k: usize,
         contacts: Vec<Contact>,
@@ -113,8 +118,9 @@ impl Trial {
             contacts: contacts.iter().copied().zip(places).collect(),
             seed: self.seed,
         };
-        self.contacts = contacts;
-        self.tables.write(&content).map(|_| ())
+        let mut mirrored = self.mirrored();
+        mirrored.contacts = contacts;
+        mirrored.tables.write(&content).map(|_| ())
     }
 
     /// The mirrored contacts that were seen asking something.
@@ -126,7 +132,8 @@ impl Trial {
         let map = self.ebpf.map("seen").expect("the object has the map");
         let map = Array::<_, [u64; SEEN_MAX]>::try_from(map).map_err(failed)?;
         let times = map.get(&0, 0).map_err(failed)?;
-        let seen = self.contacts.iter().zip(times).filter(|(_, at)| *at != 0);
+        let mirrored = self.mirrored();
+        let seen = mirrored.contacts.iter().zip(times).filter(|(_, at)| *at != 0);
         Ok(seen.map(|(contact, _)| *contact).collect())
     }
 
@@ -221,6 +228,10 @@ impl Trial {
             sums.iter_mut().zip(of_one).for_each(|(sum, count)| *sum += count);
         }
         Ok(sums)
+    }
+
+    fn mirrored(&self) -> MutexGuard<'_, Mirrored> {
+        self.mirrored.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn info(&self, mode: Mode) -> Result<ProgramInfo, Error> {
