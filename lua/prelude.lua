@@ -151,13 +151,67 @@ end
 local shape_of = {
   add = "stored", put = "stored", findvalue = "findvalue", findnode = "findnode", ping = "ping",
   getsocket = "socket", bootstrap = "bootstrap", contacts = "contacts", routing = "routing",
-  node = "node", gc = "memory", spawn = "task", every = "task", after = "task", rpc = "task",
+  node = "node", gc = "memory", info = "node", spawn = "task", every = "task", after = "task", rpc = "task",
 }
 
 for name, f in next, native.functions do
   local shape = shapes[shape_of[name]]
   env[name] = function(...) return settle(shape, f(...)) end
 end
+
+-- Simulated networks: `net` makes one, an object whose methods are Rust's, and those made here of
+-- them. What Rust holds of a network is kept apart from what a program sees.
+
+local network_of = setmetatable({}, { __mode = "k" })
+local methods = {}
+
+for name, f in next, native.methods do
+  name = gsub(name, "^n:", "")
+  local shape = shapes[shape_of[name] or name]
+  methods[name] = function(network, ...)
+    return settle(shape, f(network_of[network] or network, ...))
+  end
+end
+
+-- `n:trace(findvalue, i, key)`: what a method returns, shown query by query.
+local traced = { add = true, put = true, findvalue = true, findnode = true }
+function methods.trace(network, what, ...)
+  for name in next, traced do
+    if what == name or (what ~= nil and (rawequal(what, env[name]) or rawequal(what, methods[name]))) then
+      local result = methods[name](network, ...)
+      return setmetatable(result, shapes.trace)
+    end
+  end
+  error('n:trace: expected add, put, findvalue or findnode, got ' .. pretty.value(what), 2)
+end
+
+-- `n:node(i)`: the functions of the shell as node i has them; `me.routing()` or `me:routing()`.
+local of_node = {
+  "add", "put", "findvalue", "findnode", "ping", "contacts", "routing", "trace",
+}
+function methods.node(network, i)
+  local me = { number = i }
+  local function bind(method, second)
+    return function(...)
+      local first = 1
+      if rawequal((...), me) then first = 2 end
+      if second then return method(network, (select(first, ...)), i, select(first + 1, ...)) end
+      return method(network, i, select(first, ...))
+    end
+  end
+  for _, name in ipairs(of_node) do me[name] = bind(methods[name], name == "trace") end
+  me.node = bind(methods.info)
+  me.id = me.node().id
+  return setmetatable(me, shapes.simnode)
+end
+
+local raw_net = env.net
+function env.net(settings)
+  local network = setmetatable({}, shapes.net)
+  network_of[network] = raw_net(settings)
+  return network
+end
+shapes.net.__index = methods
 
 for name, shape in next, native.shapes do
   for key, member in next, shapes[name] do shape[key] = member end

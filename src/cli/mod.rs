@@ -7,6 +7,7 @@ mod configuration;
 mod node;
 mod serve;
 mod shell;
+mod sim;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -38,6 +39,8 @@ struct Cli {
 enum Command {
     /// Run a node without a shell until it is told to stop
     Serve(serve::Arguments),
+    /// Run a program on simulated networks, without a node
+    Sim(sim::Arguments),
     /// Load a node over UDP and print how fast it answers
     Bench(crate::bench::Arguments),
 }
@@ -65,6 +68,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         None => shell::run(cli.shell),
         Some(Command::Serve(arguments)) => serve::run(arguments),
+        Some(Command::Sim(arguments)) => sim::run(arguments),
         Some(Command::Bench(arguments)) => crate::bench::run(arguments),
     }
 }

@@ -22,7 +22,7 @@ use super::failure::{ChunkError, MEMORY_MAX, message_of};
 use super::functions::{Context, Functions, Shapes, plain, plain_checked};
 use super::interrupt::{Guard, Interrupt, Interrupted};
 use super::output::Output;
-use super::{bytes, convert, modules, network, process_kilobytes, tasks};
+use super::{bytes, convert, modules, network, process_kilobytes, simulation, tasks};
 
 /// Stack of the Lua thread: Lua allows 200 levels of calls through Rust and C.
 const STACK_BYTES: usize = 8 << 20;
@@ -40,6 +40,8 @@ pub struct Options {
     pub json: bool,
     /// A script and its arguments.
     pub script: Option<Script>,
+    /// A folder with more lessons; without one, what `KADEMLUA_LESSONS` names.
+    pub lessons: Option<PathBuf>,
 }
 
 /// A script named on the command line.
@@ -72,7 +74,7 @@ enum Job {
 impl Engine {
     /// Starts the thread.
     pub(crate) fn start(
-        handle: Handle,
+        node: Option<Handle>,
         output: Arc<Output>,
         options: Options,
     ) -> io::Result<Engine> {
@@ -82,7 +84,7 @@ impl Engine {
         let lua_interrupt = interrupt.clone();
         std::thread::Builder::new().name("kademlua-lua".into()).stack_size(STACK_BYTES).spawn(
             move || {
-                let world = || World::new(handle, output, options, lua_interrupt);
+                let world = || World::new(node, output, options, lua_interrupt);
                 run(world, queue, &started);
             },
         )?;
@@ -153,7 +155,7 @@ struct World {
 
 impl World {
     fn new(
-        handle: Handle,
+        node: Option<Handle>,
         output: Arc<Output>,
         options: Options,
         interrupt: Arc<Interrupt>,
@@ -164,7 +166,7 @@ impl World {
         let background = Background::default();
         let shapes = Shapes { contact: lua.create_table()?, known: lua.create_table()? };
         let context =
-            Context { handle, guard: guard.clone(), output: output.clone(), background, shapes };
+            Context { node, guard: guard.clone(), output: output.clone(), background, shapes };
         let made = prelude(&lua, &Rc::new(context), &options)?;
         let environment: Table = made.get("env")?;
         if let Some(script) = &options.script {
@@ -236,9 +238,20 @@ fn prelude(lua: &Lua, context: &Rc<Context>, options: &Options) -> mlua::Result<
 fn functions(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
     let functions = Functions::new(lua, context)?;
     bytes::add_to(&functions)?;
-    network::add_to(&functions)?;
     tasks::add_to(&functions)?;
+    simulation::add_to(&functions)?;
+    if context.node.is_some() {
+        network::add_to(&functions)?;
+        tasks::add_rpc_to(&functions)?;
+    }
     Ok(functions.into_table())
+}
+
+/// The methods of simulated networks.
+fn methods(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
+    let methods = Functions::new(lua, context)?;
+    simulation::add_methods_to(&methods)?;
+    Ok(methods.into_table())
 }
 
 fn natives(lua: &Lua, context: &Rc<Context>, options: &Options) -> mlua::Result<Table> {
@@ -250,6 +263,7 @@ fn natives(lua: &Lua, context: &Rc<Context>, options: &Options) -> mlua::Result<
 
     let native = lua.create_table()?;
     native.set("functions", functions)?;
+    native.set("methods", methods(lua, context)?)?;
     native.set("shapes", shapes)?;
     native.set("pending", Lua::poll_pending())?;
     let guard = context.guard.clone();
