@@ -2,10 +2,10 @@
 -- functions of the shell.
 --
 -- Handed in: `native`, the functions that Rust provides, `pretty` (pretty.lua) and `help`
--- (help.lua). Handed back: the environment and what the shell itself needs of it. Nothing here
+-- (help.lua), `make_lesson` (lesson.lua as a function). Handed back: the environment and what the shell itself needs of it. Nothing here
 -- reads a name of the environment after it is built, so that programs may change it as they like.
 
-local native, pretty, help = ...
+local native, pretty, help, make_lesson = ...
 local interrupted, escape = native.interrupted, native.escape
 local shapes = pretty.shapes
 
@@ -276,6 +276,19 @@ if native.read_module then
   end
 end
 
+local lessons = make_lesson(native, env, pretty)
+env.lesson, env.hint = lessons.lesson, lessons.hint
+
+-- Without a node, what needs one says so.
+for _, entry in ipairs(help) do
+  local name = entry.name
+  if env[name] == nil then
+    env[name] = function()
+      error(name .. ": there is no node here; a simulated network has some: n = net{nodes = 100}", 2)
+    end
+  end
+end
+
 -- The names that may follow in `path.prefix`: fields of the table there, and what its metatable
 -- adds. Reads only; runs nothing of the user's.
 
@@ -307,4 +320,4 @@ end
 local hints = {}
 for _, entry in ipairs(help) do hints[entry.name] = entry.args end
 
-return { env = env, show = show, names = names, hints = hints }
+return { env = env, show = show, names = names, hints = hints, after = lessons.after }

@@ -22,7 +22,7 @@ use super::failure::{ChunkError, MEMORY_MAX, message_of};
 use super::functions::{Context, Functions, Shapes, plain, plain_checked};
 use super::interrupt::{Guard, Interrupt, Interrupted};
 use super::output::Output;
-use super::{bytes, convert, modules, network, process_kilobytes, simulation, tasks};
+use super::{bytes, convert, lessons, modules, network, process_kilobytes, simulation, tasks};
 
 /// Stack of the Lua thread: Lua allows 200 levels of calls through Rust and C.
 const STACK_BYTES: usize = 8 << 20;
@@ -150,6 +150,8 @@ struct World {
     output: Arc<Output>,
     json: bool,
     show: Function,
+    /// What a lesson says after a chunk that was typed.
+    after: Function,
     names: Function,
 }
 
@@ -172,8 +174,10 @@ impl World {
         if let Some(script) = &options.script {
             environment.set("arg", arg_table(&lua, script)?)?;
         }
-        let (show, names, hints) = (made.get("show")?, made.get("names")?, made.get("hints")?);
-        Ok((World { lua, environment, guard, output, json: options.json, show, names }, hints))
+        let (show, after) = (made.get("show")?, made.get("after")?);
+        let (names, hints) = (made.get("names")?, made.get("hints")?);
+        let json = options.json;
+        Ok((World { lua, environment, guard, output, json, show, after, names }, hints))
     }
 
     async fn take(&self, job: Job) {
@@ -194,20 +198,39 @@ impl World {
             Ok(Err(error)) => {
                 // What filled the memory may be garbage by now.
                 let _ = self.lua.gc_collect();
-                Err(ChunkError::Failed(message_of(&error)))
+                Err(ChunkError::Failed(message_of(&error) + &self.consolation(chunk)))
             }
             Err(Interrupted) => Err(ChunkError::Interrupted),
         }
     }
 
-    /// Runs a chunk to its end; its values as they are to be shown.
+    /// Runs a chunk to its end; its values as they are to be shown, and what a lesson says to them.
     async fn results(&self, chunk: &Chunk) -> mlua::Result<String> {
         let values = chunk.compile(&self.lua, &self.environment)?.run().await?;
         if self.json {
             return json_lines(&values);
         }
-        let text: LuaString = self.show.call_async(values).await?;
-        Ok(text.to_string_lossy())
+        let text: LuaString = self.show.call_async(values.clone()).await?;
+        let mut text = text.to_string_lossy();
+        if chunk.is_typed() {
+            let mut judged = values;
+            judged.push_front(LuaValue::Boolean(true));
+            let said: LuaString = self.after.call_async(judged).await?;
+            append_line(&mut text, &said.to_string_lossy());
+        }
+        Ok(text)
+    }
+
+    /// What a lesson says after a chunk that failed.
+    fn consolation(&self, chunk: &Chunk) -> String {
+        let said = chunk.is_typed().then(|| self.after.call::<String>(false).ok()).flatten();
+        said.filter(|said| !said.is_empty()).map_or_else(String::new, |said| format!("\n{said}"))
+    }
+}
+
+fn append_line(text: &mut String, line: &str) {
+    if !line.is_empty() {
+        text.extend(["\n", line, "\n"]);
     }
 }
 
@@ -229,9 +252,11 @@ fn prelude(lua: &Lua, context: &Rc<Context>, options: &Options) -> mlua::Result<
     let pretty: Table =
         lua.load(include_str!("../../lua/pretty.lua")).set_name("=pretty.lua").call(&native)?;
     let help: Table = lua.load(include_str!("../../lua/help.lua")).set_name("=help.lua").call(())?;
+    let lesson =
+        lua.load(include_str!("../../lua/lesson.lua")).set_name("=lesson.lua").into_function()?;
     lua.load(include_str!("../../lua/prelude.lua"))
         .set_name("=prelude.lua")
-        .call((native, pretty, help))
+        .call((native, pretty, help, lesson))
 }
 
 /// The functions of the shell that need Rust.
@@ -271,6 +296,9 @@ fn natives(lua: &Lua, context: &Rc<Context>, options: &Options) -> mlua::Result<
     native.set("collect", plain(lua, |lua, what: String| collect(lua, &what))?)?;
     native.set("lua_kilobytes", plain(lua, |lua, ()| Ok(lua.used_memory() as f64 / 1024.0))?)?;
     add_text(lua, &native, context.output.clone())?;
+    let folder = options.lessons.clone();
+    let read = move |lua: &Lua, ()| lessons::read(lua, folder.as_deref());
+    native.set("lessons", plain_checked(lua, read)?)?;
     if let Some(script) = &options.script {
         let folder = script.folder.clone();
         let read = move |_: &Lua, name: LuaValue| Ok(modules::read(&folder, &name)?);

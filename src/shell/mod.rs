@@ -17,6 +17,7 @@ mod functions;
 mod highlight;
 mod history;
 mod interrupt;
+mod lessons;
 mod modules;
 mod network;
 mod output;
