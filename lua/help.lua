@@ -134,6 +134,17 @@ results. Nodes are numbered from 1. With n = net{}, results as those of the real
     example = 'local n = net{nodes = 50, seed = 7, latency = {20, 80}}\nn:add(1, sha1("key"), "value")\nn:kill(0.3)\nassert(n:findvalue(n:random(), sha1("key")).values[1].value == "value")',
   },
   {
+    name = "cluster", args = "count=20", summary = "start real nodes, as processes of their own",
+    text = [[
+They listen on free ports of 127.0.0.1 and join through this node. With c = cluster(20):
+  c:add(i, key, value) c:put(…) c:findvalue(i, key) c:findnode(i, id) c:ping(i, contact)
+  c:contacts(i) c:routing(i) c:node(i)   what node i itself says
+  c:status()                             all of them, in a list
+  c:kill(i) c:stop()                     ends one as kill -9 does, ends all
+All end with the shell, however it ends.]],
+    example = 'local c = cluster(3)\nc:add(1, sha1("key"), "value")\nc:kill(1)\nassert(c:findvalue(2, sha1("key")).values[1].value == "value")\nc:stop()',
+  },
+  {
     name = "lesson", args = "number=nil", summary = "list the lessons, or start one",
     text = [[
 A lesson goes on as one types: it looks at what each line gave. lesson.again() repeats what to do,

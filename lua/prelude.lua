@@ -14,6 +14,7 @@ local rawget, rawset, rawequal = rawget, rawset, rawequal
 local setmetatable, getmetatable = setmetatable, getmetatable
 local raw_pcall, raw_xpcall, raw_load = pcall, xpcall, load
 local concat, sort, pack, raw_move = table.concat, table.sort, table.pack, table.move
+local unpack = table.unpack
 local find, format, gsub, raw_rep = string.find, string.format, string.gsub, string.rep
 local create, raw_resume, raw_close = coroutine.create, coroutine.resume, coroutine.close
 local yield, isyieldable = coroutine.yield, coroutine.isyieldable
@@ -165,12 +166,19 @@ end
 local network_of = setmetatable({}, { __mode = "k" })
 local methods = {}
 
+local cluster_natives = {}
+
 for name, f in next, native.methods do
+  if find(name, "^c:") then
+    cluster_natives[name] = f
+    goto continue
+  end
   name = gsub(name, "^n:", "")
   local shape = shapes[shape_of[name] or name]
   methods[name] = function(network, ...)
     return settle(shape, f(network_of[network] or network, ...))
   end
+  ::continue::
 end
 
 -- `n:trace(findvalue, i, key)`: what a method returns, shown query by query.
@@ -274,6 +282,79 @@ if native.read_module then
     if module ~= nil then loaded[name] = module end
     return loaded[name]
   end
+end
+
+-- Clusters of real nodes: each function runs in the child itself, written as a chunk.
+
+local cluster_of = setmetatable({}, { __mode = "k" })
+local cluster_methods = {}
+
+local function literal(v)
+  if type(v) == "string" then
+    return '"' .. gsub(v, "[^%w ]", function(c) return format("\\%03d", string.byte(c)) end) .. '"'
+  end
+  if type(v) ~= "table" then return tostring(v) end
+  local parts = {}
+  for key, item in next, v do parts[#parts + 1] = "[" .. literal(key) .. "]=" .. literal(item) end
+  return "{" .. concat(parts, ",") .. "}"
+end
+
+local function native_of_cluster(cluster) return cluster_of[cluster] or cluster end
+
+local function replied(name, ok, ...)
+  if not ok then error(gsub((...), "^c:ask", "c:" .. name), 3) end
+  return ...
+end
+
+local function at_member(name)
+  local shape = shapes[shape_of[name]]
+  return function(cluster, i, ...)
+    local texts = pack(...)
+    for j = 1, texts.n do texts[j] = literal(texts[j]) end
+    local chunk = "return {pcall(" .. concat({ name, unpack(texts, 1, texts.n) }, ",") .. ")}"
+    local reply = replied(name, cluster_natives["c:ask"](native_of_cluster(cluster), i, chunk))
+    return settle(shape, reply[1], reply[2])
+  end
+end
+
+for _, name in ipairs { "add", "put", "findvalue", "findnode", "ping", "contacts", "routing", "node" } do
+  cluster_methods[name] = at_member(name)
+end
+
+function cluster_methods.kill(cluster, i)
+  return settle(nil, cluster_natives["c:kill"](native_of_cluster(cluster), i))
+end
+
+local function members_of(cluster)
+  local members = settle(nil, cluster_natives["c:members"](native_of_cluster(cluster)))
+  return setmetatable(members, shapes.cluster)
+end
+
+-- What each node says of itself, of those that were killed where they were.
+function cluster_methods.status(cluster)
+  local members = members_of(cluster)
+  for i, member in ipairs(members) do
+    local ok, node = raw_pcall(cluster_methods.node, cluster, i)
+    member.alive = ok
+    if ok then
+      member.id, member.contacts, member.estimate = node.id, node.contacts, node.estimate
+      member.values = node.stored.values
+    end
+  end
+  return members
+end
+
+function cluster_methods.stop(cluster)
+  for i = 1, #members_of(cluster) do cluster_methods.kill(cluster, i) end
+end
+
+local raw_cluster = native.functions.cluster
+local kept = {} -- a cluster lives until it is stopped, or the shell ends
+function env.cluster(count)
+  local cluster = setmetatable({}, { __index = cluster_methods, __tostring = function(c) return tostring(members_of(c)) end })
+  cluster_of[cluster] = settle(nil, raw_cluster(count))
+  kept[#kept + 1] = cluster
+  return cluster
 end
 
 local lessons = make_lesson(native, env, pretty)

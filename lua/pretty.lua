@@ -238,6 +238,18 @@ function lines.stats(stats, out)
   end
 end
 
+-- A cluster of real nodes.
+function lines.cluster(members, out)
+  for i, member in ipairs(members) do
+    local state = member.alive and "" or "killed"
+    if member.contacts then
+      state = format("%s contacts, of about %.0f nodes, %s", member.contacts, member.estimate, count(member.values, "value"))
+    end
+    local line = format("%3d  127.0.0.1:%d  process %d  %s", i, member.port, member.process, state)
+    insert(out, (gsub(line, "%s+$", "")))
+  end
+end
+
 function lines.memory(result, out)
   insert(out, format("Lua %.0f kB of at most %.0f kB, process %.0f kB", result.lua, result.max, result.process))
 end

@@ -44,7 +44,7 @@ n:join(20, key, 20) lets twenty join whose ids share 20 bits with key.]],
       end,
       praise = function(l)
         local mob, around = {}, 0
-        for i = 101, 120 do mob[l.n:node(i).id] = true end
+        for _, i in ipairs(l.n:alive()) do if i > 100 then mob[l.n:node(i).id] = true end end
         for _, contact in ipairs(l.n:findnode(1, l.set.key).nodes) do
           if mob[contact.id] then around = around + 1 end
         end
@@ -57,8 +57,8 @@ n:join(20, key, 20) lets twenty join whose ids share 20 bits with key.]],
       tell = [[
 They got copies of the value, as they are nearest. Now they all leave at once and
 take them along.]],
-      task = "Kill nodes 101 to 120, then look: n:kill(mob) n:findvalue(1, key)",
-      hint = "n:kill(mob); return n:findvalue(1, key)      (or: for i = 101, 120 do n:kill{i} end)",
+      task = "Kill them, then look: n:kill(mob) and n:findvalue(1, key)",
+      hint = "n:kill(mob); return n:findvalue(1, key)",
       check = function(l, result)
         if type(result) ~= "table" or not result.values then return end
         if l.n:stats().alive > 101 then return "They are still there: n:kill(mob)." end

@@ -22,7 +22,9 @@ use super::failure::{ChunkError, MEMORY_MAX, message_of};
 use super::functions::{Context, Functions, Shapes, plain, plain_checked};
 use super::interrupt::{Guard, Interrupt, Interrupted};
 use super::output::Output;
-use super::{bytes, convert, lessons, modules, network, process_kilobytes, simulation, tasks};
+use super::{
+    bytes, cluster, convert, lessons, modules, network, process_kilobytes, simulation, tasks,
+};
 
 /// Stack of the Lua thread: Lua allows 200 levels of calls through Rust and C.
 const STACK_BYTES: usize = 8 << 20;
@@ -265,6 +267,7 @@ fn functions(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
     bytes::add_to(&functions)?;
     tasks::add_to(&functions)?;
     simulation::add_to(&functions)?;
+    cluster::add_to(&functions)?;
     if context.node.is_some() {
         network::add_to(&functions)?;
         tasks::add_rpc_to(&functions)?;
@@ -272,10 +275,11 @@ fn functions(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
     Ok(functions.into_table())
 }
 
-/// The methods of simulated networks.
+/// The methods of simulated networks and of clusters.
 fn methods(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
     let methods = Functions::new(lua, context)?;
     simulation::add_methods_to(&methods)?;
+    cluster::add_methods_to(&methods)?;
     Ok(methods.into_table())
 }
 

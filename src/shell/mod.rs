@@ -9,6 +9,7 @@ mod arguments;
 mod background;
 mod bytes;
 mod chunk;
+mod cluster;
 mod convert;
 mod editor;
 mod engine;
