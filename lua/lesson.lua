@@ -30,9 +30,32 @@ local concat, pack, unpack, find, format = table.concat, table.pack, table.unpac
 local current -- the chapter that runs: `chapter`, `number`, `at` (step), `l`, `fresh`
 local lesson = {}
 
+local WIDTH = 78 -- of a screen, so that any terminal shows it whole
+
 local function text_of(text, l)
   if type(text) == "function" then text = text(l) end
   return text and (text:gsub("%s+$", "")) or ""
+end
+
+-- One paragraph in lines that fit.
+local function filled(paragraph, width, indent)
+  local lines, line = {}, ""
+  for word in paragraph:gmatch("%S+") do
+    if line ~= "" and #line + 1 + #word > width then
+      lines[#lines + 1], line = line, word
+    else
+      line = line == "" and word or line .. " " .. word
+    end
+  end
+  lines[#lines + 1] = line
+  return concat(lines, "\n" .. (indent or ""))
+end
+
+-- Text of several paragraphs, with a blank line between each two.
+local function fill(text)
+  local paragraphs = {}
+  for paragraph in (text .. "\n\n"):gmatch("(.-)\n\n+") do paragraphs[#paragraphs + 1] = filled(paragraph, WIDTH) end
+  return concat(paragraphs, "\n\n")
 end
 
 local function screen(text) return setmetatable({ text = text }, pretty.shapes.help) end
@@ -76,8 +99,8 @@ end
 
 local function step_text()
   local step = current.chapter.steps[current.at]
-  return format("%s\n\n  [%d/%d] %s", text_of(step.tell, current.l), current.at, #current.chapter.steps,
-    text_of(step.task, current.l))
+  return format("%s\n\n  [%d/%d] %s", fill(text_of(step.tell, current.l)), current.at, #current.chapter.steps,
+    filled(text_of(step.task, current.l), WIDTH - 8, "        "))
 end
 
 local function leave()
@@ -104,7 +127,7 @@ end
 local function advance()
   current.at, current.fresh = current.at + 1, true
   if current.chapter.steps[current.at] then return step_text() end
-  local text = text_of(current.chapter.finish, current.l)
+  local text = fill(text_of(current.chapter.finish, current.l))
   local more = chapters()[current.number + 1]
   text = text .. (more and format("\nlesson(%d) goes on: %s.", current.number + 1, more.title) or "\nThat was the last lesson.")
   leave()
@@ -117,9 +140,9 @@ local function judge(...)
   local verdict = step.check(l, ...)
   if verdict == true then
     local praise = text_of(step.praise, l)
-    return (praise == "" and "Right." or praise) .. "\n\n" .. advance(), true
+    return (praise == "" and "Right." or fill(praise)) .. "\n\n" .. advance(), true
   end
-  return type(verdict) == "string" and verdict or "", false
+  return type(verdict) == "string" and fill(verdict) or "", false
 end
 
 -- After a chunk that was typed: whether it ran to its end, and its values.
@@ -178,7 +201,7 @@ function lesson.test(number)
     for _, pair in ipairs(step.wrong or {}) do
       local source = text_of(pair[1], current.l)
       local said, right = typed(source)
-      if right or not find(said, pair[2], 1, true) then
+      if right or not find((said:gsub("\n", " ")), pair[2], 1, true) then
         error(place .. source .. ": expected '" .. pair[2] .. "' to be said, got '" .. said .. "'", 2)
       end
       wrong = wrong + 1

@@ -123,7 +123,7 @@ fn every_lesson_takes_right_answers_and_no_wrong_ones() {
             assert(n == nil and key == nil) print(t.text)"
         );
         let out = sim(&["-e", &chunk]);
-        assert!(out.lines().all(|line| line.chars().count() <= 120), "{out}");
+        assert!(out.lines().all(|line| line.chars().count() <= 80), "{out}");
         assert_golden(&format!("lesson-{number}.txt"), &out);
     }
 }
@@ -163,7 +163,7 @@ fn a_lesson_goes_on_as_one_types() {
         ("sha1(", "apple"),
         ("'apple')", "[2/4] Take the distance"),
         ("x.y.z = 1", "The lesson waits; hint() helps."),
-        ("hint()", "xor(sha1(\"apple\"), sha1(\"pear\"))"),
+        ("hint()", "xor(sha1(\"apple\"), sha1(\"plum\"))"),
         ("lesson.next()", "[3/4] In which bit"),
         ("lesson.again()", "[3/4] In which bit"),
         ("2", "bit; let getbucketno find it"),

@@ -2,7 +2,7 @@ return {
   title = "Ids and distance",
   network = { nodes = 5, seed = 7 },
   start = function(l)
-    l.set.key = sha1("pear")
+    l.set.key = sha1("plum")
     for i = 1, 5 do
       local distance = xor(l.set.key, l.n:node(i).id)
       if not l.best or distance < l.best then l.best, l.nearest = distance, i end
@@ -33,18 +33,18 @@ a number that looks random but is the same for everybody.]],
 How far apart are two ids? Kademlia takes the exclusive or of their bits: a bit of
 the distance is 1 where the two differ. Odd as it looks, it behaves like a distance:
 from an id to itself it is 0, it is the same both ways, and no detour is shorter.]],
-      task = 'Take the distance between the ids of "apple" and "pear" with xor(a, b)',
-      hint = 'xor(sha1("apple"), sha1("pear"))',
+      task = 'Take the distance between the ids of "apple" and "plum" with xor(a, b)',
+      hint = 'xor(sha1("apple"), sha1("plum"))',
       check = function(l, distance)
-        if distance == xor(sha1("apple"), sha1("pear")) then return true end
+        if distance == xor(sha1("apple"), sha1("plum")) then return true end
         if type(distance) == "string" and #distance == 20 then
           return distance == ("\0"):rep(20) and "Zero: those two are the same id." or "That is some id, but not this distance."
         end
       end,
-      answer = 'xor(sha1("apple"), sha1("pear"))',
+      answer = 'xor(sha1("apple"), sha1("plum"))',
       wrong = {
-        { 'xor(sha1("pear"), sha1("pear"))', "Zero" },
-        { 'sha1("pear")', "not this distance" },
+        { 'xor(sha1("plum"), sha1("plum"))', "Zero" },
+        { 'sha1("plum")', "not this distance" },
       },
     },
     {
@@ -52,16 +52,16 @@ from an id to itself it is 0, it is the same both ways, and no detour is shorter
 The first bit in which two ids differ matters most: it outweighs all that follow.
 So the distance is above all a matter of how many leading bits two ids share.]],
       task = 'In which bit do the two differ first? getbucketno takes both ids',
-      hint = 'getbucketno(sha1("apple"), sha1("pear"))',
+      hint = 'getbucketno(sha1("apple"), sha1("plum"))',
       check = function(l, number)
-        if number == getbucketno(sha1("apple"), sha1("pear")) then return true end
+        if number == getbucketno(sha1("apple"), sha1("plum")) then return true end
         if type(number) == "number" then return "It is another bit; let getbucketno find it." end
       end,
       praise = function()
-        local bit = getbucketno(sha1("apple"), sha1("pear"))
+        local bit = getbucketno(sha1("apple"), sha1("plum"))
         return ("Right: bit %d is the first that differs, so they share the %d before it."):format(bit, bit - 1)
       end,
-      answer = 'getbucketno(sha1("apple"), sha1("pear"))',
+      answer = 'getbucketno(sha1("apple"), sha1("plum"))',
       wrong = { { "160", "another bit" } },
     },
     {

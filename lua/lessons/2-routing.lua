@@ -35,7 +35,7 @@ n is a network of 200 nodes.]],
         if type(number) == "number" then return "That is not how many contacts node 1 has." end
       end,
       praise = function(l)
-        return ("Right: %d of 199. In a network of a million it would not be many more: a bucket\nof 20 for each doubling."):format(#l.n:node(1).contacts())
+        return ("Right: %d of 199. Each time a network doubles, a node needs room for at most 20 more."):format(#l.n:node(1).contacts())
       end,
       answer = "#n:node(1).contacts()",
       wrong = { { "199", "not how many" } },
