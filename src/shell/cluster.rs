@@ -14,6 +14,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use mlua::{AnyUserData, Lua, UserData, Value as LuaValue};
 use serde_json::Value as Json;
 
+use crate::net::Handle;
+
 use super::arguments::{Arguments, Complaint};
 use super::convert;
 use super::functions::{Context, Functions, Trouble};
@@ -85,7 +87,7 @@ async fn start(
     let ports = free_ports(count).map_err(failed)?;
     // Through the shell's own node, so that it finds what they store; but addresses of 127.0.0.1
     // must not get into a network beyond this machine.
-    let own = context.node.as_ref().map(|node| node.local_addr());
+    let own = context.node.as_ref().map(Handle::local_addr);
     let via = own.filter(|own| own.ip().is_loopback());
     let via = via.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, ports[0])));
     let members: Result<Vec<_>, _> = ports.into_iter().map(|port| spawn(port, via)).collect();
