@@ -41,7 +41,7 @@ mod verdicts {
 
     impl Stage {
         fn set() -> Option<Stage> {
-            let mut trial = trial(&attachment(PORT))?;
+            let trial = trial(&attachment(PORT))?;
             let others = (1..=15).flat_map(|number| [known(number, true), known(number, false)]);
             let bench = Bench::knowing(others);
             trial.mirror(&bench.node, &[local(true), local(false)]).unwrap();
