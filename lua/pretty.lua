@@ -208,7 +208,7 @@ local function tallies(counts)
 end
 
 function lines.xdp(result, out)
-  if not result.attached then return insert(out, "no fast path: " .. result.reason) end
+  if not result.attached then return insert(out, result.reason) end
   insert(out, "attached   to " .. escape(result.interface) .. ", " .. result.mode)
   insert(out, "heartbeat  " .. (result.heartbeat and format("%.1f s ago", result.heartbeat) or "none"))
   insert(out, "mirrored   " .. count(result.contacts, "contact"))

@@ -188,6 +188,13 @@ fn complaints_say_what_to_do() {
     lab.xdp(SERVER, "detach");
     // Nothing is left, of what failed neither.
     assert_eq!(std::fs::read_dir(lab.bpffs()).unwrap().filter(is_ours).count(), 0);
+    // What has no XDP in its driver is met in another way, unless one insists.
+    lab.bridge_on_server("bridge");
+    let told = lab.xdp(SERVER, "attach --iface bridge --port 1");
+    assert!(told.contains("attached to bridge by tcx: its driver runs no XDP"), "{told}");
+    lab.xdp(SERVER, "detach --port 1");
+    let insisted = complaint("attach --iface bridge --mode native");
+    assert!(insisted.contains("the driver of bridge runs no XDP"), "{insisted}");
     lab.pair_on_server("deaf-a", "deaf-b");
     let deaf = complaint("attach --iface deaf-a --mode native");
     assert!(deaf.contains("its peer deaf-b runs no XDP itself"), "{deaf}");

@@ -135,7 +135,7 @@ async fn node(context: Shared, lua: Lua, arguments: Arguments) -> Result<Table, 
 fn fast_path(context: &Context, lua: &Lua, arguments: Arguments) -> Result<Table, Trouble> {
     let table = lua.create_table()?;
     let status = match context.handle().fast_path() {
-        None => Err("this node was started without --xdp".to_owned()),
+        None => Err("no fast path is looked for: this node was started without --xdp".to_owned()),
         Some(place) => match xdp::status(place) {
             Ok(status) => Ok(status),
             Err(error @ xdp::Error::NotAttached(_)) => Err(error.to_string()),

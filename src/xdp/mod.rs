@@ -258,6 +258,9 @@ pub enum Error {
         "an XDP program is at {0} already, and there is room for one; --mode tcx works beside it"
     )]
     Occupied(String),
+    /// The driver cannot.
+    #[error("the driver of {0} runs no XDP; leave --mode out, and what works is chosen")]
+    NoDriver(String),
     /// Replies would be lost.
     #[error(
         "native XDP on {interface} loses its replies: its peer {peer} runs no XDP itself; use --mode \

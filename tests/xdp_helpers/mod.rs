@@ -142,6 +142,10 @@ impl Lab {
         }
     }
 
+    pub(crate) fn bridge_on_server(&self, name: &str) {
+        sh(&format!("ip -n {} link add {name} type bridge", self.namespace(SERVER)));
+    }
+
     /// One more pair of interfaces, both ends on the server.
     pub(crate) fn pair_on_server(&self, one: &str, other: &str) {
         let server = self.namespace(SERVER);

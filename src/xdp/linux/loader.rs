@@ -187,10 +187,13 @@ fn attach_to_card(
     let native = attach_as(Mode::Native, ebpf, interface, all);
     let refusal = match native {
         Ok(link) => return Ok((link, Mode::Native, "its driver runs XDP".to_owned())),
-        Err(error @ Error::Failed { .. }) => error,
+        Err(error @ (Error::NoDriver(_) | Error::Failed { .. })) => error,
         Err(error) => return Err(error),
     };
-    let reason = format!("its driver runs no XDP ({refusal})");
+    let reason = match refusal {
+        Error::NoDriver(_) => "its driver runs no XDP".to_owned(),
+        other => format!("native XDP was refused ({other})"),
+    };
     if Version::running().0 >= NEEDED_FOR_TCX {
         return Ok((attach_tcx(ebpf, interface)?, Mode::Tcx, reason));
     }
@@ -220,11 +223,10 @@ fn attach_xdp(ebpf: &mut Ebpf, interface: &Interface, mode: XdpMode) -> Result<F
     let program = ebpf.program_mut(program_of(Mode::Native)).expect("the object has the program");
     let program: &mut Xdp = program.try_into().expect("an XDP program");
     load_once(program.load())?;
-    let refused = |error: ProgramError| {
-        if cause(&error).is_some_and(|error| error.kind() == io::ErrorKind::ResourceBusy) {
-            return Error::Occupied(interface.name.clone());
-        }
-        Error::failed("attaching to the interface", error)
+    let refused = |error: ProgramError| match cause(&error).map(io::Error::kind) {
+        Some(io::ErrorKind::ResourceBusy) => Error::Occupied(interface.name.clone()),
+        Some(io::ErrorKind::Unsupported) => Error::NoDriver(interface.name.clone()),
+        _ => Error::failed("attaching to the interface", error),
     };
     let id = program.attach(&interface.name, mode).map_err(refused)?;
     let link = program.take_link(id).map_err(refused)?;
