@@ -124,6 +124,50 @@ it. The result is for cancel.]],
     example = "sleep(0.1)",
   },
   {
+    name = "net", args = "settings", summary = "make a simulated network, on virtual time",
+    text = [[
+Settings are `nodes` (100), `seed` (1), `latency` in ms, one way (a number or {least, most}),
+`loss` (0 to 1) and the constants of a node: k, alpha, expire, … The same seed gives the same
+results. Nodes are numbered from 1. With n = net{}, results as those of the real functions:
+  n:add(i, key, value) n:put(…) n:findvalue(i, key) n:findnode(i, id) n:ping(i, contact)
+  n:trace(findvalue, i, key) the same, shown query by query
+  n:node(i)                  a node, with add, findvalue, contacts, routing, node, …
+  n:run(seconds)             lets virtual time pass; returns the time
+  n:join(count, id, bits)    new nodes join, with ids that share so many bits with id, if given
+  n:kill(0.3) n:kill{3, 5}   a share of the nodes dies, or these
+  n:partition{0.5} n:heal()  the network falls apart into sides, and together again
+  n:loss(0.2)                so many datagrams are lost from now on
+  n:spoof(i, id, j)          node i gets a ping with a forged sender
+  n:alive() n:random() n:holders(key)   numbers of nodes: all alive, one of them, who keeps key
+  n:stats() n:stats("reset") `hops`, `messages`, `ms` (lists), `success`, `datagrams`, `alive`]],
+    example = 'local n = net{nodes = 50, seed = 7, latency = {20, 80}}\nn:add(1, sha1("key"), "value")\nn:kill(0.3)\nassert(n:findvalue(n:random(), sha1("key")).values[1].value == "value")',
+  },
+  {
+    name = "cluster", args = "count=20", summary = "start real nodes, as processes of their own",
+    text = [[
+They listen on free ports of 127.0.0.1 and join through this node. With c = cluster(20):
+  c:add(i, key, value) c:put(…) c:findvalue(i, key) c:findnode(i, id) c:ping(i, contact)
+  c:contacts(i) c:routing(i) c:node(i)   what node i itself says
+  c:status()                             all of them, in a list
+  c:kill(i) c:stop()                     ends one as kill -9 does, ends all
+All end with the shell, however it ends.]],
+    example = 'local c = cluster(3)\nc:add(1, sha1("key"), "value")\nc:kill(1)\nassert(c:findvalue(2, sha1("key")).values[1].value == "value")\nc:stop()',
+  },
+  {
+    name = "lesson", args = "number=nil", summary = "list the lessons, or start one",
+    text = [[
+A lesson goes on as one types: it looks at what each line gave. lesson.again() repeats what to do,
+lesson.next() skips a step, lesson.quit() ends it, and hint() helps. Lessons of one's own are Lua
+files in a folder that --lessons or KADEMLUA_LESSONS names; lua/lesson.lua says what is in one,
+and lesson.test(number) tries its answers.]],
+    example = "lesson()",
+  },
+  {
+    name = "hint", args = "", summary = "help with the step of the lesson that runs",
+    text = "Without a lesson it is an error.",
+    example = "lesson(1) hint() lesson.quit()",
+  },
+  {
     name = "sha1", args = "text", summary = "the SHA-1 of a string: the key of a name",
     text = "20 bytes. The id of a node on 127.0.0.1 is the SHA-1 of its port.",
     example = 'assert(tohex(sha1("8001")) == "0c7fa9633c55e421aa41f2300470e6d40676d09b")',

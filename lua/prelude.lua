@@ -2,10 +2,10 @@
 -- functions of the shell.
 --
 -- Handed in: `native`, the functions that Rust provides, `pretty` (pretty.lua) and `help`
--- (help.lua). Handed back: the environment and what the shell itself needs of it. Nothing here
+-- (help.lua), `make_lesson` (lesson.lua as a function). Handed back: the environment and what the shell itself needs of it. Nothing here
 -- reads a name of the environment after it is built, so that programs may change it as they like.
 
-local native, pretty, help = ...
+local native, pretty, help, make_lesson = ...
 local interrupted, escape = native.interrupted, native.escape
 local shapes = pretty.shapes
 
@@ -14,6 +14,7 @@ local rawget, rawset, rawequal = rawget, rawset, rawequal
 local setmetatable, getmetatable = setmetatable, getmetatable
 local raw_pcall, raw_xpcall, raw_load = pcall, xpcall, load
 local concat, sort, pack, raw_move = table.concat, table.sort, table.pack, table.move
+local unpack = table.unpack
 local find, format, gsub, raw_rep = string.find, string.format, string.gsub, string.rep
 local create, raw_resume, raw_close = coroutine.create, coroutine.resume, coroutine.close
 local yield, isyieldable = coroutine.yield, coroutine.isyieldable
@@ -151,13 +152,75 @@ end
 local shape_of = {
   add = "stored", put = "stored", findvalue = "findvalue", findnode = "findnode", ping = "ping",
   getsocket = "socket", bootstrap = "bootstrap", contacts = "contacts", routing = "routing",
-  node = "node", xdp = "xdp", gc = "memory", spawn = "task", every = "task", after = "task", rpc = "task",
+  node = "node", xdp = "xdp", gc = "memory", info = "node", spawn = "task", every = "task", after = "task",
+  rpc = "task",
 }
 
 for name, f in next, native.functions do
   local shape = shapes[shape_of[name]]
   env[name] = function(...) return settle(shape, f(...)) end
 end
+
+-- Simulated networks: `net` makes one, an object whose methods are Rust's, and those made here of
+-- them. What Rust holds of a network is kept apart from what a program sees.
+
+local network_of = setmetatable({}, { __mode = "k" })
+local methods = {}
+
+local cluster_natives = {}
+
+for name, f in next, native.methods do
+  if find(name, "^c:") then
+    cluster_natives[name] = f
+    goto continue
+  end
+  name = gsub(name, "^n:", "")
+  local shape = shapes[shape_of[name] or name]
+  methods[name] = function(network, ...)
+    return settle(shape, f(network_of[network] or network, ...))
+  end
+  ::continue::
+end
+
+-- `n:trace(findvalue, i, key)`: what a method returns, shown query by query.
+local traced = { add = true, put = true, findvalue = true, findnode = true }
+function methods.trace(network, what, ...)
+  for name in next, traced do
+    if what == name or (what ~= nil and (rawequal(what, env[name]) or rawequal(what, methods[name]))) then
+      local result = methods[name](network, ...)
+      return setmetatable(result, shapes.trace)
+    end
+  end
+  error('n:trace: expected add, put, findvalue or findnode, got ' .. pretty.value(what), 2)
+end
+
+-- `n:node(i)`: the functions of the shell as node i has them; `me.routing()` or `me:routing()`.
+local of_node = {
+  "add", "put", "findvalue", "findnode", "ping", "contacts", "routing", "trace",
+}
+function methods.node(network, i)
+  local me = { number = i }
+  local function bind(method, second)
+    return function(...)
+      local first = 1
+      if rawequal((...), me) then first = 2 end
+      if second then return method(network, (select(first, ...)), i, select(first + 1, ...)) end
+      return method(network, i, select(first, ...))
+    end
+  end
+  for _, name in ipairs(of_node) do me[name] = bind(methods[name], name == "trace") end
+  me.node = bind(methods.info)
+  me.id = me.node().id
+  return setmetatable(me, shapes.simnode)
+end
+
+local raw_net = env.net
+function env.net(settings)
+  local network = setmetatable({}, shapes.net)
+  network_of[network] = raw_net(settings)
+  return network
+end
+shapes.net.__index = methods
 
 for name, shape in next, native.shapes do
   for key, member in next, shapes[name] do shape[key] = member end
@@ -222,6 +285,92 @@ if native.read_module then
   end
 end
 
+-- Clusters of real nodes: each function runs in the child itself, written as a chunk.
+
+local cluster_of = setmetatable({}, { __mode = "k" })
+local cluster_methods = {}
+
+local function literal(v)
+  if type(v) == "string" then
+    return '"' .. gsub(v, "[^%w ]", function(c) return format("\\%03d", string.byte(c)) end) .. '"'
+  end
+  if type(v) ~= "table" then return tostring(v) end
+  local parts = {}
+  for key, item in next, v do parts[#parts + 1] = "[" .. literal(key) .. "]=" .. literal(item) end
+  return "{" .. concat(parts, ",") .. "}"
+end
+
+local function native_of_cluster(cluster) return cluster_of[cluster] or cluster end
+
+local function replied(name, ok, ...)
+  if not ok then error(gsub((...), "^c:ask", "c:" .. name), 3) end
+  return ...
+end
+
+local function at_member(name)
+  local shape = shapes[shape_of[name]]
+  return function(cluster, i, ...)
+    local texts = pack(...)
+    for j = 1, texts.n do texts[j] = literal(texts[j]) end
+    local chunk = "return {pcall(" .. concat({ name, unpack(texts, 1, texts.n) }, ",") .. ")}"
+    local reply = replied(name, cluster_natives["c:ask"](native_of_cluster(cluster), i, chunk))
+    return settle(shape, reply[1], reply[2])
+  end
+end
+
+for _, name in ipairs { "add", "put", "findvalue", "findnode", "ping", "contacts", "routing", "node" } do
+  cluster_methods[name] = at_member(name)
+end
+
+function cluster_methods.kill(cluster, i)
+  return settle(nil, cluster_natives["c:kill"](native_of_cluster(cluster), i))
+end
+
+local function members_of(cluster)
+  local members = settle(nil, cluster_natives["c:members"](native_of_cluster(cluster)))
+  return setmetatable(members, shapes.cluster)
+end
+
+-- What each node says of itself, of those that were killed where they were.
+function cluster_methods.status(cluster)
+  local members = members_of(cluster)
+  for i, member in ipairs(members) do
+    local ok, node = raw_pcall(cluster_methods.node, cluster, i)
+    member.alive = ok
+    if ok then
+      member.id, member.contacts, member.estimate = node.id, node.contacts, node.estimate
+      member.values = node.stored.values
+    end
+  end
+  return members
+end
+
+function cluster_methods.stop(cluster)
+  for i = 1, #members_of(cluster) do cluster_methods.kill(cluster, i) end
+end
+
+local raw_cluster = native.functions.cluster
+local kept = {} -- a cluster lives until it is stopped, or the shell ends
+function env.cluster(count)
+  local cluster = setmetatable({}, { __index = cluster_methods, __tostring = function(c) return tostring(members_of(c)) end })
+  cluster_of[cluster] = settle(nil, raw_cluster(count))
+  kept[#kept + 1] = cluster
+  return cluster
+end
+
+local lessons = make_lesson(native, env, pretty)
+env.lesson, env.hint = lessons.lesson, lessons.hint
+
+-- Without a node, what needs one says so.
+for _, entry in ipairs(help) do
+  local name = entry.name
+  if env[name] == nil then
+    env[name] = function()
+      error(name .. ": there is no node here; a simulated network has some: n = net{nodes = 100}", 2)
+    end
+  end
+end
+
 -- The names that may follow in `path.prefix`: fields of the table there, and what its metatable
 -- adds. Reads only; runs nothing of the user's.
 
@@ -253,4 +402,4 @@ end
 local hints = {}
 for _, entry in ipairs(help) do hints[entry.name] = entry.args end
 
-return { env = env, show = show, names = names, hints = hints }
+return { env = env, show = show, names = names, hints = hints, after = lessons.after }

@@ -219,6 +219,58 @@ function lines.xdp(result, out)
   end
 end
 
+-- The way of a lookup: one line for each query.
+function lines.trace(result, out)
+  insert(out, "hop   sent ms  rtt ms  bits  asked                 named by              new")
+  for _, query in ipairs(result.queries) do
+    local by = query.introduced_by and where(query.introduced_by) or "own table"
+    insert(out, format("%3d %9.1f %7s  %4d  %-21s %-21s %s", query.hop, query.sent,
+      query.ms and format("%.1f", query.ms) or query.outcome, query.bits, where(query.who), by,
+      query.new or "-"))
+  end
+  for _, hit in ipairs(result.values or {}) do insert(out, where(hit.who) .. ": " .. found(hit.value)) end
+  insert(out, result.ended .. ", " .. count(result.messages, "message") .. ", " .. took(result))
+end
+
+-- Simulated networks.
+
+function lines.net(network, out)
+  local stats = network:stats()
+  insert(out, format("%d of %d nodes alive, seed %d, %s since it began, %d datagrams",
+    stats.alive, stats.nodes, stats.seed, seconds(stats.time), stats.datagrams))
+end
+
+function lines.simnode(node, out) insert(out, "node " .. node.number .. " " .. node.id) end
+
+local function middle(list)
+  local sorted = {}
+  for i, number in ipairs(list) do sorted[i] = number end
+  sort(sorted)
+  return sorted[(#sorted + 1) // 2], sorted[#sorted]
+end
+
+function lines.stats(stats, out)
+  insert(out, format("%d of %d nodes alive, %s since it began", stats.alive, stats.nodes, seconds(stats.time)))
+  insert(out, format("%d datagrams, %d bytes, %.0f %% lost", stats.datagrams, stats.bytes, 100 * stats.loss))
+  if stats.count == 0 then return insert(out, "no lookup or store has ended") end
+  insert(out, format("%d lookups and stores, %.1f %% with success", stats.count, 100 * stats.success))
+  for _, name in ipairs { "hops", "messages", "ms" } do
+    insert(out, format("%-9s half of them at most %.4g, all at most %.4g", name, middle(stats[name])))
+  end
+end
+
+-- A cluster of real nodes.
+function lines.cluster(members, out)
+  for i, member in ipairs(members) do
+    local state = member.alive and "" or "killed"
+    if member.contacts then
+      state = format("%s contacts, of about %.0f nodes, %s", member.contacts, member.estimate, count(member.values, "value"))
+    end
+    local line = format("%3d  127.0.0.1:%d  process %d  %s", i, member.port, member.process, state)
+    insert(out, (gsub(line, "%s+$", "")))
+  end
+end
+
 function lines.memory(result, out)
   insert(out, format("Lua %.0f kB of at most %.0f kB, process %.0f kB", result.lua, result.max, result.process))
 end

@@ -7,6 +7,7 @@ mod configuration;
 mod node;
 mod serve;
 mod shell;
+mod sim;
 mod xdp;
 
 use std::ffi::OsString;
@@ -39,6 +40,8 @@ struct Cli {
 enum Command {
     /// Run a node without a shell until it is told to stop
     Serve(serve::Arguments),
+    /// Run a program on simulated networks, without a node
+    Sim(sim::Arguments),
     /// Load a node over UDP and print how fast it answers
     Bench(crate::bench::Arguments),
     /// Let the kernel answer ping and findnode for a node
@@ -68,6 +71,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         None => shell::run(cli.shell),
         Some(Command::Serve(arguments)) => serve::run(arguments),
+        Some(Command::Sim(arguments)) => sim::run(arguments),
         Some(Command::Bench(arguments)) => crate::bench::run(arguments),
         Some(Command::Xdp(arguments)) => xdp::run(arguments),
     }

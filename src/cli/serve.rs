@@ -8,6 +8,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::net::Handle;
+use crate::shell::{Chunk, Options, Output, Shell};
 
 use super::NodeArguments;
 
@@ -20,6 +21,9 @@ pub(super) struct Arguments {
     /// UDP port [default: 8001]
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
+    /// Run each line of standard input as a chunk, answer with a line of JSON, and end with it
+    #[arg(long, hide = true)]
+    lines: bool,
     #[command(flatten)]
     node: NodeArguments,
 }
@@ -28,6 +32,9 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     let colours = std::io::stderr().is_terminal();
     arguments.node.start_log("info", std::io::stderr, colours)?;
+    if arguments.lines {
+        return run_lines(&arguments);
+    }
     // No Lua and no further thread unless asked for: a hundred of these share a machine.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -42,6 +49,29 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
         handle.stop().await;
         Ok(())
     })
+}
+
+/// Serves another process, the `cluster` of a shell: until standard input closes, as it does when
+/// that process is gone, whatever runs here then.
+fn run_lines(arguments: &Arguments) -> anyhow::Result<()> {
+    let (handle, _) = arguments.node.start(arguments.port)?;
+    let options = Options { json: true, ..Options::default() };
+    let mut shell = Shell::start(Some(handle), Output::new(), options)?;
+    let (lines, chunks) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines().map_while(Result::ok) {
+            if lines.send(line).is_err() {
+                break;
+            }
+        }
+        std::process::exit(0);
+    });
+    for line in chunks {
+        if let Err(error) = shell.run(Chunk::program(line, "=line".to_owned())) {
+            println!("{}", serde_json::json!([false, error.to_string()]));
+        }
+    }
+    Ok(())
 }
 
 async fn stopped_by_itself(handle: &Handle) {

@@ -1,7 +1,7 @@
 //! The command without a name: a node and its shell, or a program that runs in it.
 
 use std::io::{IsTerminal, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -34,6 +34,9 @@ pub(super) struct Arguments {
     /// Show results as JSON lines
     #[arg(long)]
     json: bool,
+    /// Folder with lessons of one's own [default: what KADEMLUA_LESSONS names]
+    #[arg(long, value_name = "FOLDER")]
+    lessons: Option<PathBuf>,
     #[command(flatten)]
     node: NodeArguments,
 }
@@ -59,13 +62,17 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
         return Err(BadUsage("expected a script or -e, got both".to_owned()).into());
     }
     let program = Program::of(&arguments, &words)?;
-    let (options, chunk) = program.read(arguments.json)?;
+    let (options, chunk) = program.read(Options {
+        json: arguments.json,
+        lessons: arguments.lessons.clone(),
+        script: None,
+    })?;
 
     let output = Output::new();
     let (log, colours) = (LogWriter(output.clone()), std::io::stderr().is_terminal());
     arguments.node.start_log("warn", move || log.clone(), colours)?;
     let (handle, settings) = arguments.node.start(port)?;
-    let mut shell = Shell::start(handle.clone(), output, options)?;
+    let mut shell = Shell::start(Some(handle.clone()), output, options)?;
     match chunk {
         None => {
             greet(&handle);
@@ -100,8 +107,7 @@ impl<'a> Program<'a> {
     }
 
     /// Reads it before the node starts: a missing file is a message, not a node.
-    fn read(&self, json: bool) -> anyhow::Result<(Options, Option<Chunk>)> {
-        let plain = Options { json, script: None };
+    fn read(&self, plain: Options) -> anyhow::Result<(Options, Option<Chunk>)> {
         Ok(match *self {
             Program::Prompt => (plain, None),
             Program::Text(text) => (plain, Some(Chunk::program(text.to_owned(), "=-e".to_owned()))),
@@ -112,14 +118,18 @@ impl<'a> Program<'a> {
             }
             Program::File { name, arguments } => {
                 let source = std::fs::read_to_string(name).with_context(|| name.to_owned())?;
-                let folder = Path::new(name).parent().unwrap_or(Path::new("")).join(".");
-                let script =
-                    Script { name: name.to_owned(), folder, arguments: arguments.to_vec() };
-                let chunk = Chunk::program(source, format!("@{name}"));
+                let (script, chunk) = script(name, arguments, source);
                 (Options { script: Some(script), ..plain }, Some(chunk))
             }
         })
     }
+}
+
+/// A script and its program.
+pub(super) fn script(name: &str, arguments: &[String], source: String) -> (Script, Chunk) {
+    let folder = Path::new(name).parent().unwrap_or(Path::new("")).join(".");
+    let script = Script { name: name.to_owned(), folder, arguments: arguments.to_vec() };
+    (script, Chunk::program(source, format!("@{name}")))
 }
 
 fn greet(handle: &Handle) {

@@ -63,8 +63,14 @@ impl Arguments {
     /// A key or an id.
     pub(crate) fn id(&mut self, name: &str) -> Result<Id, Complaint> {
         let value = self.any();
-        let more = if matches!(self.function, "add" | "put") { ", \"value\"" } else { "" };
-        let advice = format!(". Try {}(sha1(\"key\"){more})", self.function);
+        let (first, more) = match self.function.split_once(':') {
+            Some((_, "holders")) => ("", ""),
+            Some((_, "add" | "put")) => ("1, ", ", \"value\""),
+            Some(_) => ("1, ", ""),
+            None if matches!(self.function, "add" | "put") => ("", ", \"value\""),
+            None => ("", ""),
+        };
+        let advice = format!(". Try {}({first}sha1(\"key\"){more})", self.function);
         id_of(&value).ok_or_else(|| self.wrong(name, ID, &value, &advice))
     }
 

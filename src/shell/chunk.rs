@@ -3,6 +3,9 @@
 use mlua::chunk::ChunkMode;
 use mlua::{Error, Function, Lua, MultiValue, Table};
 
+/// The name of chunks that were typed.
+const TYPED: &str = "=input";
+
 /// A program and the name that its errors show.
 #[derive(Clone, Debug)]
 pub struct Chunk {
@@ -15,7 +18,12 @@ pub struct Chunk {
 impl Chunk {
     /// A chunk that was typed at the prompt.
     pub fn typed(source: &str) -> Chunk {
-        Chunk { source: source.to_owned(), name: "=input".to_owned() }
+        Chunk { source: source.to_owned(), name: TYPED.to_owned() }
+    }
+
+    /// Whether it was typed at the prompt.
+    pub(crate) fn is_typed(&self) -> bool {
+        self.name == TYPED
     }
 
     /// A whole program; a first line that names its interpreter counts as a comment.

@@ -22,7 +22,9 @@ use super::failure::{ChunkError, MEMORY_MAX, message_of};
 use super::functions::{Context, Functions, Shapes, plain, plain_checked};
 use super::interrupt::{Guard, Interrupt, Interrupted};
 use super::output::Output;
-use super::{bytes, convert, modules, network, process_kilobytes, tasks};
+use super::{
+    bytes, cluster, convert, lessons, modules, network, process_kilobytes, simulation, tasks,
+};
 
 /// Stack of the Lua thread: Lua allows 200 levels of calls through Rust and C.
 const STACK_BYTES: usize = 8 << 20;
@@ -40,6 +42,8 @@ pub struct Options {
     pub json: bool,
     /// A script and its arguments.
     pub script: Option<Script>,
+    /// A folder with more lessons; without one, what `KADEMLUA_LESSONS` names.
+    pub lessons: Option<PathBuf>,
 }
 
 /// A script named on the command line.
@@ -72,7 +76,7 @@ enum Job {
 impl Engine {
     /// Starts the thread.
     pub(crate) fn start(
-        handle: Handle,
+        node: Option<Handle>,
         output: Arc<Output>,
         options: Options,
     ) -> io::Result<Engine> {
@@ -82,7 +86,7 @@ impl Engine {
         let lua_interrupt = interrupt.clone();
         std::thread::Builder::new().name("kademlua-lua".into()).stack_size(STACK_BYTES).spawn(
             move || {
-                let world = || World::new(handle, output, options, lua_interrupt);
+                let world = || World::new(node, output, options, lua_interrupt);
                 run(world, queue, &started);
             },
         )?;
@@ -148,12 +152,14 @@ struct World {
     output: Arc<Output>,
     json: bool,
     show: Function,
+    /// What a lesson says after a chunk that was typed.
+    after: Function,
     names: Function,
 }
 
 impl World {
     fn new(
-        handle: Handle,
+        node: Option<Handle>,
         output: Arc<Output>,
         options: Options,
         interrupt: Arc<Interrupt>,
@@ -164,14 +170,16 @@ impl World {
         let background = Background::default();
         let shapes = Shapes { contact: lua.create_table()?, known: lua.create_table()? };
         let context =
-            Context { handle, guard: guard.clone(), output: output.clone(), background, shapes };
+            Context { node, guard: guard.clone(), output: output.clone(), background, shapes };
         let made = prelude(&lua, &Rc::new(context), &options)?;
         let environment: Table = made.get("env")?;
         if let Some(script) = &options.script {
             environment.set("arg", arg_table(&lua, script)?)?;
         }
-        let (show, names, hints) = (made.get("show")?, made.get("names")?, made.get("hints")?);
-        Ok((World { lua, environment, guard, output, json: options.json, show, names }, hints))
+        let (show, after) = (made.get("show")?, made.get("after")?);
+        let (names, hints) = (made.get("names")?, made.get("hints")?);
+        let json = options.json;
+        Ok((World { lua, environment, guard, output, json, show, after, names }, hints))
     }
 
     async fn take(&self, job: Job) {
@@ -192,20 +200,39 @@ impl World {
             Ok(Err(error)) => {
                 // What filled the memory may be garbage by now.
                 let _ = self.lua.gc_collect();
-                Err(ChunkError::Failed(message_of(&error)))
+                Err(ChunkError::Failed(message_of(&error) + &self.consolation(chunk)))
             }
             Err(Interrupted) => Err(ChunkError::Interrupted),
         }
     }
 
-    /// Runs a chunk to its end; its values as they are to be shown.
+    /// Runs a chunk to its end; its values as they are to be shown, and what a lesson says to them.
     async fn results(&self, chunk: &Chunk) -> mlua::Result<String> {
         let values = chunk.compile(&self.lua, &self.environment)?.run().await?;
         if self.json {
             return json_lines(&values);
         }
-        let text: LuaString = self.show.call_async(values).await?;
-        Ok(text.to_string_lossy())
+        let text: LuaString = self.show.call_async(values.clone()).await?;
+        let mut text = text.to_string_lossy();
+        if chunk.is_typed() {
+            let mut judged = values;
+            judged.push_front(LuaValue::Boolean(true));
+            let said: LuaString = self.after.call_async(judged).await?;
+            append_line(&mut text, &said.to_string_lossy());
+        }
+        Ok(text)
+    }
+
+    /// What a lesson says after a chunk that failed.
+    fn consolation(&self, chunk: &Chunk) -> String {
+        let said = chunk.is_typed().then(|| self.after.call::<String>(false).ok()).flatten();
+        said.filter(|said| !said.is_empty()).map_or_else(String::new, |said| format!("\n{said}"))
+    }
+}
+
+fn append_line(text: &mut String, line: &str) {
+    if !line.is_empty() {
+        text.extend(["\n", line, "\n"]);
     }
 }
 
@@ -227,18 +254,33 @@ fn prelude(lua: &Lua, context: &Rc<Context>, options: &Options) -> mlua::Result<
     let pretty: Table =
         lua.load(include_str!("../../lua/pretty.lua")).set_name("=pretty.lua").call(&native)?;
     let help: Table = lua.load(include_str!("../../lua/help.lua")).set_name("=help.lua").call(())?;
+    let lesson =
+        lua.load(include_str!("../../lua/lesson.lua")).set_name("=lesson.lua").into_function()?;
     lua.load(include_str!("../../lua/prelude.lua"))
         .set_name("=prelude.lua")
-        .call((native, pretty, help))
+        .call((native, pretty, help, lesson))
 }
 
 /// The functions of the shell that need Rust.
 fn functions(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
     let functions = Functions::new(lua, context)?;
     bytes::add_to(&functions)?;
-    network::add_to(&functions)?;
     tasks::add_to(&functions)?;
+    simulation::add_to(&functions)?;
+    cluster::add_to(&functions)?;
+    if context.node.is_some() {
+        network::add_to(&functions)?;
+        tasks::add_rpc_to(&functions)?;
+    }
     Ok(functions.into_table())
+}
+
+/// The methods of simulated networks and of clusters.
+fn methods(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
+    let methods = Functions::new(lua, context)?;
+    simulation::add_methods_to(&methods)?;
+    cluster::add_methods_to(&methods)?;
+    Ok(methods.into_table())
 }
 
 fn natives(lua: &Lua, context: &Rc<Context>, options: &Options) -> mlua::Result<Table> {
@@ -250,6 +292,7 @@ fn natives(lua: &Lua, context: &Rc<Context>, options: &Options) -> mlua::Result<
 
     let native = lua.create_table()?;
     native.set("functions", functions)?;
+    native.set("methods", methods(lua, context)?)?;
     native.set("shapes", shapes)?;
     native.set("pending", Lua::poll_pending())?;
     let guard = context.guard.clone();
@@ -257,6 +300,9 @@ fn natives(lua: &Lua, context: &Rc<Context>, options: &Options) -> mlua::Result<
     native.set("collect", plain(lua, |lua, what: String| collect(lua, &what))?)?;
     native.set("lua_kilobytes", plain(lua, |lua, ()| Ok(lua.used_memory() as f64 / 1024.0))?)?;
     add_text(lua, &native, context.output.clone())?;
+    let folder = options.lessons.clone();
+    let read = move |lua: &Lua, ()| lessons::read(lua, folder.as_deref());
+    native.set("lessons", plain_checked(lua, read)?)?;
     if let Some(script) = &options.script {
         let folder = script.folder.clone();
         let read = move |_: &Lua, name: LuaValue| Ok(modules::read(&folder, &name)?);

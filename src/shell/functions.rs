@@ -10,21 +10,40 @@ use std::sync::Arc;
 
 use mlua::{FromLuaMulti, IntoLua, IntoLuaMulti, Lua, MultiValue, Table, Value as LuaValue};
 
+use crate::message::Contact;
 use crate::net::Handle;
 
 use super::arguments::{Arguments, Complaint};
 use super::background::Background;
 use super::interrupt::Guard;
+use super::network::Tables;
 use super::output::Output;
 
 /// What the functions work with.
 pub(crate) struct Context {
-    pub(crate) handle: Handle,
+    /// The node, unless programs run without one.
+    pub(crate) node: Option<Handle>,
     pub(crate) guard: Guard,
     pub(crate) output: Arc<Output>,
     pub(crate) background: Background,
     /// The metatables of contacts, filled by the prelude.
     pub(crate) shapes: Shapes,
+}
+
+impl Context {
+    /// The node.
+    ///
+    /// # Panics
+    /// If there is none; functions that need one are not added then.
+    pub(crate) fn handle(&self) -> &Handle {
+        self.node.as_ref().expect("functions that need a node are added only where one is")
+    }
+
+    /// Makes tables of what the node tells.
+    pub(crate) fn tables<'a>(&'a self, lua: &'a Lua) -> Tables<'a> {
+        let own = Contact { id: self.handle().id(), address: self.handle().local_addr() };
+        Tables { lua, shapes: &self.shapes, own }
+    }
 }
 
 /// Metatables that tables get in Rust, because they come inside of others.

@@ -9,6 +9,7 @@ mod arguments;
 mod background;
 mod bytes;
 mod chunk;
+mod cluster;
 mod convert;
 mod editor;
 mod engine;
@@ -17,9 +18,11 @@ mod functions;
 mod highlight;
 mod history;
 mod interrupt;
+mod lessons;
 mod modules;
 mod network;
 mod output;
+mod simulation;
 mod tasks;
 
 use std::io;
@@ -51,25 +54,26 @@ const STUCK_AFTER: Duration = Duration::from_secs(1);
 /// A shell over a node.
 pub struct Shell {
     runtime: tokio::runtime::Runtime,
-    handle: Handle,
+    /// The node, unless programs run without one.
+    node: Option<Handle>,
     engine: Engine,
     output: Arc<Output>,
     ctrl_c: Signal,
 }
 
 impl Shell {
-    /// Starts the Lua thread. From now on Ctrl-C ends programs and not the process.
+    /// Starts the Lua thread; without a node what needs one is not there. From now on Ctrl-C ends programs and not the process.
     ///
     /// # Errors
     /// If the system has no thread or signal to give.
-    pub fn start(handle: Handle, output: Arc<Output>, options: Options) -> io::Result<Shell> {
+    pub fn start(node: Option<Handle>, output: Arc<Output>, options: Options) -> io::Result<Shell> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let ctrl_c = {
             let _entered = runtime.enter();
             signal(SignalKind::interrupt())?
         };
-        let engine = Engine::start(handle.clone(), output.clone(), options)?;
-        Ok(Shell { runtime, handle, engine, output, ctrl_c })
+        let engine = Engine::start(node.clone(), output.clone(), options)?;
+        Ok(Shell { runtime, node, engine, output, ctrl_c })
     }
 
     /// Runs a program to its end and shows the values that it returns.
@@ -120,7 +124,9 @@ impl Shell {
 
     /// Stops the node.
     pub fn stop(self) {
-        self.runtime.block_on(self.handle.stop());
+        if let Some(node) = &self.node {
+            self.runtime.block_on(node.stop());
+        }
     }
 
     /// Prompts for chunks and runs them until the user leaves.
@@ -132,14 +138,17 @@ impl Shell {
     }
 
     /// The prompt: `contacts~estimate | kilobytes > `, with `xdp` behind where a fast path is
-    /// attached.
+    /// attached, or `sim | kilobytes > ` without a node.
     fn prompt(&self) -> String {
-        let snapshot = self.runtime.block_on(self.handle.snapshot());
+        let Some(node) = &self.node else {
+            return format!("sim | {:4.0} > ", process_kilobytes());
+        };
+        let snapshot = self.runtime.block_on(node.snapshot());
         let (contacts, estimate) = match snapshot {
             Ok(snapshot) => (snapshot.contacts, snapshot.estimate),
             Err(_) => (0, 0.0),
         };
-        let attached = self.handle.fast_path().is_some_and(|place| xdp::status(place).is_ok());
+        let attached = node.fast_path().is_some_and(|place| xdp::status(place).is_ok());
         let mark = if attached { " xdp" } else { "" };
         format!("{contacts}~{estimate:.0} | {:4.0}{mark} > ", process_kilobytes())
     }

@@ -14,14 +14,14 @@ use crate::xdp;
 
 use super::arguments::{Arguments, Complaint};
 use super::convert;
-use super::functions::{Context, Functions, Trouble};
+use super::functions::{Context, Functions, Shapes, Trouble};
 
 /// Nodes with values after which a search may be told to end: all holders of a value, were each
 /// of k = 20 to keep copies in five places.
-const MAX_NODES_MAX: usize = 100;
+pub(crate) const MAX_NODES_MAX: usize = 100;
 
 /// Values asked of one node: more than any node keeps under a key by default.
-const MAX_ENTRIES_MAX: usize = 1_000;
+pub(crate) const MAX_ENTRIES_MAX: usize = 1_000;
 
 type Shared = Rc<Context>;
 
@@ -51,46 +51,39 @@ async fn store(
     mode: StoreMode,
 ) -> Result<Table, Trouble> {
     let (key, value) = (arguments.id("key")?, arguments.encodable("value")?);
-    let report = context.handle.store(key, value, mode).await;
+    let report = context.handle().store(key, value, mode).await;
     let report = report.map_err(|error| arguments.complaint(error))?;
-    Ok(Tables { lua: &lua, context: &context }.store_report(&report)?)
+    Ok(context.tables(&lua).store_report(&report)?)
 }
 
 async fn find_value(context: Shared, lua: Lua, mut arguments: Arguments) -> Result<Table, Trouble> {
     let key = arguments.id("key")?;
     let max_nodes = arguments.count("maxnodes", 3, MAX_NODES_MAX)?;
     let max_entries = arguments.count("maxentries", 6, MAX_ENTRIES_MAX)?;
-    let record = context.handle.find_value(key, max_nodes, max_entries).await;
+    let record = context.handle().find_value(key, max_nodes, max_entries).await;
     let record = record.map_err(|error| arguments.complaint(error))?;
-    let tables = Tables { lua: &lua, context: &context };
-    let table = tables.record(&record)?;
-    table.raw_set("values", tables.list(&record.values, Tables::found)?)?;
-    Ok(table)
+    Ok(context.tables(&lua).values(&record)?)
 }
 
 async fn find_node(context: Shared, lua: Lua, mut arguments: Arguments) -> Result<Table, Trouble> {
-    let record = context.handle.find_node(arguments.id("id")?).await;
+    let record = context.handle().find_node(arguments.id("id")?).await;
     let record = record.map_err(|error| arguments.complaint(error))?;
-    Ok(Tables { lua: &lua, context: &context }.record(&record)?)
+    Ok(context.tables(&lua).record(&record)?)
 }
 
 async fn ping(context: Shared, lua: Lua, mut arguments: Arguments) -> Result<Table, Trouble> {
     let peer = other(&context, &mut arguments)?;
-    let rtt = context.handle.ping(peer).await;
+    let rtt = context.handle().ping(peer).await;
     let rtt = rtt.map_err(|error| of_peer(&arguments, peer, error))?;
-    let tables = Tables { lua: &lua, context: &context };
-    let table = lua.create_table()?;
-    table.raw_set("who", tables.peer(peer)?)?;
-    table.raw_set("ms", rtt.as_millis_f64())?;
-    Ok(table)
+    Ok(context.tables(&lua).ping(peer, rtt)?)
 }
 
 async fn get_socket(context: Shared, lua: Lua, mut arguments: Arguments) -> Result<Table, Trouble> {
     let peer = other(&context, &mut arguments)?;
     let asked = std::time::Instant::now();
-    let seen = context.handle.get_socket(peer).await;
+    let seen = context.handle().get_socket(peer).await;
     let seen = seen.map_err(|error| of_peer(&arguments, peer, error))?;
-    let tables = Tables { lua: &lua, context: &context };
+    let tables = context.tables(&lua);
     let table = tables.address(seen)?;
     table.raw_set("who", tables.peer(peer)?)?;
     table.raw_set("ms", asked.elapsed().as_secs_f64() * 1e3)?;
@@ -100,7 +93,7 @@ async fn get_socket(context: Shared, lua: Lua, mut arguments: Arguments) -> Resu
 async fn call(context: Shared, lua: Lua, mut arguments: Arguments) -> Result<MultiValue, Trouble> {
     let (peer, name) = (other(&context, &mut arguments)?, arguments.string("name")?);
     let values = arguments.encodable_rest()?;
-    let returned = context.handle.call(peer, &name, values).await;
+    let returned = context.handle().call(peer, &name, values).await;
     let returned = returned.map_err(|error| of_peer(&arguments, peer, error))?;
     let decode = |value: &crate::bencode::Value| convert::decode(&lua, value.item());
     Ok(returned.iter().map(decode).collect::<mlua::Result<_>>()?)
@@ -112,9 +105,9 @@ async fn bootstrap(context: Shared, lua: Lua, mut arguments: Arguments) -> Resul
         let mut more = Arguments::new(arguments.function(), MultiValue::from_iter([value]));
         addresses.push(more.peer("contact")?.address);
     }
-    let joined = context.handle.bootstrap(addresses).await;
+    let joined = context.handle().bootstrap(addresses).await;
     let joined = joined.map_err(|error| arguments.complaint(error))?;
-    let tables = Tables { lua: &lua, context: &context };
+    let tables = context.tables(&lua);
     let table = lua.create_table()?;
     table.raw_set("answered", joined.answered)?;
     table.raw_set(
@@ -126,27 +119,22 @@ async fn bootstrap(context: Shared, lua: Lua, mut arguments: Arguments) -> Resul
 
 async fn contacts(context: Shared, lua: Lua, arguments: Arguments) -> Result<Table, Trouble> {
     let snapshot = snapshot(&context, &arguments).await?;
-    let known: Vec<_> = snapshot.buckets.iter().flat_map(|bucket| &bucket.contacts).collect();
-    let tables = Tables { lua: &lua, context: &context };
-    Ok(tables.list(&known, |tables, known| tables.known(known))?)
+    Ok(context.tables(&lua).contacts(&snapshot)?)
 }
 
 async fn routing(context: Shared, lua: Lua, arguments: Arguments) -> Result<Table, Trouble> {
     let snapshot = snapshot(&context, &arguments).await?;
-    let tables = Tables { lua: &lua, context: &context };
-    let table = lua.create_table()?;
-    table.raw_set("buckets", tables.list(&snapshot.buckets, Tables::bucket)?)?;
-    Ok(table)
+    Ok(context.tables(&lua).routing(&snapshot)?)
 }
 
 async fn node(context: Shared, lua: Lua, arguments: Arguments) -> Result<Table, Trouble> {
     let snapshot = snapshot(&context, &arguments).await?;
-    Ok(Tables { lua: &lua, context: &context }.node(&snapshot)?)
+    Ok(context.tables(&lua).node(&snapshot)?)
 }
 
 fn fast_path(context: &Context, lua: &Lua, arguments: Arguments) -> Result<Table, Trouble> {
     let table = lua.create_table()?;
-    let status = match context.handle.fast_path() {
+    let status = match context.handle().fast_path() {
         None => Err("no fast path is looked for: this node was started without --xdp".to_owned()),
         Some(place) => match xdp::status(place) {
             Ok(status) => Ok(status),
@@ -180,13 +168,13 @@ fn put_status(lua: &Lua, table: &Table, status: &xdp::Status) -> mlua::Result<()
 }
 
 async fn snapshot(context: &Context, arguments: &Arguments) -> Result<Snapshot, Complaint> {
-    context.handle.snapshot().await.map_err(|error| arguments.complaint(error))
+    context.handle().snapshot().await.map_err(|error| arguments.complaint(error))
 }
 
 /// A node to ask that is not this one.
 fn other(context: &Context, arguments: &mut Arguments) -> Result<Peer, Complaint> {
     let peer = arguments.peer("contact")?;
-    if peer.address == context.handle.local_addr() {
+    if peer.address == context.handle().local_addr() {
         return Err(of_peer(arguments, peer, "that is this node itself, which asks only others"));
     }
     Ok(peer)
@@ -204,7 +192,9 @@ fn seconds(span: Duration) -> f64 {
 /// Makes tables of the node's plain data.
 pub(crate) struct Tables<'a> {
     pub(crate) lua: &'a Lua,
-    pub(crate) context: &'a Context,
+    pub(crate) shapes: &'a Shapes,
+    /// The node whose data it is.
+    pub(crate) own: Contact,
 }
 
 impl Tables<'_> {
@@ -214,11 +204,39 @@ impl Tables<'_> {
         Ok(table)
     }
 
-    fn address(&self, address: SocketAddr) -> mlua::Result<Table> {
+    /// A search for values.
+    pub(crate) fn values(&self, record: &Record) -> mlua::Result<Table> {
+        let table = self.record(record)?;
+        table.raw_set("values", self.list(&record.values, Tables::found)?)?;
+        Ok(table)
+    }
+
+    /// A ping that was answered.
+    pub(crate) fn ping(&self, peer: Peer, rtt: Duration) -> mlua::Result<Table> {
+        let table = self.lua.create_table()?;
+        table.raw_set("who", self.peer(peer)?)?;
+        table.raw_set("ms", rtt.as_millis_f64())?;
+        Ok(table)
+    }
+
+    /// All contacts of a node.
+    pub(crate) fn contacts(&self, snapshot: &Snapshot) -> mlua::Result<Table> {
+        let known: Vec<_> = snapshot.buckets.iter().flat_map(|bucket| &bucket.contacts).collect();
+        self.list(&known, |tables, known| tables.known(known))
+    }
+
+    /// The routing table of a node.
+    pub(crate) fn routing(&self, snapshot: &Snapshot) -> mlua::Result<Table> {
+        let table = self.lua.create_table()?;
+        table.raw_set("buckets", self.list(&snapshot.buckets, Tables::bucket)?)?;
+        Ok(table)
+    }
+
+    pub(crate) fn address(&self, address: SocketAddr) -> mlua::Result<Table> {
         let table = self.lua.create_table()?;
         table.raw_set("address", address.ip().to_string())?;
         table.raw_set("port", address.port())?;
-        table.set_metatable(Some(self.context.shapes.contact.clone()))?;
+        table.set_metatable(Some(self.shapes.contact.clone()))?;
         Ok(table)
     }
 
@@ -228,7 +246,7 @@ impl Tables<'_> {
         Ok(table)
     }
 
-    fn list<T>(
+    pub(crate) fn list<T>(
         &self,
         items: &[T],
         make: impl Fn(&Self, &T) -> mlua::Result<Table>,
@@ -240,8 +258,9 @@ impl Tables<'_> {
         Ok(list)
     }
 
-    fn record(&self, record: &Record) -> mlua::Result<Table> {
+    pub(crate) fn record(&self, record: &Record) -> mlua::Result<Table> {
         let table = self.lua.create_table()?;
+        table.raw_set("target", record.goal.target().to_string())?;
         table.raw_set("ms", record.duration().as_millis_f64())?;
         table.raw_set("hops", record.hops())?;
         table.raw_set("messages", record.messages())?;
@@ -258,6 +277,7 @@ impl Tables<'_> {
         let by = query.introduced_by.as_ref().map(|by| self.contact(by)).transpose()?;
         table.raw_set("introduced_by", by)?;
         table.raw_set("hop", query.hop)?;
+        table.raw_set("bits", record.goal.target().common_prefix(&query.contact.id))?;
         table.raw_set("sent", query.sent.since(record.started).as_millis_f64())?;
         let outcome = match query.outcome {
             Outcome::Pending => "pending",
@@ -278,23 +298,19 @@ impl Tables<'_> {
     fn found(&self, found: &Found) -> mlua::Result<Table> {
         let table = self.lua.create_table()?;
         table.raw_set("value", convert::decode(self.lua, found.value.item())?)?;
-        let own =
-            || Contact { id: self.context.handle.id(), address: self.context.handle.local_addr() };
-        table.raw_set("who", self.contact(&found.holder.unwrap_or_else(own))?)?;
+        table.raw_set("who", self.contact(&found.holder.unwrap_or(self.own))?)?;
         table.raw_set("hops", found.hop)?;
         table.raw_set("ms", found.after.as_millis_f64())?;
         Ok(table)
     }
 
-    fn store_report(&self, report: &StoreReport) -> mlua::Result<Table> {
-        let table = self.lua.create_table()?;
+    pub(crate) fn store_report(&self, report: &StoreReport) -> mlua::Result<Table> {
+        let table = self.record(&report.lookup)?;
         table.raw_set("stored", self.list(&report.stored, Tables::contact)?)?;
         table.raw_set("refused", self.list(&report.refused, Tables::refusal)?)?;
         table.raw_set("silent", self.list(&report.silent, Tables::contact)?)?;
         table.raw_set("kept_here", report.kept_here)?;
         table.raw_set("ms", report.ended.since(report.started).as_millis_f64())?;
-        table.raw_set("hops", report.lookup.hops())?;
-        table.raw_set("messages", report.lookup.messages())?;
         Ok(table)
     }
 
@@ -310,7 +326,7 @@ impl Tables<'_> {
         table.raw_set("rtt", known.rtt.map(Duration::as_millis_f64))?;
         table.raw_set("seen", seconds(known.last_seen))?;
         table.raw_set("failures", known.failures)?;
-        table.set_metatable(Some(self.context.shapes.known.clone()))?;
+        table.set_metatable(Some(self.shapes.known.clone()))?;
         Ok(table)
     }
 
@@ -324,8 +340,8 @@ impl Tables<'_> {
         Ok(table)
     }
 
-    fn node(&self, snapshot: &Snapshot) -> mlua::Result<Table> {
-        let table = self.address(self.context.handle.local_addr())?;
+    pub(crate) fn node(&self, snapshot: &Snapshot) -> mlua::Result<Table> {
+        let table = self.address(self.own.address)?;
         table.raw_set("id", snapshot.id.to_string())?;
         table.raw_set("uptime", seconds(snapshot.uptime))?;
         table.raw_set("estimate", snapshot.estimate)?;

@@ -16,7 +16,7 @@ use super::background::TASKS_MAX;
 use super::failure::message_of;
 use super::functions::{Context, Functions, Trouble};
 use super::interrupt::{ANSWER_MAX, Interrupted};
-use super::network::{Tables, returned};
+use super::network::returned;
 use super::{convert, escape_lines};
 
 /// Calls of one registered function at once; further ones fail, which tells peers to slow down.
@@ -51,7 +51,6 @@ pub(crate) fn add_to(functions: &Functions) -> mlua::Result<()> {
         let running = repeat(period.max(PERIOD_MIN), program, arguments.rest());
         begin(&context, &lua, &arguments, None, running)
     })?;
-    functions.add_async("rpc", rpc)?;
     functions.add("cancel", |context, _, mut arguments| {
         let task = arguments.any();
         let number = number_of(&task).ok_or_else(|| {
@@ -59,6 +58,11 @@ pub(crate) fn add_to(functions: &Functions) -> mlua::Result<()> {
         })?;
         Ok(context.background.end(number))
     })
+}
+
+/// Adds what only a node can do.
+pub(crate) fn add_rpc_to(functions: &Functions) -> mlua::Result<()> {
+    functions.add_async("rpc", rpc)
 }
 
 async fn run(program: Function, arguments: Vec<LuaValue>) -> mlua::Result<()> {
@@ -87,7 +91,7 @@ async fn rpc(
         LuaValue::Nil => return Ok(LuaValue::Boolean(takes_back)),
         value => Arguments::new("rpc", MultiValue::from_iter([value])).callback("function")?,
     };
-    let calls = context.handle.register(&name).await;
+    let calls = context.handle().register(&name).await;
     let calls = calls.map_err(|error| arguments.complaint(error))?;
     let running = answer_all(context.clone(), lua.clone(), program, calls);
     Ok(begin(&context, &lua, &arguments, Some(name), running)?.into_lua(&lua)?)
@@ -168,7 +172,7 @@ async fn answer(context: Rc<Context>, lua: Lua, program: Function, call: Incomin
 
 /// Who calls, and the arguments.
 fn values_of(context: &Context, lua: &Lua, call: &IncomingCall) -> mlua::Result<MultiValue> {
-    let from = Tables { lua, context }.contact(&call.from)?;
+    let from = context.tables(lua).contact(&call.from)?;
     let mut values = MultiValue::from_iter([LuaValue::Table(from)]);
     for arg in &call.args {
         values.push_back(convert::decode(lua, arg.item())?);

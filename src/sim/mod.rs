@@ -3,9 +3,12 @@
 //! The nodes are the same state machines that serve real packets; only sockets and time are made
 //! up. A run is a function of its seed: the same calls give the same network, packet by packet.
 //!
-//! Read [`Network`]: it is driven by [`Network::run_for`] and [`Network::run`], and asked through
-//! [`Network::start`]. Left out on purpose: bandwidth, reordering beyond what latency brings, and
-//! any judgement about what a run should show.
+//! Read [`Network`]: it is driven by [`Network::run_for`] and [`Network::run`], or in slices by
+//! [`Network::advance`], and asked through [`Network::start`]; [`Network::statistics`] says how that
+//! went. Left out on purpose: bandwidth, reordering beyond what latency brings, and any judgement
+//! about what a run should show.
+
+mod statistics;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -21,6 +24,8 @@ use crate::message::Contact;
 use crate::node::config::Config;
 use crate::node::{Event, Input, Node, OperationId, Output};
 use crate::time::{Duration, Instant};
+
+pub use self::statistics::{Finished, Statistics};
 
 /// How a virtual network behaves.
 #[derive(Clone, Debug)]
@@ -65,6 +70,8 @@ pub struct Network {
     sequence: u64,
     replies: BTreeMap<(NodeIndex, OperationId), Reply>,
     datagrams: u64,
+    bytes: u64,
+    statistics: Statistics,
 }
 
 /// Where a node is, or was.
@@ -73,6 +80,8 @@ struct Place {
     node: Option<Node>,
     /// The timer that counts; others in the agenda are from before.
     timer: Instant,
+    /// Which part of a divided network it is in.
+    side: usize,
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -94,6 +103,8 @@ impl Network {
             sequence: 0,
             replies: BTreeMap::new(),
             datagrams: 0,
+            bytes: 0,
+            statistics: Statistics::default(),
         }
     }
 
@@ -113,17 +124,22 @@ impl Network {
     /// networks of many thousands.
     pub fn settled(settings: Settings, nodes: usize) -> Network {
         let mut network = Network::new(settings);
+        network.settle(nodes);
+        network
+    }
+
+    /// Adds so many nodes to a network without any, as [`Network::settled`] has them.
+    pub fn settle(&mut self, nodes: usize) {
         let mut contacts: Vec<Contact> = (0..nodes)
             .map(|_| {
-                let index = network.add();
-                network.contact(index).expect("just added")
+                let index = self.add();
+                self.contact(index).expect("just added")
             })
             .collect();
         contacts.sort_unstable();
         for index in 0..nodes {
-            network.fill_table(NodeIndex(index), &contacts);
+            self.fill_table(NodeIndex(index), &contacts);
         }
-        network
     }
 
     /// Introduces a node to some of all contacts, which are sorted by id.
@@ -145,6 +161,8 @@ impl Network {
             }
             near = same;
         }
+        // Its upkeep begins.
+        self.drain(index);
     }
 
     /// Adds a node with a random id that joins through a random node, if there is one.
@@ -152,19 +170,42 @@ impl Network {
         let via = self.random_alive().map(|index| self.address(index));
         let index = self.add();
         if let Some(via) = via {
-            self.start(index, Command::Bootstrap(vec![via])).expect("a bootstrap is always begun");
+            self.start_join(index, via);
         }
         index
     }
 
+    /// Adds a node that chose its id, as attackers do, and joins as others do: the id shares exactly
+    /// so many leading bits with another.
+    ///
+    /// # Panics
+    /// If `shared_bits` is 160 or more: no other id shares all bits.
+    pub fn join_near(&mut self, id: &Id, shared_bits: u32) -> NodeIndex {
+        let via = self.random_alive().map(|index| self.address(index));
+        let id = id.random_at(shared_bits, &mut self.rng);
+        let index = self.add_with(id);
+        if let Some(via) = via {
+            self.start_join(index, via);
+        }
+        index
+    }
+
+    fn start_join(&mut self, index: NodeIndex, via: SocketAddr) {
+        self.start(index, Command::Bootstrap(vec![via])).expect("a bootstrap is always begun");
+    }
+
     /// Adds a node with a random id that knows nobody.
     pub fn add(&mut self) -> NodeIndex {
-        let index = NodeIndex(self.places.len());
         let id = Id::random(&mut self.rng);
+        self.add_with(id)
+    }
+
+    fn add_with(&mut self, id: Id) -> NodeIndex {
+        let index = NodeIndex(self.places.len());
         let node = Node::new(self.now, id, self.settings.config.clone(), self.rng.random());
         let address = self.address_of(index.0);
         self.by_address.insert(address, index);
-        self.places.push(Place { address, node: Some(node), timer: Instant::NEVER });
+        self.places.push(Place { address, node: Some(node), timer: Instant::NEVER, side: 0 });
         index
     }
 
@@ -178,6 +219,42 @@ impl Network {
         self.settings.loss = loss;
     }
 
+    /// Divides the network: datagrams reach only nodes of the sender's side. All are on side 0
+    /// before, and nodes that join later are.
+    pub fn set_side(&mut self, index: NodeIndex, side: usize) {
+        self.places[index.0].side = side;
+    }
+
+    /// Ends all division.
+    pub fn heal(&mut self) {
+        self.places.iter_mut().for_each(|place| place.side = 0);
+    }
+
+    /// The part of a divided network that a node is in.
+    pub fn side(&self, index: NodeIndex) -> usize {
+        self.places[index.0].side
+    }
+
+    /// Delivers a datagram at once, whoever sent it and whatever sender it names.
+    pub fn forge(&mut self, source: SocketAddr, destination: NodeIndex, bytes: &[u8]) {
+        self.handle(destination, Input::Datagram { source, bytes });
+    }
+
+    /// How it behaves now.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// How what was [started](Network::start) and has ended went.
+    pub fn statistics(&self) -> &Statistics {
+        &self.statistics
+    }
+
+    /// Begins the statistics anew.
+    pub fn forget_statistics(&mut self) {
+        self.statistics = Statistics::default();
+    }
+
     /// Virtual time.
     pub fn now(&self) -> Instant {
         self.now
@@ -186,6 +263,21 @@ impl Network {
     /// Datagrams sent so far.
     pub fn datagrams(&self) -> u64 {
         self.datagrams
+    }
+
+    /// Bytes in them, without the headers of the network.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Nodes that there ever were; their indices are below.
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether there never was a node.
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
     }
 
     /// The node at an index, unless it was killed.
@@ -203,6 +295,30 @@ impl Network {
     pub fn random_alive(&mut self) -> Option<NodeIndex> {
         let alive: Vec<NodeIndex> = self.alive().collect();
         (!alive.is_empty()).then(|| alive[self.rng.random_range(0..alive.len())])
+    }
+
+    /// A share of the nodes that were not killed, drawn at random, in the order of joining.
+    pub fn random_share(&mut self, share: f64) -> Vec<NodeIndex> {
+        let alive: Vec<NodeIndex> = self.alive().collect();
+        let count = (alive.len() as f64 * share).round() as usize;
+        let mut drawn = rand::seq::index::sample(&mut self.rng, alive.len(), count).into_vec();
+        drawn.sort_unstable();
+        drawn.into_iter().map(|place| alive[place]).collect()
+    }
+
+    /// The nodes alive and on the same side that a lookup from this node should find: those nearest
+    /// to a target but itself, the nearest first.
+    pub fn nearest(&self, from: NodeIndex, target: &Id, count: usize) -> Vec<Contact> {
+        let side = self.side(from);
+        let others = self.alive().filter(|&index| index != from && self.side(index) == side);
+        let mut contacts: Vec<_> = others.filter_map(|index| self.contact(index)).collect();
+        let count = count.min(contacts.len());
+        if count < contacts.len() {
+            contacts.select_nth_unstable_by_key(count, |contact| target.distance(&contact.id));
+            contacts.truncate(count);
+        }
+        contacts.sort_by_key(|contact| target.distance(&contact.id));
+        contacts
     }
 
     /// A node as others know it.
@@ -249,6 +365,35 @@ impl Network {
             }
             assert!(self.step(Instant::NEVER), "nothing happens any more and no reply has come");
         }
+    }
+
+    /// Runs the network until then, but no more than so many steps. Returns whether it got there;
+    /// call it again if not.
+    pub fn advance(&mut self, until: Instant, steps: usize) -> bool {
+        for _ in 0..steps {
+            if !self.step(until) {
+                self.now = self.now.max(until);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Runs the network until a reply is there and gives it, but takes no more than so many steps;
+    /// call it again if there is none yet.
+    pub fn advance_to_reply(
+        &mut self,
+        index: NodeIndex,
+        id: OperationId,
+        steps: usize,
+    ) -> Option<Reply> {
+        for _ in 0..steps {
+            if let Some(reply) = self.replies.remove(&(index, id)) {
+                return Some(reply);
+            }
+            self.step(Instant::NEVER);
+        }
+        None
     }
 
     /// Runs the network for a span of virtual time.
@@ -311,6 +456,9 @@ impl Network {
 
     fn on_event(&mut self, index: NodeIndex, event: Event) {
         if let Ok((id, reply)) = control::reply(event) {
+            if let Some(finished) = Finished::of(self, index, &reply) {
+                self.statistics.note(finished);
+            }
             self.replies.insert((index, id), reply);
         }
     }
@@ -318,11 +466,13 @@ impl Network {
     /// Takes a datagram through the network, or loses it.
     fn carry(&mut self, source: SocketAddr, destination: SocketAddr, bytes: Vec<u8>) {
         self.datagrams += 1;
+        self.bytes += bytes.len() as u64;
         let latency = self.settings.latency.clone();
         let delay = self.rng.random_range(latency.start().as_micros()..=latency.end().as_micros());
         let lost = self.settings.loss > 0.0 && self.rng.random_bool(self.settings.loss);
         let Some(&destination) = self.by_address.get(&destination) else { return };
-        if !lost {
+        let from = self.by_address[&source];
+        if !lost && self.side(from) == self.side(destination) {
             let at = self.now + Duration::from_micros(delay);
             self.schedule(at, Happening::Datagram { source, destination, bytes });
         }
@@ -334,7 +484,7 @@ impl Network {
     }
 
     fn address_of(&self, index: usize) -> SocketAddr {
-        let number = u32::try_from(index).expect("fewer than 2^32 nodes");
+        let number = u32::try_from(index + 1).expect("fewer than 2^32 nodes");
         let [_, b, c, d] = number.to_be_bytes();
         let ip = if self.settings.ipv6 {
             // The documentation range of RFC 3849.

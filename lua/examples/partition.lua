@@ -1,0 +1,30 @@
+-- A network falls into two halves and grows together again: what each half finds of what the other
+-- stored meanwhile.
+--
+--   kademlua sim partition.lua [quick]
+
+local nodes, values = 200, 50
+if arg[1] == "quick" then nodes, values = 60, 10 end
+
+local n = net { nodes = nodes, seed = 11 }
+local sides = n:partition { 0.5 }
+
+local function found(side, by)
+  local count = 0
+  for v = 1, values do
+    local asker = sides[side][1 + v % #sides[side]]
+    if #n:findvalue(asker, sha1(by .. v)).values > 0 then count = count + 1 end
+  end
+  return ("%3d of %d"):format(count, values)
+end
+
+for v = 1, values do
+  n:add(sides[1][1 + v % #sides[1]], sha1("left " .. v), v)
+  n:add(sides[2][1 + v % #sides[2]], sha1("right " .. v), v)
+end
+print("                      left finds its own  left finds right's")
+print(("divided               %18s %19s"):format(found(1, "left "), found(1, "right ")))
+n:heal()
+print(("healed just now       %18s %19s"):format(found(1, "left "), found(1, "right ")))
+n:run(3600 * 2)
+print(("two hours later       %18s %19s"):format(found(1, "left "), found(1, "right ")))

@@ -1,0 +1,77 @@
+//! `kademlua sim`: the shell without a node, for simulated networks and lessons.
+
+use std::io::IsTerminal;
+
+use anyhow::Context as _;
+use clap::Args;
+
+use crate::shell::{Chunk, Options, Output, Shell};
+
+use super::BadUsage;
+use super::shell::script;
+
+/// The examples that are built in.
+const EXAMPLES: [(&str, &str); 5] = [
+    ("hops.lua", include_str!("../../lua/examples/hops.lua")),
+    ("churn.lua", include_str!("../../lua/examples/churn.lua")),
+    ("alpha.lua", include_str!("../../lua/examples/alpha.lua")),
+    ("k.lua", include_str!("../../lua/examples/k.lua")),
+    ("partition.lua", include_str!("../../lua/examples/partition.lua")),
+];
+
+/// What `sim` takes.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Built in are hops.lua, churn.lua, alpha.lua, k.lua and partition.lua; each takes the argument \
+'quick'. Without a script there is a prompt: n = net{nodes = 100}, or lesson().")]
+pub(super) struct Arguments {
+    /// Script, or one of the examples, and its arguments
+    #[arg(value_name = "SCRIPT.lua ARG", trailing_var_arg = true, allow_hyphen_values = true)]
+    words: Vec<String>,
+    /// Run one chunk and exit
+    #[arg(short = 'e', value_name = "CHUNK", conflicts_with = "words")]
+    chunk: Option<String>,
+    /// Show results as JSON lines
+    #[arg(long)]
+    json: bool,
+    /// Folder with lessons of one's own
+    #[arg(long, value_name = "FOLDER")]
+    lessons: Option<std::path::PathBuf>,
+}
+
+/// Runs the script, or prompts.
+pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let mut options =
+        Options { json: arguments.json, lessons: arguments.lessons, ..Options::default() };
+    let chunk = match (&arguments.chunk, arguments.words.as_slice()) {
+        (Some(text), _) => Some(Chunk::program(text.clone(), "=-e".to_owned())),
+        (None, [name, rest @ ..]) => {
+            let (script, chunk) = script(name, rest, source(name)?);
+            options.script = Some(script);
+            Some(chunk)
+        }
+        (None, []) if std::io::stdin().is_terminal() => None,
+        (None, []) => {
+            return Err(BadUsage("expected a script; see kademlua sim --help".into()).into());
+        }
+    };
+    let mut shell = Shell::start(None, Output::new(), options)?;
+    match chunk {
+        Some(chunk) => shell.run(chunk)?,
+        None => {
+            println!("kademlua {}, simulated networks", env!("CARGO_PKG_VERSION"));
+            println!("net{{nodes = 100}} makes one, lesson() lists lessons, Ctrl-D leaves");
+            shell.interact()?;
+        }
+    }
+    Ok(())
+}
+
+/// A file, or else an example of that name.
+fn source(name: &str) -> anyhow::Result<String> {
+    let example = EXAMPLES.iter().find(|(example, _)| *example == name);
+    match (std::fs::read_to_string(name), example) {
+        (Err(_), Some((_, source))) => Ok((*source).to_owned()),
+        (read, _) => read.with_context(|| name.to_owned()),
+    }
+}

@@ -1,0 +1,204 @@
+//! Real nodes as child processes: `cluster` and what its methods are made of.
+//!
+//! A child is `kademlua serve PORT --lines`: it runs each line of its standard input as a chunk and
+//! answers with a line of JSON. It ends when its standard input does, which the system closes
+//! however this process ends, so no child is left behind.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use mlua::{AnyUserData, Lua, UserData, Value as LuaValue};
+use serde_json::Value as Json;
+
+use crate::net::Handle;
+
+use super::arguments::{Arguments, Complaint};
+use super::convert;
+use super::functions::{Context, Functions, Trouble};
+
+/// Nodes of a cluster: each is a process of some ten megabytes.
+const NODES_MAX: usize = 200;
+
+/// A cluster, as Lua holds it.
+struct Cluster(Vec<Arc<Member>>);
+
+struct Member {
+    port: u16,
+    process: u32,
+    /// Gone once the child was killed.
+    running: Mutex<Option<Running>>,
+}
+
+struct Running {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl UserData for Cluster {}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Adds `cluster`, which starts one.
+pub(crate) fn add_to(functions: &Functions) -> mlua::Result<()> {
+    functions.add_async("cluster", start)
+}
+
+/// Adds what the methods of a cluster are made of. The first argument of each is the cluster.
+pub(crate) fn add_methods_to(methods: &Functions) -> mlua::Result<()> {
+    methods.add_async("c:ask", ask)?;
+    methods.add("c:kill", |_, _, mut arguments| {
+        let member = member_of(&mut arguments)?;
+        let running = member.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Ok(running.is_some())
+    })?;
+    methods.add("c:members", |_, lua, mut arguments| {
+        let value = arguments.any();
+        let list = lua.create_table()?;
+        for member in &cluster_of(&arguments, &value)?.0 {
+            let alive = member.running.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+            let table = lua.create_table()?;
+            table.raw_set("port", member.port)?;
+            table.raw_set("process", member.process)?;
+            table.raw_set("alive", alive)?;
+            list.raw_push(table)?;
+        }
+        Ok(list)
+    })
+}
+
+async fn start(
+    context: Rc<Context>,
+    lua: Lua,
+    mut arguments: Arguments,
+) -> Result<AnyUserData, Trouble> {
+    let count = arguments.count("count", 20, NODES_MAX)?;
+    let failed = |error: std::io::Error| arguments.complaint(format_args!("cannot start: {error}"));
+    let ports = free_ports(count).map_err(failed)?;
+    // Through the shell's own node, so that it finds what they store; but addresses of 127.0.0.1
+    // must not get into a network beyond this machine.
+    let own = context.node.as_ref().map(Handle::local_addr);
+    let via = own.filter(|own| own.ip().is_loopback());
+    let via = via.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, ports[0])));
+    let members: Result<Vec<_>, _> = ports.into_iter().map(|port| spawn(port, via)).collect();
+    let members = members.map_err(failed)?;
+    for member in &members {
+        // The answer says that the node is there and has joined.
+        let joined = format!("return {{pcall(bootstrap, \"{via}\")}}");
+        answer(member.clone(), joined).await.map_err(|error| arguments.complaint(error))?;
+    }
+    Ok(lua.create_userdata(Cluster(members))?)
+}
+
+/// UDP ports of loopback that were free a moment ago.
+fn free_ports(count: usize) -> std::io::Result<Vec<u16>> {
+    let bind = |_| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0));
+    let sockets = (0..count).map(bind).collect::<std::io::Result<Vec<_>>>()?;
+    sockets.iter().map(|socket| Ok(socket.local_addr()?.port())).collect()
+}
+
+fn spawn(port: u16, via: SocketAddr) -> std::io::Result<Arc<Member>> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["serve", &port.to_string(), "--lines", "--log", "off", "--bootstrap"]);
+    command.arg(via.to_string());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    // Ctrl-C at the terminal is not meant for it.
+    let mut child = command.process_group(0).spawn()?;
+    let input = child.stdin.take().expect("piped just above");
+    let output = BufReader::new(child.stdout.take().expect("piped just above"));
+    let process = child.id();
+    let running = Mutex::new(Some(Running { child, input, output }));
+    Ok(Arc::new(Member { port, process, running }))
+}
+
+/// `c:ask(i, chunk)`: what the chunk returns at node i.
+async fn ask(_: Rc<Context>, lua: Lua, mut arguments: Arguments) -> Result<LuaValue, Trouble> {
+    let member = member_of(&mut arguments)?;
+    let chunk = String::from_utf8_lossy(&arguments.string("chunk")?).into_owned();
+    let reply = answer(member, chunk).await.map_err(|error| arguments.complaint(error))?;
+    Ok(decode(&lua, &reply)?)
+}
+
+/// Lets a child run a chunk. A thread waits for it, so that Ctrl-C does not have to.
+async fn answer(member: Arc<Member>, chunk: String) -> Result<Json, String> {
+    let asking = tokio::task::spawn_blocking(move || {
+        let mut running = member.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(running) = running.as_mut() else {
+            return Err(format!("the node at port {} was killed", member.port));
+        };
+        exchange(running, &chunk)
+            .map_err(|error| format!("the node at port {} is gone: {error}", member.port))
+    });
+    asking.await.map_err(|error| error.to_string())?
+}
+
+fn exchange(running: &mut Running, chunk: &str) -> std::io::Result<Json> {
+    writeln!(running.input, "{}", chunk.replace('\n', " "))?;
+    running.input.flush()?;
+    let mut line = String::new();
+    if running.output.read_line(&mut line)? == 0 {
+        return Err(std::io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(serde_json::from_str(&line)?)
+}
+
+fn cluster_of(
+    arguments: &Arguments,
+    value: &LuaValue,
+) -> Result<mlua::UserDataRef<Cluster>, Complaint> {
+    let cluster = value.as_userdata().and_then(|data| data.borrow::<Cluster>().ok());
+    cluster.ok_or_else(|| arguments.wrong("cluster", "what cluster returned", value, ""))
+}
+
+fn member_of(arguments: &mut Arguments) -> Result<Arc<Member>, Complaint> {
+    let (value, which) = (arguments.any(), arguments.any());
+    let cluster = cluster_of(arguments, &value)?;
+    let number = which.as_integer().and_then(|number| usize::try_from(number).ok());
+    let member = number.and_then(|number| cluster.0.get(number.checked_sub(1)?));
+    member.cloned().ok_or_else(|| {
+        let expected = format!("a whole number from 1 to {}", cluster.0.len());
+        arguments.wrong("node", &expected, &which, "")
+    })
+}
+
+/// The value that [`convert::json`] made this of.
+fn decode(lua: &Lua, json: &Json) -> mlua::Result<LuaValue> {
+    Ok(match json {
+        Json::Null => LuaValue::Nil,
+        Json::Bool(boolean) => LuaValue::Boolean(*boolean),
+        Json::Number(number) => match number.as_i64() {
+            Some(integer) => LuaValue::Integer(integer),
+            None => LuaValue::Number(number.as_f64().unwrap_or(f64::NAN)),
+        },
+        Json::String(text) => LuaValue::String(lua.create_string(text)?),
+        Json::Array(items) => {
+            let table = lua.create_table()?;
+            for (index, item) in items.iter().enumerate() {
+                table.raw_set(index + 1, decode(lua, item)?)?;
+            }
+            LuaValue::Table(table)
+        }
+        Json::Object(fields) => {
+            if let (1, Some(Json::String(hex))) = (fields.len(), fields.get("hex"))
+                && let Some(bytes) = convert::from_hex(hex.as_bytes())
+            {
+                return Ok(LuaValue::String(lua.create_string(bytes)?));
+            }
+            let table = lua.create_table()?;
+            for (name, value) in fields {
+                table.raw_set(name.as_str(), decode(lua, value)?)?;
+            }
+            LuaValue::Table(table)
+        }
+    })
+}

@@ -1,0 +1,531 @@
+//! Simulated networks inside of the shell: `net` and the methods of what it returns.
+//!
+//! The same nodes on virtual time (see [`crate::sim`]). What takes long is done in slices, between
+//! which other coroutines and Ctrl-C have their turn. Nodes are numbered from 1 here, as Lua counts.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use mlua::{AnyUserData, Lua, Table, UserData, Value as LuaValue};
+
+use crate::control::{Command, CommandError, Reply, Snapshot};
+use crate::message::{Request, RpcId, StoreMode};
+use crate::node::config::Config;
+use crate::node::lookup::{Goal, Record};
+use crate::node::{Node, StoreReport};
+use crate::sim::{Finished, Network, NodeIndex, Settings};
+use crate::time::Duration;
+use crate::wire::v1::{self, Header};
+
+use super::arguments::{Arguments, Complaint};
+use super::functions::{Context, Functions, Trouble};
+use super::network::{MAX_ENTRIES_MAX, MAX_NODES_MAX, Tables};
+
+/// Simulated nodes at once, of all networks that a program holds: some 4 GB with full tables.
+const NODES_MAX: usize = 50_000;
+
+/// Steps between two looks at what else there is to do: a few milliseconds.
+const SLICE: usize = 2_000;
+
+/// Virtual time between nodes that join together.
+const JOIN_EVERY: Duration = Duration::from_millis(50);
+
+/// The longest delay of a datagram, in ms: a minute is longer than any node waits.
+const LATENCY_MS_MAX: f64 = 60_000.0;
+
+/// A network, as Lua holds it.
+#[derive(Clone)]
+struct Simulated(Rc<Held>);
+
+struct Held {
+    network: RefCell<Network>,
+    /// Nodes of all networks together, this one's among them.
+    total: Rc<Cell<usize>>,
+    own: Cell<usize>,
+}
+
+impl UserData for Simulated {}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.total.set(self.total.get() - self.own.get());
+    }
+}
+
+/// Adds `net`, which makes a network.
+pub(crate) fn add_to(functions: &Functions) -> mlua::Result<()> {
+    let total = Rc::new(Cell::new(0));
+    functions.add_async("net", move |_, lua, arguments| make(lua, arguments, total.clone()))
+}
+
+/// Adds the methods of a network. The first argument of each is the network.
+pub(crate) fn add_methods_to(methods: &Functions) -> mlua::Result<()> {
+    methods.add_async("n:run", run)?;
+    methods.add_async("n:join", join)?;
+    methods.add_async("n:add", |c, lua, arguments| store(c, lua, arguments, StoreMode::Add))?;
+    methods.add_async("n:put", |c, lua, arguments| store(c, lua, arguments, StoreMode::Replace))?;
+    methods.add_async("n:findvalue", find_value)?;
+    methods.add_async("n:findnode", find_node)?;
+    methods.add_async("n:ping", ping)?;
+    methods.add("n:contacts", |context, lua, mut arguments| {
+        let (snapshot, tables) = look(context, lua, &mut arguments)?;
+        Ok(tables.contacts(&snapshot)?)
+    })?;
+    methods.add("n:routing", |context, lua, mut arguments| {
+        let (snapshot, tables) = look(context, lua, &mut arguments)?;
+        Ok(tables.routing(&snapshot)?)
+    })?;
+    methods.add("n:info", |context, lua, mut arguments| {
+        let (snapshot, tables) = look(context, lua, &mut arguments)?;
+        Ok(tables.node(&snapshot)?)
+    })?;
+    methods.add("n:kill", kill)?;
+    methods.add("n:partition", partition)?;
+    methods.add("n:heal", |_, _, mut arguments| {
+        Simulated::of(&mut arguments)?.0.network.borrow_mut().heal();
+        Ok(())
+    })?;
+    methods.add("n:loss", loss)?;
+    methods.add("n:spoof", spoof)?;
+    methods.add("n:alive", |_, lua, mut arguments| {
+        let simulated = Simulated::of(&mut arguments)?;
+        let alive = simulated.0.network.borrow().alive().map(number).collect::<Vec<_>>();
+        Ok(lua.create_sequence_from(alive)?)
+    })?;
+    methods.add("n:random", |_, _, mut arguments| {
+        let random = Simulated::of(&mut arguments)?.0.network.borrow_mut().random_alive();
+        random.map(number).ok_or_else(|| arguments.complaint("no node is alive").into())
+    })?;
+    methods.add("n:holders", holders)?;
+    methods.add("n:stats", stats)
+}
+
+impl Simulated {
+    /// The network of a method.
+    fn of(arguments: &mut Arguments) -> Result<Simulated, Complaint> {
+        let value = arguments.any();
+        let network = value.as_userdata().and_then(|data| data.borrow::<Simulated>().ok());
+        network.map(|network| network.clone()).ok_or_else(|| {
+            let advice = format!(". Try {}(…) with n = net{{nodes = 100}}", arguments.function());
+            arguments.wrong("network", "what net returned", &value, &advice)
+        })
+    }
+
+    /// The network and one of its nodes, alive.
+    fn with_node(arguments: &mut Arguments) -> Result<(Simulated, NodeIndex), Complaint> {
+        let simulated = Simulated::of(arguments)?;
+        let count = simulated.0.network.borrow().len();
+        let value = arguments.any();
+        let index = index_of(&value, count).ok_or_else(|| {
+            arguments.wrong("node", &format!("a whole number from 1 to {count}"), &value, "")
+        })?;
+        if simulated.0.network.borrow().node(index).is_none() {
+            let dead = format_args!("node {} is dead; n:alive() lists the others", number(index));
+            return Err(arguments.complaint(dead));
+        }
+        Ok((simulated, index))
+    }
+
+    /// Makes room for more nodes.
+    fn grow(&self, arguments: &Arguments, nodes: usize) -> Result<(), Complaint> {
+        let total = self.0.total.get() + nodes;
+        if total > NODES_MAX {
+            return Err(arguments.complaint(format_args!(
+                "at most {NODES_MAX} simulated nodes fit, all networks together, got {total}"
+            )));
+        }
+        self.0.total.set(total);
+        self.0.own.set(self.0.own.get() + nodes);
+        Ok(())
+    }
+
+    /// Runs a command at a node to its end.
+    async fn command(
+        &self,
+        index: NodeIndex,
+        command: Command,
+        arguments: &Arguments,
+    ) -> Result<Reply, Complaint> {
+        let id = self.0.network.borrow_mut().start(index, command);
+        let id = id.map_err(|error: CommandError| arguments.complaint(error))?;
+        loop {
+            if let Some(reply) = self.0.network.borrow_mut().advance_to_reply(index, id, SLICE) {
+                return Ok(reply);
+            }
+            if self.0.network.borrow().node(index).is_none() {
+                return Err(arguments.complaint("the node was killed meanwhile"));
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Lets virtual time pass.
+    async fn pass(&self, span: Duration) {
+        let until = self.0.network.borrow().now() + span;
+        while !self.0.network.borrow_mut().advance(until, SLICE) {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn tables<'a>(&self, context: &'a Context, lua: &'a Lua, index: NodeIndex) -> Tables<'a> {
+        let own = self.0.network.borrow().contact(index).expect("looked at just before");
+        Tables { lua, shapes: &context.shapes, own }
+    }
+}
+
+/// `net`: a network at rest.
+async fn make(
+    lua: Lua,
+    mut arguments: Arguments,
+    total: Rc<Cell<usize>>,
+) -> Result<AnyUserData, Trouble> {
+    let (settings, nodes) = settings(&mut arguments)?;
+    // Lua does not know how large networks are that nobody holds any more.
+    lua.gc_collect()?;
+    let network = RefCell::new(Network::new(settings));
+    let simulated = Simulated(Rc::new(Held { network, total, own: Cell::new(0) }));
+    simulated.grow(&arguments, nodes)?;
+    simulated.0.network.borrow_mut().settle(nodes);
+    Ok(lua.create_userdata(simulated)?)
+}
+
+/// Settings of a network, and how many nodes it has.
+fn settings(arguments: &mut Arguments) -> Result<(Settings, usize), Complaint> {
+    let value = arguments.any();
+    let (mut settings, mut nodes) = (Settings::default(), 100);
+    let table = match &value {
+        LuaValue::Nil => return Ok((settings, nodes)),
+        LuaValue::Table(table) => table,
+        other => return Err(arguments.wrong("settings", "a table", other, NET_ADVICE)),
+    };
+    for (key, value) in table.pairs::<LuaValue, LuaValue>().flatten() {
+        let name = match &key {
+            LuaValue::String(name) => name.to_string_lossy(),
+            other => return Err(arguments.wrong("settings", "names", other, NET_ADVICE)),
+        };
+        match name.as_str() {
+            "nodes" => nodes = whole(arguments, &name, &value, NODES_MAX)?,
+            "seed" => settings.seed = whole(arguments, &name, &value, 1 << 53)? as u64,
+            "loss" => settings.loss = share(arguments, &name, &value)?,
+            "latency" => settings.latency = latency(arguments, &value)?,
+            _ => set_constant(arguments, &mut settings.config, &name, &value)?,
+        }
+    }
+    Ok((settings, nodes))
+}
+
+const NET_ADVICE: &str = ". Try net{nodes = 100, seed = 7}";
+
+fn set_constant(
+    arguments: &Arguments,
+    config: &mut Config,
+    name: &str,
+    value: &LuaValue,
+) -> Result<(), Complaint> {
+    if !Config::NAMES.contains(&name) {
+        let known = Config::NAMES.join(", ");
+        return Err(arguments.complaint(format_args!(
+            "no setting is called '{name}'; there are nodes, seed, latency, loss, {known}"
+        )));
+    }
+    let number = number_of(value).ok_or_else(|| arguments.wrong(name, "a number", value, ""))?;
+    config.set(name, number).map_err(|error| arguments.complaint(error))
+}
+
+/// `latency = 30` or `latency = {20, 80}`, in ms.
+fn latency(
+    arguments: &Arguments,
+    value: &LuaValue,
+) -> Result<std::ops::RangeInclusive<Duration>, Complaint> {
+    let bounds = match value {
+        LuaValue::Table(table) => (table.raw_get(1).ok(), table.raw_get(2).ok()),
+        value => (number_of(value), number_of(value)),
+    };
+    let micros = |ms: f64| Duration::from_micros((ms * 1e3) as u64);
+    match bounds {
+        (Some(low), Some(high)) if 0.0 <= low && low <= high && high <= LATENCY_MS_MAX => {
+            Ok(micros(low)..=micros(high))
+        }
+        _ => {
+            let expected = "milliseconds, one number or two as in {20, 80}, from 0 to 60000";
+            Err(arguments.wrong("latency", expected, value, ""))
+        }
+    }
+}
+
+async fn run(_: Rc<Context>, _: Lua, mut arguments: Arguments) -> Result<f64, Trouble> {
+    let simulated = Simulated::of(&mut arguments)?;
+    let span = arguments.seconds("seconds")?;
+    simulated.pass(Duration::from_micros(span.as_micros() as u64)).await;
+    let now = simulated.0.network.borrow().now();
+    Ok(now.since(crate::time::Instant::ZERO).as_millis_f64() / 1e3)
+}
+
+/// `n:join(count, near, bits)`: new nodes join one after the other; their numbers.
+async fn join(_: Rc<Context>, lua: Lua, mut arguments: Arguments) -> Result<Table, Trouble> {
+    let simulated = Simulated::of(&mut arguments)?;
+    let count = arguments.count("count", 1, NODES_MAX)?;
+    let near = arguments.optional_id("near")?;
+    let bits = arguments.count("bits", 20, 159)? as u32;
+    simulated.grow(&arguments, count)?;
+    let mut numbers = Vec::new();
+    for _ in 0..count {
+        let index = {
+            let mut network = simulated.0.network.borrow_mut();
+            match &near {
+                None => network.join(),
+                Some(id) => network.join_near(id, bits),
+            }
+        };
+        numbers.push(number(index));
+        simulated.pass(JOIN_EVERY).await;
+    }
+    // The last ones too have joined then, or given up.
+    simulated.pass(Duration::from_secs(5)).await;
+    Ok(lua.create_sequence_from(numbers)?)
+}
+
+async fn store(
+    context: Rc<Context>,
+    lua: Lua,
+    mut arguments: Arguments,
+    mode: StoreMode,
+) -> Result<Table, Trouble> {
+    let (simulated, index) = Simulated::with_node(&mut arguments)?;
+    let (key, value) = (arguments.id("key")?, arguments.encodable("value")?);
+    let command = Command::Store { key, value, mode };
+    let report: StoreReport = match simulated.command(index, command, &arguments).await? {
+        Reply::Stored(report) => report,
+        other => unreachable!("{other:?} in reply to a store"),
+    };
+    Ok(simulated.tables(&context, &lua, index).store_report(&report)?)
+}
+
+async fn find_value(
+    context: Rc<Context>,
+    lua: Lua,
+    mut arguments: Arguments,
+) -> Result<Table, Trouble> {
+    let (simulated, index) = Simulated::with_node(&mut arguments)?;
+    let key = arguments.id("key")?;
+    let max_nodes = arguments.count("maxnodes", 3, MAX_NODES_MAX)?;
+    let max_entries = arguments.count("maxentries", 6, MAX_ENTRIES_MAX)?;
+    let goal = Goal::Value { key, max_nodes, max_entries };
+    let record = lookup(&simulated, index, goal, &arguments).await?;
+    Ok(simulated.tables(&context, &lua, index).values(&record)?)
+}
+
+async fn find_node(
+    context: Rc<Context>,
+    lua: Lua,
+    mut arguments: Arguments,
+) -> Result<Table, Trouble> {
+    let (simulated, index) = Simulated::with_node(&mut arguments)?;
+    let goal = Goal::Node { target: arguments.id("id")? };
+    let record = lookup(&simulated, index, goal, &arguments).await?;
+    Ok(simulated.tables(&context, &lua, index).record(&record)?)
+}
+
+async fn lookup(
+    simulated: &Simulated,
+    index: NodeIndex,
+    goal: Goal,
+    arguments: &Arguments,
+) -> Result<Record, Complaint> {
+    match simulated.command(index, Command::Lookup(goal), arguments).await? {
+        Reply::Lookup(record) => Ok(record),
+        other => unreachable!("{other:?} in reply to a lookup"),
+    }
+}
+
+async fn ping(context: Rc<Context>, lua: Lua, mut arguments: Arguments) -> Result<Table, Trouble> {
+    let (simulated, index) = Simulated::with_node(&mut arguments)?;
+    let peer = arguments.peer("contact")?;
+    match simulated.command(index, Command::Ping(peer), &arguments).await? {
+        Reply::Called(Ok((_, rtt))) => {
+            Ok(simulated.tables(&context, &lua, index).ping(peer, rtt)?)
+        }
+        Reply::Called(Err(error)) => {
+            Err(arguments.complaint(format_args!("{}: {error}", peer.address)).into())
+        }
+        other => unreachable!("{other:?} in reply to a ping"),
+    }
+}
+
+/// A node as it is now, and the tables to show it with.
+fn look<'a>(
+    context: &'a Context,
+    lua: &'a Lua,
+    arguments: &mut Arguments,
+) -> Result<(Snapshot, Tables<'a>), Complaint> {
+    let (simulated, index) = Simulated::with_node(arguments)?;
+    let snapshot = {
+        let network = simulated.0.network.borrow();
+        Snapshot::of(network.node(index).expect("looked at just before"), network.now())
+    };
+    Ok((snapshot, simulated.tables(context, lua, index)))
+}
+
+/// `n:kill(0.3)` kills a share, `n:kill{3, 5}` these; the numbers of those that died.
+fn kill(_: &Context, lua: &Lua, mut arguments: Arguments) -> Result<Table, Trouble> {
+    let simulated = Simulated::of(&mut arguments)?;
+    let value = arguments.any();
+    let mut network = simulated.0.network.borrow_mut();
+    let expected = "a share as in n:kill(0.3), or a list of nodes as in n:kill{3, 5}";
+    let doomed = chosen(&mut network, &value)
+        .ok_or_else(|| arguments.wrong("nodes", expected, &value, ""))?;
+    doomed.iter().for_each(|&index| network.kill(index));
+    Ok(lua.create_sequence_from(doomed.into_iter().map(number))?)
+}
+
+/// `n:partition{0.5}` and the like: the sides into which the network falls.
+fn partition(_: &Context, lua: &Lua, mut arguments: Arguments) -> Result<Table, Trouble> {
+    let simulated = Simulated::of(&mut arguments)?;
+    let value = arguments.any();
+    let mut network = simulated.0.network.borrow_mut();
+    let expected = "a list of shares or lists of nodes, as in n:partition{0.5} or \
+                    n:partition{{1, 2, 3}, 0.2}; the rest is the last side";
+    let wrong = || arguments.wrong("sides", expected, &value, "");
+    let parts: Vec<LuaValue> = match &value {
+        LuaValue::Table(table) => table.sequence_values().collect::<mlua::Result<_>>()?,
+        _ => return Err(wrong().into()),
+    };
+    let mut sides = Vec::new();
+    for part in &parts {
+        sides.push(chosen(&mut network, part).ok_or_else(wrong)?);
+    }
+    network.heal();
+    // Where shares overlap, the first that took a node keeps it: sides are written backwards.
+    for (side, nodes) in sides.iter().enumerate().rev() {
+        nodes.iter().for_each(|&index| network.set_side(index, side + 1));
+    }
+    let table = lua.create_table()?;
+    for side in (1..=sides.len()).chain([0]) {
+        let members = network.alive().filter(|&index| network.side(index) == side);
+        table.raw_push(lua.create_sequence_from(members.map(number))?)?;
+    }
+    Ok(table)
+}
+
+/// Living nodes: a random share of them, or those in a list.
+fn chosen(network: &mut Network, value: &LuaValue) -> Option<Vec<NodeIndex>> {
+    let LuaValue::Table(list) = value else {
+        let share = number_of(value).filter(|share| (0.0..=1.0).contains(share))?;
+        return Some(network.random_share(share));
+    };
+    let index = |value: mlua::Result<LuaValue>| {
+        index_of(&value.ok()?, network.len()).filter(|&index| network.node(index).is_some())
+    };
+    list.sequence_values::<LuaValue>().map(index).collect()
+}
+
+/// `n:loss(0.2)` sets the share of datagrams that are lost; what it is.
+fn loss(_: &Context, _: &Lua, mut arguments: Arguments) -> Result<f64, Trouble> {
+    let simulated = Simulated::of(&mut arguments)?;
+    let value = arguments.any();
+    let mut network = simulated.0.network.borrow_mut();
+    if !value.is_nil() {
+        network.set_loss(share(&arguments, "loss", &value)?);
+    }
+    Ok(network.settings().loss)
+}
+
+/// `n:spoof(i, id, j)`: node i receives a ping that claims to come from `id` at the address of node
+/// j, or, without j, at one where nobody is.
+fn spoof(_: &Context, _: &Lua, mut arguments: Arguments) -> Result<(), Trouble> {
+    let (simulated, index) = Simulated::with_node(&mut arguments)?;
+    let (from, value) = (arguments.id("id")?, arguments.any());
+    let mut network = simulated.0.network.borrow_mut();
+    let count = network.len();
+    let source = match &value {
+        // The documentation range of RFC 5737.
+        LuaValue::Nil => SocketAddr::from(([192, 0, 2, 1], 8001)),
+        value => {
+            let expected = format!("a whole number from 1 to {count}");
+            let victim = index_of(value, count);
+            network.address(victim.ok_or_else(|| arguments.wrong("node", &expected, value, ""))?)
+        }
+    };
+    let mut bytes = Vec::new();
+    v1::put_request(&mut bytes, &Header { from, rpc_id: RpcId([0; 8]) }, &Request::Ping);
+    network.forge(source, index, &bytes);
+    Ok(())
+}
+
+/// `n:holders(key)`: the living nodes that keep a value under the key.
+fn holders(_: &Context, lua: &Lua, mut arguments: Arguments) -> Result<Table, Trouble> {
+    let simulated = Simulated::of(&mut arguments)?;
+    let key = arguments.id("key")?;
+    let network = simulated.0.network.borrow();
+    let holds = |node: &Node| node.store().values(&key).is_some();
+    let holders = network.alive().filter(|&index| network.node(index).is_some_and(holds));
+    Ok(lua.create_sequence_from(holders.map(number))?)
+}
+
+/// `n:stats()`: how lookups and stores went; `n:stats("reset")` also begins anew.
+fn stats(_: &Context, lua: &Lua, mut arguments: Arguments) -> Result<Table, Trouble> {
+    let simulated = Simulated::of(&mut arguments)?;
+    let value = arguments.any();
+    let reset = match &value {
+        LuaValue::Nil => false,
+        LuaValue::String(word) if *word == "reset" => true,
+        other => return Err(arguments.wrong("what", "nothing or \"reset\"", other, "").into()),
+    };
+    let mut network = simulated.0.network.borrow_mut();
+    let table = lua.create_table()?;
+    table.raw_set("seed", network.settings().seed)?;
+    table.raw_set("time", network.now().since(crate::time::Instant::ZERO).as_millis_f64() / 1e3)?;
+    table.raw_set("nodes", network.len())?;
+    table.raw_set("alive", network.alive().count())?;
+    table.raw_set("loss", network.settings().loss)?;
+    table.raw_set("datagrams", network.datagrams())?;
+    table.raw_set("bytes", network.bytes())?;
+    let finished = || network.statistics().finished();
+    table.raw_set("count", finished().len())?;
+    table.raw_set("success", network.statistics().success())?;
+    table.raw_set("hops", lua.create_sequence_from(finished().map(|f| f.hops))?)?;
+    table.raw_set("messages", lua.create_sequence_from(finished().map(|f| f.messages))?)?;
+    let ms = |finished: &Finished| finished.took.as_millis_f64();
+    table.raw_set("ms", lua.create_sequence_from(finished().map(ms))?)?;
+    if reset {
+        network.forget_statistics();
+    }
+    Ok(table)
+}
+
+/// The number of a node, as Lua counts.
+fn number(index: NodeIndex) -> usize {
+    index.0 + 1
+}
+
+fn index_of(value: &LuaValue, count: usize) -> Option<NodeIndex> {
+    let number = number_of(value).filter(|number| number.fract() == 0.0)?;
+    (1.0..=count as f64).contains(&number).then_some(NodeIndex(number as usize - 1))
+}
+
+fn number_of(value: &LuaValue) -> Option<f64> {
+    match *value {
+        LuaValue::Integer(integer) => Some(integer as f64),
+        LuaValue::Number(number) => Some(number),
+        _ => None,
+    }
+}
+
+fn share(arguments: &Arguments, name: &str, value: &LuaValue) -> Result<f64, Complaint> {
+    let share = number_of(value).filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| arguments.wrong(name, "a share from 0 to 1", value, ""))
+}
+
+fn whole(
+    arguments: &Arguments,
+    name: &str,
+    value: &LuaValue,
+    max: usize,
+) -> Result<usize, Complaint> {
+    let number = number_of(value).filter(|number| number.fract() == 0.0);
+    let number = number.filter(|number| (1.0..=max as f64).contains(number));
+    number
+        .map(|number| number as usize)
+        .ok_or_else(|| arguments.wrong(name, &format!("a whole number from 1 to {max}"), value, ""))
+}

@@ -1,0 +1,195 @@
+//! Simulated networks inside of the shell, the examples, and the lessons.
+
+#![cfg(feature = "shell")]
+
+mod shell;
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use rexpect::session::spawn_command;
+use shell::{kademlua, shown, texts};
+
+/// What `kademlua sim` shows; it must succeed.
+fn sim(arguments: &[&str]) -> String {
+    let output = kademlua().arg("sim").args(arguments).output().unwrap();
+    let (out, err) = texts(&output);
+    assert!(output.status.success() && err.is_empty(), "{arguments:?}: {out}{err}");
+    out
+}
+
+/// What `kademlua sim` complains of; it must fail.
+fn complaint(chunk: &str) -> String {
+    let output = kademlua().args(["sim", "-e", chunk]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{chunk}");
+    texts(&output).1
+}
+
+/// Compares with a file that `UPDATE_GOLDEN=1` records anew.
+fn assert_golden(name: &str, text: &str) {
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&file, text).unwrap();
+    }
+    assert_eq!(text, std::fs::read_to_string(file).unwrap(), "{name}");
+}
+
+#[test]
+fn a_network_goes_as_recorded_under_its_seed() {
+    let chunk = "local n = net{nodes = 60, seed = 7, latency = {20, 80}, loss = 0.01}
+        print(n, n:node(4))
+        print(n:add(1, sha1('key'), 'value'))
+        print(n:trace(findvalue, 9, sha1('key')))
+        print(#n:kill(0.3), n:join(2)[2], n:run(60))
+        print(n:findvalue(n:random(), sha1('key')))
+        print(n:node(61):routing())
+        print(n:stats('reset'), n:stats())";
+    let out = sim(&["-e", chunk]);
+    assert_golden("net.txt", &out);
+    assert_eq!(sim(&["-e", chunk]), out);
+    assert_ne!(sim(&["-e", &chunk.replace("seed = 7", "seed = 8")]), out);
+}
+
+#[test]
+fn what_is_done_to_a_network_shows() {
+    let chunk = "local n, key = net{nodes = 40, k = 3}, sha1('key')
+        n:add(1, key, 'value')
+        assert(#n:holders(key) == 3)
+        local sides = n:partition{n:holders(key)}
+        assert(#sides == 2 and #sides[1] == 3 and #sides[2] == 37)
+        assert(#n:findvalue(sides[2][1], key).values == 0)
+        n:heal()
+        assert(n:findvalue(sides[2][1], key).values[1].value == 'value')
+        n:loss(1)
+        n:stats('reset')
+        assert(#n:findnode(1, key).nodes == 0 and n:stats().success == 0)
+        assert(n:loss(0) == 0)
+        local dead = n:kill{2, 3}
+        assert(#dead == 2 and #n:alive() == 38 and not pcall(n.findnode, n, 2, key))
+        local me = n:node(5)
+        assert(#me.contacts() == #me:contacts() and me.node().id == me.id)
+        assert(me.findnode(me.id).nodes[1].id == n:findnode(5, me.id).nodes[1].id)
+        n:spoof(5, sha1('nobody')) n:run(10)
+        for _, contact in ipairs(me.contacts()) do assert(contact.id ~= tohex(sha1('nobody'))) end
+        return #n:join(2, key, 20)";
+    assert_eq!(sim(&["-e", chunk]), "2\n");
+    assert_eq!(shown("#net{nodes = 3}:alive()"), "3\n");
+}
+
+#[test]
+fn complaints_say_what_was_expected() {
+    for (chunk, message) in [
+        ("net{nodes = 0}", "net: nodes: expected a whole number from 1 to 50000, got 0"),
+        ("net{node = 1}", "net: no setting is called 'node'; there are nodes, seed"),
+        ("net{k = 21}", "net: k: expected a whole number from 1 to 20, got 21"),
+        ("net{latency = {80, 20}}", "net: latency: expected milliseconds"),
+        ("net(5)", "net: settings: expected a table, got 5. Try net{"),
+        ("net{}:kill(2)", "n:kill: nodes: expected a share"),
+        ("net{}:findvalue(101, 'x')", "n:findvalue: node: expected a whole number from 1 to 100"),
+        ("net{}:findvalue(1, 'x')", "Try n:findvalue(1, sha1(\"key\"))"),
+        ("local n = net{} n:kill{7} n:findnode(7, sha1('x'))", "n:findnode: node 7 is dead"),
+        ("net{}:trace('ping', 1)", "n:trace: expected add, put, findvalue or findnode"),
+        ("findvalue(sha1('key'))", "findvalue: there is no node here"),
+        ("lesson(99)", "lesson: expected the number of a lesson from 1 to 7, got 99"),
+        ("hint()", "hint: no lesson runs. Try lesson(1)"),
+        ("for i = 1, 3 do x = {net{nodes = 20000}, x} end", "at most 50000 simulated nodes"),
+    ] {
+        let error = complaint(chunk);
+        assert!(error.contains(message), "{chunk}: {error}");
+    }
+    assert_eq!(kademlua().args(["sim", "no.lua"]).output().unwrap().status.code(), Some(1));
+}
+
+#[test]
+fn networks_that_nobody_holds_make_room() {
+    let chunk = "for i = 1, 12 do local n = net{nodes = 5000} end return 'fits'";
+    assert_eq!(sim(&["-e", chunk]), "\"fits\"\n");
+}
+
+#[test]
+fn every_example_prints_its_table() {
+    for (example, lines) in [("hops", 4), ("churn", 4), ("alpha", 4), ("k", 6), ("partition", 4)] {
+        let out = sim(&[&format!("{example}.lua"), "quick"]);
+        assert_eq!(out.lines().count(), lines, "{example}: {out}");
+        assert_golden(&format!("{example}.txt"), &out);
+    }
+}
+
+#[test]
+fn every_lesson_takes_right_answers_and_no_wrong_ones() {
+    for number in 1..=7 {
+        let chunk = format!(
+            "local t = lesson.test({number}) assert(t.steps > 2 and t.wrong >= t.steps)
+            assert(n == nil and key == nil) print(t.text)"
+        );
+        let out = sim(&["-e", &chunk]);
+        assert!(out.lines().all(|line| line.chars().count() <= 80), "{out}");
+        assert_golden(&format!("lesson-{number}.txt"), &out);
+    }
+}
+
+#[test]
+fn a_teacher_adds_a_lesson_by_a_file() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("lessons");
+    std::fs::create_dir_all(&folder).unwrap();
+    let lesson = "return {title = 'Mine', steps = {{tell = 'Sums.', task = '1 + 1?', hint = 'Two.',
+        check = function(l, x) return x == 2 or 'No.' end, answer = '2', wrong = {{'3', 'No.'}}}}}";
+    std::fs::write(folder.join("mine.lua"), lesson).unwrap();
+    let run = |chunk: &str| {
+        let mut command = kademlua();
+        texts(
+            &command.env("KADEMLUA_LESSONS", &folder).args(["sim", "-e", chunk]).output().unwrap(),
+        )
+    };
+    assert!(run("lesson()").0.contains("  8  Mine"));
+    assert_eq!(run("lesson.test(8).steps").0, "1\n");
+    std::fs::write(folder.join("mine.lua"), lesson.replace("'3', 'No.'", "'2', 'No.'")).unwrap();
+    assert!(run("lesson.test(8)").1.contains("lesson 8, step 1: 2: expected 'No.' to be said"));
+    std::fs::write(folder.join("mine.lua"), "return {title = 'x'}").unwrap();
+    assert!(run("lesson()").1.contains("a lesson is a file that returns a table with title"));
+}
+
+#[test]
+fn a_lesson_goes_on_as_one_types() {
+    let mut command = kademlua();
+    command.env("TERM", "dumb").env("XDG_STATE_HOME", "/dev/null").stdin(Stdio::inherit());
+    command.arg("sim");
+    let mut session = spawn_command(command, Some(20_000)).unwrap();
+    for (line, reply) in [
+        ("lesson()", "  7  What an attacker can do"),
+        ("lesson(1)", "[1/4] Make one"),
+        ("1 + 1", "2"),
+        ("sha1('pears')", "of another name"),
+        ("sha1(", "apple"),
+        ("'apple')", "[2/4] Take the distance"),
+        ("x.y.z = 1", "The lesson waits; hint() helps."),
+        ("hint()", "xor(sha1(\"apple\"), sha1(\"plum\"))"),
+        ("lesson.next()", "[3/4] In which bit"),
+        ("lesson.again()", "[3/4] In which bit"),
+        ("2", "bit; let getbucketno find it"),
+        ("lesson.quit()", "The lesson is over"),
+    ] {
+        session.send_line(line).unwrap();
+        if line != "sha1(" {
+            session.exp_string(reply).unwrap();
+        }
+    }
+    session.send_control('d').unwrap();
+    session.exp_eof().unwrap();
+}
+
+#[test]
+fn ctrl_c_ends_a_long_run() {
+    let mut command = kademlua();
+    command.env("TERM", "dumb").env("XDG_STATE_HOME", "/dev/null").stdin(Stdio::inherit());
+    command.arg("sim");
+    let mut session = spawn_command(command, Some(20_000)).unwrap();
+    session.send_line("n = net{nodes = 500} print('go' .. 1) n:run(1e9)").unwrap();
+    session.exp_string("go1").unwrap();
+    session.send_control('c').unwrap();
+    session.exp_string("interrupted").unwrap();
+    session.send_line("print('goes' .. 'on', #n:alive())").unwrap();
+    session.exp_string("goeson\t500").or_else(|_| session.exp_string("goeson")).unwrap();
+    session.send_control('d').unwrap();
+    session.exp_eof().unwrap();
+}
