@@ -264,7 +264,7 @@ pub enum Error {
     /// Replies would be lost.
     #[error(
         "native XDP on {interface} loses its replies: its peer {peer} runs no XDP itself; use --mode \
-         tcx, or first: sudo ethtool -K {peer} gro on"
+         tcx, or put an XDP program at {peer} first"
     )]
     DeafPeer {
         /// The interface.
