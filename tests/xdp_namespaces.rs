@@ -65,7 +65,8 @@ fn over_veth_tcx_answers_ipv4_and_ipv6() {
     }
 }
 
-/// Native XDP cannot make packets longer here, but padded requests need no room.
+/// Whether native XDP can make a packet longer here depends on the buffer that it came in; padded
+/// requests of short answers need no room.
 #[test]
 fn over_veth_native_xdp_answers_padded_requests() {
     let Some(mut lab) = Lab::new("native") else { return };
@@ -77,10 +78,13 @@ fn over_veth_native_xdp_answers_padded_requests() {
     let target = ([10, 77, 0, 1], PORT).into();
     let mut client = lab.client(CLIENT, "10.77.0.2:0", target);
     assert_answers_in_the_kernel(&lab, &mut client);
-    // This one goes up to the node, which answers as it should.
+    // This one needs room. Where there is none it goes up to the node, which answers as it should.
+    let before = answered(&lab.status(PORT));
     let answer = client.ask_unpadded(Id::of_name("x"), SECOND);
-    assert!(matches!(answer, Some(Response::Nodes(contacts)) if !contacts.is_empty()));
-    assert_eq!(lab.status(PORT)["passed"]["no_room"], 1);
+    assert!(matches!(answer, Some(Response::Nodes(contacts)) if contacts.len() >= 3));
+    let status = lab.status(PORT);
+    let without_room = status["passed"]["no_room"].as_u64().unwrap();
+    assert_eq!(answered(&status) - before + without_room, 1, "{status}");
 }
 
 #[test]
@@ -97,8 +101,11 @@ fn attaching_and_detaching_loses_no_reply() {
             while !over.load(Ordering::Relaxed) && asked < 1_000_000 {
                 asked += 2;
                 let pong = client.ask(&Request::Ping, 2 * SECOND);
-                let contacts = client.find(&asked.to_string()).unwrap_or_default();
-                lost += u32::from(pong.is_none()) + u32::from(contacts.len() < 3);
+                let contacts = client.find(&asked.to_string());
+                if pong.is_none() || contacts.as_ref().is_none_or(|contacts| contacts.len() < 3) {
+                    println!("question {asked}: {pong:?}, {contacts:?}");
+                    lost += 1;
+                }
             }
             (asked, lost)
         });

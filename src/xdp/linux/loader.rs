@@ -172,7 +172,7 @@ fn attach_and_pin(
     let deaf = mode == Mode::Native && interface.kind == Kind::Veth;
     let warning = deaf.then(|| {
         "the other end of a veth pair loses what native XDP sends unless it runs XDP or GRO; and \
-         packets grow by no more than 32 bytes there, so longer replies are left to the node"
+         packets cannot always grow there, so replies longer than requests may be left to the node"
             .to_owned()
     });
     Ok(Attached { mode, reason, warning, folder: folder.to_owned() })
