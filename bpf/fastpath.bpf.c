@@ -276,14 +276,13 @@ static __always_inline __u32 sum_words(__u32 a)
 	return bpf_ntohs(a & 0xffff) + bpf_ntohs(a >> 16);
 }
 
-static __always_inline __u32 sum_address(const __u8 *address, __u32 len)
+static __always_inline __u32 sum_address(const __u8 *address)
 {
 	__u32 sum = 0;
 
 #pragma unroll
 	for (__u32 i = 0; i < 16; i += 4)
-		if (i < len)
-			sum += sum_words(half(address + i));
+		sum += sum_words(half(address + i));
 	return sum;
 }
 
@@ -637,8 +636,8 @@ static __always_inline int parse_headers(void *data, void *end, struct request *
 			return PASSED_LENGTH;
 		__builtin_memcpy(r->source.address, &ip->saddr, 16);
 		__builtin_memcpy(destination->address, &ip->daddr, 16);
-		r->sum = sum_address(r->source.address, 16) +
-			 sum_address(destination->address, 16);
+		r->sum = sum_address(r->source.address) +
+			 sum_address(destination->address);
 		r->v6 = true;
 	} else {
 		return NOT_OURS;
@@ -928,6 +927,12 @@ static __always_inline int pass(int why)
 	return PASS;
 }
 
+static __always_inline int drop(int why)
+{
+	count(why);
+	return DROP;
+}
+
 static __always_inline __u32 interface_of(void *ctx, bool xdp)
 {
 	return xdp ? ((struct xdp_md *)ctx)->ingress_ifindex : ((struct __sk_buff *)ctx)->ifindex;
@@ -981,11 +986,9 @@ static __always_inline int serve(void *ctx, bool xdp, __u32 frame_len)
 
 	/* 3. May it be answered? */
 	parsed = check_limits(&r, now);
-	if (parsed == DROPPED_LIMIT_SOURCE || parsed == DROPPED_LIMIT_TOTAL) {
-		/* The node's own limits would drop it as well, at ten times the cost. */
-		count(parsed);
-		return DROP;
-	}
+	/* Asked for by who attached: the node would spend ten times as much on it. */
+	if (parsed == DROPPED_LIMIT_SOURCE || parsed == DROPPED_LIMIT_TOTAL)
+		return drop(parsed);
 	if (parsed != OURS)
 		return pass(parsed);
 	by_endpoint = find_endpoint(t, &r.source);
@@ -1009,7 +1012,8 @@ static __always_inline int serve(void *ctx, bool xdp, __u32 frame_len)
 			return pass(PASSED_UNPROVED);
 	}
 
-	/* 5. Is there room for it? From here on the packet is no longer as it came. */
+	/* 5. Is there room for it? From here on the packet is no longer as it came, so what fails, for
+	 * want of memory, cannot be passed up. */
 	new_len = r.at + HEAD_LEN + payload_len;
 	if (resize(ctx, xdp, frame_len, new_len))
 		return pass(PASSED_NO_ROOM);
@@ -1018,12 +1022,12 @@ static __always_inline int serve(void *ctx, bool xdp, __u32 frame_len)
 
 		sum = copy_contacts(ctx, xdp, t, s, r.at + HEAD_LEN + NODES_BEGIN_LEN);
 		if (sum < 0 || store(ctx, xdp, new_len - NODES_END_LEN, &ee, sizeof(ee)))
-			return DROP;
+			return drop(DROPPED_FAILED);
 		/* Two equal bytes weigh the same wherever they stand. */
 		sum += ee;
 	}
 	if (write_reply(ctx, xdp, t, &r, payload_len, sum))
-		return DROP;
+		return drop(DROPPED_FAILED);
 
 	/* 6. The node hears who asked, and what became of it is counted. */
 	if (known)

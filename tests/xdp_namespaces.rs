@@ -13,7 +13,7 @@ use kademlua::message::{Request, Response};
 use nix::sys::signal::{Signal, kill};
 use serde_json::Value;
 
-use crate::xdp_helpers::{CLIENT, Client, Lab, SERVER};
+use crate::xdp_helpers::{CLIENT, Client, Lab, SERVER, text};
 
 const PORT: u16 = 8001;
 const SECOND: Duration = Duration::from_secs(1);
@@ -94,6 +94,7 @@ fn attaching_and_detaching_loses_no_reply() {
     lab.xdp(SERVER, &attach);
     lab.serve_known(PORT, "127.0.0.1", "--bootstrap 127.0.0.1:9");
     let over = AtomicBool::new(false);
+    let look = format!("xdp status --port {PORT} --bpffs {}", lab.bpffs().display());
     let mut client = lab.client(SERVER, "127.0.0.1:0", ([127, 0, 0, 1], PORT).into());
     let (asked, lost) = std::thread::scope(|scope| {
         let load = scope.spawn(|| {
@@ -103,7 +104,9 @@ fn attaching_and_detaching_loses_no_reply() {
                 let pong = client.ask(&Request::Ping, 2 * SECOND);
                 let contacts = client.find(&asked.to_string());
                 if pong.is_none() || contacts.as_ref().is_none_or(|contacts| contacts.len() < 3) {
-                    println!("question {asked}: {pong:?}, {contacts:?}");
+                    let status = lab.run(SERVER, &look);
+                    let status = text(&status.stdout) + &text(&status.stderr);
+                    println!("question {asked}: {pong:?}, {contacts:?}; {status}");
                     lost += 1;
                 }
             }

@@ -42,6 +42,8 @@ pub enum Counter {
     DroppedLimitSource,
     /// Dropped: all together ask too much.
     DroppedLimitTotal,
+    /// Dropped: the reply could not be written, and the packet was no longer as it came.
+    DroppedFailed,
     /// Strangers that the node was told of.
     StrangersTold,
     /// Strangers that it was not told of, because too many came at once.
@@ -50,7 +52,7 @@ pub enum Counter {
 
 impl Counter {
     /// All, in the order of the map.
-    pub const ALL: [Counter; 20] = [
+    pub const ALL: [Counter; 21] = [
         Counter::AnsweredPing,
         Counter::AnsweredFindNode,
         Counter::PassedRequest,
@@ -69,6 +71,7 @@ impl Counter {
         Counter::PassedLimitTotal,
         Counter::DroppedLimitSource,
         Counter::DroppedLimitTotal,
+        Counter::DroppedFailed,
         Counter::StrangersTold,
         Counter::StrangersUntold,
     ];
@@ -88,7 +91,8 @@ impl Counter {
             | Counter::PassedLimitSource
             | Counter::PassedLimitTotal
             | Counter::DroppedLimitSource
-            | Counter::DroppedLimitTotal => true,
+            | Counter::DroppedLimitTotal
+            | Counter::DroppedFailed => true,
             Counter::PassedReply
             | Counter::PassedVersion
             | Counter::PassedHeaders
@@ -120,6 +124,7 @@ impl Counter {
             Counter::PassedLimitTotal => ("passed", "total_limit"),
             Counter::DroppedLimitSource => ("dropped", "source_limit"),
             Counter::DroppedLimitTotal => ("dropped", "total_limit"),
+            Counter::DroppedFailed => ("dropped", "failed"),
             Counter::StrangersTold => ("strangers", "told"),
             Counter::StrangersUntold => ("strangers", "untold"),
         }

@@ -9,10 +9,9 @@ use super::layout::{
     Contact, Endpoint, INDEX_BUCKETS, INDEX_DEPTH, Index, LAYOUT_VERSION, Mark, Split, Stranger,
     Table,
 };
-use super::{CONTACTS_MAX, LOCALS_MAX};
+use super::{CONTACTS_MAX, Error, LOCALS_MAX};
 use crate::id::Id;
 use crate::message;
-use crate::node::Node;
 use crate::wire::v1::{EncodedContact, VERSION};
 
 /// Seeds to try before a table counts as one that does not fit; one of a thousand needs a second.
@@ -31,17 +30,14 @@ pub(super) struct Content {
     pub(super) seed: u64,
 }
 
-impl Content {
-    /// For a node at these addresses.
-    pub(super) fn of(
-        node: &Node,
-        locals: Vec<IpAddr>,
-        contacts: Vec<(message::Contact, u16)>,
-        seed: u64,
-    ) -> Content {
-        Content { own_id: node.id(), k: node.config().k, locals, contacts, seed }
-    }
+/// An odd random number, for hashes that strangers must not foresee.
+pub(super) fn draw_seed() -> Result<u64, Error> {
+    let mut seed = [0; 8];
+    getrandom::fill(&mut seed).map_err(|error| Error::failed("drawing a seed", error))?;
+    Ok(u64::from_le_bytes(seed) | 1)
+}
 
+impl Content {
     /// The table for those contacts and addresses that are of the family.
     pub(super) fn image(&self, ipv4: bool) -> Box<Table> {
         let mut table: Box<Table> = bytemuck::zeroed_box();

@@ -7,8 +7,9 @@
 //! that were left to its user, writes the table and a heartbeat, and hears who asked.
 //!
 //! No protocol rules here: what a reply looks like is `wire`'s business, whom it names the node's.
-//! `layout` has the shapes that both sides share, `counter` what is counted, `image` makes the kernel's table from contacts,
-//! `linux` has all that speaks to the kernel, and `stub` stands for it elsewhere.
+//! `layout` has the shapes that both sides share, `counter` what is counted, `image` makes the
+//! kernel's table from contacts, `linux` has all that speaks to the kernel, and `stub` stands for it
+//! elsewhere.
 
 mod counter;
 #[cfg(fast_path)]

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "no test needs all of it")]
 
 use std::fs;
+use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -235,13 +236,22 @@ impl Client {
 
     fn exchange(&mut self, datagram: &[u8], kind: Kind, within: Duration) -> Option<Response> {
         let rpc_id = RpcId(self.next.to_be_bytes());
-        self.socket.send(datagram).ok()?;
+        // Of a node that was killed the system tells at the next call.
+        if let Err(error) = self.socket.send(datagram) {
+            assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{error}");
+            return None;
+        }
         let end = Instant::now() + within;
         let mut buffer = [0; 2_048];
         loop {
             let left = end.checked_duration_since(Instant::now())?;
             self.socket.set_read_timeout(Some(left.max(Duration::from_millis(1)))).unwrap();
-            let len = self.socket.recv(&mut buffer).ok()?;
+            let len = match self.socket.recv(&mut buffer) {
+                Ok(len) => len,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => return None,
+                Err(error) => panic!("{error}"),
+            };
             let frame = Frame::parse(&buffer[..len]).expect("a message");
             match frame.body {
                 // The node takes the client for a node, and asks back.

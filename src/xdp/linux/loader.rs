@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 use std::{fs, io};
 
-use aya::maps::{Array, PerCpuArray};
+use aya::maps::{Array, Map, PerCpuArray};
 use aya::programs::links::{FdLink, LinkOrder};
 use aya::programs::tc::TcAttachOptions;
 use aya::programs::{ProgramError, ProgramInfo, SchedClassifier, TcAttachType, Xdp, XdpMode};
@@ -16,6 +16,7 @@ use nix::unistd::{getegid, geteuid};
 
 use super::interface::{self, Interface, Kind};
 use super::pins::{self, LINK, MAPS, PROGRAM};
+use crate::xdp::image::draw_seed;
 use crate::xdp::layout::{About, Heartbeat, LAYOUT_VERSION};
 use crate::xdp::{Attached, Attachment, Counter, Error, Mode, OverLimit, Owner, Place, Status};
 
@@ -123,9 +124,7 @@ pub(super) fn load(attachment: &Attachment) -> Result<Ebpf, Error> {
     let cost = |rate: u64| NANOS.checked_div(rate).unwrap_or(0);
     let (source_cost, total_cost) = (cost(attachment.source_rate), cost(attachment.total_rate));
     let drops = u32::from(attachment.over_limit == OverLimit::Drop);
-    let mut seed = [0; 8];
-    getrandom::fill(&mut seed).map_err(|error| Error::failed("drawing a seed", error))?;
-    let seed = u64::from_le_bytes(seed) | 1;
+    let seed = draw_seed()?;
     EbpfLoader::new()
         .override_global("PORT", &attachment.place.port, true)
         .override_global("SOURCE_COST_NS", &source_cost, true)
@@ -389,8 +388,12 @@ pub fn status(place: &Place) -> Result<Status, Error> {
 }
 
 fn counters(folder: &Path) -> Result<[u64; Counter::ALL.len()], Error> {
+    sum_counters(&Map::PerCpuArray(pins::map(folder, "counters")?))
+}
+
+/// What all processors have counted.
+pub(super) fn sum_counters(map: &Map) -> Result<[u64; Counter::ALL.len()], Error> {
     let reading = |error| Error::failed("reading a map", error);
-    let map = aya::maps::Map::PerCpuArray(pins::map(folder, "counters")?);
     let map = PerCpuArray::<_, [u64; Counter::ALL.len()]>::try_from(map).map_err(reading)?;
     let mut sums = [0; Counter::ALL.len()];
     for of_one in map.get(&0, 0).map_err(reading)?.iter() {

@@ -23,7 +23,7 @@ use super::loader::now;
 use super::pins::{self, Single};
 use crate::message::Contact;
 use crate::node::Node;
-use crate::xdp::image::Content;
+use crate::xdp::image::{Content, draw_seed};
 use crate::xdp::layout::{Heartbeat, SEEN_MAX, Stranger, Table};
 use crate::xdp::{Error, Place};
 
@@ -138,8 +138,6 @@ impl Link {
         // SAFETY: the descriptor is the ring's own, which keeps it open for as long as it lives.
         let events = unsafe { AsyncFd::register(events) };
         let events = events.map_err(|error| Error::failed("watching a map", error))?;
-        let mut seed = [0; 8];
-        getrandom::fill(&mut seed).map_err(|error| Error::failed("drawing a seed", error))?;
         Ok(Link {
             inode,
             heartbeat,
@@ -148,7 +146,7 @@ impl Link {
             slots: Slots::new(),
             last_seen: vec![0; SEEN_MAX],
             writer: Writer::start(&folder)?,
-            seed: u64::from_le_bytes(seed) | 1,
+            seed: draw_seed()?,
             told: None,
             look_again: false,
             folder,
@@ -188,7 +186,8 @@ impl Link {
         let contacts: Vec<Contact> =
             node.table().worth_naming().map(|entry| entry.contact).collect();
         let contacts = self.slots.assign(&contacts);
-        self.writer.write(Content::of(node, news.0.clone(), contacts, self.seed));
+        let (own_id, k, locals) = (node.id(), node.config().k, news.0.clone());
+        self.writer.write(Content { own_id, k, locals, contacts, seed: self.seed });
         self.told = Some(news);
     }
 

@@ -6,18 +6,18 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aya::Ebpf;
-use aya::maps::{Array, PerCpuArray, RingBuf};
+use aya::maps::{Array, RingBuf};
 use aya::programs::{
     ProgramError, ProgramInfo, SchedClassifier, TestRun as _, TestRunOptions, TestRunResult, Xdp,
 };
 use aya::sys::{Stats, enable_stats};
 
-use super::loader::{load, load_once, now, program_of};
+use super::loader::{load, load_once, now, program_of, sum_counters};
 use super::mirror::Tables;
 use crate::id::Id;
 use crate::message::Contact;
 use crate::node::Node;
-use crate::xdp::image::Content;
+use crate::xdp::image::{Content, draw_seed};
 use crate::xdp::layout::{Heartbeat, SEEN_MAX, Stranger};
 use crate::xdp::{Attachment, Counter, Error, Mode};
 
@@ -80,13 +80,11 @@ impl Trial {
         let outer = ebpf.take_map("tables").expect("the object has the map");
         let tables =
             Tables::new(outer, |name| Ok(ebpf.take_map(name).expect("the object has the map")))?;
-        let mut seed = [0; 8];
-        getrandom::fill(&mut seed).map_err(|error| Error::failed("drawing a seed", error))?;
         Ok(Trial {
             ebpf,
             mirrored: Mutex::new(Mirrored { tables, contacts: Vec::new() }),
             ifindex: None,
-            seed: u64::from_le_bytes(seed) | 1,
+            seed: draw_seed()?,
         })
     }
 
@@ -220,14 +218,7 @@ impl Trial {
     /// # Errors
     /// If the map cannot be read.
     pub fn counters(&self) -> Result<[u64; Counter::ALL.len()], Error> {
-        let map = self.ebpf.map("counters").expect("the object has the map");
-        let failed = |error| Error::failed("reading a map", error);
-        let map = PerCpuArray::<_, [u64; Counter::ALL.len()]>::try_from(map).map_err(failed)?;
-        let mut sums = [0; Counter::ALL.len()];
-        for of_one in map.get(&0, 0).map_err(failed)?.iter() {
-            sums.iter_mut().zip(of_one).for_each(|(sum, count)| *sum += count);
-        }
-        Ok(sums)
+        sum_counters(self.ebpf.map("counters").expect("the object has the map"))
     }
 
     fn mirrored(&self) -> MutexGuard<'_, Mirrored> {
