@@ -248,9 +248,12 @@ impl Client {
             self.socket.set_read_timeout(Some(left.max(Duration::from_millis(1)))).unwrap();
             let len = match self.socket.recv(&mut buffer) {
                 Ok(len) => len,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
-                Err(error) if error.kind() == ErrorKind::ConnectionRefused => return None,
-                Err(error) => panic!("{error}"),
+                Err(error) => match error.kind() {
+                    // A signal; the answer may still come.
+                    ErrorKind::Interrupted => continue,
+                    ErrorKind::WouldBlock | ErrorKind::ConnectionRefused => return None,
+                    _ => panic!("{error}"),
+                },
             };
             let frame = Frame::parse(&buffer[..len]).expect("a message");
             match frame.body {
