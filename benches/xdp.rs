@@ -31,7 +31,7 @@ mod fast_path {
     use kademlua::node::config::Config;
     use kademlua::time::Instant;
     use kademlua::wire::v1::{self, Header};
-    use kademlua::xdp::{Attachment, Error, Mode, OverLimit, Place, Trial, Verdict, udp_frame};
+    use kademlua::xdp::{Attachment, Error, Mode, Place, Trial, Verdict, udp_frame};
     use nix::time::{ClockId, clock_gettime};
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
@@ -115,15 +115,7 @@ mod fast_path {
     }
 
     fn attachment() -> Attachment {
-        Attachment {
-            place: Place { bpffs: Default::default(), port: PORT },
-            interface: String::new(),
-            mode: None,
-            owner: None,
-            source_rate: 0,
-            total_rate: 0,
-            over_limit: OverLimit::Pass,
-        }
+        Attachment::new(Place { bpffs: Default::default(), port: PORT }, "")
     }
 
     /// A node whose first buckets are full, as they are in a large network.

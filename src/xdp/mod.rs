@@ -109,6 +109,21 @@ pub struct Attachment {
     pub over_limit: OverLimit,
 }
 
+impl Attachment {
+    /// For the caller's own node, met as suits the interface best, without limits.
+    pub fn new(place: Place, interface: impl Into<String>) -> Attachment {
+        Attachment {
+            place,
+            interface: interface.into(),
+            mode: None,
+            owner: None,
+            source_rate: 0,
+            total_rate: 0,
+            over_limit: OverLimit::Pass,
+        }
+    }
+}
+
 /// A user and its group, by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner {

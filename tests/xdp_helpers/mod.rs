@@ -167,16 +167,20 @@ impl Lab {
 
     /// A client on a host.
     pub(crate) fn client(&self, host: &str, bind: &str, target: SocketAddr) -> Client {
-        let namespace = fs::File::open(format!("/run/netns/{}", self.namespace(host))).unwrap();
-        let bind = bind.to_owned();
-        // A socket stays in the namespace in which it was made, a thread goes where it likes.
-        let make = move || {
-            setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
-            UdpSocket::bind(bind).unwrap()
-        };
-        let socket = std::thread::spawn(make).join().unwrap();
+        let socket = self.within(host, || UdpSocket::bind(bind).unwrap());
         socket.connect(target).unwrap();
-        Client { socket, next: 0, id: Id::of_name("client") }
+        Client { socket, next: 0, id: Id::of_name("client"), is_node: true }
+    }
+
+    /// Does something on a host. What is opened there stays there.
+    pub(crate) fn within<R: Send>(&self, host: &str, act: impl FnOnce() -> R + Send) -> R {
+        let namespace = fs::File::open(format!("/run/netns/{}", self.namespace(host))).unwrap();
+        // A thread of its own, since a thread stays where it goes.
+        let work = || {
+            setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
+            act()
+        };
+        std::thread::scope(|scope| scope.spawn(work).join().unwrap())
     }
 }
 
@@ -198,6 +202,8 @@ pub(crate) struct Client {
     pub(crate) socket: UdpSocket,
     next: u64,
     id: Id,
+    /// Whether it answers when it is asked, and so becomes a contact.
+    pub(crate) is_node: bool,
 }
 
 impl Client {
@@ -258,7 +264,8 @@ impl Client {
             let frame = Frame::parse(&buffer[..len]).expect("a message");
             match frame.body {
                 // The node takes the client for a node, and asks back.
-                Body::Request(_) => self.pong(&frame.header),
+                Body::Request(_) if self.is_node => self.pong(&frame.header),
+                Body::Request(_) => {}
                 // A late answer to an earlier question.
                 _ if frame.header.rpc_id != rpc_id => {}
                 Body::Response(payload) => return Some(v1::response(kind, payload).unwrap()),

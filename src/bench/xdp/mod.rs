@@ -23,7 +23,7 @@ use super::host::{self, Cores, Process};
 use super::questions::{Questions, Rpc};
 use super::{Arguments, check, company, median_and_range};
 use crate::id::Id;
-use crate::xdp::{self, Attachment, BPFFS, Counter, Mode, OverLimit, Place};
+use crate::xdp::{self, Attachment, BPFFS, Counter, Mode, Place};
 
 /// Requests that an ordinary client asks the fast path before it is measured.
 const SAMPLE: u64 = 512;
@@ -51,6 +51,14 @@ struct Rates {
 struct Rate {
     each_second: f64,
     busy: f64,
+}
+
+impl Rate {
+    /// What it would be if the server's core did nothing else; where that is idle for a part of the
+    /// time, the client is what bounds the rate.
+    fn each_busy_second(&self) -> f64 {
+        self.each_second / self.busy
+    }
 }
 
 /// Looks how busy the server's core is meanwhile.
@@ -226,15 +234,9 @@ impl Attached {
     /// Attaches it, without limits, and waits until the node has filled it.
     fn new(bench: &Bench<'_>, mode: Mode) -> anyhow::Result<Attached> {
         let place = Place { bpffs: BPFFS.into(), port: bench.node.address.port() };
-        let attachment = Attachment {
-            place: place.clone(),
-            interface: bench.lab.server.interface.clone(),
-            mode: Some(mode),
-            owner: None,
-            source_rate: 0,
-            total_rate: 0,
-            over_limit: OverLimit::Pass,
-        };
+        let interface = &bench.lab.server.interface;
+        let mut attachment = Attachment::new(place.clone(), interface);
+        attachment.mode = Some(mode);
         bench.lab.server.within(|| xdp::attach(&attachment))??;
         let end = Instant::now() + PATIENCE;
         while Instant::now() < end {
@@ -265,14 +267,18 @@ fn print(rounds: &[Rates]) {
     line("findnode, native, padded", &|round| round.native[1]);
     line("findnode, tcx", &|round| round.tcx[1]);
     line("addresses swapped", &|round| round.swap);
+    println!("ratios, and what they are for each second that the server's core is busy:");
     let ratio = |name: &str, of: &dyn Fn(&Rates) -> (Rate, Rate)| {
-        let ratios = rounds.iter().map(of).map(|(a, b)| a.each_second / b.each_second);
-        println!("{name:40} {}", median_and_range(ratios, 2));
+        let pairs = || rounds.iter().map(of);
+        let ratios = pairs().map(|(a, b)| a.each_second / b.each_second);
+        let of_busy = pairs().map(|(a, b)| a.each_busy_second() / b.each_busy_second());
+        let [ratios, of_busy] = [median_and_range(ratios, 2), median_and_range(of_busy, 2)];
+        println!("{name:40} {ratios:24} {of_busy}");
     };
     ratio("ping, native / node", &|round| (round.native[0], round.own[0]));
     ratio("ping, tcx / node", &|round| (round.tcx[0], round.own[0]));
     ratio("findnode, native / node", &|round| (round.native[1], round.own[1]));
     ratio("findnode, native / addresses swapped", &|round| (round.native[1], round.swap));
     ratio("findnode, tcx / node", &|round| (round.tcx[1], round.own[1]));
-    println!("where the server's core is not all busy, it could do more than the client asks");
+    println!("Where the server's core is not all busy, it could do more than the client asks.");
 }

@@ -20,7 +20,7 @@ pub(super) struct Interface {
     pub(super) index: u32,
     pub(super) kind: Kind,
     /// Whether an XDP program is there.
-    has_xdp: bool,
+    pub(super) has_xdp: bool,
     /// The number of the other end, if that is in this namespace too.
     peer: Option<u32>,
 }

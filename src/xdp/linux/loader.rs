@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use aya::maps::{Array, Map, PerCpuArray};
@@ -29,6 +29,9 @@ const NEEDED: Version = Version(5, 18);
 
 /// Since when tcx is there.
 const NEEDED_FOR_TCX: Version = Version(6, 6);
+
+/// How long the kernel may take to let go of an interface.
+const LETS_GO: Duration = Duration::from_secs(1);
 
 const NANOS: u64 = 1_000_000_000;
 
@@ -315,13 +318,35 @@ pub fn detach(place: &Place) -> Result<(), Error> {
         }
         Err(_) => return Err(Error::NotAttached(place.port)),
     }
+    let about = pins::about(&folder, place.port);
     match fs::remove_file(folder.join(LINK)) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             return Err(Error::Permission("removing the link"));
         }
         _ => remove(&place.bpffs, &folder),
     }
-    if folder.exists() { Err(Error::Permission("removing the folder")) } else { Ok(()) }
+    if folder.exists() {
+        return Err(Error::Permission("removing the folder"));
+    }
+    // There is room for many at tcx.
+    let is_xdp = |about: &About| Mode::ALL.get(usize::from(about.mode)) != Some(&Mode::Tcx);
+    if let Some(about) = about.ok().filter(is_xdp) {
+        wait_until_free(&pins::interface_of(&about));
+    }
+    Ok(())
+}
+
+/// The kernel lets go of an interface a moment after the last file is gone, in a worker of its own:
+/// whoever attaches at once would be told that a program is there already.
+fn wait_until_free(name: &str) {
+    let end = Instant::now() + LETS_GO;
+    let is_taken = || {
+        let all = interface::all().unwrap_or_default();
+        Interface::named(&all, name).is_ok_and(|interface| interface.has_xdp)
+    };
+    while is_taken() && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 fn remove(bpffs: &Path, folder: &Path) {
