@@ -19,7 +19,7 @@ use tracing::{debug, error, info, warn};
 use super::bootstrap::{self, Bootstrap};
 use super::handle::{Answer, Handle, IncomingCall, OperationError, Order, Returned, WayBack};
 use super::socket::{Inbox, Outbox};
-use crate::control::{self, Command, CommandError, Reply, Snapshot};
+use crate::control::{self, Command, CommandError, Reply};
 use crate::id::Id;
 use crate::message::Contact;
 use crate::node::config::Config;
@@ -346,7 +346,7 @@ impl Core {
                 Ok(id) => _ = self.running.insert(id, answer),
                 Err(error) => give(answer, Err(error.into())),
             },
-            Order::Snapshot { answer } => give(answer, Snapshot::of(&self.node, now)),
+            Order::Look(look) => look(&self.node, now),
             Order::Register { name, answer } => give(answer, self.offer(name)),
             Order::Stop => {}
         }

@@ -15,8 +15,8 @@ use crate::id::Id;
 use crate::message::{Contact, Response, StoreMode};
 use crate::node::lookup::{Goal, Record};
 use crate::node::store::Refusal;
-use crate::node::{CallError, Peer, RegisterError, RequestToken, RpcFailed, StoreReport};
-use crate::time::Duration;
+use crate::node::{CallError, Node, Peer, RegisterError, RequestToken, RpcFailed, StoreReport};
+use crate::time::{Duration, Instant};
 use crate::xdp::Place;
 
 /// The node has stopped, by [`Handle::stop`] or because its socket failed.
@@ -62,10 +62,13 @@ pub struct Bootstrapped {
 /// What the driver is asked to do, and where the answer goes.
 pub(super) enum Order {
     Run { command: Command, answer: Answer<Reply> },
-    Snapshot { answer: oneshot::Sender<Snapshot> },
+    Look(Look),
     Register { name: Vec<u8>, answer: Answer<mpsc::Receiver<IncomingCall>> },
     Stop,
 }
+
+/// Looks at the node, and sends what it sees where it is waited for.
+pub(super) type Look = Box<dyn FnOnce(&Node, Instant) + Send>;
 
 /// Takes the outcome of an operation that can fail.
 pub(super) type Answer<T> = oneshot::Sender<Result<T, OperationError>>;
@@ -203,7 +206,23 @@ impl Handle {
     /// # Errors
     /// If the node has stopped.
     pub async fn snapshot(&self) -> Result<Snapshot, Stopped> {
-        self.ask(|answer| Order::Snapshot { answer }).await
+        self.look(Snapshot::of).await
+    }
+
+    /// Looks at the node on its own thread, which it holds up meanwhile, and brings back what it
+    /// sees.
+    ///
+    /// # Errors
+    /// If the node has stopped.
+    pub async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Node, Instant) -> T + Send + 'static,
+    ) -> Result<T, Stopped> {
+        // Nobody waits for it any more if sending fails.
+        let sent = |answer: oneshot::Sender<T>| -> Look {
+            Box::new(move |node, now| drop(answer.send(look(node, now))))
+        };
+        self.ask(|answer| Order::Look(sent(answer))).await
     }
 
     /// Offers an RPC of that name. The calls come out of the receiver; once it is dropped, peers

@@ -48,6 +48,21 @@ impl Goal {
     }
 }
 
+/// Why a lookup was begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// A caller searches.
+    Search,
+    /// A caller stores a value at the nodes that it finds.
+    Store,
+    /// The values under its target are passed on to the nodes that it finds.
+    PassOn,
+    /// The node joins the network, and looks for its neighbours.
+    Join,
+    /// Part of the routing table has long not been asked for.
+    Refresh,
+}
+
 /// The story of a lookup, as plain data.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
@@ -55,6 +70,8 @@ pub struct Record {
     pub id: OperationId,
     /// What it was for.
     pub goal: Goal,
+    /// Why it was begun.
+    pub cause: Cause,
     /// When it began.
     pub started: Instant,
     /// When it ended; while it runs, when it began.
@@ -81,9 +98,28 @@ impl Record {
         answered.map(|query| query.hop).max().unwrap_or(0)
     }
 
+    /// How many times it had to wait for answers before it could ask on; see [`Query::round`].
+    pub fn rounds(&self) -> u32 {
+        self.queries.iter().map(|query| query.round).max().unwrap_or(0)
+    }
+
     /// Datagrams sent and received.
     pub fn messages(&self) -> usize {
         self.queries.len() + self.queries.iter().filter(|query| query.answered()).count()
+    }
+
+    /// Bytes of the datagrams sent.
+    pub fn bytes_sent(&self) -> usize {
+        self.queries.iter().map(|query| query.bytes).sum()
+    }
+
+    /// Bytes of the datagrams received.
+    pub fn bytes_received(&self) -> usize {
+        let bytes = |query: &Query| match query.outcome {
+            Outcome::Answered { bytes, .. } => bytes,
+            _ => 0,
+        };
+        self.queries.iter().map(bytes).sum()
     }
 }
 
@@ -96,8 +132,13 @@ pub struct Query {
     pub introduced_by: Option<Contact>,
     /// How many introductions away: 1 for a contact of the own routing table.
     pub hop: u32,
+    /// 1 for what was asked before any answer had come, else one more than the latest round of
+    /// which an answer had come.
+    pub round: u32,
     /// When the question was sent.
     pub sent: Instant,
+    /// Bytes of its datagram; 0 if there was no room to send it.
+    pub bytes: usize,
     /// What became of it.
     pub outcome: Outcome,
 }
@@ -117,6 +158,13 @@ pub enum Outcome {
     Answered {
         /// Round trip.
         rtt: Duration,
+        /// Bytes of the datagram.
+        bytes: usize,
+        /// Leading bits that the target shares with the nearest contact heard of, before the
+        /// answer came.
+        bits_before: u32,
+        /// The same, with the contacts in the answer.
+        bits_after: u32,
         /// Contacts in it.
         contacts: usize,
         /// Contacts among them that the lookup had not heard of.
@@ -172,6 +220,18 @@ pub struct Lookup {
     with_values: usize,
     /// Queries that hold up others: sent, and neither answered, failed nor overdue.
     holding: usize,
+    /// The latest round of which an answer has come.
+    answered_round: u32,
+}
+
+/// An answer to a query.
+pub struct Answer<'a> {
+    /// Contacts in it that can be asked.
+    pub contacts: &'a [Contact],
+    /// Values in it.
+    pub values: Vec<Value>,
+    /// Bytes of its datagram.
+    pub bytes: usize,
 }
 
 struct Candidate {
@@ -215,7 +275,7 @@ impl Lookup {
     pub fn new(
         id: OperationId,
         now: Instant,
-        goal: Goal,
+        (goal, cause): (Goal, Cause),
         own: Id,
         k: usize,
         alpha: usize,
@@ -223,6 +283,7 @@ impl Lookup {
         let record = Record {
             id,
             goal,
+            cause,
             started: now,
             ended: now,
             queries: Vec::new(),
@@ -230,7 +291,16 @@ impl Lookup {
             values: Vec::new(),
             end: End::Running,
         };
-        Lookup { record, own, k, alpha, candidates: Vec::new(), with_values: 0, holding: 0 }
+        Lookup {
+            record,
+            own,
+            k,
+            alpha,
+            candidates: Vec::new(),
+            with_values: 0,
+            holding: 0,
+            answered_round: 0,
+        }
     }
 
     /// The story so far.
@@ -283,32 +353,39 @@ impl Lookup {
             contact: candidate.contact,
             introduced_by: candidate.introduced_by,
             hop: candidate.hop,
+            round: self.answered_round + 1,
             sent: now,
+            bytes: 0,
             outcome: Outcome::Pending,
         });
         Some((query, candidate.contact))
     }
 
-    /// A query got an answer. Contacts are those that can be asked; the own id is left out, and so
-    /// are values beyond those that were asked for.
-    pub fn on_answer(
-        &mut self,
-        now: Instant,
-        query: usize,
-        contacts: &[Contact],
-        mut values: Vec<Value>,
-    ) {
+    /// A query was sent, in a datagram of so many bytes.
+    pub fn on_sent(&mut self, query: usize, bytes: usize) {
+        self.record.queries[query].bytes = bytes;
+    }
+
+    /// A query got an answer. The own id is left out, and so are values beyond those that were
+    /// asked for.
+    pub fn on_answer(&mut self, now: Instant, query: usize, answer: Answer<'_>) {
+        let Answer { contacts, mut values, bytes } = answer;
         if let Goal::Value { max_entries, .. } = self.record.goal {
             values.truncate(max_entries);
         }
         self.settle(query, State::Answered { with_values: !values.is_empty() });
-        let Query { contact, hop, sent, .. } = self.record.queries[query];
+        let Query { contact, hop, round, sent, .. } = self.record.queries[query];
+        self.answered_round = self.answered_round.max(round);
+        let bits_before = self.nearest_bits();
         let mut new = 0;
         for introduced in contacts {
             new += usize::from(self.add(*introduced, Some(contact), hop + 1));
         }
         self.record.queries[query].outcome = Outcome::Answered {
             rtt: now.since(sent),
+            bytes,
+            bits_before,
+            bits_after: self.nearest_bits(),
             contacts: contacts.len(),
             new,
             values: values.len(),
@@ -378,6 +455,12 @@ impl Lookup {
             (false, _) => Some(End::Converged),
             (true, _) => None,
         }
+    }
+
+    /// Leading bits that the target shares with the nearest contact heard of.
+    fn nearest_bits(&self) -> u32 {
+        let target = self.record.goal.target();
+        self.candidates.first().map_or(0, |nearest| target.common_prefix(&nearest.contact.id))
     }
 
     fn is_waiting(&self) -> bool {

@@ -146,6 +146,8 @@ pub struct StoreReport {
     pub id: OperationId,
     /// The key.
     pub key: Id,
+    /// What was sent to whom, in the order in which it was.
+    pub deliveries: Vec<Delivery>,
     /// Nodes that keep the value.
     pub stored: Vec<Contact>,
     /// Nodes that do not, and why.
@@ -160,6 +162,58 @@ pub struct StoreReport {
     pub started: Instant,
     /// When it ended.
     pub ended: Instant,
+}
+
+/// A value on its way to one of its holders.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// To whom.
+    pub contact: Contact,
+    /// When it was first sent.
+    pub sent: Instant,
+    /// How often it was sent.
+    pub attempts: u32,
+    /// Bytes of these datagrams.
+    pub bytes_sent: usize,
+    /// Bytes of the answer; 0 if none came.
+    pub bytes_received: usize,
+    /// Round trip of the last attempt, or, without an answer, how long it was waited for.
+    pub took: Duration,
+}
+
+impl Delivery {
+    fn begun(contact: Contact, now: Instant, bytes: usize) -> Delivery {
+        let took = Duration::ZERO;
+        Delivery { contact, sent: now, attempts: 1, bytes_sent: bytes, bytes_received: 0, took }
+    }
+
+    fn on_sent_again(&mut self, bytes: usize) {
+        self.attempts += 1;
+        self.bytes_sent += bytes;
+    }
+
+    fn on_ended(&mut self, took: Duration, bytes: usize) {
+        (self.took, self.bytes_received) = (took, bytes);
+    }
+}
+
+impl StoreReport {
+    /// Datagrams sent and received, those of the lookup among them.
+    pub fn messages(&self) -> usize {
+        let messages = |d: &Delivery| d.attempts as usize + usize::from(d.bytes_received > 0);
+        self.lookup.messages() + self.deliveries.iter().map(messages).sum::<usize>()
+    }
+
+    /// Bytes of the datagrams sent, those of the lookup among them.
+    pub fn bytes_sent(&self) -> usize {
+        self.lookup.bytes_sent() + self.deliveries.iter().map(|d| d.bytes_sent).sum::<usize>()
+    }
+
+    /// Bytes of the datagrams received, those of the lookup among them.
+    pub fn bytes_received(&self) -> usize {
+        self.lookup.bytes_received()
+            + self.deliveries.iter().map(|d| d.bytes_received).sum::<usize>()
+    }
 }
 
 /// Why a call has no answer.
@@ -387,11 +441,11 @@ impl Node {
             Body::Request(payload) => {
                 self.on_request(now, source, &frame.header, payload, bytes.len());
             }
-            _ => self.on_reply(now, source, &frame),
+            _ => self.on_reply(now, source, &frame, bytes.len()),
         }
     }
 
-    fn on_reply(&mut self, now: Instant, source: SocketAddr, frame: &Frame<'_>) {
+    fn on_reply(&mut self, now: Instant, source: SocketAddr, frame: &Frame<'_>, bytes: usize) {
         let Some(call) = self.calls.take(&frame.header, source) else {
             self.counters.dropped += 1;
             return;
@@ -399,7 +453,7 @@ impl Node {
         let contact = Contact { id: frame.header.from, address: source };
         if contact.id == self.id {
             // We were given our own address.
-            return self.on_call_done(now, call, None, Err(CallError::BadReply));
+            return self.on_call_done(now, call, None, Err(CallError::BadReply), bytes);
         }
         let rtt = now.since(call.sent);
         // An application takes its own time, which says nothing about the network.
@@ -419,7 +473,7 @@ impl Node {
             Ok(response) => Ok(response),
             Err(_) => Err(CallError::BadReply),
         };
-        self.on_call_done(now, call, Some(contact), outcome);
+        self.on_call_done(now, call, Some(contact), outcome, bytes);
     }
 
     fn on_call_timed_out(&mut self, now: Instant, call: Call) {
@@ -428,23 +482,25 @@ impl Node {
         if let Peer { address, id: Some(id) } = call.peer {
             self.on_contact_silent(now, Contact { id, address }, call.purpose);
         }
-        self.on_call_done(now, call, None, Err(CallError::TimedOut));
+        self.on_call_done(now, call, None, Err(CallError::TimedOut), 0);
     }
 
-    /// Hands the end of a call to whatever it was made for.
+    /// Hands the end of a call to whatever it was made for. `bytes` are those of the datagram that
+    /// ended it, if one did.
     fn on_call_done(
         &mut self,
         now: Instant,
         call: Call,
         contact: Option<Contact>,
         outcome: Result<Response, CallError>,
+        bytes: usize,
     ) {
         match call.purpose {
             Purpose::Query { operation, query } => {
-                self.on_query_done(now, operation, query, outcome);
+                self.on_query_done(now, operation, query, outcome, bytes);
             }
             Purpose::Publish { operation, attempt } => {
-                self.on_publish_done(now, operation, call.peer, attempt, outcome);
+                self.on_publish_done(now, operation, (&call, attempt), outcome, bytes);
             }
             Purpose::Bootstrap { operation } => {
                 self.on_bootstrap_answer(now, operation, call.peer.address, contact, outcome);
@@ -473,14 +529,14 @@ impl Node {
         }
     }
 
-    /// Sends a request, if there is room for one more call.
+    /// Sends a request, if there is room for one more call. Returns the bytes of its datagram.
     fn send(
         &mut self,
         now: Instant,
         peer: Peer,
         request: &Request<'_>,
         purpose: Purpose,
-    ) -> Result<(), CallError> {
+    ) -> Result<usize, CallError> {
         if self.calls.len() >= MAX_CALLS {
             return Err(CallError::Busy);
         }
@@ -488,6 +544,7 @@ impl Node {
         let header = Header { from: self.id, rpc_id };
         let start = self.out.bytes.len();
         v1::put_request(&mut self.out.bytes, &header, request);
+        let bytes = self.out.bytes.len() - start;
         self.transmit(peer.address, start);
         let kind = request.kind();
         let deadline = now + self.timeout(&peer, kind, purpose);
@@ -496,7 +553,7 @@ impl Node {
             _ => deadline,
         };
         self.calls.insert(rpc_id, Call { peer, kind, purpose, sent: now, deadline, overdue });
-        Ok(())
+        Ok(bytes)
     }
 
     /// How long to wait for an answer. A peer that is slower than most is given its time, and one of

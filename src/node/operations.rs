@@ -8,9 +8,12 @@ use std::net::SocketAddr;
 use crate::bencode::{Item, Value};
 use crate::id::Id;
 use crate::message::{Contact, Request, Response, Store, StoreMode};
-use crate::node::lookup::{End, Goal, Lookup, Outcome, Record};
+use crate::node::calls::Call;
+use crate::node::lookup::{Answer, Cause, End, Goal, Lookup, Outcome, Record};
 use crate::node::store::{Deposit, Owner, Refusal};
-use crate::node::{CallError, Event, MAX_RECORDS, Node, OperationId, Peer, Purpose, StoreReport};
+use crate::node::{
+    CallError, Delivery, Event, MAX_RECORDS, Node, OperationId, Peer, Purpose, StoreReport,
+};
 use crate::time::{Duration, Instant};
 use crate::wire::v1;
 
@@ -45,6 +48,18 @@ pub(super) enum Then {
     Refresh,
 }
 
+impl Then {
+    fn cause(&self) -> Cause {
+        match self {
+            Then::Report => Cause::Search,
+            Then::Publish { .. } => Cause::Store,
+            Then::PassOn => Cause::PassOn,
+            Then::Joined { .. } => Cause::Join,
+            Then::Refresh => Cause::Refresh,
+        }
+    }
+}
+
 /// A value on its way to its holders.
 pub(super) struct Publish {
     value: Value,
@@ -73,7 +88,7 @@ impl Node {
         for &address in addresses.iter().take(MAX_BOOTSTRAP) {
             let purpose = Purpose::Bootstrap { operation };
             match self.send(now, address.into(), &request, purpose) {
-                Ok(()) => bootstrap.waiting += 1,
+                Ok(_) => bootstrap.waiting += 1,
                 Err(_) => bootstrap.silent.push(address),
             }
         }
@@ -155,7 +170,7 @@ impl Node {
         let operation = self.new_operation();
         let target = goal.target();
         let (k, alpha) = (self.config.k, self.config.alpha);
-        let mut lookup = Lookup::new(operation, now, goal, self.id, k, alpha);
+        let mut lookup = Lookup::new(operation, now, (goal, then.cause()), self.id, k, alpha);
         if self.operations.len() >= MAX_OPERATIONS {
             lookup.end(now, End::Overloaded);
             self.on_lookup_done(now, lookup, then);
@@ -195,9 +210,11 @@ impl Node {
                 }
             };
             let purpose = Purpose::Query { operation, query };
-            if self.send(now, contact.into(), &request, purpose).is_err() {
-                let lookup = self.lookup(operation).expect("it has just asked");
-                lookup.on_failure(query, Outcome::Failed);
+            let sent = self.send(now, contact.into(), &request, purpose);
+            let lookup = self.lookup(operation).expect("it has just asked");
+            match sent {
+                Ok(bytes) => lookup.on_sent(query, bytes),
+                Err(_) => lookup.on_failure(query, Outcome::Failed),
             }
         }
         if !self.lookup(operation).is_some_and(|lookup| lookup.try_end(now)) {
@@ -222,14 +239,16 @@ impl Node {
         operation: OperationId,
         query: usize,
         outcome: Result<Response, CallError>,
+        bytes: usize,
     ) {
         let Some(lookup) = self.lookup(operation) else { return };
         match outcome {
             Ok(Response::Nodes(contacts)) => {
-                lookup.on_answer(now, query, &contacts, Vec::new());
+                let answer = Answer { contacts: &contacts, values: Vec::new(), bytes };
+                lookup.on_answer(now, query, answer);
             }
             Ok(Response::Values { values, closest }) => {
-                lookup.on_answer(now, query, &closest, values);
+                lookup.on_answer(now, query, Answer { contacts: &closest, values, bytes });
             }
             Err(CallError::TimedOut) => lookup.on_failure(query, Outcome::TimedOut),
             _ => lookup.on_failure(query, Outcome::Failed),
@@ -282,6 +301,7 @@ impl Node {
             report: StoreReport {
                 id,
                 key,
+                deliveries: Vec::new(),
                 stored: Vec::new(),
                 refused: Vec::new(),
                 silent: Vec::new(),
@@ -299,7 +319,10 @@ impl Node {
         }
         for contact in holders {
             match self.send_store(now, contact.into(), id, &publish, 1) {
-                Ok(()) => publish.waiting += 1,
+                Ok(bytes) => {
+                    publish.waiting += 1;
+                    publish.report.deliveries.push(Delivery::begun(contact, now, bytes));
+                }
                 Err(error) => publish.report.refused.push((contact, error.to_string())),
             }
         }
@@ -320,7 +343,7 @@ impl Node {
         operation: OperationId,
         publish: &Publish,
         attempt: u32,
-    ) -> Result<(), CallError> {
+    ) -> Result<usize, CallError> {
         let Publish { value, mode, report, .. } = publish;
         let store = Store { key: report.key, value: value.item(), mode: *mode, copy: None };
         let purpose = Purpose::Publish { operation, attempt };
@@ -331,19 +354,28 @@ impl Node {
         &mut self,
         now: Instant,
         operation: OperationId,
-        peer: Peer,
-        attempt: u32,
+        (call, attempt): (&Call, u32),
         outcome: Result<Response, CallError>,
+        bytes: usize,
     ) {
         let Some(Operation::Publish(mut publish)) = self.operations.remove(&operation) else {
             return;
         };
+        let peer = call.peer;
         let contact =
             Contact { id: peer.id.expect("holders are known by id"), address: peer.address };
-        let again = outcome == Err(CallError::TimedOut)
-            && attempt < PUBLISH_ATTEMPTS
-            && self.send_store(now, peer, operation, &publish, attempt + 1).is_ok();
+        let may_try_again = outcome == Err(CallError::TimedOut) && attempt < PUBLISH_ATTEMPTS;
+        let again = may_try_again
+            .then(|| self.send_store(now, peer, operation, &publish, attempt + 1).ok())
+            .flatten();
         let report = &mut publish.report;
+        let delivery = report.deliveries.iter_mut().find(|delivery| delivery.contact == contact);
+        let delivery = delivery.expect("what is answered was sent");
+        match again {
+            Some(bytes) => delivery.on_sent_again(bytes),
+            None => delivery.on_ended(now.since(call.sent), bytes),
+        }
+        let again = again.is_some();
         match outcome {
             _ if again => {}
             Ok(Response::Stored) => report.stored.push(contact),

@@ -35,6 +35,9 @@ const SHOWN_BYTES_MAX: usize = 16 << 20;
 /// A question about names is dropped if Lua is too busy to answer while a key is held down.
 const NAMES_WITHIN: Duration = Duration::from_millis(100);
 
+/// The name of the last result at the prompt.
+const LAST_RESULT: &str = "_";
+
 /// How programs are run and how their results are shown.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -168,7 +171,8 @@ impl World {
         lua.set_memory_limit(MEMORY_MAX)?;
         let guard = Guard::install(&lua, interrupt)?;
         let background = Background::default();
-        let shapes = Shapes { contact: lua.create_table()?, known: lua.create_table()? };
+        let [contact, known, trace] = [(); 3].map(|()| lua.create_table());
+        let shapes = Shapes { contact: contact?, known: known?, trace: trace? };
         let context =
             Context { node, guard: guard.clone(), output: output.clone(), background, shapes };
         let made = prelude(&lua, &Rc::new(context), &options)?;
@@ -209,6 +213,9 @@ impl World {
     /// Runs a chunk to its end; its values as they are to be shown, and what a lesson says to them.
     async fn results(&self, chunk: &Chunk) -> mlua::Result<String> {
         let values = chunk.compile(&self.lua, &self.environment)?.run().await?;
+        if let Some(result) = values.front().filter(|_| chunk.is_typed()) {
+            self.environment.raw_set(LAST_RESULT, result)?;
+        }
         if self.json {
             return json_lines(&values);
         }
@@ -289,6 +296,7 @@ fn natives(lua: &Lua, context: &Rc<Context>, options: &Options) -> mlua::Result<
     let shapes = lua.create_table()?;
     shapes.set("contact", &context.shapes.contact)?;
     shapes.set("known", &context.shapes.known)?;
+    shapes.set("trace", &context.shapes.trace)?;
 
     let native = lua.create_table()?;
     native.set("functions", functions)?;

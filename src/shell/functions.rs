@@ -26,7 +26,7 @@ pub(crate) struct Context {
     pub(crate) guard: Guard,
     pub(crate) output: Arc<Output>,
     pub(crate) background: Background,
-    /// The metatables of contacts, filled by the prelude.
+    /// Metatables, filled by the prelude.
     pub(crate) shapes: Shapes,
 }
 
@@ -50,6 +50,7 @@ impl Context {
 pub(crate) struct Shapes {
     pub(crate) contact: Table,
     pub(crate) known: Table,
+    pub(crate) trace: Table,
 }
 
 /// Why a function has no result.

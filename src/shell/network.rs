@@ -7,9 +7,9 @@ use mlua::{Lua, MultiValue, Table, Value as LuaValue};
 
 use crate::control::{BucketSnapshot, ContactSnapshot, Snapshot};
 use crate::message::{Contact, StoreMode};
-use crate::node::lookup::{End, Found, Outcome, Query, Record};
-use crate::node::{Counters, Peer, StoreReport};
-use crate::time::Duration;
+use crate::node::lookup::{Cause, End, Found, Outcome, Query, Record};
+use crate::node::{Counters, Delivery, Node, Peer, StoreReport};
+use crate::time::{Duration, Instant};
 use crate::xdp;
 
 use super::arguments::{Arguments, Complaint};
@@ -41,6 +41,7 @@ pub(crate) fn add_to(functions: &Functions) -> mlua::Result<()> {
     functions.add_async("contacts", contacts)?;
     functions.add_async("routing", routing)?;
     functions.add_async("node", node)?;
+    functions.add_async("lookups", lookups)?;
     functions.add("xdp", fast_path)
 }
 
@@ -130,6 +131,24 @@ async fn routing(context: Shared, lua: Lua, arguments: Arguments) -> Result<Tabl
 async fn node(context: Shared, lua: Lua, arguments: Arguments) -> Result<Table, Trouble> {
     let snapshot = snapshot(&context, &arguments).await?;
     Ok(context.tables(&lua).node(&snapshot)?)
+}
+
+async fn lookups(context: Shared, lua: Lua, arguments: Arguments) -> Result<Table, Trouble> {
+    let lookups = context.handle().look(Lookups::of).await;
+    let lookups = lookups.map_err(|error| arguments.complaint(error))?;
+    Ok(context.tables(&lua).lookups(&lookups)?)
+}
+
+/// The last lookups of a node, and when they were asked for.
+pub(crate) struct Lookups {
+    records: Vec<Record>,
+    now: Instant,
+}
+
+impl Lookups {
+    pub(crate) fn of(node: &Node, now: Instant) -> Lookups {
+        Lookups { records: node.records().cloned().collect(), now }
+    }
 }
 
 fn fast_path(context: &Context, lua: &Lua, arguments: Arguments) -> Result<Table, Trouble> {
@@ -261,14 +280,29 @@ impl Tables<'_> {
     pub(crate) fn record(&self, record: &Record) -> mlua::Result<Table> {
         let table = self.lua.create_table()?;
         table.raw_set("target", record.goal.target().to_string())?;
+        table.raw_set("cause", cause_name(record.cause))?;
         table.raw_set("ms", record.duration().as_millis_f64())?;
         table.raw_set("hops", record.hops())?;
+        table.raw_set("rounds", record.rounds())?;
         table.raw_set("messages", record.messages())?;
+        table.raw_set("bytes_sent", record.bytes_sent())?;
+        table.raw_set("bytes_received", record.bytes_received())?;
         table.raw_set("ended", end_name(record.end))?;
         table.raw_set("nodes", self.list(&record.closest, Tables::contact)?)?;
         let query = |tables: &Self, query: &Query| tables.query(record, query);
         table.raw_set("queries", self.list(&record.queries, query)?)?;
         Ok(table)
+    }
+
+    /// The latest first.
+    pub(crate) fn lookups(&self, lookups: &Lookups) -> mlua::Result<Table> {
+        let latest_first: Vec<&Record> = lookups.records.iter().rev().collect();
+        self.list(&latest_first, |tables, record| {
+            let table = tables.values(record)?;
+            table.raw_set("ago", seconds(lookups.now.since(record.ended)))?;
+            table.set_metatable(Some(tables.shapes.trace.clone()))?;
+            Ok(table)
+        })
     }
 
     fn query(&self, record: &Record, query: &Query) -> mlua::Result<Table> {
@@ -277,14 +311,19 @@ impl Tables<'_> {
         let by = query.introduced_by.as_ref().map(|by| self.contact(by)).transpose()?;
         table.raw_set("introduced_by", by)?;
         table.raw_set("hop", query.hop)?;
+        table.raw_set("round", query.round)?;
+        table.raw_set("bytes_sent", query.bytes)?;
         table.raw_set("bits", record.goal.target().common_prefix(&query.contact.id))?;
         table.raw_set("sent", query.sent.since(record.started).as_millis_f64())?;
         let outcome = match query.outcome {
             Outcome::Pending => "pending",
             Outcome::TimedOut => "timed out",
             Outcome::Failed => "failed",
-            Outcome::Answered { rtt, contacts, new, values } => {
+            Outcome::Answered { rtt, bytes, bits_before, bits_after, contacts, new, values } => {
                 table.raw_set("ms", rtt.as_millis_f64())?;
+                table.raw_set("bytes_received", bytes)?;
+                table.raw_set("bits_before", bits_before)?;
+                table.raw_set("bits_after", bits_after)?;
                 table.raw_set("contacts", contacts)?;
                 table.raw_set("new", new)?;
                 table.raw_set("values", values)?;
@@ -309,8 +348,32 @@ impl Tables<'_> {
         table.raw_set("stored", self.list(&report.stored, Tables::contact)?)?;
         table.raw_set("refused", self.list(&report.refused, Tables::refusal)?)?;
         table.raw_set("silent", self.list(&report.silent, Tables::contact)?)?;
+        let delivery = |tables: &Self, delivery: &Delivery| tables.delivery(report, delivery);
+        table.raw_set("deliveries", self.list(&report.deliveries, delivery)?)?;
+        table.raw_set("messages", report.messages())?;
+        table.raw_set("bytes_sent", report.bytes_sent())?;
+        table.raw_set("bytes_received", report.bytes_received())?;
         table.raw_set("kept_here", report.kept_here)?;
         table.raw_set("ms", report.ended.since(report.started).as_millis_f64())?;
+        Ok(table)
+    }
+
+    fn delivery(&self, report: &StoreReport, delivery: &Delivery) -> mlua::Result<Table> {
+        let Delivery { contact, sent, attempts, bytes_sent, bytes_received, took } = delivery;
+        let table = self.lua.create_table()?;
+        table.raw_set("who", self.contact(contact)?)?;
+        table.raw_set("sent", sent.since(report.started).as_millis_f64())?;
+        table.raw_set("attempts", *attempts)?;
+        table.raw_set("ms", took.as_millis_f64())?;
+        table.raw_set("bytes_sent", *bytes_sent)?;
+        table.raw_set("bytes_received", *bytes_received)?;
+        let refused = report.refused.iter().find(|(who, _)| who == contact);
+        let outcome = match refused {
+            Some((_, reason)) => format!("refused: {reason}"),
+            None if report.stored.contains(contact) => "stored".to_owned(),
+            None => "timed out".to_owned(),
+        };
+        table.raw_set("outcome", outcome)?;
         Ok(table)
     }
 
@@ -377,6 +440,16 @@ impl Tables<'_> {
             ("dropped", dropped),
             ("timeouts", timeouts),
         ])
+    }
+}
+
+fn cause_name(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Search => "search",
+        Cause::Store => "store",
+        Cause::PassOn => "pass on",
+        Cause::Join => "join",
+        Cause::Refresh => "refresh",
     }
 }
 

@@ -15,12 +15,12 @@ use crate::node::config::Config;
 use crate::node::lookup::{Goal, Record};
 use crate::node::{Node, StoreReport};
 use crate::sim::{Finished, Network, NodeIndex, Settings};
-use crate::time::Duration;
+use crate::time::{Duration, Instant};
 use crate::wire::v1::{self, Header};
 
 use super::arguments::{Arguments, Complaint};
 use super::functions::{Context, Functions, Trouble};
-use super::network::{MAX_ENTRIES_MAX, MAX_NODES_MAX, Tables};
+use super::network::{Lookups, MAX_ENTRIES_MAX, MAX_NODES_MAX, Tables};
 
 /// Simulated nodes at once, of all networks that a program holds: some 4 GB with full tables.
 const NODES_MAX: usize = 50_000;
@@ -69,16 +69,20 @@ pub(crate) fn add_methods_to(methods: &Functions) -> mlua::Result<()> {
     methods.add_async("n:findnode", find_node)?;
     methods.add_async("n:ping", ping)?;
     methods.add("n:contacts", |context, lua, mut arguments| {
-        let (snapshot, tables) = look(context, lua, &mut arguments)?;
+        let (snapshot, tables) = look(context, lua, &mut arguments, Snapshot::of)?;
         Ok(tables.contacts(&snapshot)?)
     })?;
     methods.add("n:routing", |context, lua, mut arguments| {
-        let (snapshot, tables) = look(context, lua, &mut arguments)?;
+        let (snapshot, tables) = look(context, lua, &mut arguments, Snapshot::of)?;
         Ok(tables.routing(&snapshot)?)
     })?;
     methods.add("n:info", |context, lua, mut arguments| {
-        let (snapshot, tables) = look(context, lua, &mut arguments)?;
+        let (snapshot, tables) = look(context, lua, &mut arguments, Snapshot::of)?;
         Ok(tables.node(&snapshot)?)
+    })?;
+    methods.add("n:lookups", |context, lua, mut arguments| {
+        let (lookups, tables) = look(context, lua, &mut arguments, Lookups::of)?;
+        Ok(tables.lookups(&lookups)?)
     })?;
     methods.add("n:kill", kill)?;
     methods.add("n:partition", partition)?;
@@ -259,7 +263,7 @@ async fn run(_: Rc<Context>, _: Lua, mut arguments: Arguments) -> Result<f64, Tr
     let span = arguments.seconds("seconds")?;
     simulated.pass(Duration::from_micros(span.as_micros() as u64)).await;
     let now = simulated.0.network.borrow().now();
-    Ok(now.since(crate::time::Instant::ZERO).as_millis_f64() / 1e3)
+    Ok(now.since(Instant::ZERO).as_millis_f64() / 1e3)
 }
 
 /// `n:join(count, near, bits)`: new nodes join one after the other; their numbers.
@@ -353,18 +357,19 @@ async fn ping(context: Rc<Context>, lua: Lua, mut arguments: Arguments) -> Resul
     }
 }
 
-/// A node as it is now, and the tables to show it with.
-fn look<'a>(
+/// What is seen of a node, and the tables to show it with.
+fn look<'a, T>(
     context: &'a Context,
     lua: &'a Lua,
     arguments: &mut Arguments,
-) -> Result<(Snapshot, Tables<'a>), Complaint> {
+    see: impl FnOnce(&Node, Instant) -> T,
+) -> Result<(T, Tables<'a>), Complaint> {
     let (simulated, index) = Simulated::with_node(arguments)?;
-    let snapshot = {
+    let seen = {
         let network = simulated.0.network.borrow();
-        Snapshot::of(network.node(index).expect("looked at just before"), network.now())
+        see(network.node(index).expect("looked at just before"), network.now())
     };
-    Ok((snapshot, simulated.tables(context, lua, index)))
+    Ok((seen, simulated.tables(context, lua, index)))
 }
 
 /// `n:kill(0.3)` kills a share, `n:kill{3, 5}` these; the numbers of those that died.
@@ -475,7 +480,7 @@ fn stats(_: &Context, lua: &Lua, mut arguments: Arguments) -> Result<Table, Trou
     let mut network = simulated.0.network.borrow_mut();
     let table = lua.create_table()?;
     table.raw_set("seed", network.settings().seed)?;
-    table.raw_set("time", network.now().since(crate::time::Instant::ZERO).as_millis_f64() / 1e3)?;
+    table.raw_set("time", network.now().since(Instant::ZERO).as_millis_f64() / 1e3)?;
     table.raw_set("nodes", network.len())?;
     table.raw_set("alive", network.alive().count())?;
     table.raw_set("loss", network.settings().loss)?;

@@ -58,19 +58,17 @@ impl Finished {
         match reply {
             Reply::Lookup(record) => {
                 let succeeded = has_found(network, from, record);
-                Some(Finished::from_record(record, record.duration(), succeeded))
+                let (hops, messages, took) = (record.hops(), record.messages(), record.duration());
+                Some(Finished { hops, messages, took, succeeded })
             }
             Reply::Stored(report) => {
                 let took = report.ended.since(report.started);
                 let succeeded = report.kept_here || !report.stored.is_empty();
-                Some(Finished::from_record(&report.lookup, took, succeeded))
+                let (hops, messages) = (report.lookup.hops(), report.messages());
+                Some(Finished { hops, messages, took, succeeded })
             }
             Reply::Bootstrapped { .. } | Reply::Called(_) => None,
         }
-    }
-
-    fn from_record(record: &Record, took: Duration, succeeded: bool) -> Finished {
-        Finished { hops: record.hops(), messages: record.messages(), took, succeeded }
     }
 }
 
