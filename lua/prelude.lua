@@ -1,11 +1,12 @@
 -- The environment in which a user's programs run: what of the standard library is safe, and the
 -- functions of the shell.
 --
--- Handed in: `native`, the functions that Rust provides, `pretty` (pretty.lua) and `help`
--- (help.lua), `make_lesson` (lesson.lua as a function). Handed back: the environment and what the shell itself needs of it. Nothing here
--- reads a name of the environment after it is built, so that programs may change it as they like.
+-- Handed in: `native`, the functions that Rust provides, `pretty` (pretty.lua), `draw`, what the files in
+-- draw/ hand back, `help` (help.lua) and `make_lesson` (lesson.lua as a function). Handed back: the
+-- environment and what the shell itself needs of it. Nothing here reads a name of the environment after
+-- it is built, so that programs may change it as they like.
 
-local native, pretty, help, make_lesson = ...
+local native, pretty, draw, help, make_lesson = ...
 local interrupted, escape = native.interrupted, native.escape
 local shapes = pretty.shapes
 
@@ -152,7 +153,7 @@ end
 local shape_of = {
   add = "stored", put = "stored", findvalue = "findvalue", findnode = "findnode", ping = "ping",
   getsocket = "socket", bootstrap = "bootstrap", contacts = "contacts", routing = "routing",
-  node = "node", xdp = "xdp", gc = "memory", info = "node", spawn = "task", every = "task", after = "task",
+  node = "node", estimate = "estimate", lookups = "lookups", xdp = "xdp", gc = "memory", info = "node", spawn = "task", every = "task", after = "task",
   rpc = "task",
 }
 
@@ -166,6 +167,28 @@ end
 
 local network_of = setmetatable({}, { __mode = "k" })
 local methods = {}
+
+-- Drawings of numbers and ids, and of what routing() returns: of this node, or of one of a network.
+
+for name, make in next, draw.charts do
+  env[name] = function(...) return setmetatable(make(...), shapes[name]) end
+end
+
+function env.explain(a, b) return setmetatable(draw.ids.explain(a, b), shapes.explain) end
+
+local function key_of_tree(key)
+  return key ~= nil and draw.ids.id("tree", "key", key, 'tree(sha1("key"))') or nil
+end
+
+local raw_routing = native.functions.routing
+if raw_routing then
+  function env.routing() return setmetatable(draw.routing.routing(settle(nil, raw_routing())), shapes.routing) end
+  function env.tree(key)
+    key = key_of_tree(key)
+    return setmetatable(draw.routing.tree(settle(nil, raw_routing()), key), shapes.tree)
+  end
+  function env.ring() return setmetatable(draw.routing.ring(settle(nil, raw_routing())), shapes.ring) end
+end
 
 local cluster_natives = {}
 
@@ -182,6 +205,20 @@ for name, f in next, native.methods do
   ::continue::
 end
 
+local function routing_of(network, i)
+  return settle(nil, native.methods["n:routing"](network_of[network] or network, i))
+end
+function methods.routing(network, i)
+  return setmetatable(draw.routing.routing(routing_of(network, i)), shapes.routing)
+end
+function methods.tree(network, i, key)
+  key = key_of_tree(key)
+  return setmetatable(draw.routing.tree(routing_of(network, i), key), shapes.tree)
+end
+function methods.ring(network, i)
+  return setmetatable(draw.routing.ring(routing_of(network, i)), shapes.ring)
+end
+
 -- `n:trace(findvalue, i, key)`: what a method returns, shown query by query.
 local traced = { add = true, put = true, findvalue = true, findnode = true }
 function methods.trace(network, what, ...)
@@ -196,7 +233,8 @@ end
 
 -- `n:node(i)`: the functions of the shell as node i has them; `me.routing()` or `me:routing()`.
 local of_node = {
-  "add", "put", "findvalue", "findnode", "ping", "contacts", "routing", "trace",
+  "add", "put", "findvalue", "findnode", "ping", "contacts", "routing", "tree", "ring", "estimate",
+  "lookups", "trace",
 }
 function methods.node(network, i)
   local me = { number = i }
@@ -222,10 +260,6 @@ function env.net(settings)
 end
 shapes.net.__index = methods
 
-for name, shape in next, native.shapes do
-  for key, member in next, shapes[name] do shape[key] = member end
-end
-
 function env.print(...)
   local texts = pack(...)
   for i = 1, texts.n do texts[i] = escape(tostring(texts[i]), true) end
@@ -233,8 +267,8 @@ function env.print(...)
 end
 
 local function show(...)
-  local texts = pack(...)
-  for i = 1, texts.n do texts[i] = pretty.value(texts[i]) end
+  local texts, pen = pack(...), pretty.pen()
+  for i = 1, texts.n do texts[i] = pretty.value(texts[i], pen) end
   return texts.n == 0 and "" or concat(texts, "\n", 1, texts.n) .. "\n"
 end
 

@@ -305,6 +305,27 @@ pub(crate) fn escape(bytes: &[u8], lines: bool) -> String {
     out
 }
 
+/// The styles that drawings use, as terminals know them, and the end of all.
+pub(crate) const STYLES: [&str; 6] =
+    ["\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[1;32m", "\x1b[35m"];
+
+/// As [`escape`] with lines, but what begins or ends one of the [`STYLES`] stays.
+pub(crate) fn escape_styled(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some(at) = rest.iter().position(|&byte| byte == b'\x1b') {
+        out.push_str(&escape(&rest[..at], true));
+        let style = STYLES.iter().find(|style| rest[at..].starts_with(style.as_bytes()));
+        match style {
+            Some(style) => out.push_str(style),
+            None => out.push_str("\\x1b"),
+        }
+        rest = &rest[at + style.map_or(1, |style| style.len())..];
+    }
+    out.push_str(&escape(rest, true));
+    out
+}
+
 fn escape_char(out: &mut String, char: char, lines: bool) {
     match char {
         '\n' | '\t' if lines => out.push(char),
@@ -328,6 +349,12 @@ fn escape_char(out: &mut String, char: char, lines: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_terminal_s_orders_styles_alone_are_obeyed() {
+        let styled = escape_styled(b"\x1b[1mbold\x1b[0m\n\x1b[2Jgone\x1b]0;title\x07\xff\x1b");
+        assert_eq!(styled, "\x1b[1mbold\x1b[0m\n\\x1b[2Jgone\\x1b]0;title\\x07\\xff\\x1b");
+    }
 
     fn eval(lua: &Lua, source: &str) -> LuaValue {
         lua.load(source).eval().unwrap()
