@@ -8,7 +8,7 @@ use crate::bencode::Value;
 use crate::id::Id;
 use crate::message::{Contact, Response, StoreMode};
 use crate::node::lookup::{Goal, Record};
-use crate::node::routing::{Bucket, Entry};
+use crate::node::routing::{Entry, Table};
 use crate::node::store::Refusal;
 use crate::node::{CallError, Counters, Event, Node, OperationId, Peer, StoreReport};
 use crate::time::{Duration, Instant};
@@ -147,6 +147,8 @@ pub struct BucketSnapshot {
     pub is_last: bool,
     /// Its contacts, the least recently seen first.
     pub contacts: Vec<ContactSnapshot>,
+    /// Contacts that it has room for.
+    pub room: usize,
     /// Contacts that wait for a place, the most recently seen last.
     pub replacements: Vec<Contact>,
     /// Time since something was last looked up in its range.
@@ -172,8 +174,7 @@ impl Snapshot {
     /// The node as it is now.
     pub fn of(node: &Node, now: Instant) -> Snapshot {
         let buckets = node.table().buckets();
-        let last = buckets.len() - 1;
-        let bucket = |(prefix_bits, bucket)| BucketSnapshot::of(prefix_bits, last, bucket, now);
+        let bucket = |(prefix_bits, _)| BucketSnapshot::of(node.table(), prefix_bits, now);
         Snapshot {
             id: node.id(),
             uptime: now.since(node.started()),
@@ -191,7 +192,8 @@ impl Snapshot {
 }
 
 impl BucketSnapshot {
-    fn of(prefix_bits: usize, last: usize, bucket: &Bucket, now: Instant) -> BucketSnapshot {
+    fn of(table: &Table, prefix_bits: usize, now: Instant) -> BucketSnapshot {
+        let bucket = &table.buckets()[prefix_bits];
         let contact = |entry: &Entry| ContactSnapshot {
             contact: entry.contact,
             rtt: entry.rtt,
@@ -201,7 +203,8 @@ impl BucketSnapshot {
         };
         BucketSnapshot {
             prefix_bits,
-            is_last: prefix_bits == last,
+            is_last: prefix_bits + 1 == table.buckets().len(),
+            room: table.room(prefix_bits),
             contacts: bucket.by_age().into_iter().map(contact).collect(),
             replacements: bucket.replacements().iter().copied().collect(),
             idle: now.since(bucket.touched()),

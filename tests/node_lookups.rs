@@ -322,3 +322,26 @@ fn a_lookup_without_contacts_ends_at_once() {
     let (record, _) = look_up(&mut bench, goal, &mut |_| None);
     assert_eq!((record.end, record.duration()), (End::NoContacts, Duration::ZERO));
 }
+
+/// Tables that know more of each range lead farther with each hop (paper §4.2).
+#[test]
+fn buckets_in_parts_save_hops() {
+    let hops = |split_bits| {
+        let mut settings = Settings { seed: 4, ..Settings::default() };
+        (settings.config.k, settings.config.split_bits) = (4, split_bits);
+        let mut network = Network::settled(settings, 2_000);
+        let lookups = (0..100).map(|number| {
+            let target = Id::of_name(format!("target {number}"));
+            let from = network.random_alive().unwrap();
+            let record = find_node(&mut network, from, target);
+            check(&record, network.contact(from).unwrap().id, 4);
+            let at_home = network.nearest(from, &target, 1);
+            assert_eq!(record.closest.first(), at_home.first());
+            record.hops()
+        });
+        f64::from(lookups.sum::<u32>()) / 100.0
+    };
+    let [one, two, five] = [1, 2, 5].map(hops);
+    println!("{one}, {two} and {five} hops");
+    assert!(one > two && two > five + 0.5, "{one}, {two}, {five}");
+}

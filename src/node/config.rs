@@ -12,6 +12,9 @@ pub struct Config {
     pub k: usize,
     /// Queries of a lookup under way at once. Paper §2.3.
     pub alpha: usize,
+    /// Bits of the way to a target that any node's table is good for: buckets without the own id are
+    /// cut into parts, 2 to the power of one less, of k contacts each. Paper §4.2, where it is b.
+    pub split_bits: u32,
     /// A reply is never given up earlier, however fast the network seems: one late scheduler or
     /// one retransmission below us must not look like a dead node.
     pub rpc_timeout_min: Duration,
@@ -43,6 +46,7 @@ impl Default for Config {
         Config {
             k: 20,
             alpha: 3,
+            split_bits: 1,
             rpc_timeout_min: Duration::from_millis(250),
             rpc_timeout_max: Duration::from_millis(1_500),
             expire: Duration::from_secs(24 * 3_600),
@@ -77,9 +81,10 @@ pub enum ConfigError {
 
 impl Config {
     /// The names that [`Config::set`] takes.
-    pub const NAMES: [&'static str; 12] = [
+    pub const NAMES: [&'static str; 13] = [
         "k",
         "alpha",
+        "split_bits",
         "rpc_timeout_min",
         "rpc_timeout_max",
         "expire",
@@ -101,6 +106,10 @@ impl Config {
         match name {
             "k" => self.k = count("k", "a whole number from 1 to 20", value, 20.0)?,
             "alpha" => self.alpha = count("alpha", "a whole number from 1 to 64", value, 64.0)?,
+            "split_bits" => {
+                let expected = "a whole number from 1 to 5";
+                self.split_bits = count("split_bits", expected, value, 5.0)? as u32;
+            }
             "rpc_timeout_min" => self.rpc_timeout_min = span("rpc_timeout_min", value)?,
             "rpc_timeout_max" => self.rpc_timeout_max = span("rpc_timeout_max", value)?,
             "expire" => self.expire = span("expire", value)?,
@@ -139,6 +148,7 @@ impl Config {
         [
             self.k as f64,
             self.alpha as f64,
+            f64::from(self.split_bits),
             seconds(self.rpc_timeout_min),
             seconds(self.rpc_timeout_max),
             seconds(self.expire),
@@ -187,7 +197,7 @@ mod tests {
         let mut set = Config::default();
         for name in Config::NAMES {
             let before = set.clone();
-            set.set(name, 7.0).unwrap();
+            set.set(name, 4.0).unwrap();
             assert_ne!(set, before, "{name} changes nothing");
         }
     }
@@ -197,8 +207,8 @@ mod tests {
         assert_eq!(Config::default().check(), Ok(()));
         for (index, name) in Config::NAMES.into_iter().enumerate() {
             let mut config = Config::default();
-            config.set(name, 7.0).unwrap();
-            assert_eq!(config.values()[index], 7.0, "{name}");
+            config.set(name, 4.0).unwrap();
+            assert_eq!(config.values()[index], 4.0, "{name}");
         }
         let no_pause = Config { republish: Duration::ZERO, ..Config::default() };
         let error = no_pause.check().unwrap_err();

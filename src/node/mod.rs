@@ -317,7 +317,7 @@ impl Node {
             id,
             rng: ChaCha8Rng::from_seed(seed),
             started: now,
-            table: Table::new(now, id, config.k, config.replacements),
+            table: Table::new(now, id, &config),
             store: Store::new(&config),
             calls: Calls::default(),
             answered: Answered::default(),

@@ -13,6 +13,9 @@
 //! [1] ○ …
 //! ```
 //!
+//! Where [`Config::split_bits`] is more than 1 the other buckets are cut too, into parts of equal
+//! length with room for k contacts each, so that one step of a lookup leads farther (paper §4.2).
+//!
 //! The table is told what happened and decides who stays; it sends nothing. Whom to ping is handed
 //! back to the node. Contacts enter only after they have answered the node.
 //!
@@ -25,10 +28,11 @@ use std::collections::VecDeque;
 
 use crate::id::{Distance, Id};
 use crate::message::Contact;
+use crate::node::config::Config;
 use crate::time::{Duration, Instant};
 use crate::wire::v1::EncodedContact;
 
-/// Largest bucket, so that a bucket can be sorted without allocating.
+/// The most contacts in one part of a bucket, so that it can be sorted without allocating.
 pub const MAX_K: usize = 20;
 
 /// A contact seen within this time is taken to be alive without asking: a strangers' flood of new
@@ -39,6 +43,7 @@ const FRESH: Duration = Duration::from_secs(15);
 pub struct Table {
     own: Id,
     k: usize,
+    split_bits: u32,
     max_replacements: usize,
     buckets: Vec<Bucket>,
     version: u64,
@@ -115,9 +120,16 @@ impl Table {
     ///
     /// # Panics
     /// If `k` is 0 or above [`MAX_K`].
-    pub fn new(now: Instant, own: Id, k: usize, max_replacements: usize) -> Table {
+    pub fn new(now: Instant, own: Id, config: &Config) -> Table {
+        let Config { k, split_bits, replacements: max_replacements, .. } = *config;
         assert!((1..=MAX_K).contains(&k), "k is 1 to {MAX_K}");
-        Table { own, k, max_replacements, buckets: vec![Bucket::new(now)], version: 0 }
+        let buckets = vec![Bucket::new(now)];
+        Table { own, k, split_bits, max_replacements, buckets, version: 0 }
+    }
+
+    /// How many contacts a bucket has room for.
+    pub fn room(&self, bucket: usize) -> usize {
+        self.k << self.part_bits(bucket)
     }
 
     /// How many live contacts there are.
@@ -195,8 +207,9 @@ impl Table {
     pub fn has_room(&self, id: &Id) -> bool {
         let index = self.index(id);
         let bucket = &self.buckets[index];
-        bucket.entries.len() < self.k
-            || bucket.entries.iter().any(|entry| entry.stale)
+        let part = self.part(index, id);
+        let is_in_part = |entry: &&Entry| self.part(index, &entry.contact.id) == part;
+        bucket.entries.iter().filter(is_in_part).filter(|entry| !entry.stale).count() < self.k
             || self.can_split(index)
     }
 
@@ -216,13 +229,11 @@ impl Table {
         if let Some(insertion) = known {
             return insertion;
         }
-        while self.bucket(&contact.id).entries.len() >= self.k && self.split(&contact.id) {}
-        let (k, max_replacements) = (self.k, self.max_replacements);
-        let bucket = self.bucket_mut(&contact.id);
-        if bucket.entries.len() >= k && !bucket.evict_stale() {
-            bucket.wait(contact, max_replacements);
-            return Insertion::Waiting { check: bucket.due_for_check(now) };
+        while self.is_full(&contact.id) && self.split(&contact.id) {}
+        if self.is_full(&contact.id) && !self.evict_stale(&contact.id) {
+            return Insertion::Waiting { check: self.on_stranger(now, contact) };
         }
+        let bucket = self.bucket_mut(&contact.id);
         bucket.replacements.retain(|waiting| waiting.id != contact.id);
         bucket.entries.push(Entry::new(now, contact, rtt));
         // Whoever had to leave for it was stale, and not named anyway.
@@ -234,9 +245,9 @@ impl Table {
     /// Returns the contact to ask whether it is still alive, if one is due for that.
     pub fn on_stranger(&mut self, now: Instant, contact: Contact) -> Option<Contact> {
         let max_replacements = self.max_replacements;
-        let bucket = self.bucket_mut(&contact.id);
-        bucket.wait(contact, max_replacements);
-        bucket.due_for_check(now)
+        self.bucket_mut(&contact.id).wait(contact, max_replacements);
+        let least_recent = self.alike(&contact.id).min_by_key(|entry| entry.last_seen);
+        least_recent?.due_for_check(now)
     }
 
     /// Notes that a contact left a request unanswered. Returns whether it is in the table and not
@@ -250,7 +261,7 @@ impl Table {
     /// place the shortest, if one has: it should be pinged.
     pub fn on_dead(&mut self, contact: &Contact) -> Option<Option<Contact>> {
         let marked = self.change(&contact.id, |entry| entry.on_dead(contact))?;
-        marked.then(|| self.bucket_mut(&contact.id).replacements.pop_back())
+        marked.then(|| self.pop_replacement(&contact.id))
     }
 
     /// Forgets stale contacts of a bucket that left `hopeless` requests unanswered, and returns the
@@ -275,6 +286,7 @@ impl Table {
     /// Live contacts in the ranges nearest to the own id of which all nodes are known, and the size
     /// of these ranges together as a share of the id space.
     pub fn known_neighbourhood(&self) -> (usize, f64) {
+        // Where buckets have parts one of them may be full; then less is taken as known than is.
         let full = |bucket: &Bucket| bucket.live() >= self.k || !bucket.replacements.is_empty();
         // The last bucket would have split if more were known of its range.
         let last = self.buckets.len() - 1;
@@ -285,6 +297,52 @@ impl Table {
 
     fn index(&self, id: &Id) -> usize {
         (self.own.common_prefix(id) as usize).min(self.buckets.len() - 1)
+    }
+
+    /// How many bits tell the parts of a bucket from each other.
+    fn part_bits(&self, bucket: usize) -> u32 {
+        let is_last = bucket + 1 == self.buckets.len();
+        // Behind the last bit of an id there is nothing to cut.
+        if is_last { 0 } else { (self.split_bits - 1).min(Id::BITS - 1 - bucket as u32) }
+    }
+
+    /// The part of a bucket in which an id lies: the bits behind the one that no id of the bucket
+    /// shares with the own id, as a number.
+    fn part(&self, bucket: usize, id: &Id) -> u32 {
+        let first = bucket as u32 + 1;
+        let bits = first..first + self.part_bits(bucket);
+        bits.fold(0, |part, bit| part << 1 | u32::from(id.bit(bit)))
+    }
+
+    /// The contacts with which an id shares bucket and part.
+    fn alike(&self, id: &Id) -> impl Iterator<Item = &Entry> {
+        let index = self.index(id);
+        let part = self.part(index, id);
+        let entries = self.buckets[index].entries.iter();
+        entries.filter(move |entry| self.part(index, &entry.contact.id) == part)
+    }
+
+    fn is_full(&self, id: &Id) -> bool {
+        self.alike(id).count() >= self.k
+    }
+
+    /// Drops a stale contact, if there is one, in whose place an id could come.
+    fn evict_stale(&mut self, id: &Id) -> bool {
+        let Some(stale) = self.alike(id).find(|entry| entry.stale).map(|entry| entry.contact.id)
+        else {
+            return false;
+        };
+        self.bucket_mut(id).entries.retain(|entry| entry.contact.id != stale);
+        true
+    }
+
+    /// Takes out the contact that has waited the shortest for a place like an id's.
+    fn pop_replacement(&mut self, id: &Id) -> Option<Contact> {
+        let index = self.index(id);
+        let part = self.part(index, id);
+        let waiting = &self.buckets[index].replacements;
+        let at = waiting.iter().rposition(|waiting| self.part(index, &waiting.id) == part)?;
+        self.buckets[index].replacements.remove(at)
     }
 
     fn bucket(&self, id: &Id) -> &Bucket {
@@ -367,18 +425,6 @@ impl Bucket {
             self.replacements.pop_front();
         }
     }
-
-    fn due_for_check(&self, now: Instant) -> Option<Contact> {
-        self.entries.iter().min_by_key(|entry| entry.last_seen)?.due_for_check(now)
-    }
-
-    fn evict_stale(&mut self) -> bool {
-        let Some(index) = self.entries.iter().position(|entry| entry.stale) else {
-            return false;
-        };
-        self.entries.swap_remove(index);
-        true
-    }
 }
 
 impl Entry {
@@ -445,8 +491,10 @@ pub struct Closest<'t> {
     /// Bucket numbers in the order of their distance to the target.
     order: [u8; Id::BITS as usize],
     next_bucket: usize,
-    /// The contacts of the current bucket by distance.
-    sorted: [(Distance, u8); MAX_K],
+    /// Parts of the current bucket that are still to come.
+    parts: std::ops::Range<u32>,
+    /// The contacts of the current part by distance.
+    sorted: [(Distance, u16); MAX_K],
     len: usize,
     at: usize,
 }
@@ -456,20 +504,32 @@ impl<'t> Closest<'t> {
         let mut order = [0; Id::BITS as usize];
         bucket_order(&table.own, &target, table.buckets.len(), &mut order);
         let sorted = [(Distance::ZERO, 0); MAX_K];
-        Closest { table, target, order, next_bucket: 0, sorted, len: 0, at: 0 }
+        Closest { table, target, order, next_bucket: 0, parts: 0..0, sorted, len: 0, at: 0 }
     }
 
-    /// Sorts the next bucket in line. Returns false if there is none.
+    /// Sorts the next part in line. Returns false if there is none.
     fn load(&mut self) -> bool {
-        if self.next_bucket == self.table.buckets.len() {
-            return false;
+        if self.parts.is_empty() {
+            if self.next_bucket == self.table.buckets.len() {
+                return false;
+            }
+            let bucket = usize::from(self.order[self.next_bucket]);
+            self.next_bucket += 1;
+            self.parts = 0..1 << self.table.part_bits(bucket);
         }
-        let bucket = &self.table.buckets[usize::from(self.order[self.next_bucket])];
-        self.next_bucket += 1;
-        for (index, (slot, entry)) in self.sorted.iter_mut().zip(&bucket.entries).enumerate() {
-            *slot = (self.target.distance(&entry.contact.id), index as u8);
+        let number = usize::from(self.order[self.next_bucket - 1]);
+        let bucket = &self.table.buckets[number];
+        let step = self.parts.next().expect("made just above");
+        // All ids of a bucket are equally far from the target up to the bits that tell its parts.
+        let part = self.table.part(number, &self.target) ^ step;
+        self.len = 0;
+        for (index, entry) in bucket.entries.iter().enumerate() {
+            let id = &entry.contact.id;
+            if self.table.part(number, id) == part {
+                self.sorted[self.len] = (self.target.distance(id), index as u16);
+                self.len += 1;
+            }
         }
-        self.len = bucket.entries.len();
         self.at = 0;
         self.sorted[..self.len].sort_unstable();
         true
@@ -537,7 +597,7 @@ mod tests {
     }
 
     fn table() -> Table {
-        Table::new(Instant::ZERO, Id::new([0; Id::LEN]), 20, 20)
+        Table::new(Instant::ZERO, Id::new([0; Id::LEN]), &Config::default())
     }
 
     /// A table whose bucket 0 is full; contact `i` was seen in second `i`.
@@ -740,13 +800,15 @@ mod tests {
             target in any_id(),
             own in any::<[u8; 20]>(),
             n in 0_usize..60,
+            (k, split_bits) in (1_usize..=20, 1_u32..=5),
         ) {
             // Everything is seen from a random own id instead of from zero.
             let shift = |id: &Id| {
                 Id::new(std::array::from_fn(|i| id.as_bytes()[i] ^ own[i]))
             };
             let target = shift(&target);
-            let mut table = Table::new(Instant::ZERO, Id::new(own), 20, 20);
+            let config = Config { k, split_bits, ..Config::default() };
+            let mut table = Table::new(Instant::ZERO, Id::new(own), &config);
             for id in &known {
                 table.on_answer(Instant::ZERO, contact(shift(id), 9_000), RTT);
             }
@@ -778,14 +840,19 @@ mod tests {
         #[test]
         fn buckets_keep_to_their_ranges_and_sizes(
             known in prop::collection::vec(any_id(), 0..400),
+            split_bits in 1_u32..=5,
         ) {
-            let mut table = table();
+            let config = Config { split_bits, ..Config::default() };
+            let mut table = Table::new(Instant::ZERO, Id::new([0; Id::LEN]), &config);
             for id in &known {
                 table.on_answer(Instant::ZERO, contact(*id, 9_000), RTT);
             }
             let last = table.buckets().len() - 1;
             for (index, bucket) in table.buckets().iter().enumerate() {
-                prop_assert!(bucket.live() <= 20);
+                prop_assert!(bucket.live() <= table.room(index));
+                for entry in bucket.by_age() {
+                    prop_assert!(table.alike(&entry.contact.id).count() <= 20);
+                }
                 for entry in bucket.by_age() {
                     let prefix = table.own.common_prefix(&entry.contact.id) as usize;
                     prop_assert!(prefix == index || index == last && prefix > last);

@@ -448,6 +448,7 @@ impl Tables<'_> {
         let table = self.lua.create_table()?;
         table.raw_set("prefix_bits", bucket.prefix_bits)?;
         table.raw_set("is_last", bucket.is_last)?;
+        table.raw_set("room", bucket.room)?;
         table.raw_set("contacts", self.list(&bucket.contacts, Tables::known)?)?;
         table.raw_set("replacements", self.list(&bucket.replacements, Tables::contact)?)?;
         table.raw_set("idle", seconds(bucket.idle))?;

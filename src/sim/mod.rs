@@ -146,14 +146,15 @@ impl Network {
     fn fill_table(&mut self, index: NodeIndex, sorted: &[Contact]) {
         let Network { rng, places, now, .. } = self;
         let node = places[index.0].node.as_mut().expect("just added");
-        let (own, k) = (node.id(), node.config().k);
+        let own = node.id();
+        let room = node.config().k << (node.config().split_bits - 1);
         // What shares more and more leading bits with the own id, narrowed down step by step.
         let mut near = sorted;
         for bit in 0..Id::BITS {
             let split = near.partition_point(|contact| !contact.id.bit(bit));
             let (zeros, ones) = near.split_at(split);
             let (same, other) = if own.bit(bit) { (ones, zeros) } else { (zeros, ones) };
-            for chosen in rand::seq::index::sample(rng, other.len(), k.min(other.len())) {
+            for chosen in rand::seq::index::sample(rng, other.len(), room.min(other.len())) {
                 node.introduce(*now, other[chosen]);
             }
             if same.len() <= 1 {
