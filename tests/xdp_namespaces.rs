@@ -162,6 +162,7 @@ fn a_node_needs_no_privilege() {
     let arguments = format!("serve {PORT} --log error --xdp --bpffs {bpffs}");
     let mut command = lab.as_nobody(SERVER, &arguments);
     let mut node = command.stdin(Stdio::null()).spawn().unwrap();
+    lab.wait_for_heart(PORT);
     lab.serve(PORT + 1, &format!("--bootstrap 127.0.0.1:{PORT}"));
     lab.wait_for("contact", || lab.status(PORT)["contacts"]["ipv4"] == 1);
     let mut client = lab.client(SERVER, "127.0.0.1:0", ([127, 0, 0, 1], PORT).into());

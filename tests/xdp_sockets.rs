@@ -151,7 +151,7 @@ fn a_table_that_changes_a_hundred_times_a_second_is_never_torn_and_may_outgrow_t
     let Some(mut lab) = Lab::new("grow") else { return };
     lab.xdp(SERVER, &format!("attach --iface lo --port {PORT}"));
     lab.serve_fast(PORT, "--bind 127.0.0.1 --bootstrap 127.0.0.1:9");
-    lab.wait_for("heartbeat", || !lab.status(PORT)["heartbeat"].is_null());
+    lab.wait_for_heart(PORT);
     let peers = Peers::new(&lab, &[PORT], MIRRORED + K);
     let mut client = lab.client(SERVER, "127.0.0.1:0", node_at(PORT));
     client.is_node = false;
@@ -205,7 +205,7 @@ fn mutated_packets_are_answered_as_without_a_fast_path() {
     let common = format!("--bind 127.0.0.1 --bootstrap 127.0.0.1:9 --id {}", own());
     lab.serve_fast(PORT, &common);
     lab.serve(OTHER_PORT, &common);
-    lab.wait_for("heartbeat", || !lab.status(PORT)["heartbeat"].is_null());
+    lab.wait_for_heart(PORT);
     let peers = Peers::new(&lab, &[PORT, OTHER_PORT], 5 * K);
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {

@@ -108,6 +108,7 @@ impl Lab {
     /// A node that others know: itself, and three to be its contacts, with their ports behind its.
     pub(crate) fn serve_known(&mut self, port: u16, bind: &str, options: &str) -> usize {
         let node = self.serve_fast(port, &format!("--bind {bind} {options}"));
+        self.wait_for_heart(port);
         let host = if bind.contains(':') { format!("[{bind}]") } else { bind.to_owned() };
         for other in 1..=3 {
             self.serve(port + other, &format!("--bind {bind} --bootstrap {host}:{port}"));
@@ -163,6 +164,13 @@ impl Lab {
             assert!(Instant::now() < end, "no {what} in time");
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// Until the node of a fast path runs: others find nobody to join through before, and then try
+    /// again ever later.
+    pub(crate) fn wait_for_heart(&self, port: u16) {
+        let beats = || self.status(port)["heartbeat"].as_f64().is_some_and(|age| age < 1.5);
+        self.wait_for("heartbeat", beats);
     }
 
     /// A client on a host.
