@@ -119,6 +119,7 @@ impl Node {
         if self.maintenance.refresh_at <= now {
             self.refresh_due(now);
         }
+        self.ask_lost(now);
         if self.maintenance.measure_at <= now {
             self.measure(now);
         }
@@ -166,7 +167,7 @@ impl Node {
     }
 
     /// Pings a contact that is not in the routing table, or doubtful there.
-    fn verify(&mut self, now: Instant, contact: Contact) {
+    pub(super) fn verify(&mut self, now: Instant, contact: Contact) {
         if self.maintenance.probing.len() < MAX_STRANGERS {
             self.probe(now, contact, Purpose::Verify);
         }
@@ -209,6 +210,7 @@ impl Node {
     fn on_dead(&mut self, now: Instant, contact: Contact) {
         let Some(replacement) = self.table.on_dead(&contact) else { return };
         self.out.events.push_back(Event::ContactLost(contact));
+        self.on_contact_lost(now, contact);
         self.measure_soon(now);
         if let Some(replacement) = replacement {
             self.verify(now, replacement);

@@ -17,6 +17,7 @@ mod calls;
 pub mod config;
 pub mod estimate;
 pub mod lookup;
+mod lost;
 mod maintenance;
 mod operations;
 mod proof;
@@ -38,6 +39,7 @@ use crate::node::calls::{Call, Calls, Expired, MAX_CALLS, Purpose};
 use crate::node::config::Config;
 use crate::node::estimate::{Estimate, Estimator};
 use crate::node::lookup::Record;
+use crate::node::lost::Lost;
 use crate::node::maintenance::Maintenance;
 use crate::node::operations::Operation;
 use crate::node::proof::Answered;
@@ -276,6 +278,7 @@ pub struct Node {
     operations: BTreeMap<OperationId, Operation>,
     last_operation: u64,
     maintenance: Maintenance,
+    lost: Lost,
     estimator: Estimator,
     /// RPCs that the application answers.
     registered: BTreeSet<Vec<u8>>,
@@ -325,6 +328,7 @@ impl Node {
             operations: BTreeMap::new(),
             last_operation: 0,
             maintenance: Maintenance::default(),
+            lost: Lost::default(),
             estimator: Estimator::default(),
             registered: BTreeSet::new(),
             pending: Pending::default(),
@@ -417,6 +421,7 @@ impl Node {
             .min(self.store.next_due())
             .min(self.pending.next_timeout())
             .min(self.maintenance.next_timeout())
+            .min(self.lost.next_timeout())
     }
 
     fn on_timeout(&mut self, now: Instant) {
@@ -520,6 +525,7 @@ impl Node {
     fn on_contact_answered(&mut self, now: Instant, contact: Contact, rtt: Duration) {
         self.maintenance.probing.remove(&contact.id);
         self.answered.insert(contact.address);
+        self.on_maybe_back(now, &contact);
         match self.table.on_answer(now, contact, rtt) {
             Insertion::Added => self.on_contact_added(now, contact),
             Insertion::Waiting { check: Some(check) } | Insertion::Conflict { check } => {

@@ -43,7 +43,7 @@ pub(super) enum Then {
     /// The values under the target are passed on to the nodes found.
     PassOn,
     /// The bootstrap ends.
-    Joined { bootstrap: OperationId },
+    Joined { bootstrap: OperationId, named: Vec<Contact> },
     /// Nothing: the answers have filled the routing table.
     Refresh,
 }
@@ -75,15 +75,31 @@ pub(super) struct Bootstrap {
     silent: Vec<SocketAddr>,
     /// The lookup for the own id, which the first answer starts, runs.
     joining: bool,
+    /// Whether a caller waits for the end.
+    reported: bool,
 }
 
 impl Node {
     /// Asks nodes of which only the address is known for the way to the own id, and joins through
     /// those that answer. Ends as [`Event::Bootstrapped`]. At most 64 addresses are asked.
     pub fn start_bootstrap(&mut self, now: Instant, addresses: &[SocketAddr]) -> OperationId {
+        self.begin_bootstrap(now, addresses, true)
+    }
+
+    /// The same, for the node's own sake.
+    pub(super) fn join_again(&mut self, now: Instant, addresses: &[SocketAddr]) {
+        self.begin_bootstrap(now, addresses, false);
+    }
+
+    fn begin_bootstrap(
+        &mut self,
+        now: Instant,
+        addresses: &[SocketAddr],
+        reported: bool,
+    ) -> OperationId {
         let operation = self.new_operation();
         let mut bootstrap =
-            Bootstrap { waiting: 0, answered: 0, silent: Vec::new(), joining: false };
+            Bootstrap { waiting: 0, answered: 0, silent: Vec::new(), joining: false, reported };
         let request = Request::FindNode { target: self.id };
         for &address in addresses.iter().take(MAX_BOOTSTRAP) {
             let purpose = Purpose::Bootstrap { operation };
@@ -178,6 +194,9 @@ impl Node {
         }
         self.table.touch(now, &target);
         lookup.seed(self.seeds(&target));
+        if let Then::Joined { named, .. } = &then {
+            lookup.seed(named.iter().copied());
+        }
         if let Goal::Value { max_entries, .. } = goal {
             let own = self.store.values(&target).into_iter().flatten();
             lookup.on_own_values(own.take(max_entries).cloned());
@@ -277,7 +296,7 @@ impl Node {
             Then::Report => self.out.events.push_back(Event::LookupDone(record)),
             Then::Publish { value, mode } => self.publish(now, record, value, mode),
             Then::PassOn => self.on_holders_found(now, record.goal.target(), &record.closest),
-            Then::Joined { bootstrap } => self.on_joined(now, bootstrap),
+            Then::Joined { bootstrap, .. } => self.on_joined(now, bootstrap),
             Then::Refresh => self.on_refreshed(now),
         }
     }
@@ -410,17 +429,17 @@ impl Node {
             return;
         };
         bootstrap.waiting -= 1;
-        let mut join = false;
-        match (contact, &outcome) {
-            (Some(_), Ok(Response::Nodes(_))) => {
+        match (contact, outcome) {
+            (Some(_), Ok(Response::Nodes(named))) => {
                 bootstrap.answered += 1;
-                join = !std::mem::replace(&mut bootstrap.joining, true);
+                if !std::mem::replace(&mut bootstrap.joining, true) {
+                    let goal = Goal::Node { target: self.id };
+                    // The routing table may have no room for whom they name.
+                    let then = Then::Joined { bootstrap: operation, named };
+                    self.begin_lookup(now, goal, then);
+                }
             }
             _ => bootstrap.silent.push(address),
-        }
-        if join {
-            let goal = Goal::Node { target: self.id };
-            self.begin_lookup(now, goal, Then::Joined { bootstrap: operation });
         }
         self.try_end_bootstrap(operation);
     }
@@ -440,11 +459,13 @@ impl Node {
         else {
             return;
         };
-        let Some(Operation::Bootstrap(Bootstrap { answered, silent, .. })) =
+        let Some(Operation::Bootstrap(Bootstrap { answered, silent, reported, .. })) =
             self.operations.remove(&id)
         else {
             unreachable!("looked at just above");
         };
-        self.out.events.push_back(Event::Bootstrapped { id, answered, silent });
+        if reported {
+            self.out.events.push_back(Event::Bootstrapped { id, answered, silent });
+        }
     }
 }
