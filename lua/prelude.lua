@@ -152,7 +152,7 @@ end
 local shape_of = {
   add = "stored", put = "stored", findvalue = "findvalue", findnode = "findnode", ping = "ping",
   getsocket = "socket", bootstrap = "bootstrap", contacts = "contacts", routing = "routing",
-  node = "node", xdp = "xdp", gc = "memory", info = "node", spawn = "task", every = "task", after = "task",
+  lookups = "lookups", node = "node", xdp = "xdp", gc = "memory", info = "node", spawn = "task", every = "task", after = "task",
   rpc = "task",
 }
 
@@ -182,21 +182,32 @@ for name, f in next, native.methods do
   ::continue::
 end
 
--- `n:trace(findvalue, i, key)`: what a method returns, shown query by query.
-local traced = { add = true, put = true, findvalue = true, findnode = true }
-function methods.trace(network, what, ...)
-  for name in next, traced do
-    if what == name or (what ~= nil and (rawequal(what, env[name]) or rawequal(what, methods[name]))) then
-      local result = methods[name](network, ...)
-      return setmetatable(result, shapes.trace)
-    end
+-- `trace(findvalue, key)` and `n:trace(findvalue, i, key)`: what a call returns, shown query by query.
+local traced = setmetatable({}, { __mode = "k" }) -- names, and all functions that go by them
+for _, name in ipairs { "add", "put", "findvalue", "findnode" } do traced[name] = name end
+
+local function name_of_traced(what, caller)
+  local name = what ~= nil and traced[what]
+  if not name then
+    error(caller .. ": expected add, put, findvalue or findnode, got " .. pretty.value(what), 3)
   end
-  error('n:trace: expected add, put, findvalue or findnode, got ' .. pretty.value(what), 2)
+  return name
+end
+
+if native.functions.findnode then
+  function env.trace(what, ...)
+    return settle(shapes.trace, native.functions[name_of_traced(what, "trace")](...))
+  end
+end
+
+function methods.trace(network, what, ...)
+  local f = native.methods["n:" .. name_of_traced(what, "n:trace")]
+  return settle(shapes.trace, f(network_of[network] or network, ...))
 end
 
 -- `n:node(i)`: the functions of the shell as node i has them; `me.routing()` or `me:routing()`.
 local of_node = {
-  "add", "put", "findvalue", "findnode", "ping", "contacts", "routing", "trace",
+  "add", "put", "findvalue", "findnode", "ping", "contacts", "routing", "lookups", "trace",
 }
 function methods.node(network, i)
   local me = { number = i }
@@ -208,7 +219,10 @@ function methods.node(network, i)
       return method(network, i, select(first, ...))
     end
   end
-  for _, name in ipairs(of_node) do me[name] = bind(methods[name], name == "trace") end
+  for _, name in ipairs(of_node) do
+    me[name] = bind(methods[name], name == "trace")
+    traced[me[name]] = traced[name]
+  end
   me.node = bind(methods.info)
   me.id = me.node().id
   return setmetatable(me, shapes.simnode)
@@ -369,6 +383,10 @@ for _, entry in ipairs(help) do
       error(name .. ": there is no node here; a simulated network has some: n = net{nodes = 100}", 2)
     end
   end
+end
+
+for name in next, { add = 1, put = 1, findvalue = 1, findnode = 1 } do
+  traced[env[name]], traced[methods[name]] = name, name
 end
 
 -- The names that may follow in `path.prefix`: fields of the table there, and what its metatable

@@ -1,10 +1,10 @@
 -- How values and results look at the prompt and through pprint.
 --
--- Handed in: `native` with `escape` and `tohex`. Handed back: `value(v)`, any value as text, and
+-- Handed in: `native` with `escape` and `tohex`, `make_trace` (draw/trace.lua as a function). Handed back: `value(v)`, any value as text, and
 -- `shapes`, one metatable for each kind of result, whose `__tostring` is its text. Whatever came
 -- from the network is escaped here: a terminal shows it and never obeys it.
 
-local native = ...
+local native, make_trace = ...
 local escape, tohex = native.escape, native.tohex
 local concat, sort, insert = table.concat, table.sort, table.insert
 local format, gsub, match, find = string.format, string.gsub, string.match, string.find
@@ -219,18 +219,9 @@ function lines.xdp(result, out)
   end
 end
 
--- The way of a lookup: one line for each query.
-function lines.trace(result, out)
-  insert(out, "hop   sent ms  rtt ms  bits  asked                 named by              new")
-  for _, query in ipairs(result.queries) do
-    local by = query.introduced_by and where(query.introduced_by) or "own table"
-    insert(out, format("%3d %9.1f %7s  %4d  %-21s %-21s %s", query.hop, query.sent,
-      query.ms and format("%.1f", query.ms) or query.outcome, query.bits, where(query.who), by,
-      query.new or "-"))
-  end
-  for _, hit in ipairs(result.values or {}) do insert(out, where(hit.who) .. ": " .. found(hit.value)) end
-  insert(out, result.ended .. ", " .. count(result.messages, "message") .. ", " .. took(result))
-end
+-- The way of a lookup, and the last lookups of a node.
+local drawn = make_trace({ escape = escape, count = count, span = span, seconds = seconds, where = where, found = found })
+lines.trace, lines.lookups = drawn.trace, drawn.lookups
 
 -- Simulated networks.
 

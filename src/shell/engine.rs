@@ -258,8 +258,14 @@ fn bare_lua() -> mlua::Result<Lua> {
 /// Runs the programs in `lua/` that make the environment.
 fn prelude(lua: &Lua, context: &Rc<Context>, options: &Options) -> mlua::Result<Table> {
     let native = natives(lua, context, options)?;
-    let pretty: Table =
-        lua.load(include_str!("../../lua/pretty.lua")).set_name("=pretty.lua").call(&native)?;
+    let trace = lua
+        .load(include_str!("../../lua/draw/trace.lua"))
+        .set_name("=trace.lua")
+        .into_function()?;
+    let pretty: Table = lua
+        .load(include_str!("../../lua/pretty.lua"))
+        .set_name("=pretty.lua")
+        .call((&native, trace))?;
     let help: Table = lua.load(include_str!("../../lua/help.lua")).set_name("=help.lua").call(())?;
     let lesson =
         lua.load(include_str!("../../lua/lesson.lua")).set_name("=lesson.lua").into_function()?;

@@ -7,7 +7,7 @@ use mlua::{Lua, MultiValue, Table, Value as LuaValue};
 
 use crate::control::{BucketSnapshot, ContactSnapshot, Snapshot};
 use crate::message::{Contact, StoreMode};
-use crate::node::lookup::{Cause, End, Found, Outcome, Query, Record};
+use crate::node::lookup::{Cause, End, Found, Goal, Outcome, Query, Record};
 use crate::node::{Counters, Delivery, Node, Peer, StoreReport};
 use crate::time::{Duration, Instant};
 use crate::xdp;
@@ -279,6 +279,7 @@ impl Tables<'_> {
 
     pub(crate) fn record(&self, record: &Record) -> mlua::Result<Table> {
         let table = self.lua.create_table()?;
+        table.raw_set("call", call_name(record.goal))?;
         table.raw_set("target", record.goal.target().to_string())?;
         table.raw_set("cause", cause_name(record.cause))?;
         table.raw_set("ms", record.duration().as_millis_f64())?;
@@ -363,17 +364,18 @@ impl Tables<'_> {
         let table = self.lua.create_table()?;
         table.raw_set("who", self.contact(contact)?)?;
         table.raw_set("sent", sent.since(report.started).as_millis_f64())?;
-        table.raw_set("attempts", *attempts)?;
+        table.raw_set("tries", *attempts)?;
         table.raw_set("ms", took.as_millis_f64())?;
         table.raw_set("bytes_sent", *bytes_sent)?;
         table.raw_set("bytes_received", *bytes_received)?;
         let refused = report.refused.iter().find(|(who, _)| who == contact);
         let outcome = match refused {
-            Some((_, reason)) => format!("refused: {reason}"),
-            None if report.stored.contains(contact) => "stored".to_owned(),
-            None => "timed out".to_owned(),
+            Some(_) => "refused",
+            None if report.stored.contains(contact) => "stored",
+            None => "timed out",
         };
         table.raw_set("outcome", outcome)?;
+        table.raw_set("reason", refused.map(|(_, reason)| reason.as_str()))?;
         Ok(table)
     }
 
@@ -440,6 +442,14 @@ impl Tables<'_> {
             ("dropped", dropped),
             ("timeouts", timeouts),
         ])
+    }
+}
+
+/// The function that searches for such.
+fn call_name(goal: Goal) -> &'static str {
+    match goal {
+        Goal::Node { .. } => "findnode",
+        Goal::Value { .. } => "findvalue",
     }
 }
 
