@@ -183,8 +183,8 @@ for name, f in next, native.methods do
 end
 
 -- `trace(findvalue, key)` and `n:trace(findvalue, i, key)`: what a call returns, shown query by query.
-local traced = setmetatable({}, { __mode = "k" }) -- names, and all functions that go by them
-for _, name in ipairs { "add", "put", "findvalue", "findnode" } do traced[name] = name end
+local traceable = { "add", "put", "findvalue", "findnode" }
+local traced = setmetatable({}, { __mode = "k" }) -- their names, and all functions that go by them
 
 local function name_of_traced(what, caller)
   local name = what ~= nil and traced[what]
@@ -385,8 +385,8 @@ for _, entry in ipairs(help) do
   end
 end
 
-for name in next, { add = 1, put = 1, findvalue = 1, findnode = 1 } do
-  traced[env[name]], traced[methods[name]] = name, name
+for _, name in ipairs(traceable) do
+  traced[name], traced[env[name]], traced[methods[name]] = name, name, name
 end
 
 -- The names that may follow in `path.prefix`: fields of the table there, and what its metatable

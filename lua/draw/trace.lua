@@ -132,7 +132,7 @@ end
 
 local function put_deliveries(result, out)
   local row = "%7s %9s %5s %-" .. width_of(result.deliveries) .. "s %s"
-  insert(out, format(row, "sent ms", "rtt ms", "tries", "to keep it", ""))
+  insert(out, format(row, "sent ms", "rtt ms", "tries", "asked", "outcome"))
   for _, delivery in ipairs(result.deliveries) do
     local outcome = delivery.outcome
     if delivery.reason then outcome = outcome .. ": " .. clipped(escape(delivery.reason), REASON) end
