@@ -13,7 +13,8 @@ local help = {
 The value is stored at the nodes nearest to the key, where anybody finds it for a day. One key
 holds one value of each node that added one. A value is a string, a whole number of at most 14
 digits, or a table of these.
-The result has `stored`, `refused` and `silent` (nodes), `kept_here`, `ms`, `hops`, `messages`.]],
+The result has `stored`, `refused` and `silent` (nodes), `kept_here`, `ms`, `hops`, `messages`, and
+the way it took; see help(trace).]],
     example = 'add(sha1("key"), "value")',
   },
   {
@@ -29,13 +30,37 @@ dropped as well. Values of other nodes stay.]],
 Asks nodes nearer and nearer to the key until `maxnodes` of them have answered with values, at
 most `maxentries` each, or none is left to ask.
 The result has `values`, a list with `value`, `who` has it, `hops` and `ms` each; `nodes`, the
-nearest that answered; `ms`, `hops`, `messages`; and `queries`, the way the search took.]],
+nearest that answered; `ms`, `hops`, `messages`; and the way the search took; see help(trace).]],
     example = 'add(sha1("key"), "value")\nfor _, found in ipairs(findvalue(sha1("key")).values) do print(found.who, found.value) end',
   },
   {
     name = "findnode", args = "id", summary = "find the nodes nearest to an id",
-    text = "The result has `nodes`, nearest first, `ms`, `hops`, `messages` and `queries`.",
+    text = "The result has `nodes`, nearest first, `ms`, `hops`, `messages`, and the way; see help(trace).",
     example = 'findnode(sha1("8003"))',
+  },
+  {
+    name = "trace", args = "function, ...", summary = "what a search or store did, query by query",
+    text = [[
+Calls findnode, findvalue, add or put and shows its result query by query: round (rnd), when sent, round
+trip, who was asked, the leading bits that its id shares with the target, which query had named it,
+how many of the contacts that it named were new, and the bits of the nearest contact known,
+before>after.
+Below, the tree of who named whom; those who led to the result have a star.
+The result is that of the function, with `queries`, each with `who`, `introduced_by` (nobody: the
+own table), `hop`, `round`, `sent` and `ms`, `outcome` ("answered", "timed out", "failed", "pending"
+when the search ended), `bits`, `bits_before`, `bits_after`, `contacts`, `new`, `values`,
+`bytes_sent`, `bytes_received`; and `call`, `target`, `cause`, `rounds`, `hops`, `messages`,
+`bytes_sent`, `bytes_received`, `ms`, `ended` (why). add and put have `deliveries` too: `who`,
+`sent`, `ms`, `tries`, `outcome` ("stored", "refused", "timed out"), `reason`.]],
+    example = 'local story = trace(findnode, sha1("8003"))\nfor _, query in ipairs(story.queries) do print(query.who, query.outcome, query.ms) end',
+  },
+  {
+    name = "lookups", args = "", summary = "the last lookups of this node, its own upkeep's too",
+    text = [[
+The latest first, each with all that help(trace) tells of, how long `ago` it ended in seconds, and
+its `cause`: "search" (one was asked for), "store", "pass on" (of values that it keeps), "join" or
+"refresh" (of its routing table). lookups()[1] shows the latest as trace does.]],
+    example = "for _, lookup in ipairs(lookups()) do print(lookup.cause, lookup.hops, lookup.ended) end",
   },
   {
     name = "ping", args = "contact", summary = "ask a node whether it is there",
@@ -130,8 +155,9 @@ Settings are `nodes` (100), `seed` (1), `latency` in ms, one way (a number or {l
 `loss` (0 to 1) and the constants of a node: k, alpha, expire, … The same seed gives the same
 results. Nodes are numbered from 1. With n = net{}, results as those of the real functions:
   n:add(i, key, value) n:put(…) n:findvalue(i, key) n:findnode(i, id) n:ping(i, contact)
-  n:trace(findvalue, i, key) the same, shown query by query
-  n:node(i)                  a node, with add, findvalue, contacts, routing, node, …
+  n:trace(findvalue, i, key) the same, query by query; see help(trace)
+  n:lookups(i)               the last lookups of a node
+  n:node(i)                  a node, with add, findvalue, contacts, routing, lookups, node, …
   n:run(seconds)             lets virtual time pass; returns the time
   n:join(count, id, bits)    new nodes join, with ids that share so many bits with id, if given
   n:kill(0.3) n:kill{3, 5}   a share of the nodes dies, or these
@@ -212,7 +238,8 @@ the distance between them.]],
 }
 
 help.more = [[
-help(findvalue) or help("findvalue") tells more. Beside these there is Lua's own: string, table,
-math, utf8, coroutine, os.time, os.clock, os.date, pairs, pcall and so on.]]
+help(findvalue) or help("findvalue") tells more. At the prompt _ is the last result. Beside these
+there is Lua's own: string, table, math, utf8, coroutine, os.time, os.clock, os.date, pairs, pcall
+and so on.]]
 
 return help
