@@ -126,7 +126,9 @@ local function put_tree(result, parents, out)
     if #numbers > 0 then put_numbers(numbers, indent .. "└──", indent .. "   ", 4 * level - 1, out) end
   end
 
-  insert(out, "this node")
+  local own = false
+  for _, hit in ipairs(result.values or {}) do own = own or hit.hops == 0 end
+  insert(out, own and "this node, has the value" or "this node")
   put_below(0, "", 1)
 end
 
