@@ -44,7 +44,7 @@ fn a_network_goes_as_recorded_under_its_seed() {
         print(n:findvalue(n:random(), sha1('key')))
         print(n:node(61):routing())
         print(n:stats('reset'), n:stats())
-        local me = n:node(9)
+        local me = n:node(61)
         print(me.trace(me.add, sha1('other'), 'value'))
         print(me:lookups())";
     let out = sim(&["-e", chunk]);
