@@ -282,8 +282,15 @@ impl Node {
         }
     }
 
+    /// Refreshes get half of the places at the most: joining begins one for each bucket, which
+    /// would push out all else.
     fn remember(&mut self, record: &Record) {
-        if self.records.len() == MAX_RECORDS {
+        let refresh = |record: &Record| record.cause == Cause::Refresh;
+        let refreshes = self.records.iter().filter(|record| refresh(record)).count();
+        if refresh(record) && refreshes >= MAX_RECORDS / 2 {
+            let oldest = self.records.iter().position(refresh);
+            oldest.and_then(|at| self.records.remove(at));
+        } else if self.records.len() == MAX_RECORDS {
             self.records.pop_front();
         }
         self.records.push_back(record.clone());
