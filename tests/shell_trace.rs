@@ -86,7 +86,7 @@ fn the_last_lookups_are_there_with_their_causes() {
             assert(lookup.ago < 60 and #lookup.target == 40)
         end
         assert(last[1].target == tohex(sha1('other')) and last[2].values[1].value == 'value')
-        assert(tostring(last):find(' 1 +0 s search +findnode +' .. last[1].target:sub(1, 10)))
+        assert(tostring(last):find(' 1 +0 s search +findnode +' .. last[1].target:sub(1, 8)))
         assert(tostring(last[2]):find('this node, has the value', 1, true))
         return table.concat(causes, ', ')";
     let out = shown_in(&nodes, &["-e", chunk]);

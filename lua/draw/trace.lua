@@ -14,7 +14,7 @@ local ipairs, next, max = ipairs, next, math.max
 
 local WIDTH = 80 -- of a terminal that is not asked
 local LEVELS = 8 -- of the tree, each one step to the right; below them there are only numbers
-local DIGITS = 10 -- of an id where the whole does not fit
+local DIGITS = 8 -- of an id where the whole does not fit
 local REASON = 40 -- characters of a peer's reason at the most
 
 local function clipped(text, length)
@@ -159,11 +159,11 @@ local function trace(result, out)
 end
 
 local function lookups(list, out)
-  local row = "%2s %8s %-7s %-9s %-" .. DIGITS .. "s  %4s %4s %6s %9s %s"
-  insert(out, format(row, "#", "ago", "cause", "call", "target", "hops", "msgs", "bytes", "took", "ended"))
+  local row = "%2s %7s %-7s %-9s %-" .. DIGITS .. "s %4s %4s %6s %7s %s"
+  insert(out, format(row, "#", "ago", "cause", "call", "target", "hops", "msgs", "bytes", "ms", "ended"))
   for i, result in ipairs(list) do
     insert(out, format(row, i, seconds(result.ago), result.cause, result.call, sub(result.target, 1, DIGITS),
-      result.hops, result.messages, result.bytes_sent + result.bytes_received, span(result.ms), result.ended))
+      result.hops, result.messages, result.bytes_sent + result.bytes_received, number(result.ms), result.ended))
   end
   if #list == 0 then insert(out, "no lookup has ended yet") end
 end
