@@ -83,10 +83,10 @@ fn a_record_tells_the_whole_story() {
     assert_eq!((record.cause, record.end, record.started), (Cause::Search, End::Converged, before));
     assert_eq!(record.closest, [nearest, near, far]);
     let bits = |contact: Contact| target.common_prefix(&contact.id);
-    let answered = |who: Contact, ms, known: Contact, best: Contact, contacts, new| {
-        let (rtt, bytes) = (MS.times(ms), peers.answered[&who]);
+    let answered = |ms, known: Contact, best: Contact, contacts, new| {
+        let rtt = MS.times(ms);
         let (bits_before, bits_after) = (bits(known), bits(best));
-        Outcome::Answered { rtt, bytes, bits_before, bits_after, contacts, new, values: 0 }
+        Outcome::Answered { rtt, bits_before, bits_after, contacts, new, values: 0 }
     };
     let query = |contact, introduced_by, hop, after, outcome| Query {
         contact,
@@ -94,24 +94,45 @@ fn a_record_tells_the_whole_story() {
         hop,
         round: hop,
         sent: before + MS.times(after),
-        bytes: bytes_to(&log, contact, Kind::FindNode),
+        bytes_sent: bytes_to(&log, contact, Kind::FindNode),
+        bytes_received: peers.answered.get(&contact).copied().unwrap_or(0),
         outcome,
     };
     assert_eq!(
         record.queries,
         [
             query(dead, None, 1, 0, Outcome::TimedOut),
-            query(far, None, 1, 0, answered(far, 20, dead, near, 2, 1)),
-            query(near, Some(far), 2, 20, answered(near, 50, near, nearest, 3, 1)),
-            query(nearest, Some(near), 3, 70, answered(nearest, 10, nearest, nearest, 1, 0)),
+            query(far, None, 1, 0, answered(20, dead, near, 2, 1)),
+            query(near, Some(far), 2, 20, answered(50, near, nearest, 3, 1)),
+            query(nearest, Some(near), 3, 70, answered(10, nearest, nearest, 1, 0)),
         ]
     );
     assert_eq!((record.hops(), record.rounds(), record.messages()), (3, 3, 4 + 3));
-    assert!(record.queries.iter().all(|query| query.bytes > 0));
+    assert!(record.queries.iter().all(|query| query.bytes_sent > 0));
     let sent = log.iter().filter(|(_, sent)| sent.asks(Kind::FindNode));
     assert_eq!(record.bytes_sent(), sent.map(|(_, sent)| sent.bytes.len()).sum::<usize>());
     assert_eq!(record.bytes_received(), peers.answered.values().sum::<usize>());
     assert_eq!(bench.node.records().collect::<Vec<_>>(), [&record]);
+}
+
+#[test]
+fn what_is_no_answer_is_counted_all_the_same() {
+    let peer = contact(9_001);
+    let mut bench = Bench::knowing([peer]);
+    bench.node.start_lookup(bench.now, Goal::Node { target: Id::of_name("target") });
+    let garbage = |sent: &Sent| sent.answer(peer.id, v1::put_pong);
+    let (record, log) = match bench.converse(&mut |sent| Some((MS, garbage(sent)))) {
+        (Event::LookupDone(record), log) => (record, log),
+        (event, _) => panic!("{event:?}"),
+    };
+    let (query, sent) = (&record.queries[0], &log[0].1);
+    assert_eq!(query.outcome, Outcome::Failed);
+    let bytes = (sent.bytes.len(), garbage(sent).len());
+    assert_eq!((query.bytes_sent, query.bytes_received), bytes);
+    assert_eq!(
+        (record.bytes_sent(), record.bytes_received(), record.messages()),
+        (bytes.0, bytes.1, 2)
+    );
 }
 
 #[test]

@@ -214,7 +214,7 @@ impl Node {
             let lookup = self.lookup(operation).expect("it has just asked");
             match sent {
                 Ok(bytes) => lookup.on_sent(query, bytes),
-                Err(_) => lookup.on_failure(query, Outcome::Failed),
+                Err(_) => lookup.on_failure(query, Outcome::Failed, 0),
             }
         }
         if !self.lookup(operation).is_some_and(|lookup| lookup.try_end(now)) {
@@ -250,8 +250,8 @@ impl Node {
             Ok(Response::Values { values, closest }) => {
                 lookup.on_answer(now, query, Answer { contacts: &closest, values, bytes });
             }
-            Err(CallError::TimedOut) => lookup.on_failure(query, Outcome::TimedOut),
-            _ => lookup.on_failure(query, Outcome::Failed),
+            Err(CallError::TimedOut) => lookup.on_failure(query, Outcome::TimedOut, bytes),
+            _ => lookup.on_failure(query, Outcome::Failed, bytes),
         }
         self.drive_lookup(now, operation);
     }

@@ -313,16 +313,16 @@ impl Tables<'_> {
         table.raw_set("introduced_by", by)?;
         table.raw_set("hop", query.hop)?;
         table.raw_set("round", query.round)?;
-        table.raw_set("bytes_sent", query.bytes)?;
+        table.raw_set("bytes_sent", query.bytes_sent)?;
+        table.raw_set("bytes_received", query.bytes_received)?;
         table.raw_set("bits", record.goal.target().common_prefix(&query.contact.id))?;
         table.raw_set("sent", query.sent.since(record.started).as_millis_f64())?;
         let outcome = match query.outcome {
             Outcome::Pending => "pending",
             Outcome::TimedOut => "timed out",
             Outcome::Failed => "failed",
-            Outcome::Answered { rtt, bytes, bits_before, bits_after, contacts, new, values } => {
+            Outcome::Answered { rtt, bits_before, bits_after, contacts, new, values } => {
                 table.raw_set("ms", rtt.as_millis_f64())?;
-                table.raw_set("bytes_received", bytes)?;
                 table.raw_set("bits_before", bits_before)?;
                 table.raw_set("bits_after", bits_after)?;
                 table.raw_set("contacts", contacts)?;
