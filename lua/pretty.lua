@@ -1,7 +1,7 @@
 -- How values and results look at the prompt and through pprint.
 --
--- Handed in: `native` with `escape`, `escape_styled`, `tohex` and `terminal`. Handed back:
--- `value(v, pen)`, any value as text; `shapes`, one metatable for each kind of result, whose
+-- Handed in: `native` with `escape`, `escape_styled`, `seal`, `tohex`, `terminal` and `unicode`. Handed
+-- back: `value(v, pen)`, any value as text; `shapes`, one metatable for each kind of result, whose
 -- `__tostring` is its text; `shape(name, write)`, which makes one more; and words that drawings
 -- share. Whatever came from the network is escaped here: a terminal shows it and never obeys it.
 --
@@ -12,18 +12,18 @@
 local native = ...
 local escape, escape_styled, tohex = native.escape, native.escape_styled, native.tohex
 local concat, sort, insert = table.concat, table.sort, table.insert
-local format, gsub, match, find = string.format, string.gsub, string.match, string.find
+local format, gsub, match, find, sub = string.format, string.gsub, string.match, string.find, string.sub
 local rawget, type, tostring, next, ipairs, pcall = rawget, type, tostring, next, ipairs, pcall
 local getmetatable, setmetatable, mathtype = getmetatable, setmetatable, math.type
 
--- Each must be among those that Rust lets through (STYLES in convert.rs). None sets a background, and
--- all are readable on dark and on light ones.
-local styles = { own = "1", faint = "2", bad = "31", good = "1;32", mark = "35" }
+-- The names of styles are Rust's (STYLES in convert.rs), which turns sealed marks into what a terminal
+-- obeys.
+local seal = native.seal
 
 local function new_pen(width, colours)
   local function paint(style, text)
-    if not colours then return text end
-    return "\27[" .. styles[style] .. "m" .. text .. "\27[0m"
+    if not colours or text == "" then return text end
+    return seal .. style .. ";" .. text .. seal .. "end;"
   end
   return { width = width, paint = paint }
 end
@@ -89,6 +89,29 @@ local function plain_table(t, pen, indent, open)
   local line = concat(texts, ", ")
   if #indent + #line + 4 < pen.width and not find(line, "\n", 1, true) then return "{" .. line .. "}" end
   return "{\n" .. indent .. "  " .. concat(texts, ",\n" .. indent .. "  ") .. "\n" .. indent .. "}"
+end
+
+-- What stands for the characters of drawings where the locale knows ASCII alone: one for one, so that columns
+-- stay columns.
+local ascii = { ["…"] = "~", ["─"] = "-", ["│"] = "|", ["├"] = "|", ["└"] = "`", ["◀"] = "<", ["▲"] = "^" }
+for i, block in ipairs { "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█" } do ascii[block] = sub(".:-=+*%#", i, i) end
+for i, block in ipairs { "▏", "▎", "▍", "▌", "▋", "▊", "▉" } do ascii[block] = i < 4 and "-" or "#" end
+
+-- Braille characters have a bit for each dot.
+local function dots_in_ascii(character)
+  local bits, dots = utf8.codepoint(character) - 0x2800, 0
+  if bits < 0 or bits > 0xff then return nil end
+  while bits > 0 do
+    bits, dots = bits & (bits - 1), dots + 1
+  end
+  return sub(" ...:::**", dots + 1, dots + 1)
+end
+
+local function drawn(text)
+  if native.unicode then return text end
+  return (gsub(text, "[\xc2-\xf4][\x80-\xbf]+", function(character)
+    return ascii[character] or utf8.len(character) == 1 and dots_in_ascii(character) or nil
+  end))
 end
 
 -- What writes a result, by its metatable.
@@ -311,7 +334,7 @@ local function write_with(shape, name, write)
     local out = {}
     -- A program may have changed its result to anything.
     if not pcall(write, result, out, pen) then return "<a changed " .. name .. ">" end
-    return concat(out, "\n")
+    return drawn(concat(out, "\n"))
   end
   writers[shape] = text
   shape.__name = name

@@ -340,9 +340,13 @@ fn natives(lua: &Lua, context: &Rc<Context>, options: &Options) -> mlua::Result<
 fn add_text(lua: &Lua, native: &Table, output: Arc<Output>) -> mlua::Result<()> {
     native
         .set("escape", plain(lua, |_, (text, lines): (LuaString, bool)| escape(&text, lines))?)?;
-    let styled =
-        |_: &Lua, text: LuaString| showable(&text).map(|text| convert::escape_styled(&text));
+    let seal = format!("\x1b{:016x}", getrandom::u64().map_err(mlua::Error::external)?);
+    native.set("seal", seal.as_str())?;
+    let styled = move |_: &Lua, text: LuaString| {
+        showable(&text).map(|text| convert::escape_styled(&text, &seal))
+    };
     native.set("escape_styled", plain(lua, styled)?)?;
+    native.set("unicode", terminal::takes_unicode())?;
     let look = |_: &Lua, ()| Ok((terminal::width(), terminal::takes_colours()));
     native.set("terminal", plain(lua, look)?)?;
     let id_of = |_: &Lua, value: LuaValue| Ok(arguments::id_of(&value).map(|id| id.to_string()));
