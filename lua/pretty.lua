@@ -93,7 +93,7 @@ end
 
 -- What stands for the characters of drawings where the locale knows ASCII alone: one for one, so that columns
 -- stay columns.
-local ascii = { ["…"] = "~", ["─"] = "-", ["│"] = "|", ["├"] = "|", ["└"] = "`", ["◀"] = "<", ["▲"] = "^" }
+local ascii = { ["…"] = "~", ["─"] = "-", ["│"] = "|", ["├"] = "|", ["└"] = "`", ["┤"] = "+", ["◀"] = "<", ["▲"] = "^" }
 for i, block in ipairs { "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█" } do ascii[block] = sub(".:-=+*%#", i, i) end
 for i, block in ipairs { "▏", "▎", "▍", "▌", "▋", "▊", "▉" } do ascii[block] = i < 4 and "-" or "#" end
 
@@ -175,6 +175,42 @@ local function bar(columns)
   if rest == 8 then full, rest = full + 1, 0 end
   if columns > 0 and full == 0 and rest == 0 then rest = 1 end
   return string.rep("█", math.tointeger(full)) .. (eighths[rest] or "")
+end
+
+local levels = { "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█" }
+
+-- How many of these places, from 0 to 1, lie in each of so many columns; and the most in one.
+local function spread(places, columns)
+  local counts, most = {}, 0
+  for column = 1, columns do counts[column] = 0 end
+  for _, at in ipairs(places) do
+    local column = math.min(columns, at * columns // 1 + 1)
+    counts[column] = counts[column] + 1
+    most = math.max(most, counts[column])
+  end
+  return counts, most
+end
+
+-- Such columns, where `most` fills one.
+local function strip(counts, most)
+  local texts = {}
+  for column, held in ipairs(counts) do
+    texts[column] = held == 0 and " " or levels[math.max(1, held * #levels // most)]
+  end
+  return (gsub(concat(texts), " +$", ""))
+end
+
+-- Words after a first, in as many lines as they take.
+local function wrap(out, first, words, width)
+  local line, indent = first, string.rep(" ", math.min(utf8.len(first), 12))
+  for i, word in ipairs(words) do
+    if i > 1 and utf8.len(line) + 1 + utf8.len(word) > width then
+      insert(out, line)
+      line = indent
+    end
+    line = line .. " " .. word
+  end
+  insert(out, line)
 end
 
 -- A value that was found: a string without quotes, as it was stored.
@@ -355,5 +391,5 @@ local function pen() return new_pen(native.terminal()) end
 
 return {
   value = value, shapes = shapes, shape = shape, pen = pen, lines = lines,
-  bar = bar, where = where, count = count, span = span, seconds = seconds, took = took, found = found,
+  bar = bar, spread = spread, strip = strip, wrap = wrap, where = where, count = count, span = span, seconds = seconds, took = took, found = found,
 }

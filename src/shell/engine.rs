@@ -281,7 +281,7 @@ fn drawings(lua: &Lua, native: &Table, pretty: &Table) -> mlua::Result<Table> {
     let routing: Table =
         load("=routing.lua", include_str!("../../lua/draw/routing.lua")).call((pretty, &ids))?;
     let charts: Table =
-        load("=charts.lua", include_str!("../../lua/draw/charts.lua")).call(pretty)?;
+        load("=charts.lua", include_str!("../../lua/draw/charts.lua")).call((native, pretty))?;
     lua.create_table_from([("ids", ids), ("routing", routing), ("charts", charts)])
 }
 
@@ -351,6 +351,7 @@ fn add_text(lua: &Lua, native: &Table, output: Arc<Output>) -> mlua::Result<()> 
     native.set("terminal", plain(lua, look)?)?;
     let id_of = |_: &Lua, value: LuaValue| Ok(arguments::id_of(&value).map(|id| id.to_string()));
     native.set("id_of", plain(lua, id_of)?)?;
+    native.set("describe", plain(lua, |_, value: LuaValue| Ok(convert::describe(&value)))?)?;
     let hex = |_: &Lua, text: LuaString| Ok(convert::hex(&text.as_bytes()));
     native.set("tohex", plain(lua, hex)?)?;
     let write = move |_: &Lua, text: LuaString| {

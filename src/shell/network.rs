@@ -6,9 +6,11 @@ use std::rc::Rc;
 use mlua::{Lua, MultiValue, Table, Value as LuaValue};
 
 use crate::control::{BucketSnapshot, ContactSnapshot, Snapshot};
+use crate::id::Id;
 use crate::message::{Contact, StoreMode};
 use crate::node::estimate::Sample;
 use crate::node::lookup::{Cause, End, Found, Outcome, Query, Record};
+use crate::node::routing::Entry;
 use crate::node::{Counters, Delivery, Node, Peer, StoreReport};
 use crate::time::{Duration, Instant};
 use crate::xdp;
@@ -165,19 +167,50 @@ pub(crate) struct Seen {
     error: f64,
     counted: f64,
     contacts: usize,
-    samples: Vec<Sample>,
+    /// Of lookups, or else of the routing table.
+    samples: Vec<Counted>,
+    from: &'static str,
+}
+
+/// The nodes nearest to one point, and how many there are by these alone.
+struct Counted {
+    target: Id,
+    nodes: f64,
+    distances: Vec<f64>,
 }
 
 impl Seen {
     pub(crate) fn of(node: &Node) -> Seen {
         let estimate = node.estimate();
+        let samples: Vec<Counted> = estimate.samples().map(Counted::by_lookup).collect();
+        let (samples, from) = match samples.is_empty() {
+            true => (vec![Counted::by_table(node)], "routing table"),
+            false => (samples, "lookups"),
+        };
         Seen {
             nodes: estimate.nodes,
             error: estimate.error(),
             counted: estimate.counted,
             contacts: node.table().len(),
-            samples: estimate.samples().cloned().collect(),
+            samples,
+            from,
         }
+    }
+}
+
+impl Counted {
+    fn by_lookup(sample: &Sample) -> Counted {
+        let distances = sample.distances.clone();
+        Counted { target: sample.target, nodes: sample.nodes(), distances }
+    }
+
+    fn by_table(node: &Node) -> Counted {
+        let target = node.id();
+        let (known, _) = node.table().known_neighbourhood();
+        let distance = |entry: &Entry| target.distance(&entry.contact.id).fraction();
+        let mut distances: Vec<f64> = known.map(distance).collect();
+        distances.sort_unstable_by(f64::total_cmp);
+        Counted { target, nodes: node.estimate().nodes, distances }
     }
 }
 
@@ -288,12 +321,14 @@ impl Tables<'_> {
         let table = self.lua.create_table()?;
         table.raw_set("nodes", seen.nodes)?;
         table.raw_set("error", seen.error)?;
-        table.raw_set("counted", seen.counted)?;
+        // A count, though it is computed with.
+        table.raw_set("counted", seen.counted as u64)?;
         table.raw_set("contacts", seen.contacts)?;
-        let sample = |tables: &Self, sample: &Sample| {
+        table.raw_set("from", seen.from)?;
+        let sample = |tables: &Self, sample: &Counted| {
             let table = tables.lua.create_table()?;
             table.raw_set("target", sample.target.to_string())?;
-            table.raw_set("nodes", sample.nodes())?;
+            table.raw_set("nodes", sample.nodes)?;
             let distances = sample.distances.iter().copied();
             table.raw_set("distances", tables.lua.create_sequence_from(distances)?)?;
             Ok(table)
