@@ -1,11 +1,12 @@
 -- The environment in which a user's programs run: what of the standard library is safe, and the
 -- functions of the shell.
 --
--- Handed in: `native`, the functions that Rust provides, `pretty` (pretty.lua) and `help`
--- (help.lua), `make_lesson` (lesson.lua as a function). Handed back: the environment and what the shell itself needs of it. Nothing here
--- reads a name of the environment after it is built, so that programs may change it as they like.
+-- Handed in: `native`, the functions that Rust provides, `pretty` (pretty.lua), `draw`, what the files in
+-- draw/ hand back, `help` (help.lua) and `make_lesson` (lesson.lua as a function). Handed back: the
+-- environment and what the shell itself needs of it. Nothing here reads a name of the environment after
+-- it is built, so that programs may change it as they like.
 
-local native, pretty, help, make_lesson = ...
+local native, pretty, draw, help, make_lesson = ...
 local interrupted, escape = native.interrupted, native.escape
 local shapes = pretty.shapes
 
@@ -152,7 +153,7 @@ end
 local shape_of = {
   add = "stored", put = "stored", findvalue = "findvalue", findnode = "findnode", ping = "ping",
   getsocket = "socket", bootstrap = "bootstrap", contacts = "contacts", routing = "routing",
-  lookups = "lookups", node = "node", xdp = "xdp", gc = "memory", info = "node", spawn = "task", every = "task", after = "task",
+  tree = "tree", ring = "ring", node = "node", estimate = "estimate", lookups = "lookups", xdp = "xdp", gc = "memory", info = "node", spawn = "task", every = "task", after = "task",
   rpc = "task",
 }
 
@@ -167,6 +168,32 @@ end
 local network_of = setmetatable({}, { __mode = "k" })
 local methods = {}
 
+-- Drawings of numbers and ids, and of what routing() returns: of this node, or of one of a network.
+
+local function made(name, ok, result)
+  if not ok then error(result, 2) end
+  return setmetatable(result, shapes[name])
+end
+
+for name, make in next, draw.charts do
+  env[name] = function(...) return made(name, unless_interrupted(raw_pcall(make, ...))) end
+end
+
+function env.explain(...) return made("explain", unless_interrupted(raw_pcall(draw.ids.explain, ...))) end
+
+-- One of the drawings of what routing() answered.
+local function made_of_table(name, key, ok, result)
+  if not ok then error(gsub(result, "routing:", name .. ":", 1), 2) end
+  return made(name, unless_interrupted(raw_pcall(draw.routing[name], result, key)))
+end
+
+local raw_routing = native.functions.routing
+if raw_routing then
+  for name in next, draw.routing do
+    env[name] = function(key) return made_of_table(name, key, raw_routing()) end
+  end
+end
+
 local cluster_natives = {}
 
 for name, f in next, native.methods do
@@ -180,6 +207,13 @@ for name, f in next, native.methods do
     return settle(shape, f(network_of[network] or network, ...))
   end
   ::continue::
+end
+
+local raw_routing_of = native.methods["n:routing"]
+for name in next, draw.routing do
+  methods[name] = function(network, i, key)
+    return made_of_table(name, key, raw_routing_of(network_of[network] or network, i))
+  end
 end
 
 -- `trace(findvalue, key)` and `n:trace(findvalue, i, key)`: what a call returns, shown query by query.
@@ -207,7 +241,8 @@ end
 
 -- `n:node(i)`: the functions of the shell as node i has them; `me.routing()` or `me:routing()`.
 local of_node = {
-  "add", "put", "findvalue", "findnode", "ping", "contacts", "routing", "lookups", "trace",
+  "add", "put", "findvalue", "findnode", "ping", "contacts", "routing", "tree", "ring", "estimate",
+  "lookups", "trace",
 }
 function methods.node(network, i)
   local me = { number = i }
@@ -236,10 +271,6 @@ function env.net(settings)
 end
 shapes.net.__index = methods
 
-for name, shape in next, native.shapes do
-  for key, member in next, shapes[name] do shape[key] = member end
-end
-
 function env.print(...)
   local texts = pack(...)
   for i = 1, texts.n do texts[i] = escape(tostring(texts[i]), true) end
@@ -247,8 +278,8 @@ function env.print(...)
 end
 
 local function show(...)
-  local texts = pack(...)
-  for i = 1, texts.n do texts[i] = pretty.value(texts[i]) end
+  local texts, pen = pack(...), pretty.pen()
+  for i = 1, texts.n do texts[i] = pretty.value(texts[i], pen) end
   return texts.n == 0 and "" or concat(texts, "\n", 1, texts.n) .. "\n"
 end
 
@@ -332,7 +363,9 @@ local function at_member(name)
   end
 end
 
-for _, name in ipairs { "add", "put", "findvalue", "findnode", "ping", "contacts", "routing", "node" } do
+for _, name in ipairs {
+  "add", "put", "findvalue", "findnode", "ping", "contacts", "routing", "tree", "ring", "estimate", "node",
+} do
   cluster_methods[name] = at_member(name)
 end
 

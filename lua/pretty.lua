@@ -1,17 +1,35 @@
 -- How values and results look at the prompt and through pprint.
 --
--- Handed in: `native` with `escape` and `tohex`, `make_trace` (draw/trace.lua as a function). Handed back: `value(v)`, any value as text, and
--- `shapes`, one metatable for each kind of result, whose `__tostring` is its text. Whatever came
--- from the network is escaped here: a terminal shows it and never obeys it.
+-- Handed in: `native` with `escape`, `escape_styled`, `seal`, `tohex`, `terminal` and `unicode`. Handed
+-- back: `value(v, pen)`, any value as text; `shapes`, one metatable for each kind of result, whose
+-- `__tostring` is its text; `shape(name, write)`, which makes one more; and words that drawings
+-- share. Whatever came from the network is escaped here: a terminal shows it and never obeys it.
+--
+-- A pen writes for so many columns (`width`), and with colours or without (`paint(style, text)`).
+-- What tostring and print make of a result never has colours and is 80 columns wide; the prompt and
+-- pprint ask the terminal.
 
-local native, make_trace = ...
-local escape, tohex = native.escape, native.tohex
+local native = ...
+local escape, escape_styled, tohex = native.escape, native.escape_styled, native.tohex
 local concat, sort, insert = table.concat, table.sort, table.insert
-local format, gsub, match, find = string.format, string.gsub, string.match, string.find
+local format, gsub, match, find, sub = string.format, string.gsub, string.match, string.find, string.sub
 local rawget, type, tostring, next, ipairs, pcall = rawget, type, tostring, next, ipairs, pcall
-local getmetatable, mathtype = getmetatable, math.type
+local getmetatable, setmetatable, mathtype = getmetatable, setmetatable, math.type
 
-local WIDTH = 76 -- a table that is no longer stays on one line
+-- The names of styles are Rust's (STYLES in convert.rs), which turns sealed marks into what a terminal
+-- obeys.
+local seal = native.seal
+
+local function new_pen(width, colours)
+  local function paint(style, text)
+    if not colours or text == "" then return text end
+    return seal .. style .. ";" .. text .. seal .. "end;"
+  end
+  return { width = width, paint = paint }
+end
+
+local plain = new_pen(80, false)
+
 local DEPTH = 32 -- tables below are not shown
 
 local keywords = {}
@@ -49,45 +67,73 @@ local function key_text(key)
   return "[" .. value(key) .. "]"
 end
 
-local function items(t, indent, open)
+local function items(t, pen, indent, open)
   local texts, listed = {}, 0
   for i, item in ipairs(t) do
-    texts[i], listed = value(item, indent, open), i
+    texts[i], listed = value(item, pen, indent, open), i
   end
   for _, key in ipairs(sorted_keys(t)) do
     if not (mathtype(key) == "integer" and key >= 1 and key <= listed) then
-      insert(texts, key_text(key) .. " = " .. value(rawget(t, key), indent, open))
+      insert(texts, key_text(key) .. " = " .. value(rawget(t, key), pen, indent, open))
     end
   end
   return texts
 end
 
-local function plain_table(t, indent, open)
+local function plain_table(t, pen, indent, open)
   if open[t] then return "<a table around this one>" end
   if #indent >= 2 * DEPTH then return "<more tables>" end
   open[t] = true
-  local texts = items(t, indent .. "  ", open)
+  local texts = items(t, pen, indent .. "  ", open)
   open[t] = nil
   local line = concat(texts, ", ")
-  if #indent + #line < WIDTH and not find(line, "\n", 1, true) then return "{" .. line .. "}" end
+  if #indent + #line + 4 < pen.width and not find(line, "\n", 1, true) then return "{" .. line .. "}" end
   return "{\n" .. indent .. "  " .. concat(texts, ",\n" .. indent .. "  ") .. "\n" .. indent .. "}"
 end
 
+-- What stands for the characters of drawings where the locale knows ASCII alone: one for one, so that columns
+-- stay columns.
+local ascii = { ["…"] = "~", ["─"] = "-", ["│"] = "|", ["├"] = "|", ["└"] = "`", ["┤"] = "+", ["◀"] = "<", ["▲"] = "^" }
+for i, block in ipairs { "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█" } do ascii[block] = sub(".:-=+*%#", i, i) end
+for i, block in ipairs { "▏", "▎", "▍", "▌", "▋", "▊", "▉" } do ascii[block] = i < 4 and "-" or "#" end
+
+-- Braille characters have a bit for each dot.
+local function dots_in_ascii(character)
+  local bits, dots = utf8.codepoint(character) - 0x2800, 0
+  if bits < 0 or bits > 0xff then return nil end
+  while bits > 0 do
+    bits, dots = bits & (bits - 1), dots + 1
+  end
+  return sub(" ...:::**", dots + 1, dots + 1)
+end
+
+local function drawn(text)
+  if native.unicode then return text end
+  return (gsub(text, "[\xc2-\xf4][\x80-\xbf]+", function(character)
+    return ascii[character] or utf8.len(character) == 1 and dots_in_ascii(character) or nil
+  end))
+end
+
+-- What writes a result, by its metatable.
+local writers = setmetatable({}, { __mode = "k" })
+
 -- The text that a table's own metatable gives it.
-local function own_text(t)
+local function own_text(t, pen)
   local shape = getmetatable(t)
+  if writers[shape] then return escape_styled(writers[shape](t, pen)) end
   if type(shape) ~= "table" or rawget(shape, "__tostring") == nil then return nil end
   local ok, text = pcall(tostring, t)
   return ok and escape(text, true) or nil
 end
 
-function value(v, indent, open)
+function value(v, pen, indent, open)
   local kind = type(v)
   if kind == "string" then return quoted(v) end
   if kind ~= "table" then return escape(tostring(v)) end
-  local text = own_text(v)
+  pen = pen or plain
+  local text = own_text(v, pen)
   if text then return (gsub(text, "\n", "\n" .. (indent or ""))) end
-  return plain_table(v, indent or "", open or {})
+  return plain_table(v, pen, indent or "", open or {})
 end
 
 -- The parts that results share.
@@ -118,6 +164,53 @@ local function places(contacts)
   local texts = {}
   for i, contact in ipairs(contacts) do texts[i] = where(contact) end
   return concat(texts, " ")
+end
+
+local eighths = { "▏", "▎", "▍", "▌", "▋", "▊", "▉" }
+
+-- A bar so many columns long; what is not nothing is never invisible.
+local function bar(columns)
+  local full = columns // 1
+  local rest = math.floor((columns - full) * 8 + 0.5)
+  if rest == 8 then full, rest = full + 1, 0 end
+  if columns > 0 and full == 0 and rest == 0 then rest = 1 end
+  return string.rep("█", math.tointeger(full)) .. (eighths[rest] or "")
+end
+
+local levels = { "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█" }
+
+-- How many of these places, from 0 to 1, lie in each of so many columns; and the most in one.
+local function spread(places, columns)
+  local counts, most = {}, 0
+  for column = 1, columns do counts[column] = 0 end
+  for _, at in ipairs(places) do
+    local column = math.min(columns, at * columns // 1 + 1)
+    counts[column] = counts[column] + 1
+    most = math.max(most, counts[column])
+  end
+  return counts, most
+end
+
+-- Such columns, where `most` fills one.
+local function strip(counts, most)
+  local texts = {}
+  for column, held in ipairs(counts) do
+    texts[column] = held == 0 and " " or levels[math.max(1, held * #levels // most)]
+  end
+  return (gsub(concat(texts), " +$", ""))
+end
+
+-- Words after a first, in as many lines as they take.
+local function wrap(out, first, words, width)
+  local line, indent = first, string.rep(" ", math.min(utf8.len(first), 12))
+  for i, word in ipairs(words) do
+    if i > 1 and utf8.len(line) + 1 + utf8.len(word) > width then
+      insert(out, line)
+      line = indent
+    end
+    line = line .. " " .. word
+  end
+  insert(out, line)
 end
 
 -- A value that was found: a string without quotes, as it was stored.
@@ -176,15 +269,6 @@ function lines.bootstrap(result, out)
   if #result.silent > 0 then insert(out, "no answer from " .. places(result.silent)) end
 end
 
-function lines.routing(result, out)
-  for _, bucket in ipairs(result.buckets) do
-    local bits = bucket.prefix_bits .. (bucket.is_last and " or more bits" or (bucket.prefix_bits == 1 and " bit" or " bits"))
-    local waiting = bucket.replacements > 0 and ", " .. bucket.replacements .. " waiting" or ""
-    insert(out, format("%s shared: %s%s, idle %s", bits, count(#bucket.contacts, "contact"), waiting, seconds(bucket.idle)))
-    for _, contact in ipairs(bucket.contacts) do insert(out, "  " .. tostring(contact)) end
-  end
-end
-
 function lines.node(result, out)
   insert(out, "id        " .. result.id)
   insert(out, "address   " .. where(result))
@@ -218,10 +302,6 @@ function lines.xdp(result, out)
     insert(out, format("%-10s %s", kind, tallies(result[kind])))
   end
 end
-
--- The way of a lookup, and the last lookups of a node.
-local drawn = make_trace({ escape = escape, count = count, span = span, seconds = seconds, where = where, found = found })
-lines.trace, lines.lookups = drawn.trace, drawn.lookups
 
 -- Simulated networks.
 
@@ -271,14 +351,32 @@ function lines.task(task, out) insert(out, "task " .. task.task .. " (" .. task.
 function lines.help(help, out) insert(out, help.text) end
 
 local shapes = {}
-for name, write in next, lines do
-  local function text(result)
+
+local function write_with(shape, name, write)
+  local function text(result, pen)
     local out = {}
     -- A program may have changed its result to anything.
-    if not pcall(write, result, out) then return "<a changed " .. name .. ">" end
-    return concat(out, "\n")
+    if not pcall(write, result, out, pen) then return "<a changed " .. name .. ">" end
+    return drawn(concat(out, "\n"))
   end
-  shapes[name] = { __name = name, __tostring = text }
+  writers[shape] = text
+  shape.__name = name
+  shape.__tostring = function(result) return text(result, plain) end
 end
 
-return { value = value, shapes = shapes }
+-- Makes the metatable of one more kind of result; `write(result, out, pen)` puts its lines into `out`.
+-- `shape` is the table to use, if one is there.
+local function shape(name, write, it)
+  shapes[name] = it or {}
+  write_with(shapes[name], name, write)
+  return shapes[name]
+end
+
+for name, write in next, lines do shape(name, write, native.shapes[name]) end
+
+local function pen() return new_pen(native.terminal()) end
+
+return {
+  value = value, shapes = shapes, shape = shape, pen = pen, lines = lines,
+  bar = bar, spread = spread, strip = strip, wrap = wrap, where = where, count = count, span = span, seconds = seconds, took = took, found = found,
+}

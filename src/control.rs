@@ -121,6 +121,8 @@ pub struct Snapshot {
     pub contacts: usize,
     /// Estimated number of nodes in the network, this one included.
     pub estimate: f64,
+    /// Contacts that a bucket has room for.
+    pub k: usize,
     /// The routing table, the farthest bucket first.
     pub buckets: Vec<BucketSnapshot>,
     /// Keys under which values are kept here.
@@ -145,8 +147,8 @@ pub struct BucketSnapshot {
     pub is_last: bool,
     /// Its contacts, the least recently seen first.
     pub contacts: Vec<ContactSnapshot>,
-    /// Contacts that wait for a place.
-    pub replacements: usize,
+    /// Contacts that wait for a place, the most recently seen last.
+    pub replacements: Vec<Contact>,
     /// Time since something was last looked up in its range.
     pub idle: Duration,
 }
@@ -176,7 +178,8 @@ impl Snapshot {
             id: node.id(),
             uptime: now.since(node.started()),
             contacts: node.table().len(),
-            estimate: node.estimate(),
+            estimate: node.estimate().nodes,
+            k: node.config().k,
             buckets: buckets.iter().enumerate().map(bucket).collect(),
             stored_keys: node.store().key_count(),
             stored_values: node.store().value_count(),
@@ -200,7 +203,7 @@ impl BucketSnapshot {
             prefix_bits,
             is_last: prefix_bits == last,
             contacts: bucket.by_age().into_iter().map(contact).collect(),
-            replacements: bucket.replacements().len(),
+            replacements: bucket.replacements().iter().copied().collect(),
             idle: now.since(bucket.touched()),
         }
     }

@@ -10,7 +10,7 @@ fn estimates(nodes: usize) -> Vec<f64> {
             let mut network = Network::settled(Settings { seed, ..Settings::default() }, nodes - 1);
             let newcomer = network.join();
             network.run_for(Duration::from_secs(60));
-            network.node(newcomer).unwrap().estimate() / nodes as f64
+            network.node(newcomer).unwrap().estimate().nodes / nodes as f64
         })
         .collect();
     shares.sort_by(f64::total_cmp);

@@ -297,7 +297,8 @@ impl<'a> World<'a> {
                 bucket.live() <= config.k && bucket.replacements().len() <= config.replacements
             );
         }
-        assert!(node.estimate().is_finite() && node.estimate() >= 0.0);
+        let estimate = node.estimate();
+        assert!(estimate.nodes.is_finite() && estimate.nodes >= 0.0 && estimate.error() >= 0.0);
         for key in node.store().keys() {
             let values = node.store().values(key).expect("a key with values");
             assert!((1..=config.max_values_per_key).contains(&values.count()));

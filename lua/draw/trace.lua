@@ -1,18 +1,16 @@
 -- The story of a lookup as text: a table with one line for each query, the tree of who named whom,
 -- and what it cost.
 --
--- Handed in: the parts that results share (pretty.lua). Handed back: `trace(result, out)` and
--- `lookups(list, out)`, which append lines to `out`. They read nothing but the plain table of a
--- result, so that any like it can be drawn.
+-- Handed in: `native` and `pretty`, to which it adds the shapes `trace` and `lookups`. They read nothing
+-- but the plain table of a result, so that any like it can be drawn.
 
-local parts = ...
-local escape, count, span, seconds = parts.escape, parts.count, parts.span, parts.seconds
-local where, found = parts.where, parts.found
+local native, pretty = ...
+local escape, count, span, seconds = native.escape, pretty.count, pretty.span, pretty.seconds
+local where, found = pretty.where, pretty.found
 local insert, concat = table.insert, table.concat
 local format, rep, sub, offset = string.format, string.rep, string.sub, utf8.offset
 local ipairs, next, max = ipairs, next, math.max
 
-local WIDTH = 80 -- of a terminal that is not asked
 local LEVELS = 8 -- of the tree, each one step to the right; below them there are only numbers
 local DIGITS = 8 -- of an id where the whole does not fit
 local REASON = 40 -- characters of a peer's reason at the most
@@ -44,9 +42,12 @@ local function parents_of(queries)
   return parents
 end
 
-local function put_queries(queries, parents, out)
-  local row = "%3s %3s %7s %9s %4s %-" .. width_of(queries) .. "s %4s %-8s %5s %s"
-  insert(out, format(row, "hop", "rnd", "sent ms", "rtt ms", "#", "asked", "bits", "named by", "new", "nearest"))
+-- How a round trip ended without an answer, in nine columns.
+local style_of = { ["timed out"] = "bad", failed = "bad", pending = "faint" }
+
+local function put_queries(queries, parents, on_way, out, pen)
+  local row = "%3s %3s %7s %s %s %-" .. width_of(queries) .. "s %4s %-8s %5s %s"
+  insert(out, format(row, "hop", "rnd", "sent ms", "   rtt ms", "   #", "asked", "bits", "named by", "new", "nearest"))
   for i, query in ipairs(queries) do
     local by = parents[i] > 0 and "#" .. parents[i] or "own"
     local new, nearest = "-", "-"
@@ -54,8 +55,10 @@ local function put_queries(queries, parents, out)
       new, nearest = query.new .. "/" .. query.contacts, query.bits_before
       if query.bits_after > nearest then nearest = nearest .. ">" .. query.bits_after end
     end
-    insert(out, format(row, query.hop, query.round, number(query.sent),
-      query.ms and number(query.ms) or query.outcome, "#" .. i, where(query.who), query.bits, by, new, nearest))
+    local rtt, index = format("%9s", query.ms and number(query.ms) or query.outcome), format("%4s", "#" .. i)
+    local style = style_of[query.outcome]
+    insert(out, format(row, query.hop, query.round, number(query.sent), style and pen.paint(style, rtt) or rtt,
+      on_way[i] and pen.paint("good", index) or index, where(query.who), query.bits, by, new, nearest))
   end
 end
 
@@ -80,11 +83,11 @@ local function ways_to(goals, queries, parents)
 end
 
 -- Numbers of queries as lines that begin with `first`, later ones with `indent`.
-local function put_numbers(numbers, first, indent, columns, out)
+local function put_numbers(numbers, first, indent, columns, out, width)
   local line, used = first, columns
   for i, query in ipairs(numbers) do
     local text = "#" .. query
-    if i > 1 and used + 1 + #text > WIDTH then
+    if i > 1 and used + 1 + #text > width then
       insert(out, line)
       line, used = indent, columns
     end
@@ -94,9 +97,8 @@ local function put_numbers(numbers, first, indent, columns, out)
 end
 
 -- The tree. A contact that named nobody who was asked, and is on no way to the result, is a number.
-local function put_tree(result, parents, out)
-  local queries, goals = result.queries, goals_of(result)
-  local on_way = ways_to(goals, queries, parents)
+local function put_tree(result, parents, goals, on_way, out, pen)
+  local queries = result.queries
   local children = {}
   for i = 0, #queries do children[i] = {} end
   for i, parent in ipairs(parents) do insert(children[parent], i) end
@@ -119,46 +121,49 @@ local function put_tree(result, parents, out)
     for i, child in ipairs(branches) do
       local is_last = i == #branches and #numbers == 0
       local query = queries[child]
-      insert(out, indent .. (is_last and "└─" or "├─") .. (on_way[child] and "* #" or "─ #") .. child .. " "
-        .. where(query.who) .. ", " .. count(query.bits, "bit") .. (goals[query.who.id] or ""))
+      local label = "#" .. child .. " " .. where(query.who) .. ", " .. count(query.bits, "bit") .. (goals[query.who.id] or "")
+      if on_way[child] then label = pen.paint("good", "* " .. label) else label = "─ " .. label end
+      insert(out, indent .. (is_last and "└─" or "├─") .. label)
       put_below(child, indent .. (is_last and "    " or "│   "), level + 1)
     end
-    if #numbers > 0 then put_numbers(numbers, indent .. "└──", indent .. "   ", 4 * level - 1, out) end
+    if #numbers > 0 then put_numbers(numbers, indent .. "└──", indent .. "   ", 4 * level - 1, out, pen.width) end
   end
 
   local own = false
   for _, hit in ipairs(result.values or {}) do own = own or hit.hops == 0 end
-  insert(out, own and "this node, has the value" or "this node")
+  insert(out, pen.paint("own", own and "this node, has the value" or "this node"))
   put_below(0, "", 1)
 end
 
-local function put_deliveries(result, out)
+local function put_deliveries(result, out, pen)
   local row = "%7s %9s %5s %-" .. width_of(result.deliveries) .. "s %s"
   insert(out, format(row, "sent ms", "rtt ms", "tries", "asked", "outcome"))
   for _, delivery in ipairs(result.deliveries) do
     local outcome = delivery.outcome
+    if delivery.outcome ~= "stored" then outcome = pen.paint("bad", outcome) end
     if delivery.reason then outcome = outcome .. ": " .. clipped(escape(delivery.reason), REASON) end
     insert(out, format(row, number(delivery.sent), number(delivery.ms), delivery.tries, where(delivery.who), outcome))
   end
   insert(out, "stored at " .. count(#result.stored, "node") .. (result.kept_here and " and this one" or ""))
 end
 
-local function trace(result, out)
+local function write_trace(result, out, pen)
   local queries = result.queries
   insert(out, result.call .. " " .. result.target .. ", cause: " .. result.cause)
   if #queries > 0 then
-    local parents = parents_of(queries)
-    put_queries(queries, parents, out)
+    local parents, goals = parents_of(queries), goals_of(result)
+    local on_way = ways_to(goals, queries, parents)
+    put_queries(queries, parents, on_way, out, pen)
     insert(out, "who named whom, * on the way to the result:")
-    put_tree(result, parents, out)
+    put_tree(result, parents, goals, on_way, out, pen)
   end
-  if result.deliveries then put_deliveries(result, out) end
+  if result.deliveries then put_deliveries(result, out, pen) end
   for _, hit in ipairs(result.values or {}) do insert(out, where(hit.who) .. ": " .. found(hit.value)) end
   insert(out, format("%s, %d bytes sent, %d received", count(result.messages, "message"), result.bytes_sent, result.bytes_received))
   insert(out, format("%s, in %s, %s, %s", result.ended, span(result.ms), count(result.rounds, "round"), count(result.hops, "hop")))
 end
 
-local function lookups(list, out)
+local function write_lookups(list, out)
   local row = "%2s %7s %-7s %-9s %-" .. DIGITS .. "s %4s %4s %6s %7s %s"
   insert(out, format(row, "#", "ago", "cause", "call", "target", "hops", "msgs", "bytes", "ms", "ended"))
   for i, result in ipairs(list) do
@@ -168,4 +173,5 @@ local function lookups(list, out)
   if #list == 0 then insert(out, "no lookup has ended yet") end
 end
 
-return { trace = trace, lookups = lookups }
+pretty.shape("trace", write_trace, native.shapes.trace)
+pretty.shape("lookups", write_lookups)

@@ -29,9 +29,39 @@ const PART: f64 = 1.0 / PARTS as f64;
 /// that the network has become another one.
 const DRIFT: f64 = 1.25;
 
+/// How many nodes there are, and what that was counted from.
+#[derive(Clone, Debug)]
+pub struct Estimate<'a> {
+    /// Nodes in the network, the own one included: never fewer than are known.
+    pub nodes: f64,
+    /// Nodes that were counted for it.
+    pub counted: f64,
+    /// The lookups that it comes from, by part of the id space.
+    samples: [Option<&'a Sample>; PARTS],
+}
+
+impl<'a> Estimate<'a> {
+    /// The lookups that it comes from, in the order of their targets; none if the routing table
+    /// had to do.
+    pub fn samples(&self) -> impl Iterator<Item = &'a Sample> {
+        self.samples.iter().copied().flatten()
+    }
+
+    /// The standard error of [`Estimate::nodes`]: counting n nodes that lie at random is off by 1/√n
+    /// of them.
+    pub fn error(&self) -> f64 {
+        self.nodes / self.counted.max(1.0).sqrt()
+    }
+}
+
 /// What one lookup showed.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Sample {
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// What was looked for.
+    pub target: Id,
+    /// How far from there the nodes are that were found, and the own one, as shares of the id
+    /// space, the nearest first; at most k.
+    pub distances: Vec<f64>,
     /// All that it found.
     whole: Count,
     /// What of that lies in the target's part.
@@ -85,29 +115,41 @@ impl Estimator {
         };
         // With k = 1 the node itself is all there is around its own id.
         if whole.share > 0.0 {
-            self.samples[part(target)] = Some(Sample { whole, inside, contacts });
+            distances.truncate(k);
+            let sample = Sample { target: *target, distances, whole, inside, contacts };
+            self.samples[part(target)] = Some(sample);
         }
     }
 
-    /// Estimated number of nodes in the network, the own one included: never fewer than are known.
-    pub(super) fn nodes(&self, table: &Table) -> f64 {
+    /// The number of nodes in the network.
+    pub(super) fn estimate(&self, table: &Table) -> Estimate<'_> {
         let contacts = table.len();
-        let current = self.samples.iter().flatten().filter(|sample| sample.is_current(contacts));
-        let nodes = match current.clone().count() {
-            0 => {
-                let (known, share) = table.known_neighbourhood();
-                known as f64 / share + 1.0
-            }
-            PARTS => Count::sum(current.map(|sample| sample.inside)).density(),
+        let samples = self
+            .samples
+            .each_ref()
+            .map(|sample| sample.as_ref().filter(|sample| sample.is_current(contacts)));
+        let current = || samples.iter().flatten();
+        let is_whole = current().count() == PARTS;
+        let (nodes, counted) = if current().next().is_none() {
+            let (known, share) = table.known_neighbourhood();
+            let known = known.count() as f64;
+            (known / share + 1.0, known)
+        } else if is_whole {
+            let count = Count::sum(current().map(|sample| sample.inside));
+            (count.density(), count.nodes)
+        } else {
             // The k-th node lies on the edge of what was counted: one less lies inside.
-            _ => Count::sum(current.map(|sample| sample.whole)).density() - 1.0,
+            let count = Count::sum(current().map(|sample| sample.whole));
+            (count.density() - 1.0, count.nodes)
         };
-        nodes.max(contacts as f64 + 1.0)
+        Estimate { nodes: nodes.max(contacts as f64 + 1.0), counted, samples }
     }
 
     /// Points to look up, one in each part of which the network as it is now is not known.
     pub(super) fn targets(&self, contacts: usize, rng: &mut impl Rng) -> Vec<Id> {
-        let current = |sample: &Option<Sample>| sample.is_some_and(|s| s.is_current(contacts));
+        let current = |sample: &Option<Sample>| {
+            sample.as_ref().is_some_and(|sample| sample.is_current(contacts))
+        };
         let samples = self.samples.iter().enumerate();
         let unknown = samples.filter(|(_, sample)| !current(sample)).map(|(part, _)| part);
         unknown.map(|part| random_in(part, rng)).collect()
@@ -128,6 +170,11 @@ impl Count {
 }
 
 impl Sample {
+    /// How many nodes there are by this one alone.
+    pub fn nodes(&self) -> f64 {
+        self.whole.density() - 1.0
+    }
+
     fn is_current(&self, contacts: usize) -> bool {
         let (then, now) = (self.contacts as f64, contacts as f64);
         then <= now * DRIFT && now <= then * DRIFT

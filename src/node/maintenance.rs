@@ -342,7 +342,7 @@ impl Node {
     pub(super) fn cache_found(&mut self, now: Instant, lookup: &Lookup) {
         let Goal::Value { key, .. } = lookup.goal() else { return };
         let Some(to) = lookup.nearest_without_values() else { return };
-        let nearer = self.estimate() * key.distance(&to.id).fraction();
+        let nearer = self.estimate().nodes * key.distance(&to.id).fraction();
         let beyond = (nearer - self.config.k as f64).max(0.0);
         let life = self.config.expire.as_micros() as f64 * 0.5_f64.powf(1.0 + beyond);
         let life =

@@ -15,7 +15,7 @@
 mod answers;
 mod calls;
 pub mod config;
-mod estimate;
+pub mod estimate;
 pub mod lookup;
 mod maintenance;
 mod operations;
@@ -36,7 +36,7 @@ use crate::message::{Contact, Kind, Request, Response, RpcId};
 use crate::node::answers::Pending;
 use crate::node::calls::{Call, Calls, Expired, MAX_CALLS, Purpose};
 use crate::node::config::Config;
-use crate::node::estimate::Estimator;
+use crate::node::estimate::{Estimate, Estimator};
 use crate::node::lookup::Record;
 use crate::node::maintenance::Maintenance;
 use crate::node::operations::Operation;
@@ -406,9 +406,9 @@ impl Node {
         self.operations.len()
     }
 
-    /// Estimated number of nodes in the network, this one included.
-    pub fn estimate(&self) -> f64 {
-        self.estimator.nodes(&self.table)
+    /// How many nodes there are in the network, as far as this one can tell.
+    pub fn estimate(&self) -> Estimate<'_> {
+        self.estimator.estimate(&self.table)
     }
 
     fn next_timeout(&self) -> Instant {

@@ -305,6 +305,47 @@ pub(crate) fn escape(bytes: &[u8], lines: bool) -> String {
     out
 }
 
+/// What drawings may look like besides plain: a name, and what a terminal makes of it. None sets a
+/// background, and all are readable on dark and on light ones.
+const STYLES: [(&str, &str); 6] = [
+    ("end", "\x1b[0m"),
+    ("own", "\x1b[1m"),
+    ("faint", "\x1b[2m"),
+    ("bad", "\x1b[31m"),
+    ("good", "\x1b[1;32m"),
+    ("mark", "\x1b[35m"),
+];
+
+/// As [`escape`] with lines, but the marks of drawings become styles: the seal, the name of a style
+/// and `;`. As nobody outside of this process knows the seal, whatever text is drawn cannot forge one.
+pub(crate) fn escape_styled(text: &[u8], seal: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let (mut plain, mut at) = (0, 0);
+    while let Some(found) = text[at..].iter().position(|&byte| byte == b'\x1b') {
+        at += found;
+        match style(&text[at..], seal) {
+            Some((style, len)) => {
+                out.push_str(&escape(&text[plain..at], true));
+                out.push_str(style);
+                at += len;
+                plain = at;
+            }
+            None => at += 1,
+        }
+    }
+    out.push_str(&escape(&text[plain..], true));
+    out
+}
+
+/// The style whose mark stands at the front, and the length of the mark.
+fn style(text: &[u8], seal: &str) -> Option<(&'static str, usize)> {
+    let name = text.strip_prefix(seal.as_bytes())?;
+    STYLES.iter().find_map(|&(known, style)| {
+        let rest = name.strip_prefix(known.as_bytes())?.strip_prefix(b";")?;
+        Some((style, text.len() - rest.len()))
+    })
+}
+
 fn escape_char(out: &mut String, char: char, lines: bool) {
     match char {
         '\n' | '\t' if lines => out.push(char),
@@ -328,6 +369,17 @@ fn escape_char(out: &mut String, char: char, lines: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn styles_need_the_seal_and_a_name() {
+        let seal = "\x1b7f";
+        let text = b"\x1b7fown;bold\x1b7fend;\n\x1b[1mforged\x1b7fnone;\x1b7f\x1b[2J\xff\x1b";
+        assert_eq!(
+            escape_styled(text, seal),
+            "\x1b[1mbold\x1b[0m\n\\x1b[1mforged\\x1b7fnone;\\x1b7f\\x1b[2J\\xff\\x1b"
+        );
+        assert_eq!(escape_styled(b"\x1b7fown;", "\x1b80"), "\\x1b7fown;");
+    }
 
     fn eval(lua: &Lua, source: &str) -> LuaValue {
         lua.load(source).eval().unwrap()

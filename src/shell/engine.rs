@@ -9,7 +9,10 @@ use std::sync::Arc;
 use std::sync::mpsc as blocking;
 use std::time::Duration;
 
-use mlua::{Function, Lua, LuaOptions, LuaString, MultiValue, StdLib, Table, Value as LuaValue};
+use mlua::{
+    BorrowedBytes, Function, Lua, LuaOptions, LuaString, MultiValue, StdLib, Table,
+    Value as LuaValue,
+};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
@@ -23,7 +26,8 @@ use super::functions::{Context, Functions, Shapes, plain, plain_checked};
 use super::interrupt::{Guard, Interrupt, Interrupted};
 use super::output::Output;
 use super::{
-    bytes, cluster, convert, lessons, modules, network, process_kilobytes, simulation, tasks,
+    arguments, bytes, cluster, convert, lessons, modules, network, process_kilobytes, simulation,
+    tasks, terminal,
 };
 
 /// Stack of the Lua thread: Lua allows 200 levels of calls through Rust and C.
@@ -258,20 +262,28 @@ fn bare_lua() -> mlua::Result<Lua> {
 /// Runs the programs in `lua/` that make the environment.
 fn prelude(lua: &Lua, context: &Rc<Context>, options: &Options) -> mlua::Result<Table> {
     let native = natives(lua, context, options)?;
-    let trace = lua
-        .load(include_str!("../../lua/draw/trace.lua"))
-        .set_name("=trace.lua")
-        .into_function()?;
-    let pretty: Table = lua
-        .load(include_str!("../../lua/pretty.lua"))
-        .set_name("=pretty.lua")
-        .call((&native, trace))?;
+    let pretty: Table =
+        lua.load(include_str!("../../lua/pretty.lua")).set_name("=pretty.lua").call(&native)?;
+    let draw = drawings(lua, &native, &pretty)?;
     let help: Table = lua.load(include_str!("../../lua/help.lua")).set_name("=help.lua").call(())?;
     let lesson =
         lua.load(include_str!("../../lua/lesson.lua")).set_name("=lesson.lua").into_function()?;
     lua.load(include_str!("../../lua/prelude.lua"))
         .set_name("=prelude.lua")
-        .call((native, pretty, help, lesson))
+        .call((native, pretty, draw, help, lesson))
+}
+
+/// Runs the programs in `lua/draw/`.
+fn drawings(lua: &Lua, native: &Table, pretty: &Table) -> mlua::Result<Table> {
+    let load = |name, source| lua.load(source).set_name(name);
+    let ids: Table =
+        load("=ids.lua", include_str!("../../lua/draw/ids.lua")).call((native, pretty))?;
+    let routing: Table =
+        load("=routing.lua", include_str!("../../lua/draw/routing.lua")).call((pretty, &ids))?;
+    let charts: Table =
+        load("=charts.lua", include_str!("../../lua/draw/charts.lua")).call((native, pretty))?;
+    load("=trace.lua", include_str!("../../lua/draw/trace.lua")).call::<()>((native, pretty))?;
+    lua.create_table_from([("ids", ids), ("routing", routing), ("charts", charts)])
 }
 
 /// The functions of the shell that need Rust.
@@ -329,6 +341,18 @@ fn natives(lua: &Lua, context: &Rc<Context>, options: &Options) -> mlua::Result<
 fn add_text(lua: &Lua, native: &Table, output: Arc<Output>) -> mlua::Result<()> {
     native
         .set("escape", plain(lua, |_, (text, lines): (LuaString, bool)| escape(&text, lines))?)?;
+    let seal = format!("\x1b{:016x}", getrandom::u64().map_err(mlua::Error::external)?);
+    native.set("seal", seal.as_str())?;
+    let styled = move |_: &Lua, text: LuaString| {
+        showable(&text).map(|text| convert::escape_styled(&text, &seal))
+    };
+    native.set("escape_styled", plain(lua, styled)?)?;
+    native.set("unicode", terminal::takes_unicode())?;
+    let look = |_: &Lua, ()| Ok((terminal::width(), terminal::takes_colours()));
+    native.set("terminal", plain(lua, look)?)?;
+    let id_of = |_: &Lua, value: LuaValue| Ok(arguments::id_of(&value).map(|id| id.to_string()));
+    native.set("id_of", plain(lua, id_of)?)?;
+    native.set("describe", plain(lua, |_, value: LuaValue| Ok(convert::describe(&value)))?)?;
     let hex = |_: &Lua, text: LuaString| Ok(convert::hex(&text.as_bytes()));
     native.set("tohex", plain(lua, hex)?)?;
     let write = move |_: &Lua, text: LuaString| {
@@ -339,11 +363,15 @@ fn add_text(lua: &Lua, native: &Table, output: Arc<Output>) -> mlua::Result<()> 
 }
 
 fn escape(text: &LuaString, lines: bool) -> mlua::Result<String> {
+    showable(text).map(|bytes| convert::escape(&bytes, lines))
+}
+
+fn showable(text: &LuaString) -> mlua::Result<BorrowedBytes> {
     let bytes = text.as_bytes();
     if bytes.len() > SHOWN_BYTES_MAX {
         return Err(mlua::Error::runtime(format!("{} bytes are too many to show", bytes.len())));
     }
-    Ok(convert::escape(&bytes, lines))
+    Ok(bytes)
 }
 
 fn arg_table(lua: &Lua, script: &Script) -> mlua::Result<Table> {

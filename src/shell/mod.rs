@@ -24,6 +24,7 @@ mod network;
 mod output;
 mod simulation;
 mod tasks;
+mod terminal;
 
 use std::io;
 use std::sync::Arc;

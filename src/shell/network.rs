@@ -6,8 +6,11 @@ use std::rc::Rc;
 use mlua::{Lua, MultiValue, Table, Value as LuaValue};
 
 use crate::control::{BucketSnapshot, ContactSnapshot, Snapshot};
+use crate::id::Id;
 use crate::message::{Contact, StoreMode};
+use crate::node::estimate::Sample;
 use crate::node::lookup::{Cause, End, Found, Goal, Outcome, Query, Record};
+use crate::node::routing::Entry;
 use crate::node::{Counters, Delivery, Node, Peer, StoreReport};
 use crate::time::{Duration, Instant};
 use crate::xdp;
@@ -42,6 +45,7 @@ pub(crate) fn add_to(functions: &Functions) -> mlua::Result<()> {
     functions.add_async("routing", routing)?;
     functions.add_async("node", node)?;
     functions.add_async("lookups", lookups)?;
+    functions.add_async("estimate", estimate)?;
     functions.add("xdp", fast_path)
 }
 
@@ -151,6 +155,65 @@ impl Lookups {
     }
 }
 
+async fn estimate(context: Shared, lua: Lua, arguments: Arguments) -> Result<Table, Trouble> {
+    let seen = context.handle().look(|node, _| Seen::of(node)).await;
+    let seen = seen.map_err(|error| arguments.complaint(error))?;
+    Ok(context.tables(&lua).estimate(&seen)?)
+}
+
+/// A node's [`Estimate`](crate::node::estimate::Estimate), taken along.
+pub(crate) struct Seen {
+    nodes: f64,
+    error: f64,
+    counted: f64,
+    contacts: usize,
+    /// Of lookups, or else of the routing table.
+    samples: Vec<Counted>,
+    from: &'static str,
+}
+
+/// The nodes nearest to one point, and how many there are by these alone.
+struct Counted {
+    target: Id,
+    nodes: f64,
+    distances: Vec<f64>,
+}
+
+impl Seen {
+    pub(crate) fn of(node: &Node) -> Seen {
+        let estimate = node.estimate();
+        let samples: Vec<Counted> = estimate.samples().map(Counted::by_lookup).collect();
+        let (samples, from) = match samples.is_empty() {
+            true => (vec![Counted::by_table(node)], "routing table"),
+            false => (samples, "lookups"),
+        };
+        Seen {
+            nodes: estimate.nodes,
+            error: estimate.error(),
+            counted: estimate.counted,
+            contacts: node.table().len(),
+            samples,
+            from,
+        }
+    }
+}
+
+impl Counted {
+    fn by_lookup(sample: &Sample) -> Counted {
+        let distances = sample.distances.clone();
+        Counted { target: sample.target, nodes: sample.nodes(), distances }
+    }
+
+    fn by_table(node: &Node) -> Counted {
+        let target = node.id();
+        let (known, _) = node.table().known_neighbourhood();
+        let distance = |entry: &Entry| target.distance(&entry.contact.id).fraction();
+        let mut distances: Vec<f64> = known.map(distance).collect();
+        distances.sort_unstable_by(f64::total_cmp);
+        Counted { target, nodes: node.estimate().nodes, distances }
+    }
+}
+
 fn fast_path(context: &Context, lua: &Lua, arguments: Arguments) -> Result<Table, Trouble> {
     let table = lua.create_table()?;
     let status = match context.handle().fast_path() {
@@ -247,7 +310,30 @@ impl Tables<'_> {
     /// The routing table of a node.
     pub(crate) fn routing(&self, snapshot: &Snapshot) -> mlua::Result<Table> {
         let table = self.lua.create_table()?;
+        table.raw_set("id", snapshot.id.to_string())?;
+        table.raw_set("k", snapshot.k)?;
         table.raw_set("buckets", self.list(&snapshot.buckets, Tables::bucket)?)?;
+        Ok(table)
+    }
+
+    /// How large a node takes its network to be, and why.
+    pub(crate) fn estimate(&self, seen: &Seen) -> mlua::Result<Table> {
+        let table = self.lua.create_table()?;
+        table.raw_set("nodes", seen.nodes)?;
+        table.raw_set("error", seen.error)?;
+        // A count, though it is computed with.
+        table.raw_set("counted", seen.counted as u64)?;
+        table.raw_set("contacts", seen.contacts)?;
+        table.raw_set("from", seen.from)?;
+        let sample = |tables: &Self, sample: &Counted| {
+            let table = tables.lua.create_table()?;
+            table.raw_set("target", sample.target.to_string())?;
+            table.raw_set("nodes", sample.nodes)?;
+            let distances = sample.distances.iter().copied();
+            table.raw_set("distances", tables.lua.create_sequence_from(distances)?)?;
+            Ok(table)
+        };
+        table.raw_set("samples", self.list(&seen.samples, sample)?)?;
         Ok(table)
     }
 
@@ -400,7 +486,7 @@ impl Tables<'_> {
         table.raw_set("prefix_bits", bucket.prefix_bits)?;
         table.raw_set("is_last", bucket.is_last)?;
         table.raw_set("contacts", self.list(&bucket.contacts, Tables::known)?)?;
-        table.raw_set("replacements", bucket.replacements)?;
+        table.raw_set("replacements", self.list(&bucket.replacements, Tables::contact)?)?;
         table.raw_set("idle", seconds(bucket.idle))?;
         Ok(table)
     }

@@ -20,7 +20,7 @@ use crate::wire::v1::{self, Header};
 
 use super::arguments::{Arguments, Complaint};
 use super::functions::{Context, Functions, Trouble};
-use super::network::{Lookups, MAX_ENTRIES_MAX, MAX_NODES_MAX, Tables};
+use super::network::{Lookups, MAX_ENTRIES_MAX, MAX_NODES_MAX, Seen, Tables};
 
 /// Simulated nodes at once, of all networks that a program holds: some 4 GB with full tables.
 const NODES_MAX: usize = 50_000;
@@ -83,6 +83,10 @@ pub(crate) fn add_methods_to(methods: &Functions) -> mlua::Result<()> {
     methods.add("n:lookups", |context, lua, mut arguments| {
         let (lookups, tables) = look(context, lua, &mut arguments, Lookups::of)?;
         Ok(tables.lookups(&lookups)?)
+    })?;
+    methods.add("n:estimate", |context, lua, mut arguments| {
+        let (seen, tables) = look(context, lua, &mut arguments, |node, _| Seen::of(node))?;
+        Ok(tables.estimate(&seen)?)
     })?;
     methods.add("n:kill", kill)?;
     methods.add("n:partition", partition)?;
