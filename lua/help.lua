@@ -87,10 +87,35 @@ The result has `who` and `ms`. A node that does not answer is an error.]],
   {
     name = "routing", args = "", summary = "the routing table, bucket by bucket",
     text = [[
-The result has `buckets`, each with `prefix_bits` (leading bits that its ids share with this
-node's), `is_last` (whether all nearer ids are in it too), `contacts`, `replacements` (how many
-wait for a place) and `idle` seconds since something was looked up there.]],
+The result has the own `id`, `k` and `buckets`, each with `prefix_bits` (leading bits that its ids
+share with this node's), `prefix` (all bits with which they begin), its `first` and `last` id,
+`is_last` (whether all nearer ids are in it too), `contacts`, `replacements` (contacts that wait for
+a place) and `idle` seconds since something was looked up there.]],
     example = "#routing().buckets",
+  },
+  {
+    name = "tree", args = "key=nil", summary = "the routing table as the trie that it is",
+    text = [[
+One line a bucket: at the left the own id's way down, to the right the bucket that turns off from
+it, how full it is and which ids belong there. With a key, the bucket of the key is marked and the
+known contacts nearest to it follow, with their distances in binary.
+The result is that of routing; with a key it also has `key`, `bucket` (its number in `buckets`) and
+`nearest`, a list with `who`, `distance` in hex digits and shared `bits` each.]],
+    example = 'tree(sha1("key")).nearest[1].who',
+  },
+  {
+    name = "ring", args = "", summary = "where in the id space the known ids lie",
+    text = "The result has `id`, `at` (from 0 to 1) and `known`, a list with `id` and `at` each.",
+    example = "#ring().known",
+  },
+  {
+    name = "estimate", args = "", summary = "how many nodes there are, and by what",
+    text = [[
+Every lookup shows how near to its target the nodes lie; the nearer, the more there are.
+The result has `nodes`, its standard `error`, `counted` (nodes that were seen for it), `from`
+("lookups" or, before one has ended, "routing table") and `samples`, a list with `target`, `nodes`
+(by this one alone) and `distances` (from 0 to 1) each.]],
+    example = "estimate().nodes",
   },
   {
     name = "node", args = "", summary = "this node: its id, address, age, numbers",
@@ -157,7 +182,7 @@ results. Nodes are numbered from 1. With n = net{}, results as those of the real
   n:add(i, key, value) n:put(…) n:findvalue(i, key) n:findnode(i, id) n:ping(i, contact)
   n:trace(findvalue, i, key) the same, query by query; see help(trace)
   n:lookups(i)               the last lookups of a node
-  n:node(i)                  a node, with add, findvalue, contacts, routing, lookups, node, …
+  n:node(i)                  a node, with add, findvalue, contacts, routing, tree, lookups, node, …
   n:run(seconds)             lets virtual time pass; returns the time
   n:join(count, id, bits)    new nodes join, with ids that share so many bits with id, if given
   n:kill(0.3) n:kill{3, 5}   a share of the nodes dies, or these
@@ -211,6 +236,14 @@ the distance between them.]],
     example = 'assert(getbucketno(xor(sha1("a"), sha1("b"))) == getbucketno(sha1("a"), sha1("b")))',
   },
   {
+    name = "explain", args = "a, b", summary = "the distance between two ids, bit by bit",
+    text = [[
+The result has `a`, `b` and `xor` in hex digits, the shared leading `bits`, the `bucket` into which
+each belongs in the other's routing table, `number` (what getbucketno says) and `share`, the
+distance from 0 to 1.]],
+    example = 'explain(sha1("a"), sha1("b")).bits',
+  },
+  {
     name = "tohex", args = "bytes", summary = "a string as hex digits",
     text = "Two digits a byte.",
     example = 'assert(tohex("AZ") == "415a")',
@@ -219,6 +252,23 @@ the distance between them.]],
     name = "fromhex", args = "digits", summary = "the string that hex digits stand for",
     text = "The inverse of tohex; upper or lower case.",
     example = 'assert(fromhex("415A") == "AZ")',
+  },
+  {
+    name = "hist", args = "list", summary = "draw how often which numbers occur",
+    text = [[
+A bin takes the numbers from its lower bound up to, but without, its upper one.
+The result has `count`, `least`, `most`, `median` and `bins`, a list with `from`, `to` and `count`.]],
+    example = "hist{1, 2, 2, 3, 3, 3}.median",
+  },
+  {
+    name = "plot", args = "list", summary = "draw numbers as a curve, the first at the left",
+    text = "The result has `values`, `least` and `most`.",
+    example = "local squares = {}\nfor i = 1, 20 do squares[i] = i * i end\npprint(plot(squares))",
+  },
+  {
+    name = "bars", args = "table", summary = "draw numbers as bars, each with its name",
+    text = "A list is drawn in its order, names in theirs. The result has `bars`, with `label` and `value`.",
+    example = "bars{apples = 3, plums = 5}",
   },
   {
     name = "print", args = "...", summary = "show values as tostring makes them",

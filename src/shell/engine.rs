@@ -348,7 +348,7 @@ fn add_text(lua: &Lua, native: &Table, output: Arc<Output>) -> mlua::Result<()> 
     };
     native.set("escape_styled", plain(lua, styled)?)?;
     native.set("unicode", terminal::takes_unicode())?;
-    let look = |_: &Lua, ()| Ok((terminal::width(), terminal::takes_colours()));
+    let look = |_: &Lua, ()| Ok((terminal::width(), terminal::takes_colours(&io::stdout())));
     native.set("terminal", plain(lua, look)?)?;
     let id_of = |_: &Lua, value: LuaValue| Ok(arguments::id_of(&value).map(|id| id.to_string()));
     native.set("id_of", plain(lua, id_of)?)?;

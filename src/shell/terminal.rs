@@ -3,6 +3,7 @@
 
 use std::io;
 
+use anstream::stream::RawStream;
 use anstream::{AutoStream, ColorChoice};
 
 /// The width where nobody tells: that of most terminals, and of no terminal at all.
@@ -19,10 +20,10 @@ pub(crate) fn width() -> usize {
     columns.unwrap_or(WIDTH).clamp(*WIDTHS.start(), *WIDTHS.end())
 }
 
-/// Whether standard output takes colours: a terminal does unless `NO_COLOR` or `TERM=dumb` says
-/// otherwise, and anything does under `CLICOLOR_FORCE`.
-pub(crate) fn takes_colours() -> bool {
-    AutoStream::choice(&io::stdout()) != ColorChoice::Never
+/// Whether a stream takes colours: a terminal does unless `NO_COLOR` or `TERM=dumb` says otherwise,
+/// and anything does under `CLICOLOR_FORCE`.
+pub(crate) fn takes_colours(stream: &impl RawStream) -> bool {
+    AutoStream::choice(stream) != ColorChoice::Never
 }
 
 /// Whether the locale has more characters than ASCII: the first of its variables that is set counts.
