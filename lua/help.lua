@@ -13,7 +13,8 @@ local help = {
 The value is stored at the nodes nearest to the key, where anybody finds it for a day. One key
 holds one value of each node that added one. A value is a string, a whole number of at most 14
 digits, or a table of these.
-The result has `stored`, `refused` and `silent` (nodes), `kept_here`, `ms`, `hops`, `messages`.]],
+The result has `stored`, `refused` and `silent` (nodes), `kept_here`, `ms`, `hops`, `messages`, and
+the way it took; see help(trace).]],
     example = 'add(sha1("key"), "value")',
   },
   {
@@ -29,13 +30,37 @@ dropped as well. Values of other nodes stay.]],
 Asks nodes nearer and nearer to the key until `maxnodes` of them have answered with values, at
 most `maxentries` each, or none is left to ask.
 The result has `values`, a list with `value`, `who` has it, `hops` and `ms` each; `nodes`, the
-nearest that answered; `ms`, `hops`, `messages`; and `queries`, the way the search took.]],
+nearest that answered; `ms`, `hops`, `messages`; and the way the search took; see help(trace).]],
     example = 'add(sha1("key"), "value")\nfor _, found in ipairs(findvalue(sha1("key")).values) do print(found.who, found.value) end',
   },
   {
     name = "findnode", args = "id", summary = "find the nodes nearest to an id",
-    text = "The result has `nodes`, nearest first, `ms`, `hops`, `messages` and `queries`.",
+    text = "The result has `nodes`, nearest first, `ms`, `hops`, `messages`, and the way; see help(trace).",
     example = 'findnode(sha1("8003"))',
+  },
+  {
+    name = "trace", args = "function, ...", summary = "what a search or store did, query by query",
+    text = [[
+Calls findnode, findvalue, add or put and shows its result query by query: round (rnd), when sent, round
+trip, who was asked, the leading bits that its id shares with the target, which query had named it,
+how many of the contacts that it named were new, and the bits of the nearest contact known,
+before>after.
+Below, the tree of who named whom; those who led to the result have a star.
+The result is that of the function, with `queries`, each with `who`, `introduced_by` (nobody: the
+own table), `hop`, `round`, `sent` and `ms`, `outcome` ("answered", "timed out", "failed", "pending"
+when the search ended), `bits`, `bits_before`, `bits_after`, `contacts`, `new`, `values`,
+`bytes_sent`, `bytes_received`; and `call`, `target`, `cause`, `rounds`, `hops`, `messages`,
+`bytes_sent`, `bytes_received`, `ms`, `ended` (why). add and put have `deliveries` too: `who`,
+`sent`, `ms`, `tries`, `outcome` ("stored", "refused", "timed out"), `reason`.]],
+    example = 'local story = trace(findnode, sha1("8003"))\nfor _, query in ipairs(story.queries) do print(query.who, query.outcome, query.ms) end',
+  },
+  {
+    name = "lookups", args = "", summary = "the last lookups of this node, its own upkeep's too",
+    text = [[
+The latest first, each with all that help(trace) tells of, how long `ago` it ended in seconds, and
+its `cause`: "search" (one was asked for), "store", "pass on" (of values that it keeps), "join" or
+"refresh" (of its routing table). lookups()[1] shows the latest as trace does.]],
+    example = "for _, lookup in ipairs(lookups()) do print(lookup.cause, lookup.hops, lookup.ended) end",
   },
   {
     name = "ping", args = "contact", summary = "ask a node whether it is there",
@@ -62,10 +87,35 @@ The result has `who` and `ms`. A node that does not answer is an error.]],
   {
     name = "routing", args = "", summary = "the routing table, bucket by bucket",
     text = [[
-The result has `buckets`, each with `prefix_bits` (leading bits that its ids share with this
-node's), `is_last` (whether all nearer ids are in it too), `contacts`, `replacements` (how many
-wait for a place) and `idle` seconds since something was looked up there.]],
+The result has the own `id`, `k` and `buckets`, each with `prefix_bits` (leading bits that its ids
+share with this node's), `prefix` (all bits with which they begin), its `first` and `last` id,
+`is_last` (whether all nearer ids are in it too), `contacts`, `replacements` (contacts that wait for
+a place) and `idle` seconds since something was looked up there.]],
     example = "#routing().buckets",
+  },
+  {
+    name = "tree", args = "key=nil", summary = "the routing table as the trie that it is",
+    text = [[
+One line a bucket: at the left the own id's way down, to the right the bucket that turns off from
+it, how full it is and which ids belong there. With a key, the bucket of the key is marked and the
+known contacts nearest to it follow, with their distances in binary.
+The result is that of routing; with a key it also has `key`, `bucket` (its number in `buckets`) and
+`nearest`, a list with `who`, `distance` in hex digits and shared `bits` each.]],
+    example = 'tree(sha1("key")).nearest[1].who',
+  },
+  {
+    name = "ring", args = "", summary = "where in the id space the known ids lie",
+    text = "The result has `id`, `at` (from 0 to 1) and `known`, a list with `id` and `at` each.",
+    example = "#ring().known",
+  },
+  {
+    name = "estimate", args = "", summary = "how many nodes there are, and by what",
+    text = [[
+Every lookup shows how near to its target the nodes lie; the nearer, the more there are.
+The result has `nodes`, its standard `error`, `counted` (nodes that were seen for it), `from`
+("lookups" or, before one has ended, "routing table") and `samples`, a list with `target`, `nodes`
+(by this one alone) and `distances` (from 0 to 1) each.]],
+    example = "estimate().nodes",
   },
   {
     name = "node", args = "", summary = "this node: its id, address, age, numbers",
@@ -130,8 +180,9 @@ Settings are `nodes` (100), `seed` (1), `latency` in ms, one way (a number or {l
 `loss` (0 to 1) and the constants of a node: k, alpha, expire, … The same seed gives the same
 results. Nodes are numbered from 1. With n = net{}, results as those of the real functions:
   n:add(i, key, value) n:put(…) n:findvalue(i, key) n:findnode(i, id) n:ping(i, contact)
-  n:trace(findvalue, i, key) the same, shown query by query
-  n:node(i)                  a node, with add, findvalue, contacts, routing, node, …
+  n:trace(findvalue, i, key) the same, query by query; see help(trace)
+  n:lookups(i)               the last lookups of a node
+  n:node(i)                  a node, with add, findvalue, contacts, routing, tree, lookups, node, …
   n:run(seconds)             lets virtual time pass; returns the time
   n:join(count, id, bits)    new nodes join, with ids that share so many bits with id, if given
   n:kill(0.3) n:kill{3, 5}   a share of the nodes dies, or these
@@ -185,6 +236,14 @@ the distance between them.]],
     example = 'assert(getbucketno(xor(sha1("a"), sha1("b"))) == getbucketno(sha1("a"), sha1("b")))',
   },
   {
+    name = "explain", args = "a, b", summary = "the distance between two ids, bit by bit",
+    text = [[
+The result has `a`, `b` and `xor` in hex digits, the shared leading `bits`, the `bucket` into which
+each belongs in the other's routing table, `number` (what getbucketno says) and `share`, the
+distance from 0 to 1.]],
+    example = 'explain(sha1("a"), sha1("b")).bits',
+  },
+  {
     name = "tohex", args = "bytes", summary = "a string as hex digits",
     text = "Two digits a byte.",
     example = 'assert(tohex("AZ") == "415a")',
@@ -193,6 +252,23 @@ the distance between them.]],
     name = "fromhex", args = "digits", summary = "the string that hex digits stand for",
     text = "The inverse of tohex; upper or lower case.",
     example = 'assert(fromhex("415A") == "AZ")',
+  },
+  {
+    name = "hist", args = "list", summary = "draw how often which numbers occur",
+    text = [[
+A bin takes the numbers from its lower bound up to, but without, its upper one.
+The result has `count`, `least`, `most`, `median` and `bins`, a list with `from`, `to` and `count`.]],
+    example = "hist{1, 2, 2, 3, 3, 3}.median",
+  },
+  {
+    name = "plot", args = "list", summary = "draw numbers as a curve, the first at the left",
+    text = "The result has `values`, `least` and `most`.",
+    example = "local squares = {}\nfor i = 1, 20 do squares[i] = i * i end\npprint(plot(squares))",
+  },
+  {
+    name = "bars", args = "table", summary = "draw numbers as bars, each with its name",
+    text = "A list is drawn in its order, names in theirs. The result has `bars`, with `label` and `value`.",
+    example = "bars{apples = 3, plums = 5}",
   },
   {
     name = "print", args = "...", summary = "show values as tostring makes them",
@@ -212,7 +288,8 @@ the distance between them.]],
 }
 
 help.more = [[
-help(findvalue) or help("findvalue") tells more. Beside these there is Lua's own: string, table,
-math, utf8, coroutine, os.time, os.clock, os.date, pairs, pcall and so on.]]
+help(findvalue) or help("findvalue") tells more. At the prompt _ is the last result. Beside these
+there is Lua's own: string, table, math, utf8, coroutine, os.time, os.clock, os.date, pairs, pcall
+and so on.]]
 
 return help

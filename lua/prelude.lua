@@ -153,7 +153,7 @@ end
 local shape_of = {
   add = "stored", put = "stored", findvalue = "findvalue", findnode = "findnode", ping = "ping",
   getsocket = "socket", bootstrap = "bootstrap", contacts = "contacts", routing = "routing",
-  node = "node", estimate = "estimate", lookups = "lookups", xdp = "xdp", gc = "memory", info = "node", spawn = "task", every = "task", after = "task",
+  tree = "tree", ring = "ring", node = "node", estimate = "estimate", lookups = "lookups", xdp = "xdp", gc = "memory", info = "node", spawn = "task", every = "task", after = "task",
   rpc = "task",
 }
 
@@ -170,24 +170,28 @@ local methods = {}
 
 -- Drawings of numbers and ids, and of what routing() returns: of this node, or of one of a network.
 
-for name, make in next, draw.charts do
-  env[name] = function(...) return setmetatable(make(...), shapes[name]) end
+local function made(name, ok, result)
+  if not ok then error(result, 2) end
+  return setmetatable(result, shapes[name])
 end
 
-function env.explain(a, b) return setmetatable(draw.ids.explain(a, b), shapes.explain) end
+for name, make in next, draw.charts do
+  env[name] = function(...) return made(name, unless_interrupted(raw_pcall(make, ...))) end
+end
 
-local function key_of_tree(key)
-  return key ~= nil and draw.ids.id("tree", "key", key, 'tree(sha1("key"))') or nil
+function env.explain(...) return made("explain", unless_interrupted(raw_pcall(draw.ids.explain, ...))) end
+
+-- One of the drawings of what routing() answered.
+local function made_of_table(name, key, ok, result)
+  if not ok then error(gsub(result, "routing:", name .. ":", 1), 2) end
+  return made(name, unless_interrupted(raw_pcall(draw.routing[name], result, key)))
 end
 
 local raw_routing = native.functions.routing
 if raw_routing then
-  function env.routing() return setmetatable(draw.routing.routing(settle(nil, raw_routing())), shapes.routing) end
-  function env.tree(key)
-    key = key_of_tree(key)
-    return setmetatable(draw.routing.tree(settle(nil, raw_routing()), key), shapes.tree)
+  for name in next, draw.routing do
+    env[name] = function(key) return made_of_table(name, key, raw_routing()) end
   end
-  function env.ring() return setmetatable(draw.routing.ring(settle(nil, raw_routing())), shapes.ring) end
 end
 
 local cluster_natives = {}
@@ -205,30 +209,34 @@ for name, f in next, native.methods do
   ::continue::
 end
 
-local function routing_of(network, i)
-  return settle(nil, native.methods["n:routing"](network_of[network] or network, i))
-end
-function methods.routing(network, i)
-  return setmetatable(draw.routing.routing(routing_of(network, i)), shapes.routing)
-end
-function methods.tree(network, i, key)
-  key = key_of_tree(key)
-  return setmetatable(draw.routing.tree(routing_of(network, i), key), shapes.tree)
-end
-function methods.ring(network, i)
-  return setmetatable(draw.routing.ring(routing_of(network, i)), shapes.ring)
+local raw_routing_of = native.methods["n:routing"]
+for name in next, draw.routing do
+  methods[name] = function(network, i, key)
+    return made_of_table(name, key, raw_routing_of(network_of[network] or network, i))
+  end
 end
 
--- `n:trace(findvalue, i, key)`: what a method returns, shown query by query.
-local traced = { add = true, put = true, findvalue = true, findnode = true }
-function methods.trace(network, what, ...)
-  for name in next, traced do
-    if what == name or (what ~= nil and (rawequal(what, env[name]) or rawequal(what, methods[name]))) then
-      local result = methods[name](network, ...)
-      return setmetatable(result, shapes.trace)
-    end
+-- `trace(findvalue, key)` and `n:trace(findvalue, i, key)`: what a call returns, shown query by query.
+local traceable = { "add", "put", "findvalue", "findnode" }
+local traced = setmetatable({}, { __mode = "k" }) -- their names, and all functions that go by them
+
+local function name_of_traced(what, caller)
+  local name = what ~= nil and traced[what]
+  if not name then
+    error(caller .. ": expected add, put, findvalue or findnode, got " .. pretty.value(what), 3)
   end
-  error('n:trace: expected add, put, findvalue or findnode, got ' .. pretty.value(what), 2)
+  return name
+end
+
+if native.functions.findnode then
+  function env.trace(what, ...)
+    return settle(shapes.trace, native.functions[name_of_traced(what, "trace")](...))
+  end
+end
+
+function methods.trace(network, what, ...)
+  local f = native.methods["n:" .. name_of_traced(what, "n:trace")]
+  return settle(shapes.trace, f(network_of[network] or network, ...))
 end
 
 -- `n:node(i)`: the functions of the shell as node i has them; `me.routing()` or `me:routing()`.
@@ -246,7 +254,10 @@ function methods.node(network, i)
       return method(network, i, select(first, ...))
     end
   end
-  for _, name in ipairs(of_node) do me[name] = bind(methods[name], name == "trace") end
+  for _, name in ipairs(of_node) do
+    me[name] = bind(methods[name], name == "trace")
+    traced[me[name]] = traced[name]
+  end
   me.node = bind(methods.info)
   me.id = me.node().id
   return setmetatable(me, shapes.simnode)
@@ -352,7 +363,9 @@ local function at_member(name)
   end
 end
 
-for _, name in ipairs { "add", "put", "findvalue", "findnode", "ping", "contacts", "routing", "node" } do
+for _, name in ipairs {
+  "add", "put", "findvalue", "findnode", "ping", "contacts", "routing", "tree", "ring", "estimate", "node",
+} do
   cluster_methods[name] = at_member(name)
 end
 
@@ -403,6 +416,10 @@ for _, entry in ipairs(help) do
       error(name .. ": there is no node here; a simulated network has some: n = net{nodes = 100}", 2)
     end
   end
+end
+
+for _, name in ipairs(traceable) do
+  traced[name], traced[env[name]], traced[methods[name]] = name, name, name
 end
 
 -- The names that may follow in `path.prefix`: fields of the table there, and what its metatable

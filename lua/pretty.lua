@@ -1,7 +1,7 @@
 -- How values and results look at the prompt and through pprint.
 --
--- Handed in: `native` with `escape`, `escape_styled`, `tohex` and `terminal`. Handed back:
--- `value(v, pen)`, any value as text; `shapes`, one metatable for each kind of result, whose
+-- Handed in: `native` with `escape`, `escape_styled`, `seal`, `tohex`, `terminal` and `unicode`. Handed
+-- back: `value(v, pen)`, any value as text; `shapes`, one metatable for each kind of result, whose
 -- `__tostring` is its text; `shape(name, write)`, which makes one more; and words that drawings
 -- share. Whatever came from the network is escaped here: a terminal shows it and never obeys it.
 --
@@ -12,18 +12,18 @@
 local native = ...
 local escape, escape_styled, tohex = native.escape, native.escape_styled, native.tohex
 local concat, sort, insert = table.concat, table.sort, table.insert
-local format, gsub, match, find = string.format, string.gsub, string.match, string.find
+local format, gsub, match, find, sub = string.format, string.gsub, string.match, string.find, string.sub
 local rawget, type, tostring, next, ipairs, pcall = rawget, type, tostring, next, ipairs, pcall
 local getmetatable, setmetatable, mathtype = getmetatable, setmetatable, math.type
 
--- Each must be among those that Rust lets through (STYLES in convert.rs). None sets a background, and
--- all are readable on dark and on light ones.
-local styles = { own = "1", faint = "2", bad = "31", good = "1;32", mark = "35" }
+-- The names of styles are Rust's (STYLES in convert.rs), which turns sealed marks into what a terminal
+-- obeys.
+local seal = native.seal
 
 local function new_pen(width, colours)
   local function paint(style, text)
-    if not colours then return text end
-    return "\27[" .. styles[style] .. "m" .. text .. "\27[0m"
+    if not colours or text == "" then return text end
+    return seal .. style .. ";" .. text .. seal .. "end;"
   end
   return { width = width, paint = paint }
 end
@@ -91,6 +91,29 @@ local function plain_table(t, pen, indent, open)
   return "{\n" .. indent .. "  " .. concat(texts, ",\n" .. indent .. "  ") .. "\n" .. indent .. "}"
 end
 
+-- What stands for the characters of drawings where the locale knows ASCII alone: one for one, so that columns
+-- stay columns.
+local ascii = { ["…"] = "~", ["─"] = "-", ["│"] = "|", ["├"] = "|", ["└"] = "`", ["┤"] = "+", ["◀"] = "<", ["▲"] = "^" }
+for i, block in ipairs { "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█" } do ascii[block] = sub(".:-=+*%#", i, i) end
+for i, block in ipairs { "▏", "▎", "▍", "▌", "▋", "▊", "▉" } do ascii[block] = i < 4 and "-" or "#" end
+
+-- Braille characters have a bit for each dot.
+local function dots_in_ascii(character)
+  local bits, dots = utf8.codepoint(character) - 0x2800, 0
+  if bits < 0 or bits > 0xff then return nil end
+  while bits > 0 do
+    bits, dots = bits & (bits - 1), dots + 1
+  end
+  return sub(" ...:::**", dots + 1, dots + 1)
+end
+
+local function drawn(text)
+  if native.unicode then return text end
+  return (gsub(text, "[\xc2-\xf4][\x80-\xbf]+", function(character)
+    return ascii[character] or utf8.len(character) == 1 and dots_in_ascii(character) or nil
+  end))
+end
+
 -- What writes a result, by its metatable.
 local writers = setmetatable({}, { __mode = "k" })
 
@@ -152,6 +175,42 @@ local function bar(columns)
   if rest == 8 then full, rest = full + 1, 0 end
   if columns > 0 and full == 0 and rest == 0 then rest = 1 end
   return string.rep("█", math.tointeger(full)) .. (eighths[rest] or "")
+end
+
+local levels = { "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█" }
+
+-- How many of these places, from 0 to 1, lie in each of so many columns; and the most in one.
+local function spread(places, columns)
+  local counts, most = {}, 0
+  for column = 1, columns do counts[column] = 0 end
+  for _, at in ipairs(places) do
+    local column = math.min(columns, at * columns // 1 + 1)
+    counts[column] = counts[column] + 1
+    most = math.max(most, counts[column])
+  end
+  return counts, most
+end
+
+-- Such columns, where `most` fills one.
+local function strip(counts, most)
+  local texts = {}
+  for column, held in ipairs(counts) do
+    texts[column] = held == 0 and " " or levels[math.max(1, held * #levels // most)]
+  end
+  return (gsub(concat(texts), " +$", ""))
+end
+
+-- Words after a first, in as many lines as they take.
+local function wrap(out, first, words, width)
+  local line, indent = first, string.rep(" ", math.min(utf8.len(first), 12))
+  for i, word in ipairs(words) do
+    if i > 1 and utf8.len(line) + 1 + utf8.len(word) > width then
+      insert(out, line)
+      line = indent
+    end
+    line = line .. " " .. word
+  end
+  insert(out, line)
 end
 
 -- A value that was found: a string without quotes, as it was stored.
@@ -244,19 +303,6 @@ function lines.xdp(result, out)
   end
 end
 
--- The way of a lookup: one line for each query.
-function lines.trace(result, out)
-  insert(out, "hop   sent ms  rtt ms  bits  asked                 named by              new")
-  for _, query in ipairs(result.queries) do
-    local by = query.introduced_by and where(query.introduced_by) or "own table"
-    insert(out, format("%3d %9.1f %7s  %4d  %-21s %-21s %s", query.hop, query.sent,
-      query.ms and format("%.1f", query.ms) or query.outcome, query.bits, where(query.who), by,
-      query.new or "-"))
-  end
-  for _, hit in ipairs(result.values or {}) do insert(out, where(hit.who) .. ": " .. found(hit.value)) end
-  insert(out, result.ended .. ", " .. count(result.messages, "message") .. ", " .. took(result))
-end
-
 -- Simulated networks.
 
 function lines.net(network, out)
@@ -311,7 +357,7 @@ local function write_with(shape, name, write)
     local out = {}
     -- A program may have changed its result to anything.
     if not pcall(write, result, out, pen) then return "<a changed " .. name .. ">" end
-    return concat(out, "\n")
+    return drawn(concat(out, "\n"))
   end
   writers[shape] = text
   shape.__name = name
@@ -332,5 +378,5 @@ local function pen() return new_pen(native.terminal()) end
 
 return {
   value = value, shapes = shapes, shape = shape, pen = pen, lines = lines,
-  bar = bar, where = where, count = count, span = span, seconds = seconds, took = took, found = found,
+  bar = bar, spread = spread, strip = strip, wrap = wrap, where = where, count = count, span = span, seconds = seconds, took = took, found = found,
 }

@@ -193,12 +193,13 @@ fn names_and_fields_are_completed() -> Result<(), Error> {
 }
 
 /// What is typed in the recorded session.
-const TYPED: [&str; 21] = [
+const TYPED: [&str; 22] = [
     "node().id",
     "add(sha1(\"key\"), \"value\")",
     "findvalue(sha1(\"key\"))",
     "findvalue(sha1(\"nothing\"))",
     "findnode(sha1(\"key\"))",
+    "_.ended, _.nodes[1]",
     "put(sha1(\"table\"), {name = \"x\", list = {1, 2, {}}})",
     "findvalue(sha1(\"table\")).values[1].value",
     "for i = 1, 2 do",

@@ -43,11 +43,26 @@ fn a_network_goes_as_recorded_under_its_seed() {
         print(#n:kill(0.3), n:join(2)[2], n:run(60))
         print(n:findvalue(n:random(), sha1('key')))
         print(n:node(61):routing())
-        print(n:stats('reset'), n:stats())";
+        print(n:stats('reset'), n:stats())
+        local me = n:node(61)
+        print(me.trace(me.add, sha1('other'), 'value'))
+        print(me:lookups())";
     let out = sim(&["-e", chunk]);
     assert_golden("net.txt", &out);
     assert_eq!(sim(&["-e", chunk]), out);
     assert_ne!(sim(&["-e", &chunk.replace("seed = 7", "seed = 8")]), out);
+}
+
+#[test]
+fn a_lookup_is_traced_as_the_readme_shows() {
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let readme = std::fs::read_to_string(file).unwrap();
+    let chunk = readme.split("```\n").find(|block| block.starts_with("n = net{")).unwrap();
+    let chunk = chunk.split_inclusive('\n').take_while(|line| !line.starts_with("n:node"));
+    let chunk = chunk.collect::<String>().replace("n:trace(", "return n:trace(");
+    let out = sim(&["-e", &chunk]);
+    assert!(out.contains("* #2 ") && out.lines().count() > 15, "{out}");
+    assert!(readme.contains(&format!("```\n{out}```\n")), "the README is to show:\n{out}");
 }
 
 #[test]

@@ -1,39 +1,48 @@
 -- Quick charts of any numbers.
 --
--- Handed in: `pretty`. Handed back: functions that check what they are given and make results. (The one
--- crate for charts in a terminal that suits brings in another that nobody keeps up.)
+-- Handed in: `native` with `describe`, and `pretty`. Handed back: functions that check what they are given
+-- and make results. (Of the crates for charts in a terminal the only one that would do draws curves alone,
+-- labels no ticks, and rests on another that nobody keeps up.)
 
-local pretty = ...
+local native, pretty = ...
 local concat, insert, sort = table.concat, table.insert, table.sort
 local format, rep, len, char = string.format, string.rep, utf8.len, utf8.char
-local type, next, ipairs, error, mathtype = type, next, ipairs, error, math.type
-local floor, ceil, max, min, huge, log = math.floor, math.ceil, math.max, math.min, math.huge, math.log
+local type, next, ipairs, error, tostring, mathtype = type, next, ipairs, error, tostring, math.type
+local abs, floor, ceil, max, min, huge, log = math.abs, math.floor, math.ceil, math.max, math.min, math.huge, math.log
 
 local BINS = 20 -- of a histogram, at most
 local ROWS = 12 -- of a plot
 local LABEL = 24 -- columns of a label, at most
+local BARS = 200 -- that are drawn, at most
+local EXACT = 1 << 53 -- whole numbers up to here are exact in either kind of number
 
+-- A finite number as it is, but such that differences of two do not wrap around.
 local function number(fn, where, n)
   if type(n) ~= "number" or n ~= n or n == huge or n == -huge then
-    error(format("%s: expected finite numbers, got %s at %s", fn, pretty.value(n), pretty.value(where)), 3)
+    error(format("%s: expected finite numbers, got %s at %s", fn, native.describe(n), pretty.value(where)), 0)
   end
+  if mathtype(n) == "integer" and (n > EXACT or n < -EXACT) then return n + 0.0 end
   return n
+end
+
+local function check_extent(fn, least, most)
+  if most - least == huge then error(fn .. ": the numbers are too far apart to draw", 0) end
 end
 
 -- The numbers of a list.
 local function numbers(fn, list)
   if type(list) ~= "table" then
-    error(format("%s: expected a list of numbers, got %s. Try %s{1, 2, 2, 3}", fn, pretty.value(list), fn), 3)
+    error(format("%s: expected a list of numbers, got %s. Try %s{1, 2, 2, 3}", fn, native.describe(list), fn), 0)
   end
   local copy, least, most = {}, huge, -huge
   for i, n in ipairs(list) do
-    copy[i] = number(fn, i, n)
-    least, most = min(least, n), max(most, n)
+    n = number(fn, i, n)
+    copy[i], least, most = n, min(least, n), max(most, n)
   end
   if #copy == 0 and next(list) ~= nil then
-    error(format("%s: expected a list of numbers, got a table without one at 1", fn), 3)
+    error(format("%s: expected a list of numbers, got a table with nothing at 1. Try bars", fn), 0)
   end
-  if most - least == huge then error(fn .. ": the numbers are too far apart to draw", 3) end
+  check_extent(fn, least, most)
   return copy, least, most
 end
 
@@ -53,38 +62,66 @@ local function are_whole(list)
   return true
 end
 
+-- Without a function of its own it could not be interrupted.
+local function less(a, b) return a < b end
+
+local function sorted(list)
+  local copy = {}
+  for i, n in ipairs(list) do copy[i] = n end
+  sort(copy, less)
+  return copy
+end
+
+-- The width of a bin: whole for whole numbers, one that people count in, and at most so many bins.
+local function step_of(values, least, most)
+  local range, whole = most - least, are_whole(values)
+  if range == 0 or whole and range < BINS then return 1, whole end
+  local step = round_step(range / min(BINS, max(5, ceil(log(#values, 2)) + 1)))
+  return whole and max(step, 1) or step, whole
+end
+
 local function hist(list)
   local values, least, most = numbers("hist", list)
   local result = { count = #values, bins = {} }
   if #values == 0 then return result end
-  local sorted = {}
-  for i, n in ipairs(values) do sorted[i] = n end
-  sort(sorted)
-  result.least, result.most = least, most
-  result.median = sorted[(#sorted + 1) // 2]
-  local wanted = min(BINS, max(5, ceil(log(#values, 2)) + 1))
-  local whole = are_whole(values)
-  local step = 1
-  if not (whole and most - least < BINS) then step = round_step(max(most - least, 1e-300) / wanted) end
-  if whole then step = max(step, 1) end
-  local first = floor(least / step)
-  local number_of_bins = min(floor(most / step) - first + 1, 4 * BINS)
-  for i = 1, number_of_bins do
-    result.bins[i] = { from = (first + i - 1) * step, to = (first + i) * step, count = 0 }
+  local step, whole = step_of(values, least, most)
+  result.least, result.most, result.median = least, most, sorted(values)[(#values + 1) // 2]
+  result.step, result.whole = step, whole
+  if least == most then
+    result.bins[1] = { from = least, to = most, count = #values }
+    return result
+  end
+  -- Numbers that are large beside their range are not told apart by their quotients.
+  local first = least / step < EXACT and least / step > -EXACT and floor(least / step) * step or least
+  local function bin_of(n) return max(0, floor((n - first) / step)) end
+  for i = 0, bin_of(most) do
+    result.bins[i + 1] = { from = first + i * step, to = first + (i + 1) * step, count = 0 }
   end
   for _, n in ipairs(values) do
-    local bin = result.bins[max(1, min(number_of_bins, floor(n / step) - first + 1))]
+    local bin = result.bins[bin_of(n) + 1]
     bin.count = bin.count + 1
   end
-  result.step, result.whole = step, whole
   return result
 end
 
-local function short(n) return n == floor(n) and n > -1e15 and n < 1e15 and format("%d", n) or format("%.4g", n) end
+-- In four digits, or as many as it has before the point.
+local function short(n)
+  local written_out = abs(n) < 1e15 and (n == floor(n) or abs(n) >= 1000)
+  return format(written_out and "%.0f" or "%.4g", n)
+end
+
+-- A bound of a bin, in as many digits as tell it from the next.
+local function bound(n, step)
+  local decimals = max(0, -floor(log(step, 10) + 1e-9))
+  if abs(n) >= 1e9 or decimals > 6 then
+    return format("%." .. max(6, min(17, ceil(log(max(abs(n) / step, 1), 10)) + 1)) .. "g", n)
+  end
+  return (string.gsub(format("%." .. decimals .. "f", n), "^%-(0%.?0*)$", "%1"))
+end
 
 local function label_of_bin(bin, result)
-  if result.whole and result.step == 1 then return short(bin.from) end
-  return short(bin.from) .. " to " .. short(bin.to)
+  if result.least == result.most or result.whole and result.step == 1 then return short(bin.from) end
+  return bound(bin.from, result.step) .. " to " .. bound(bin.to, result.step)
 end
 
 local function padded_left(text, width) return rep(" ", width - len(text)) .. text end
@@ -108,7 +145,7 @@ end
 
 local function bars(items)
   if type(items) ~= "table" then
-    error(format("bars: expected a table of numbers, got %s. Try bars{a = 1, b = 2}", pretty.value(items)), 2)
+    error(format("bars: expected a table of numbers, got %s. Try bars{a = 1, b = 2}", native.describe(items)), 0)
   end
   local result, listed = { bars = {} }, #items
   for i = 1, listed do insert(result.bars, { label = i, value = number("bars", i, items[i]) }) end
@@ -118,11 +155,16 @@ local function bars(items)
       insert(names, { label = key, value = number("bars", key, n) })
     end
   end
+  local place = {}
+  for _, bar in ipairs(names) do place[bar] = type(bar.label) == "number" and "" or pretty.value(bar.label) end
   sort(names, function(a, b)
     if type(a.label) == "number" and type(b.label) == "number" then return a.label < b.label end
-    return pretty.value(a.label) < pretty.value(b.label)
+    return place[a] < place[b]
   end)
+  local least, most = 0, 0
   for _, bar in ipairs(names) do insert(result.bars, bar) end
+  for _, bar in ipairs(result.bars) do least, most = min(least, bar.value), max(most, bar.value) end
+  check_extent("bars", least, most)
   return result
 end
 
@@ -135,8 +177,10 @@ end
 
 local function write_bars(result, out, pen)
   if #result.bars == 0 then return insert(out, "no numbers to draw") end
+  local drawn = min(#result.bars, BARS)
   local labels, widest, least, most, figures = {}, 0, 0, 0, 0
-  for i, bar in ipairs(result.bars) do
+  for i = 1, drawn do
+    local bar = result.bars[i]
     labels[i] = label(bar.label)
     widest, figures = max(widest, len(labels[i])), max(figures, #short(bar.value))
     least, most = min(least, bar.value), max(most, bar.value)
@@ -144,8 +188,9 @@ local function write_bars(result, out, pen)
   local range = most - least
   local room = pen.width - widest - figures - 3
   local below = range > 0 and floor(-least / range * room) or 0
-  for i, bar in ipairs(result.bars) do
-    local cells = range > 0 and bar.value / range * room or 0
+  for i = 1, drawn do
+    local value = result.bars[i].value
+    local cells = range > 0 and value / range * room or 0
     local text
     if cells < 0 then
       local columns = min(below, max(1, floor(-cells + 0.5)))
@@ -153,12 +198,14 @@ local function write_bars(result, out, pen)
     else
       text = rep(" ", below) .. pretty.bar(cells) .. (cells > 0 and " " or "")
     end
-    insert(out, padded_left(labels[i], widest) .. " " .. text .. short(bar.value))
+    insert(out, padded_left(labels[i], widest) .. " " .. text .. short(value))
   end
+  if drawn < #result.bars then insert(out, format("and %d more", #result.bars - drawn)) end
 end
 
 local function plot(list)
   local values, least, most = numbers("plot", list)
+  if #values == 0 then return { values = values } end
   return { values = values, least = least, most = most }
 end
 
@@ -174,8 +221,11 @@ local function canvas(columns, rows)
   end
   local function row(number)
     local texts = {}
-    for column = 1, columns do texts[column] = char(0x2800 + cells[number * columns + column]) end
-    return concat(texts)
+    for column = 1, columns do
+      local cell = cells[number * columns + column]
+      texts[column] = cell == 0 and " " or char(0x2800 + cell)
+    end
+    return (string.gsub(concat(texts), " +$", ""))
   end
   return set, row
 end
@@ -187,29 +237,63 @@ local function draw_line(set, x1, y1, x2, y2)
   end
 end
 
+-- The values as points of a grid, a few for each column however many there are.
+local function points(values, columns, y_of)
+  local list, last = {}, #values - 1
+  local at, least, most
+  local function flush()
+    if not at then return end
+    insert(list, { at, least })
+    if most ~= least then insert(list, { at, most }) end
+  end
+  for i, n in ipairs(values) do
+    local x, y = last == 0 and 0 or floor((i - 1) / last * (columns - 1) + 0.5), y_of(n)
+    if x ~= at then
+      flush()
+      at, least, most = x, y, y
+    end
+    least, most = min(least, y), max(most, y)
+  end
+  flush()
+  return list
+end
+
+-- Which rows are labelled, and with what.
+local function ticks(least, most, row_of)
+  if least == most then return { [row_of(least)] = least } end
+  local middle = least < 0 and most > 0 and 0 or least + (most - least) / 2
+  local texts = { [row_of(least)] = least, [row_of(most)] = most }
+  if not texts[row_of(middle)] then texts[row_of(middle)] = middle end
+  return texts
+end
+
 local function write_plot(result, out, pen)
   local values, least, most = result.values, result.least, result.most
   if #values == 0 then return insert(out, "no numbers to draw") end
-  local widest = max(#short(least), #short(most))
+  local dots_high = 4 * ROWS - 1
+  local function y_of(n)
+    if most == least then return dots_high // 2 end
+    return floor((most - n) / (most - least) * dots_high + 0.5)
+  end
+  local labels, widest = ticks(least, most, function(n) return y_of(n) // 4 end), 0
+  for row, n in next, labels do
+    labels[row] = short(n)
+    widest = max(widest, #labels[row])
+  end
   local columns = pen.width - widest - 3
   local set, row = canvas(columns, ROWS)
-  local width, height = 2 * columns - 1, 4 * ROWS - 1
-  local function x_of(i) return #values == 1 and 0 or floor((i - 1) / (#values - 1) * width + 0.5) end
-  local function y_of(n)
-    if most == least then return height // 2 end
-    return floor((most - n) / (most - least) * height + 0.5)
-  end
-  for i, n in ipairs(values) do
-    local before = values[i - 1] or n
-    draw_line(set, x_of(max(1, i - 1)), y_of(before), x_of(i), y_of(n))
+  local before
+  for _, point in ipairs(points(values, 2 * columns, y_of)) do
+    before = before or point
+    draw_line(set, before[1], before[2], point[1], point[2])
+    before = point
   end
   for number = 0, ROWS - 1 do
-    local text = ""
-    if number == 0 then text = short(most) elseif number == ROWS - 1 then text = short(least) end
-    insert(out, padded_left(text, widest) .. " │" .. row(number))
+    local text = labels[number]
+    insert(out, padded_left(text or "", widest) .. (text and " ┤" or " │") .. row(number))
   end
-  local last = tostring(#values)
   insert(out, rep(" ", widest) .. " └" .. rep("─", columns))
+  local last = #values > 1 and tostring(#values) or ""
   insert(out, rep(" ", widest + 2) .. "1" .. rep(" ", columns - 1 - #last) .. last)
 end
 

@@ -1,26 +1,27 @@
 -- Ids bit by bit: their distance, where they lie, and what the estimate of their number comes from.
 --
--- Handed in: `native` with `id_of`, and `pretty`. Handed back: functions that make results, and what
+-- Handed in: `native` with `id_of` and `describe`, and `pretty`. Handed back: functions that make results, and what
 -- other drawings need of ids.
 
 local native, pretty = ...
 local count = pretty.count
-local concat, insert, sort = table.concat, table.insert, table.sort
-local format, rep, sub, byte = string.format, string.rep, string.sub, string.byte
+local concat, insert = table.concat, table.insert
+local format, rep, sub = string.format, string.rep, string.sub
 local tonumber, ipairs, error = tonumber, ipairs, error
-local floor, max, min = math.floor, math.max, math.min
+local max, min = math.max, math.min
 
 local BITS = 160
 
-local nibbles = {}
-for digit = 0, 15 do
-  local text = ""
-  for bit = 3, 0, -1 do text = text .. (digit >> bit & 1) end
-  nibbles[format("%x", digit)] = text
+local bits_of_digit, digit_of_bits = {}, {}
+for value = 0, 15 do
+  local digit, bits = format("%x", value), ""
+  for bit = 3, 0, -1 do bits = bits .. (value >> bit & 1) end
+  bits_of_digit[digit], digit_of_bits[bits] = bits, digit
 end
 
--- The bits of an id of 40 hex digits, as a string of 0 and 1.
-local function bits_of(hex) return (string.gsub(hex, "%x", nibbles)) end
+-- The bits of an id of 40 hex digits, as a string of 0 and 1, and back.
+local function bits_of(hex) return (string.gsub(hex, "%x", bits_of_digit)) end
+local function hex_of(bits) return (string.gsub(bits, "....", digit_of_bits)) end
 
 -- The distance of two ids, as 40 hex digits: of two distances the string that is less is nearer.
 local function xor(a, b)
@@ -43,12 +44,12 @@ local function position(hex) return tonumber(sub(hex, 1, 8), 16) / 2 ^ 32 end
 -- The start of an id, as far as it serves to tell one from another.
 local function short(hex) return sub(hex, 1, 12) .. "…" end
 
--- `what` as an id in hex digits; else an error at the caller's caller.
+-- `what` as an id in hex digits.
 local function id(fn, name, what, example)
   local hex = native.id_of(what)
   if hex then return hex end
   error(format("%s: %s: expected a 20-byte string or 40 hex digits, got %s. Try %s", fn, name,
-    pretty.value(what), example), 3)
+    native.describe(what), example), 0)
 end
 
 local function explain(a, b)
@@ -62,67 +63,84 @@ local function explain(a, b)
   }
 end
 
--- Rows of as many bits as fit, in groups of eight.
-local function row_bytes(width)
-  for _, bytes in ipairs { 20, 10, 5 } do
-    if 4 + 9 * bytes <= width then return bytes end
+-- The bits from `first` on, in groups of eight: those that are shared faint, then the first that differs.
+local function groups_of(bits, first, last, same, pen)
+  local groups = {}
+  for from = first, last, 8 do
+    local group = sub(bits, from + 1, from + 8)
+    local faint = max(0, min(8, same - from))
+    local rest = sub(group, faint + 1)
+    if from + faint == same then rest = pen.paint("good", sub(rest, 1, 1)) .. sub(rest, 2) end
+    insert(groups, pen.paint("faint", sub(group, 1, faint)) .. rest)
   end
-  return 2
+  return concat(groups, " ")
+end
+
+-- As many bits a row as fit.
+local function bits_of_row(width)
+  for _, bytes in ipairs { 20, 10, 8, 5 } do
+    if 4 + 9 * bytes - 1 <= width then return 8 * bytes end
+  end
+  return 32
 end
 
 local function write_explain(result, out, pen)
-  local rows = { { "a", bits_of(result.a) }, { "b", bits_of(result.b) }, { "xor", bits_of(result.xor) } }
-  local bytes, same = row_bytes(pen.width), result.bits
-  for first = 0, 19, bytes do
+  local rows = { { "a", result.a }, { "b", result.b }, { "xor", result.xor } }
+  for _, row in ipairs(rows) do insert(out, format("%-3s %s", row[1], row[2])) end
+  local same, step = result.bits, bits_of_row(pen.width)
+  for first = 0, BITS - 1, step do
+    insert(out, "")
+    local last = min(first + step, BITS) - 1
     for _, row in ipairs(rows) do
-      local groups = {}
-      for at = first, min(first + bytes, 20) - 1 do
-        local from = 8 * at
-        local group = sub(row[2], from + 1, from + 8)
-        local faint = max(0, min(8, same - from))
-        local text = faint > 0 and pen.paint("faint", sub(group, 1, faint)) or ""
-        if faint < 8 and from <= same and same < BITS then
-          text = text .. pen.paint("good", sub(group, faint + 1, faint + 1)) .. sub(group, faint + 2)
-        else
-          text = text .. sub(group, faint + 1)
-        end
-        insert(groups, text)
-      end
-      insert(out, format("%-3s %s", row[1], concat(groups, " ")))
+      insert(out, format("%-3s %s", row[1], groups_of(bits_of(row[2]), first, last, same, pen)))
     end
-    if first + bytes < 20 then insert(out, "") end
+    if first <= same and same <= last then
+      local at = same - first
+      insert(out, rep(" ", 4 + at + at // 8) .. pen.paint("good", "▲"))
+    end
   end
+  insert(out, "")
   if same == BITS then return insert(out, "the same id") end
-  insert(out, format("%s shared; the first that differs is number %d", count(same, "leading bit"), result.number))
-  insert(out, format("each belongs into bucket %d of the other's routing table", result.bucket))
-  insert(out, format("they are %.3g of the id space apart", result.share))
+  insert(out, format("%s shared: each belongs into bucket %d of the other", count(same, "leading bit"), result.bucket))
+  insert(out, format("the first bit that differs, ▲, is number %d for getbucketno", result.number))
+  insert(out, format("the distance is %.3g of the id space", result.share))
 end
 
--- How large the network is, lookup by lookup.
+-- How large the network is, and by which distances.
 local function write_estimate(result, out, pen)
-  insert(out, format("about %.0f nodes, give or take %.0f", result.nodes, result.error))
-  if #result.samples == 0 then
-    return insert(out, format("from the routing table's %s around the own id; no lookup has ended yet",
-      count(result.counted, "contact")))
-  end
-  local most, all = 0, 0
-  for _, sample in ipairs(result.samples) do most, all = max(most, sample.nodes), all + #sample.distances end
-  insert(out, format("from %s that found %s; each alone says:", count(#result.samples, "lookup"), count(all, "node")))
-  local room = pen.width - 30
+  insert(out, pen.paint("own", format("about %.0f nodes, give or take %.0f", result.nodes, result.error)))
+  local least, most, farthest = math.huge, 0, 0
   for _, sample in ipairs(result.samples) do
-    insert(out, format("%s %6.0f %s", short(sample.target), sample.nodes, pretty.bar(sample.nodes / most * room)))
+    least, most = min(least, sample.nodes), max(most, sample.nodes)
+    farthest = max(farthest, sample.distances[#sample.distances] or 0)
   end
-  local nearest, farthest = result.samples[1].distances, nil
-  local text = {}
-  for i = 1, min(3, #nearest) do text[i] = format("%.2g", nearest[i]) end
-  farthest = nearest[#nearest]
-  insert(out, format("distances of the first, in shares of the id space: %s … %.2g", concat(text, " "), farthest))
+  if result.from == "routing table" then
+    insert(out, format("from %s around the own id, as no lookup has ended yet", count(result.counted, "contact")))
+  else
+    insert(out, format("from %s that ended; each alone says between %.0f and %.0f",
+      count(#result.samples, "lookup"), least, most))
+  end
+  if farthest == 0 then return end
+  local room = pen.width - 33
+  local scale = format("%.2g of the id space", farthest)
+  insert(out, format("%-13s %4s  %8s  0%s%s", "target", "seen", "estimate", rep(" ", room - 1 - #scale), scale))
+  local rows, full = {}, 0
+  for i, sample in ipairs(result.samples) do
+    local places, most = {}, 0
+    for j, distance in ipairs(sample.distances) do places[j] = distance / farthest end
+    rows[i], most = pretty.spread(places, room)
+    full = max(full, most)
+  end
+  for i, sample in ipairs(result.samples) do
+    insert(out, format("%s %4d  %8.0f  %s", short(sample.target), #sample.distances, sample.nodes, pretty.strip(rows[i], full)))
+  end
+  insert(out, "each node that was seen, by its distance from the target")
 end
 
 pretty.shape("explain", write_explain)
 pretty.shape("estimate", write_estimate)
 
 return {
-  explain = explain, id = id, bits_of = bits_of, xor = xor, shared = shared, position = position,
+  explain = explain, id = id, bits_of = bits_of, hex_of = hex_of, xor = xor, shared = shared, position = position,
   short = short, BITS = BITS,
 }

@@ -10,8 +10,8 @@ local format, rep, sub, len = string.format, string.rep, string.sub, utf8.len
 local ipairs = ipairs
 local floor, max, min = math.floor, math.max, math.min
 
-local FILL = 20 -- columns of a full bucket
 local PREFIX = 14 -- bits of a prefix that are shown
+local DIGITS = 10 -- of an id at the end of a range, at most
 
 -- The bits with which all ids of a bucket begin.
 local function prefix(own, bucket)
@@ -20,57 +20,57 @@ local function prefix(own, bucket)
   return bits .. (sub(own, bucket.prefix_bits + 1, bucket.prefix_bits + 1) == "0" and "1" or "0")
 end
 
--- Adds what follows from the rest.
+-- Adds what follows from the rest: with which bits the ids in a bucket begin, and its first and last id.
 local function routing(result)
   local own = ids.bits_of(result.id)
-  for _, bucket in ipairs(result.buckets) do bucket.prefix = prefix(own, bucket) end
+  for _, bucket in ipairs(result.buckets) do
+    local bits = prefix(own, bucket)
+    bucket.prefix = bits
+    bucket.first = ids.hex_of(bits .. rep("0", ids.BITS - #bits))
+    bucket.last = ids.hex_of(bits .. rep("1", ids.BITS - #bits))
+  end
   return result
 end
 
 local function shown_prefix(bits)
-  if #bits > PREFIX then bits = "…" .. sub(bits, -PREFIX) end
+  if #bits > PREFIX then bits = "…" .. sub(bits, 1 - PREFIX) end
   return bits .. "…"
 end
 
 local function padded(text, width) return text .. rep(" ", width - len(text)) end
 
-local function fill(bucket, k, pen)
+-- How full a bucket is, in so many columns and some for the numbers.
+local function fill(bucket, k, columns, pen)
   local held = #bucket.contacts
-  local bar = pretty.bar(min(1, held / k) * FILL)
-  local text = padded(bar, FILL)
+  local text = padded(pretty.bar(min(1, held / k) * columns), columns)
   return (held >= k and pen.paint("good", text) or text) .. format(" %2d of %d", held, k)
 end
 
 local function write_contact(contact, out, pen)
   local id = pen.width >= 110 and contact.id or ids.short(contact.id)
-  local line = format("  %-21s %s  %s, seen %s ago", where(contact), id,
+  local line = format("  %-21s %s %9s, seen %s ago", where(contact), id,
     contact.rtt and span(contact.rtt) or "not timed", seconds(contact.seen))
   if contact.failures > 0 then line = line .. ", " .. pen.paint("bad", count(contact.failures, "failure")) end
   insert(out, line)
 end
 
--- Words in as many lines as it takes.
-local function write_wrapped(first, words, out, width)
-  local line = first
-  for _, word in ipairs(words) do
-    if #line + 1 + #word > width then
-      insert(out, line)
-      line = rep(" ", #first)
-    end
-    line = line .. " " .. word
-  end
-  insert(out, line)
+local function held_in(buckets)
+  local held = 0
+  for _, bucket in ipairs(buckets) do held = held + #bucket.contacts end
+  return held
 end
 
 local function write_routing(result, out, pen)
+  insert(out, format("own id %s, %s in %s of at most %d", ids.short(result.id),
+    count(held_in(result.buckets), "contact"), count(#result.buckets, "bucket"), result.k))
   for _, bucket in ipairs(result.buckets) do
-    insert(out, format("%s %s  %s, idle %s", pen.paint("own", format("bucket %d", bucket.prefix_bits)),
-      padded(bucket.is_last and shown_prefix(bucket.prefix) .. " own" or shown_prefix(bucket.prefix), 20),
-      fill(bucket, result.k, pen), seconds(bucket.idle)))
+    insert(out, format("%s  %s %s, idle %s%s", pen.paint("own", format("bucket %-3d", bucket.prefix_bits)),
+      padded(shown_prefix(bucket.prefix), PREFIX + 1), fill(bucket, result.k, 20, pen), seconds(bucket.idle),
+      bucket.is_last and pen.paint("own", ", own id") or ""))
     for _, contact in ipairs(bucket.contacts) do write_contact(contact, out, pen) end
     local waiting = {}
     for i, contact in ipairs(bucket.replacements) do waiting[i] = where(contact) end
-    if #waiting > 0 then write_wrapped("  waiting:", waiting, out, pen.width) end
+    if #waiting > 0 then pretty.wrap(out, format("  %d waiting:", #waiting), waiting, pen.width) end
   end
 end
 
@@ -88,10 +88,10 @@ local function nearest(result, key)
   return list
 end
 
--- `key`, if there is one, in hex digits.
 local function tree(result, key)
   routing(result)
-  if key then
+  if key ~= nil then
+    key = ids.id("tree", "key", key, 'tree(sha1("key"))')
     result.key = key
     result.bucket = min(ids.shared(ids.xor(result.id, key)), #result.buckets - 1) + 1
     result.nearest = nearest(result, key)
@@ -99,37 +99,46 @@ local function tree(result, key)
   return result
 end
 
-local function share(bits)
-  if bits <= 10 then return "1/" .. (1 << bits) end
-  return "2^-" .. bits
+local function share(bucket)
+  local bits = #bucket.prefix
+  return bits <= 10 and "1/" .. (1 << bits) or "2^-" .. bits
 end
 
 local function write_nearest(result, out, pen)
-  insert(out, "nearest to " .. ids.short(result.key) .. ", with their distance in binary:")
-  local room = max(8, min(ids.BITS, pen.width - 24))
+  if #result.nearest == 0 then return insert(out, "no contact is known") end
+  insert(out, "")
+  insert(out, format("%-21s %4s  %s", "nearest to the key", "bits", "distance in binary"))
+  local room = min(ids.BITS, pen.width - 29)
   for _, near in ipairs(result.nearest) do
-    local bits = sub(ids.bits_of(near.distance), 1, room)
-    local zeros = sub(bits, 1, near.bits)
-    local one, rest = sub(bits, near.bits + 1, near.bits + 1), sub(bits, near.bits + 2)
-    insert(out, format("%-22s %s%s%s", where(near.who), pen.paint("faint", zeros), pen.paint("good", one), rest))
+    local bits = ids.bits_of(near.distance)
+    insert(out, format("%-21s %4d  %s%s%s%s", where(near.who), near.bits,
+      pen.paint("faint", sub(bits, 1, min(near.bits, room))), pen.paint("good", sub(bits, near.bits + 1, near.bits + 1)),
+      sub(bits, near.bits + 2, room), room < ids.BITS and "…" or ""))
   end
-  if #result.nearest == 0 then insert(out, "no contact is known") end
 end
 
+-- The first and the last id of a bucket, as many digits as tell them apart.
+local function range(bucket, digits) return sub(bucket.first, 1, digits) .. "…" .. sub(bucket.last, 1, digits) end
+
+-- One line a bucket: at the left the own id's way down, to the right what turns off from it.
 local function write_tree(result, out, pen)
-  local own = ids.bits_of(result.id)
-  insert(out, "own id " .. ids.short(result.id) .. " = " .. sub(own, 1, 24) .. "…")
-  local room = PREFIX + 3
+  local own, deepest = ids.bits_of(result.id), 0
+  for _, bucket in ipairs(result.buckets) do deepest = max(deepest, bucket.prefix_bits) end
+  local digits = min(DIGITS, max(4, deepest // 4 + 1))
+  local has_room = 68 + 2 * digits <= pen.width
+  insert(out, "own id " .. ids.short(result.id) .. " = " .. pen.paint("own", sub(own, 1, 24)) .. "…")
+  if result.key then
+    insert(out, "key    " .. ids.short(result.key) .. " = " .. pen.paint("mark", sub(ids.bits_of(result.key), 1, 24)) .. "…")
+  end
   for i, bucket in ipairs(result.buckets) do
-    local branch = bucket.is_last and "└─" or "├─"
-    local line = format("  %s %s %s  %s", branch, padded(shown_prefix(bucket.prefix), room),
-      fill(bucket, result.k, pen), share(bucket.prefix_bits + (bucket.is_last and 0 or 1)))
+    local bits = bucket.prefix_bits
+    local line = format("%s %s %s %s  %-6s", pen.paint("own", bits > 0 and sub(own, bits, bits) or " "),
+      bucket.is_last and "└───" or "├─" .. sub(bucket.prefix, -1) .. "─",
+      padded(shown_prefix(bucket.prefix), PREFIX + 1), fill(bucket, result.k, 10, pen), share(bucket))
+    if has_room then line = line .. "  " .. range(bucket, digits) end
     if bucket.is_last then line = line .. pen.paint("own", "  own id") end
     if result.bucket == i then line = line .. pen.paint("mark", "  ◀ key") end
     insert(out, line)
-    if not bucket.is_last then
-      insert(out, "  " .. pen.paint("own", sub(own, bucket.prefix_bits + 1, bucket.prefix_bits + 1)))
-    end
   end
   if result.key then write_nearest(result, out, pen) end
 end
@@ -146,29 +155,22 @@ local function ring(result)
   return { id = result.id, at = ids.position(result.id), known = known }
 end
 
-local levels = { "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█" }
-
 local function write_ring(result, out, pen)
+  local places = {}
+  for i, node in ipairs(result.known) do places[i] = node.at end
   local columns = pen.width // 16 * 16
-  local counts, most = {}, 1
-  for column = 1, columns do counts[column] = 0 end
-  for _, node in ipairs(result.known) do
-    local column = floor(node.at * columns) + 1
-    counts[column] = counts[column] + 1
-    most = max(most, counts[column])
-  end
-  local texts, digits = {}, {}
-  for column, held in ipairs(counts) do
-    texts[column] = held == 0 and " " or levels[max(1, floor(held / most * #levels + 0.5))]
-  end
+  local counts, most = pretty.spread(places, columns)
+  local digits = {}
   for digit = 0, 15 do digits[digit + 1] = padded(format("%x", digit), columns // 16) end
-  local own = floor(result.at * columns)
-  insert(out, concat(texts))
-  insert(out, pen.paint("faint", concat(digits)))
-  local label = own + 1 + 15 < columns and "▲ own id" or "own id ▲"
-  local before = own + 1 + 15 < columns and own or own - 7
-  insert(out, rep(" ", before) .. pen.paint("own", label))
-  insert(out, format("%s by the first digit of the id; a full column holds %d", count(#result.known, "contact"), most))
+  local at, right = floor(result.at * columns), "▲ own id"
+  insert(out, pretty.strip(counts, most))
+  insert(out, pen.paint("faint", (string.gsub(concat(digits), " +$", ""))))
+  if at + len(right) <= columns then
+    insert(out, rep(" ", at) .. pen.paint("own", right))
+  else
+    insert(out, rep(" ", at - 7) .. pen.paint("own", "own id ▲"))
+  end
+  insert(out, format("%s, by the first digit of their ids; a full column is %d", count(#result.known, "contact"), max(1, most)))
 end
 
 pretty.shape("routing", write_routing)

@@ -25,7 +25,8 @@ n has 1000 nodes, and a datagram takes 20 to 80 ms, as it does across the world.
     {
       tell = [[
 n:trace shows the way: one line for each question, with who was asked, who had named
-that node, and how many leading bits it shares with the key. Watch the bits grow.]],
+that node, and how many leading bits it shares with the key. Watch the bits grow. Below
+it draws the tree of who named whom, with stars on the way to the nearest.]],
       task = "Trace a lookup from node 500: n:trace(findnode, 500, key)",
       hint = "n:trace(findnode, 500, key)",
       check = function(l, result)

@@ -13,7 +13,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::id::Id;
 use crate::net::{self, Handle, Settings};
-use crate::shell::address_of;
+use crate::shell::{address_of, takes_colours};
 use crate::xdp::BPFFS;
 
 use super::BadUsage;
@@ -87,17 +87,18 @@ impl NodeArguments {
         Ok((handle, settings))
     }
 
-    /// Starts the log: what `--log` says, else `RUST_LOG`, else the default.
+    /// Starts the log, which ends up at standard error: what `--log` says, else `RUST_LOG`, else the default.
     ///
     /// # Errors
     /// If the filter cannot be read.
-    pub(super) fn start_log<W>(&self, default: &str, writer: W, colours: bool) -> anyhow::Result<()>
+    pub(super) fn start_log<W>(&self, default: &str, writer: W) -> anyhow::Result<()>
     where
         W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
     {
         let variable = std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty());
         let filter = self.log.clone().or(variable).unwrap_or_else(|| default.to_owned());
         let filter = log_filter(&filter)?;
+        let colours = takes_colours(&std::io::stderr());
         let lines = layer().with_writer(writer).with_ansi(colours).with_target(false);
         tracing_subscriber::registry().with(lines).with(filter).init();
         Ok(())

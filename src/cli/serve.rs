@@ -1,6 +1,5 @@
 //! `kademlua serve`: a node without a shell.
 
-use std::io::IsTerminal;
 use std::time::Duration;
 
 use anyhow::bail;
@@ -30,8 +29,7 @@ pub(super) struct Arguments {
 
 /// Runs until SIGINT or SIGTERM.
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let colours = std::io::stderr().is_terminal();
-    arguments.node.start_log("info", std::io::stderr, colours)?;
+    arguments.node.start_log("info", std::io::stderr)?;
     if arguments.lines {
         return run_lines(&arguments);
     }

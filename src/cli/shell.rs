@@ -69,8 +69,8 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     })?;
 
     let output = Output::new();
-    let (log, colours) = (LogWriter(output.clone()), std::io::stderr().is_terminal());
-    arguments.node.start_log("warn", move || log.clone(), colours)?;
+    let log = LogWriter(output.clone());
+    arguments.node.start_log("warn", move || log.clone())?;
     let (handle, settings) = arguments.node.start(port)?;
     let mut shell = Shell::start(Some(handle.clone()), output, options)?;
     match chunk {

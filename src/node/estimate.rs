@@ -132,7 +132,8 @@ impl Estimator {
         let is_whole = current().count() == PARTS;
         let (nodes, counted) = if current().next().is_none() {
             let (known, share) = table.known_neighbourhood();
-            (known as f64 / share + 1.0, known as f64)
+            let known = known.count() as f64;
+            (known / share + 1.0, known)
         } else if is_whole {
             let count = Count::sum(current().map(|sample| sample.inside));
             (count.density(), count.nodes)

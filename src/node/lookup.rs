@@ -105,21 +105,19 @@ impl Record {
 
     /// Datagrams sent and received.
     pub fn messages(&self) -> usize {
-        self.queries.len() + self.queries.iter().filter(|query| query.answered()).count()
+        let messages =
+            |q: &Query| usize::from(q.bytes_sent > 0) + usize::from(q.bytes_received > 0);
+        self.queries.iter().map(messages).sum()
     }
 
     /// Bytes of the datagrams sent.
     pub fn bytes_sent(&self) -> usize {
-        self.queries.iter().map(|query| query.bytes).sum()
+        self.queries.iter().map(|query| query.bytes_sent).sum()
     }
 
     /// Bytes of the datagrams received.
     pub fn bytes_received(&self) -> usize {
-        let bytes = |query: &Query| match query.outcome {
-            Outcome::Answered { bytes, .. } => bytes,
-            _ => 0,
-        };
-        self.queries.iter().map(bytes).sum()
+        self.queries.iter().map(|query| query.bytes_received).sum()
     }
 }
 
@@ -138,7 +136,9 @@ pub struct Query {
     /// When the question was sent.
     pub sent: Instant,
     /// Bytes of its datagram; 0 if there was no room to send it.
-    pub bytes: usize,
+    pub bytes_sent: usize,
+    /// Bytes of the datagram that came back; 0 if none did.
+    pub bytes_received: usize,
     /// What became of it.
     pub outcome: Outcome,
 }
@@ -158,8 +158,6 @@ pub enum Outcome {
     Answered {
         /// Round trip.
         rtt: Duration,
-        /// Bytes of the datagram.
-        bytes: usize,
         /// Leading bits that the target shares with the nearest contact heard of, before the
         /// answer came.
         bits_before: u32,
@@ -355,7 +353,8 @@ impl Lookup {
             hop: candidate.hop,
             round: self.answered_round + 1,
             sent: now,
-            bytes: 0,
+            bytes_sent: 0,
+            bytes_received: 0,
             outcome: Outcome::Pending,
         });
         Some((query, candidate.contact))
@@ -363,7 +362,7 @@ impl Lookup {
 
     /// A query was sent, in a datagram of so many bytes.
     pub fn on_sent(&mut self, query: usize, bytes: usize) {
-        self.record.queries[query].bytes = bytes;
+        self.record.queries[query].bytes_sent = bytes;
     }
 
     /// A query got an answer. The own id is left out, and so are values beyond those that were
@@ -381,9 +380,9 @@ impl Lookup {
         for introduced in contacts {
             new += usize::from(self.add(*introduced, Some(contact), hop + 1));
         }
+        self.record.queries[query].bytes_received = bytes;
         self.record.queries[query].outcome = Outcome::Answered {
             rtt: now.since(sent),
-            bytes,
             bits_before,
             bits_after: self.nearest_bits(),
             contacts: contacts.len(),
@@ -411,9 +410,10 @@ impl Lookup {
         }
     }
 
-    /// A query came to nothing.
-    pub fn on_failure(&mut self, query: usize, outcome: Outcome) {
+    /// A query came to nothing, or to a datagram of so many bytes that is no answer.
+    pub fn on_failure(&mut self, query: usize, outcome: Outcome, bytes: usize) {
         self.settle(query, State::Failed);
+        self.record.queries[query].bytes_received = bytes;
         self.record.queries[query].outcome = outcome;
     }
 

@@ -233,7 +233,7 @@ impl Node {
             let lookup = self.lookup(operation).expect("it has just asked");
             match sent {
                 Ok(bytes) => lookup.on_sent(query, bytes),
-                Err(_) => lookup.on_failure(query, Outcome::Failed),
+                Err(_) => lookup.on_failure(query, Outcome::Failed, 0),
             }
         }
         if !self.lookup(operation).is_some_and(|lookup| lookup.try_end(now)) {
@@ -269,8 +269,8 @@ impl Node {
             Ok(Response::Values { values, closest }) => {
                 lookup.on_answer(now, query, Answer { contacts: &closest, values, bytes });
             }
-            Err(CallError::TimedOut) => lookup.on_failure(query, Outcome::TimedOut),
-            _ => lookup.on_failure(query, Outcome::Failed),
+            Err(CallError::TimedOut) => lookup.on_failure(query, Outcome::TimedOut, bytes),
+            _ => lookup.on_failure(query, Outcome::Failed, bytes),
         }
         self.drive_lookup(now, operation);
     }
@@ -301,8 +301,15 @@ impl Node {
         }
     }
 
+    /// Refreshes get half of the places at the most: joining begins one for each bucket, which
+    /// would push out all else.
     fn remember(&mut self, record: &Record) {
-        if self.records.len() == MAX_RECORDS {
+        let refresh = |record: &Record| record.cause == Cause::Refresh;
+        let refreshes = self.records.iter().filter(|record| refresh(record)).count();
+        if refresh(record) && refreshes >= MAX_RECORDS / 2 {
+            let oldest = self.records.iter().position(refresh);
+            oldest.and_then(|at| self.records.remove(at));
+        } else if self.records.len() == MAX_RECORDS {
             self.records.pop_front();
         }
         self.records.push_back(record.clone());

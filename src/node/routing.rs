@@ -285,13 +285,13 @@ impl Table {
 
     /// Live contacts in the ranges nearest to the own id of which all nodes are known, and the size
     /// of these ranges together as a share of the id space.
-    pub fn known_neighbourhood(&self) -> (usize, f64) {
+    pub fn known_neighbourhood(&self) -> (impl Iterator<Item = &Entry>, f64) {
         // Where buckets have parts one of them may be full; then less is taken as known than is.
         let full = |bucket: &Bucket| bucket.live() >= self.k || !bucket.replacements.is_empty();
         // The last bucket would have split if more were known of its range.
         let last = self.buckets.len() - 1;
         let first = self.buckets[..last].iter().rposition(full).map_or(0, |index| index + 1);
-        let known = self.buckets[first..].iter().map(Bucket::live).sum();
+        let known = self.buckets[first..].iter().flat_map(Bucket::live_entries);
         (known, 0.5_f64.powi(first as i32))
     }
 
@@ -415,7 +415,11 @@ impl Bucket {
 
     /// How many contacts are not stale.
     pub fn live(&self) -> usize {
-        self.entries.iter().filter(|entry| !entry.stale).count()
+        self.live_entries().count()
+    }
+
+    fn live_entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(|entry| !entry.stale)
     }
 
     fn wait(&mut self, contact: Contact, max: usize) {

@@ -305,25 +305,45 @@ pub(crate) fn escape(bytes: &[u8], lines: bool) -> String {
     out
 }
 
-/// The styles that drawings use, as terminals know them, and the end of all.
-pub(crate) const STYLES: [&str; 6] =
-    ["\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[1;32m", "\x1b[35m"];
+/// What drawings may look like besides plain: a name, and what a terminal makes of it. None sets a
+/// background, and all are readable on dark and on light ones.
+const STYLES: [(&str, &str); 6] = [
+    ("end", "\x1b[0m"),
+    ("own", "\x1b[1m"),
+    ("faint", "\x1b[2m"),
+    ("bad", "\x1b[31m"),
+    ("good", "\x1b[1;32m"),
+    ("mark", "\x1b[35m"),
+];
 
-/// As [`escape`] with lines, but what begins or ends one of the [`STYLES`] stays.
-pub(crate) fn escape_styled(bytes: &[u8]) -> String {
-    let mut out = String::with_capacity(bytes.len());
-    let mut rest = bytes;
-    while let Some(at) = rest.iter().position(|&byte| byte == b'\x1b') {
-        out.push_str(&escape(&rest[..at], true));
-        let style = STYLES.iter().find(|style| rest[at..].starts_with(style.as_bytes()));
-        match style {
-            Some(style) => out.push_str(style),
-            None => out.push_str("\\x1b"),
+/// As [`escape`] with lines, but the marks of drawings become styles: the seal, the name of a style
+/// and `;`. As nobody outside of this process knows the seal, whatever text is drawn cannot forge one.
+pub(crate) fn escape_styled(text: &[u8], seal: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let (mut plain, mut at) = (0, 0);
+    while let Some(found) = text[at..].iter().position(|&byte| byte == b'\x1b') {
+        at += found;
+        match style(&text[at..], seal) {
+            Some((style, len)) => {
+                out.push_str(&escape(&text[plain..at], true));
+                out.push_str(style);
+                at += len;
+                plain = at;
+            }
+            None => at += 1,
         }
-        rest = &rest[at + style.map_or(1, |style| style.len())..];
     }
-    out.push_str(&escape(rest, true));
+    out.push_str(&escape(&text[plain..], true));
     out
+}
+
+/// The style whose mark stands at the front, and the length of the mark.
+fn style(text: &[u8], seal: &str) -> Option<(&'static str, usize)> {
+    let name = text.strip_prefix(seal.as_bytes())?;
+    STYLES.iter().find_map(|&(known, style)| {
+        let rest = name.strip_prefix(known.as_bytes())?.strip_prefix(b";")?;
+        Some((style, text.len() - rest.len()))
+    })
 }
 
 fn escape_char(out: &mut String, char: char, lines: bool) {
@@ -351,9 +371,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_a_terminal_s_orders_styles_alone_are_obeyed() {
-        let styled = escape_styled(b"\x1b[1mbold\x1b[0m\n\x1b[2Jgone\x1b]0;title\x07\xff\x1b");
-        assert_eq!(styled, "\x1b[1mbold\x1b[0m\n\\x1b[2Jgone\\x1b]0;title\\x07\\xff\\x1b");
+    fn styles_need_the_seal_and_a_name() {
+        let seal = "\x1b7f";
+        let text = b"\x1b7fown;bold\x1b7fend;\n\x1b[1mforged\x1b7fnone;\x1b7f\x1b[2J\xff\x1b";
+        assert_eq!(
+            escape_styled(text, seal),
+            "\x1b[1mbold\x1b[0m\n\\x1b[1mforged\\x1b7fnone;\\x1b7f\\x1b[2J\\xff\\x1b"
+        );
+        assert_eq!(escape_styled(b"\x1b7fown;", "\x1b80"), "\\x1b7fown;");
     }
 
     fn eval(lua: &Lua, source: &str) -> LuaValue {

@@ -281,7 +281,8 @@ fn drawings(lua: &Lua, native: &Table, pretty: &Table) -> mlua::Result<Table> {
     let routing: Table =
         load("=routing.lua", include_str!("../../lua/draw/routing.lua")).call((pretty, &ids))?;
     let charts: Table =
-        load("=charts.lua", include_str!("../../lua/draw/charts.lua")).call(pretty)?;
+        load("=charts.lua", include_str!("../../lua/draw/charts.lua")).call((native, pretty))?;
+    load("=trace.lua", include_str!("../../lua/draw/trace.lua")).call::<()>((native, pretty))?;
     lua.create_table_from([("ids", ids), ("routing", routing), ("charts", charts)])
 }
 
@@ -340,13 +341,18 @@ fn natives(lua: &Lua, context: &Rc<Context>, options: &Options) -> mlua::Result<
 fn add_text(lua: &Lua, native: &Table, output: Arc<Output>) -> mlua::Result<()> {
     native
         .set("escape", plain(lua, |_, (text, lines): (LuaString, bool)| escape(&text, lines))?)?;
-    let styled =
-        |_: &Lua, text: LuaString| showable(&text).map(|text| convert::escape_styled(&text));
+    let seal = format!("\x1b{:016x}", getrandom::u64().map_err(mlua::Error::external)?);
+    native.set("seal", seal.as_str())?;
+    let styled = move |_: &Lua, text: LuaString| {
+        showable(&text).map(|text| convert::escape_styled(&text, &seal))
+    };
     native.set("escape_styled", plain(lua, styled)?)?;
-    let look = |_: &Lua, ()| Ok((terminal::width(), terminal::takes_colours()));
+    native.set("unicode", terminal::takes_unicode())?;
+    let look = |_: &Lua, ()| Ok((terminal::width(), terminal::takes_colours(&io::stdout())));
     native.set("terminal", plain(lua, look)?)?;
     let id_of = |_: &Lua, value: LuaValue| Ok(arguments::id_of(&value).map(|id| id.to_string()));
     native.set("id_of", plain(lua, id_of)?)?;
+    native.set("describe", plain(lua, |_, value: LuaValue| Ok(convert::describe(&value)))?)?;
     let hex = |_: &Lua, text: LuaString| Ok(convert::hex(&text.as_bytes()));
     native.set("tohex", plain(lua, hex)?)?;
     let write = move |_: &Lua, text: LuaString| {

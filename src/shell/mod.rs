@@ -45,6 +45,7 @@ pub use self::output::{LogWriter, Output};
 pub(crate) use self::arguments::{address_of, id_of, peer_of};
 pub(crate) use self::convert::describe;
 pub(crate) use self::failure::message_of as error_message;
+pub(crate) use self::terminal::takes_colours;
 
 use self::engine::Engine;
 

@@ -6,9 +6,11 @@ use std::rc::Rc;
 use mlua::{Lua, MultiValue, Table, Value as LuaValue};
 
 use crate::control::{BucketSnapshot, ContactSnapshot, Snapshot};
+use crate::id::Id;
 use crate::message::{Contact, StoreMode};
 use crate::node::estimate::Sample;
-use crate::node::lookup::{Cause, End, Found, Outcome, Query, Record};
+use crate::node::lookup::{Cause, End, Found, Goal, Outcome, Query, Record};
+use crate::node::routing::Entry;
 use crate::node::{Counters, Delivery, Node, Peer, StoreReport};
 use crate::time::{Duration, Instant};
 use crate::xdp;
@@ -165,19 +167,50 @@ pub(crate) struct Seen {
     error: f64,
     counted: f64,
     contacts: usize,
-    samples: Vec<Sample>,
+    /// Of lookups, or else of the routing table.
+    samples: Vec<Counted>,
+    from: &'static str,
+}
+
+/// The nodes nearest to one point, and how many there are by these alone.
+struct Counted {
+    target: Id,
+    nodes: f64,
+    distances: Vec<f64>,
 }
 
 impl Seen {
     pub(crate) fn of(node: &Node) -> Seen {
         let estimate = node.estimate();
+        let samples: Vec<Counted> = estimate.samples().map(Counted::by_lookup).collect();
+        let (samples, from) = match samples.is_empty() {
+            true => (vec![Counted::by_table(node)], "routing table"),
+            false => (samples, "lookups"),
+        };
         Seen {
             nodes: estimate.nodes,
             error: estimate.error(),
             counted: estimate.counted,
             contacts: node.table().len(),
-            samples: estimate.samples().cloned().collect(),
+            samples,
+            from,
         }
+    }
+}
+
+impl Counted {
+    fn by_lookup(sample: &Sample) -> Counted {
+        let distances = sample.distances.clone();
+        Counted { target: sample.target, nodes: sample.nodes(), distances }
+    }
+
+    fn by_table(node: &Node) -> Counted {
+        let target = node.id();
+        let (known, _) = node.table().known_neighbourhood();
+        let distance = |entry: &Entry| target.distance(&entry.contact.id).fraction();
+        let mut distances: Vec<f64> = known.map(distance).collect();
+        distances.sort_unstable_by(f64::total_cmp);
+        Counted { target, nodes: node.estimate().nodes, distances }
     }
 }
 
@@ -288,12 +321,14 @@ impl Tables<'_> {
         let table = self.lua.create_table()?;
         table.raw_set("nodes", seen.nodes)?;
         table.raw_set("error", seen.error)?;
-        table.raw_set("counted", seen.counted)?;
+        // A count, though it is computed with.
+        table.raw_set("counted", seen.counted as u64)?;
         table.raw_set("contacts", seen.contacts)?;
-        let sample = |tables: &Self, sample: &Sample| {
+        table.raw_set("from", seen.from)?;
+        let sample = |tables: &Self, sample: &Counted| {
             let table = tables.lua.create_table()?;
             table.raw_set("target", sample.target.to_string())?;
-            table.raw_set("nodes", sample.nodes())?;
+            table.raw_set("nodes", sample.nodes)?;
             let distances = sample.distances.iter().copied();
             table.raw_set("distances", tables.lua.create_sequence_from(distances)?)?;
             Ok(table)
@@ -330,6 +365,7 @@ impl Tables<'_> {
 
     pub(crate) fn record(&self, record: &Record) -> mlua::Result<Table> {
         let table = self.lua.create_table()?;
+        table.raw_set("call", call_name(record.goal))?;
         table.raw_set("target", record.goal.target().to_string())?;
         table.raw_set("cause", cause_name(record.cause))?;
         table.raw_set("ms", record.duration().as_millis_f64())?;
@@ -363,16 +399,16 @@ impl Tables<'_> {
         table.raw_set("introduced_by", by)?;
         table.raw_set("hop", query.hop)?;
         table.raw_set("round", query.round)?;
-        table.raw_set("bytes_sent", query.bytes)?;
+        table.raw_set("bytes_sent", query.bytes_sent)?;
+        table.raw_set("bytes_received", query.bytes_received)?;
         table.raw_set("bits", record.goal.target().common_prefix(&query.contact.id))?;
         table.raw_set("sent", query.sent.since(record.started).as_millis_f64())?;
         let outcome = match query.outcome {
             Outcome::Pending => "pending",
             Outcome::TimedOut => "timed out",
             Outcome::Failed => "failed",
-            Outcome::Answered { rtt, bytes, bits_before, bits_after, contacts, new, values } => {
+            Outcome::Answered { rtt, bits_before, bits_after, contacts, new, values } => {
                 table.raw_set("ms", rtt.as_millis_f64())?;
-                table.raw_set("bytes_received", bytes)?;
                 table.raw_set("bits_before", bits_before)?;
                 table.raw_set("bits_after", bits_after)?;
                 table.raw_set("contacts", contacts)?;
@@ -414,17 +450,18 @@ impl Tables<'_> {
         let table = self.lua.create_table()?;
         table.raw_set("who", self.contact(contact)?)?;
         table.raw_set("sent", sent.since(report.started).as_millis_f64())?;
-        table.raw_set("attempts", *attempts)?;
+        table.raw_set("tries", *attempts)?;
         table.raw_set("ms", took.as_millis_f64())?;
         table.raw_set("bytes_sent", *bytes_sent)?;
         table.raw_set("bytes_received", *bytes_received)?;
         let refused = report.refused.iter().find(|(who, _)| who == contact);
         let outcome = match refused {
-            Some((_, reason)) => format!("refused: {reason}"),
-            None if report.stored.contains(contact) => "stored".to_owned(),
-            None => "timed out".to_owned(),
+            Some(_) => "refused",
+            None if report.stored.contains(contact) => "stored",
+            None => "timed out",
         };
         table.raw_set("outcome", outcome)?;
+        table.raw_set("reason", refused.map(|(_, reason)| reason.as_str()))?;
         Ok(table)
     }
 
@@ -492,6 +529,14 @@ impl Tables<'_> {
             ("dropped", dropped),
             ("timeouts", timeouts),
         ])
+    }
+}
+
+/// The function that searches for such.
+fn call_name(goal: Goal) -> &'static str {
+    match goal {
+        Goal::Node { .. } => "findnode",
+        Goal::Value { .. } => "findvalue",
     }
 }
 

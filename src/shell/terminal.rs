@@ -1,7 +1,9 @@
-//! What can be shown where results go: how wide it is, and whether it takes colours.
+//! What can be shown where results go: how wide it is, and whether it takes colours and more than
+//! ASCII.
 
 use std::io;
 
+use anstream::stream::RawStream;
 use anstream::{AutoStream, ColorChoice};
 
 /// The width where nobody tells: that of most terminals, and of no terminal at all.
@@ -10,16 +12,24 @@ const WIDTH: usize = 80;
 /// Widths that drawings are made for.
 const WIDTHS: std::ops::RangeInclusive<usize> = 40..=400;
 
-/// Columns of standard output, or what `COLUMNS` says of it where it is no terminal.
+/// What `COLUMNS` says, as the user means it, else columns of standard output.
 pub(crate) fn width() -> usize {
-    let terminal = terminal_size::terminal_size_of(io::stdout());
-    let said = || std::env::var("COLUMNS").ok()?.parse().ok();
-    let columns = terminal.map(|(width, _)| usize::from(width.0)).or_else(said);
+    let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let terminal = || Some(usize::from(terminal_size::terminal_size_of(io::stdout())?.0.0));
+    let columns = said.filter(|&columns| columns > 0).or_else(terminal);
     columns.unwrap_or(WIDTH).clamp(*WIDTHS.start(), *WIDTHS.end())
 }
 
-/// Whether standard output takes colours: a terminal does unless `NO_COLOR` or `TERM=dumb` says
-/// otherwise, and anything does under `CLICOLOR_FORCE`.
-pub(crate) fn takes_colours() -> bool {
-    AutoStream::choice(&io::stdout()) != ColorChoice::Never
+/// Whether a stream takes colours: a terminal does unless `NO_COLOR` or `TERM=dumb` says otherwise,
+/// and anything does under `CLICOLOR_FORCE`.
+pub(crate) fn takes_colours(stream: &impl RawStream) -> bool {
+    AutoStream::choice(stream) != ColorChoice::Never
+}
+
+/// Whether the locale has more characters than ASCII: the first of its variables that is set counts.
+pub(crate) fn takes_unicode() -> bool {
+    let said = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(said);
+    let locale = locale.unwrap_or_default().to_ascii_lowercase();
+    locale.contains("utf-8") || locale.contains("utf8")
 }
