@@ -89,7 +89,7 @@ The result has `who` and `ms`. A node that does not answer is an error.]],
     text = [[
 The result has the own `id`, `k` and `buckets`, each with `prefix_bits` (leading bits that its ids
 share with this node's), `prefix` (all bits with which they begin), its `first` and `last` id,
-`is_last` (whether all nearer ids are in it too), `contacts`, `replacements` (contacts that wait for
+`is_last` (whether all nearer ids are in it too), `room`, `contacts`, `replacements` (contacts that wait for
 a place) and `idle` seconds since something was looked up there.]],
     example = "#routing().buckets",
   },
@@ -177,8 +177,8 @@ it. The result is for cancel.]],
     name = "net", args = "settings", summary = "make a simulated network, on virtual time",
     text = [[
 Settings are `nodes` (100), `seed` (1), `latency` in ms, one way (a number or {least, most}),
-`loss` (0 to 1) and the constants of a node: k, alpha, expire, … The same seed gives the same
-results. Nodes are numbered from 1. With n = net{}, results as those of the real functions:
+`loss` (0 to 1) and the constants of a node: k, alpha, expire, split_bits (how finely far buckets
+are cut: 1 as in the paper's main part, up to 5), … The same seed gives the same results. Nodes are numbered from 1. With n = net{}, results as those of the real functions:
   n:add(i, key, value) n:put(…) n:findvalue(i, key) n:findnode(i, id) n:ping(i, contact)
   n:trace(findvalue, i, key) the same, query by query; see help(trace)
   n:lookups(i)               the last lookups of a node

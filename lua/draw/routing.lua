@@ -40,10 +40,10 @@ end
 local function padded(text, width) return text .. rep(" ", width - len(text)) end
 
 -- How full a bucket is, in so many columns and some for the numbers.
-local function fill(bucket, k, columns, pen)
-  local held = #bucket.contacts
-  local text = padded(pretty.bar(min(1, held / k) * columns), columns)
-  return (held >= k and pen.paint("good", text) or text) .. format(" %2d of %d", held, k)
+local function fill(bucket, columns, pen)
+  local held, room = #bucket.contacts, bucket.room
+  local text = padded(pretty.bar(min(1, held / room) * columns), columns)
+  return (held >= room and pen.paint("good", text) or text) .. format(" %2d of %d", held, room)
 end
 
 local function write_contact(contact, out, pen)
@@ -65,7 +65,7 @@ local function write_routing(result, out, pen)
     count(held_in(result.buckets), "contact"), count(#result.buckets, "bucket"), result.k))
   for _, bucket in ipairs(result.buckets) do
     insert(out, format("%s  %s %s, idle %s%s", pen.paint("own", format("bucket %-3d", bucket.prefix_bits)),
-      padded(shown_prefix(bucket.prefix), PREFIX + 1), fill(bucket, result.k, 20, pen), seconds(bucket.idle),
+      padded(shown_prefix(bucket.prefix), PREFIX + 1), fill(bucket, 20, pen), seconds(bucket.idle),
       bucket.is_last and pen.paint("own", ", own id") or ""))
     for _, contact in ipairs(bucket.contacts) do write_contact(contact, out, pen) end
     local waiting = {}
@@ -134,7 +134,7 @@ local function write_tree(result, out, pen)
     local bits = bucket.prefix_bits
     local line = format("%s %s %s %s  %-6s", pen.paint("own", bits > 0 and sub(own, bits, bits) or " "),
       bucket.is_last and "└───" or "├─" .. sub(bucket.prefix, -1) .. "─",
-      padded(shown_prefix(bucket.prefix), PREFIX + 1), fill(bucket, result.k, 10, pen), share(bucket))
+      padded(shown_prefix(bucket.prefix), PREFIX + 1), fill(bucket, 10, pen), share(bucket))
     if has_room then line = line .. "  " .. range(bucket, digits) end
     if bucket.is_last then line = line .. pen.paint("own", "  own id") end
     if result.bucket == i then line = line .. pen.paint("mark", "  ◀ key") end
