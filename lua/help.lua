@@ -177,8 +177,9 @@ it. The result is for cancel.]],
     name = "net", args = "settings", summary = "make a simulated network, on virtual time",
     text = [[
 Settings are `nodes` (100), `seed` (1), `latency` in ms, one way (a number or {least, most}),
-`loss` (0 to 1) and the constants of a node: k, alpha, expire, split_bits (how finely far buckets
-are cut: 1 as in the paper's main part, up to 5), … The same seed gives the same results. Nodes are numbered from 1. With n = net{}, results as those of the real functions:
+`loss` (0 to 1) and the constants of a node: k, alpha, expire, … split_bits, 1 to 5, is how finely
+far buckets are cut. The same seed gives the same results. Nodes are numbered from 1. With
+n = net{}, results as those of the real functions:
   n:add(i, key, value) n:put(…) n:findvalue(i, key) n:findnode(i, id) n:ping(i, contact)
   n:trace(findvalue, i, key) the same, query by query; see help(trace)
   n:lookups(i)               the last lookups of a node

@@ -321,7 +321,7 @@ impl Node {
             rng: ChaCha8Rng::from_seed(seed),
             started: now,
             table: Table::new(now, id, &config),
-            store: Store::new(&config),
+            store: Store::new(id, &config),
             calls: Calls::default(),
             answered: Answered::default(),
             round_trips: RoundTrips::new(config.rpc_timeout_min, config.rpc_timeout_max),

@@ -4,14 +4,18 @@
 //! that other holders passed on. A copy names an owner that nobody can check, so it stays apart: it
 //! never touches what the owner stored itself, and it can neither replace nor refresh another copy.
 //!
+//! When all room is taken, what lies farthest from the own id leaves first, and of that the oldest:
+//! it is the least likely to be asked for here, and the most likely to be kept by others.
+//!
 //! Nothing is sent from here; the store says which keys are due for republishing, the node does it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use rand::Rng;
 
 use crate::bencode::Value;
-use crate::id::Id;
+use crate::id::{Distance, Id};
 use crate::message::{Contact, CopyOf, StoreMode};
 use crate::node::config::Config;
 use crate::node::jittered;
@@ -89,7 +93,7 @@ pub enum Refusal {
         /// The limit.
         max: usize,
     },
-    /// [`Config::max_store_bytes`] is reached.
+    /// [`Config::max_store_bytes`] is reached, by values that are nearer to this node.
     #[error("the store is full")]
     StoreFull,
     /// It was published longer ago than values live.
@@ -102,7 +106,9 @@ pub enum Refusal {
 
 /// All values of a node.
 pub struct Store {
-    slots: BTreeMap<Id, Slot>,
+    own: Id,
+    /// By the distance of their keys from the own id.
+    slots: BTreeMap<Distance, Slot>,
     /// One entry for each slot: when something is to be done about it.
     due: BTreeSet<(Instant, Id)>,
     /// Values here by who brought them.
@@ -118,15 +124,17 @@ pub struct Store {
 
 /// What lies under one key.
 struct Slot {
+    key: Id,
     values: Vec<Stored>,
     /// Its entry in [`Store::due`].
     due: Instant,
 }
 
 impl Store {
-    /// An empty store with the limits of a configuration.
-    pub fn new(config: &Config) -> Store {
+    /// An empty store of the node `own`, with the limits of a configuration.
+    pub fn new(own: Id, config: &Config) -> Store {
         Store {
+            own,
             slots: BTreeMap::new(),
             due: BTreeSet::new(),
             deposits: BTreeMap::new(),
@@ -142,7 +150,7 @@ impl Store {
 
     /// Keys under which something lies.
     pub fn keys(&self) -> impl Iterator<Item = &Id> {
-        self.slots.keys()
+        self.slots.values().map(|slot| &slot.key)
     }
 
     /// How many keys there are.
@@ -162,13 +170,13 @@ impl Store {
 
     /// The different values under a key, or `None` if nothing is stored there.
     pub fn values(&self, key: &Id) -> Option<impl Iterator<Item = &Value>> {
-        let slot = self.slots.get(key)?;
+        let slot = self.slot(key)?;
         Some(slot.values.iter().filter(|stored| stored.shown).map(|stored| &stored.value))
     }
 
     /// The different values under a key as this node passes them on to others.
     pub fn copies(&self, now: Instant, key: &Id) -> Vec<(Value, CopyOf)> {
-        let stored = self.slots.get(key).map_or(&[][..], |slot| &slot.values);
+        let stored = self.slot(key).map_or(&[][..], |slot| &slot.values);
         stored
             .iter()
             .filter(|stored| stored.shown)
@@ -230,7 +238,7 @@ impl Store {
             && at <= now
         {
             self.remove(&key, |stored| stored.expires <= now);
-            let slot = self.slots.get_mut(&key);
+            let slot = self.slots.get_mut(&self.own.distance(&key));
             let next = now + jittered(self.republish, rng);
             let republish = slot.is_some_and(|slot| slot.pass_due(now, next));
             self.settle(&key);
@@ -243,7 +251,7 @@ impl Store {
 
     /// Where a value goes, seen from what lies there already.
     fn place(&self, key: &Id, new: &Stored) -> Result<Place, Refusal> {
-        let Some(slot) = self.slots.get(key) else {
+        let Some(slot) = self.slot(key) else {
             return Ok(Place::New);
         };
         let own = slot.values.iter().position(|old| old.is_direct() && old.owner == new.owner);
@@ -265,7 +273,7 @@ impl Store {
 
     fn push(&mut self, key: &Id, stored: Stored) -> Result<(), Refusal> {
         let max = self.max_values_per_key;
-        if self.slots.get(key).is_some_and(|slot| slot.values.len() >= max) {
+        if self.slot(key).is_some_and(|slot| slot.values.len() >= max) {
             return Err(Refusal::KeyFull { max });
         }
         let max = self.max_values_per_owner;
@@ -274,31 +282,78 @@ impl Store {
         if stored.depositor != Owner::Own && deposits >= max {
             return Err(Refusal::OwnerFull { max });
         }
-        if self.bytes + stored.cost() > self.max_bytes {
-            return Err(Refusal::StoreFull);
-        }
+        self.make_room(key, stored.cost())?;
         self.bytes += stored.cost();
         *self.deposits.entry(stored.depositor).or_default() += 1;
-        let slot = self.slots.entry(*key).or_insert_with(Slot::new);
+        let slot = self.slots.entry(self.own.distance(key)).or_insert_with(|| Slot::new(*key));
         slot.values.push(stored);
         Ok(())
     }
 
     /// Puts a value in the place of an older one of the same owner.
     fn replace(&mut self, key: &Id, index: usize, stored: Stored) -> Result<(), Refusal> {
-        let slot = self.slots.get_mut(key).expect("the slot of a placed value");
-        let bytes = self.bytes - slot.values[index].cost() + stored.cost();
-        if bytes > self.max_bytes {
+        let old = self.slot(key).expect("the slot of a placed value").values[index].cost();
+        self.make_room(key, stored.cost().saturating_sub(old))?;
+        self.bytes = self.bytes - old + stored.cost();
+        self.slot_mut(key).expect("the slot of a placed value").values[index] = stored;
+        Ok(())
+    }
+
+    /// Drops values that lie farther from the own id than a key, until so many bytes fit.
+    fn make_room(&mut self, key: &Id, bytes: usize) -> Result<(), Refusal> {
+        let mut missing = (self.bytes + bytes).saturating_sub(self.max_bytes);
+        if missing == 0 {
+            return Ok(());
+        }
+        let mut leaving = Vec::new();
+        let farther = (Bound::Excluded(self.own.distance(key)), Bound::Unbounded);
+        'found: for slot in self.slots.range(farther).rev().map(|(_, slot)| slot) {
+            let mut oldest_first: Vec<&Stored> = slot.values.iter().collect();
+            oldest_first.sort_by_key(|stored| stored.expires);
+            for (count, stored) in oldest_first.iter().enumerate() {
+                missing = missing.saturating_sub(stored.cost());
+                if missing == 0 {
+                    leaving.push((slot.key, count + 1));
+                    break 'found;
+                }
+            }
+            leaving.push((slot.key, oldest_first.len()));
+        }
+        if missing > 0 {
             return Err(Refusal::StoreFull);
         }
-        self.bytes = bytes;
-        slot.values[index] = stored;
+        for (key, count) in leaving {
+            self.drop_oldest(&key, count);
+            self.settle(&key);
+        }
         Ok(())
+    }
+
+    fn drop_oldest(&mut self, key: &Id, count: usize) {
+        let slot = self.slot(key).expect("a slot that was found");
+        let mut expiries: Vec<Instant> = slot.values.iter().map(|stored| stored.expires).collect();
+        expiries.sort_unstable();
+        let last = expiries[count - 1];
+        // Of those that are equally old no more than it takes.
+        let mut left = count;
+        self.remove(key, |stored| {
+            let goes = left > 0 && stored.expires <= last;
+            left -= usize::from(goes);
+            goes
+        });
+    }
+
+    fn slot(&self, key: &Id) -> Option<&Slot> {
+        self.slots.get(&self.own.distance(key))
+    }
+
+    fn slot_mut(&mut self, key: &Id) -> Option<&mut Slot> {
+        self.slots.get_mut(&self.own.distance(key))
     }
 
     /// A value that is here already was brought again.
     fn postpone(&mut self, key: &Id, index: usize, republish: Instant) {
-        let slot = self.slots.get_mut(key).expect("the slot of a placed value");
+        let slot = self.slot_mut(key).expect("the slot of a placed value");
         slot.values[index].republish = republish;
     }
 
@@ -306,8 +361,8 @@ impl Store {
         self.remove(key, |stored| !stored.is_direct() && goes(stored));
     }
 
-    fn remove(&mut self, key: &Id, goes: impl Fn(&Stored) -> bool) {
-        let Some(slot) = self.slots.get_mut(key) else { return };
+    fn remove(&mut self, key: &Id, mut goes: impl FnMut(&Stored) -> bool) {
+        let Some(slot) = self.slots.get_mut(&self.own.distance(key)) else { return };
         for stored in slot.values.extract_if(.., |stored| goes(stored)) {
             self.bytes -= stored.cost();
             let left = self.deposits.get_mut(&stored.depositor).expect("counted when it came");
@@ -321,10 +376,11 @@ impl Store {
     /// Brings a slot's marks and its place in the schedule up to date after a change; an empty one
     /// is forgotten.
     fn settle(&mut self, key: &Id) {
-        let Some(slot) = self.slots.get_mut(key) else { return };
+        let distance = self.own.distance(key);
+        let Some(slot) = self.slots.get_mut(&distance) else { return };
         self.due.remove(&(slot.due, *key));
         if slot.values.is_empty() {
-            self.slots.remove(key);
+            self.slots.remove(&distance);
             return;
         }
         slot.mark_shown();
@@ -342,8 +398,8 @@ enum Place {
 }
 
 impl Slot {
-    fn new() -> Slot {
-        Slot { values: Vec::new(), due: Instant::NEVER }
+    fn new(key: Id) -> Slot {
+        Slot { key, values: Vec::new(), due: Instant::NEVER }
     }
 
     /// Whether some value is to be passed on now. All are then, so for all the next time is set.
@@ -400,6 +456,9 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3_600);
 
+    /// A key of that number is the farther the greater the number.
+    const OWN: Id = Id::new([0; Id::LEN]);
+
     fn node(port: u16) -> Owner {
         let id = Id::of_name(port.to_string());
         Owner::Node(Contact { id, address: ([127, 0, 0, 1], port).into() })
@@ -419,7 +478,7 @@ mod tests {
         fn with(change: impl FnOnce(&mut Config)) -> Bench {
             let mut config = Config::default();
             change(&mut config);
-            Bench { store: Store::new(&config), rng: ChaCha8Rng::seed_from_u64(1) }
+            Bench { store: Store::new(OWN, &config), rng: ChaCha8Rng::seed_from_u64(1) }
         }
 
         fn put(&mut self, hours: u64, deposit: Deposit) -> Result<(), Refusal> {
@@ -578,10 +637,73 @@ mod tests {
         bench.put(0, deposit("c", node(3), node(3))).unwrap();
         let fourth = deposit("d", node(4), node(4));
         assert_eq!(bench.put(0, fourth), Err(Refusal::KeyFull { max: 3 }));
-        let elsewhere = Deposit { key: Id::of_name("other"), ..deposit("d", node(4), node(4)) };
-        assert_eq!(bench.put(0, elsewhere), Err(Refusal::StoreFull));
+        let farther = Deposit { key: Id::new([0xff; 20]), ..deposit("d", node(4), node(4)) };
+        assert_eq!(bench.put(0, farther), Err(Refusal::StoreFull));
         assert_eq!(bench.texts(), ["a", "b", "c"]);
         assert_eq!(bench.store.bytes(), 3 * (OVERHEAD + 3));
+    }
+
+    /// Keys by how far they are, in a store with room for so many short values.
+    fn full_to(count: u8) -> (Bench, impl Fn(u8, &str) -> Deposit) {
+        let bench = Bench::with(|config| {
+            config.max_store_bytes = usize::from(count) * (OVERHEAD + 3);
+        });
+        let at = |far: u8, value: &str| Deposit {
+            key: Id::new([far; Id::LEN]),
+            ..deposit(value, node(u16::from(far)), node(u16::from(far)))
+        };
+        (bench, at)
+    }
+
+    fn kept(bench: &Bench) -> Vec<u8> {
+        bench.store.keys().map(|key| key.as_bytes()[0]).collect()
+    }
+
+    /// The promise that a flood does not push out what the node is responsible for.
+    #[test]
+    fn what_is_nearest_stays_whatever_comes() {
+        let (mut bench, at) = full_to(4);
+        for far in [1, 2, 90, 91] {
+            bench.put(0, at(far, "v")).unwrap();
+        }
+        assert_eq!(bench.put(1, at(200, "v")), Err(Refusal::StoreFull), "farther than all");
+        bench.put(1, at(50, "v")).unwrap();
+        assert_eq!(kept(&bench), [1, 2, 50, 90]);
+        for far in (3..=255).rev() {
+            let _ = bench.put(2, at(far, "v"));
+        }
+        assert_eq!(kept(&bench), [1, 2, 3, 4]);
+        assert_eq!(bench.store.bytes(), 4 * (OVERHEAD + 3));
+    }
+
+    #[test]
+    fn of_the_farthest_key_the_oldest_value_leaves() {
+        let (mut bench, at) = full_to(3);
+        let of = |owner: u16, value: &str| Deposit {
+            owner: node(owner),
+            depositor: node(owner),
+            ..at(90, value)
+        };
+        bench.put(3, of(1, "b")).unwrap();
+        bench.put(1, of(2, "a")).unwrap();
+        bench.put(5, of(3, "c")).unwrap();
+        bench.put(6, at(10, "v")).unwrap();
+        let far = Id::new([90; Id::LEN]);
+        let left = bench.store.values(&far).unwrap();
+        assert_eq!(left.map(Value::as_bytes).collect::<Vec<_>>(), [b"1:b", b"1:c"]);
+        assert_eq!(kept(&bench), [10, 90]);
+    }
+
+    /// What is refused has pushed nothing out.
+    #[test]
+    fn room_is_made_only_if_it_suffices() {
+        let (mut bench, at) = full_to(3);
+        for far in [1, 2, 90] {
+            bench.put(0, at(far, "v")).unwrap();
+        }
+        let long = "v".repeat(2 * OVERHEAD);
+        assert_eq!(bench.put(1, at(50, &long)), Err(Refusal::StoreFull));
+        assert_eq!(kept(&bench), [1, 2, 90]);
     }
 
     #[test]
