@@ -269,13 +269,20 @@ function lines.bootstrap(result, out)
   if #result.silent > 0 then insert(out, "no answer from " .. places(result.silent)) end
 end
 
-function lines.node(result, out)
+function lines.node(result, out, pen)
   insert(out, "id        " .. result.id)
   insert(out, "address   " .. where(result))
   insert(out, "uptime    " .. seconds(result.uptime))
   insert(out, format("contacts  %d, of about %.0f nodes", result.contacts, result.estimate))
   local stored = result.stored
   insert(out, format("stored    %s under %s, %d bytes", count(stored.values, "value"), count(stored.keys, "key"), stored.bytes))
+  local state = result.state
+  if state and state.problem then
+    insert(out, "on disk   " .. pen.paint("bad", "nothing is written to " .. escape(state.folder) .. ": " .. escape(state.problem)))
+  elseif state then
+    local ago = state.written and ", written " .. seconds(state.written) .. " ago" or ", nothing new yet"
+    insert(out, "on disk   " .. escape(state.folder) .. ago)
+  end
   insert(out, "lookups   " .. result.lookups .. " running")
   for _, name in ipairs(sorted_keys(result.counters)) do
     insert(out, format("%-26s %s", name, value(result.counters[name])))

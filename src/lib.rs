@@ -11,7 +11,7 @@
 //!
 //! ```text
 //! id, time, bencode ─▶ message ─▶ wire ─▶ node ─▶ control ─▶ net, sim ─▶ shell, bench ─▶ cli
-//!                                           └───▶ xdp ────────┘
+//!                                           └───▶ xdp, state ─┘
 //! ```
 //! An arrow reads "is used by"; nothing on the left knows of anything on its right.
 //!
@@ -26,6 +26,7 @@
 //! | [`control`] | commands, replies and snapshots as plain data | formatting |
 //! | [`net`] | the UDP driver, the only reader of a node's clock; the handle for applications | protocol rules |
 //! | [`xdp`] | the fast path in the kernel: its loader, the mirror of the routing table | protocol rules |
+//! | [`state`] | what a node keeps on disk | when to write |
 //! | [`sim`] | many nodes over a virtual network and clock | tokio |
 //! | `shell` | the prompt, the Lua bindings; what a user may change is in `lua/` | protocol rules |
 //! | `bench` | the load that `kademlua bench` puts on a node | ways around the network |
@@ -46,6 +47,7 @@ pub mod node;
 #[doc(hidden)]
 pub mod shell;
 pub mod sim;
+pub mod state;
 pub mod time;
 pub mod wire;
 pub mod xdp;

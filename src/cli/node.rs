@@ -44,6 +44,9 @@ pub(super) struct NodeArguments {
     /// Mount point of the bpf file system, for --xdp
     #[arg(long, value_name = "FOLDER", default_value = BPFFS, hide_default_value = true)]
     pub(super) bpffs: PathBuf,
+    /// Folder in which the node keeps its id, contacts and values, to have them when it starts again
+    #[arg(long, value_name = "FOLDER")]
+    pub(super) state: Option<PathBuf>,
     /// Log filter: error, warn, info, debug, trace, or as in RUST_LOG
     #[arg(long, value_name = "LEVEL")]
     pub(super) log: Option<String>,
@@ -73,6 +76,7 @@ impl NodeArguments {
             bootstrap: given.or(configuration.bootstrap).unwrap_or_else(default),
             config: configuration.constants,
             fast_path: self.xdp.then(|| self.bpffs.clone()),
+            state: self.state.clone(),
         })
     }
 

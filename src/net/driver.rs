@@ -17,15 +17,19 @@ use tokio::time::{Instant as TokioInstant, Sleep, sleep_until, timeout};
 use tracing::{debug, error, info, warn};
 
 use super::bootstrap::{self, Bootstrap};
-use super::handle::{Answer, Handle, IncomingCall, OperationError, Order, Returned, WayBack};
+use super::handle::{
+    Answer, Handle, IncomingCall, OperationError, Order, Returned, Watched, WayBack,
+};
+use super::keeper::{self, Keeper};
 use super::socket::{Inbox, Outbox};
 use crate::control::{self, Command, CommandError, Reply};
 use crate::id::Id;
 use crate::message::Contact;
 use crate::node::config::Config;
 use crate::node::{Event, Input, Node, OperationId, Output};
+use crate::state::{Kept, Writer};
 use crate::time::{Duration, Instant};
-use crate::xdp::{Mirror, Place};
+use crate::xdp::Mirror;
 
 /// Orders that wait at the most; whoever gives one more waits with it.
 const ORDERS: usize = 64;
@@ -56,25 +60,28 @@ pub(super) struct Plan {
     pub(super) bootstrap: Vec<SocketAddr>,
     pub(super) config: Config,
     pub(super) mirror: Option<Mirror>,
+    /// What the node had when it ran last, and where it keeps what it has now.
+    pub(super) kept: Option<Kept>,
+    pub(super) writer: Option<Writer>,
 }
 
 /// Starts the thread of a node.
 ///
 /// # Errors
 /// If the system grants no event loop or no thread.
-pub(super) fn start(plan: Plan, fast_path: Option<Place>) -> io::Result<Handle> {
+pub(super) fn start(plan: Plan, watched: Watched) -> io::Result<Handle> {
     let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
-    let watched = watch(&runtime, &plan.socket)?;
+    let socket = watch(&runtime, &plan.socket)?;
     let (orders, mut received) = mpsc::channel(ORDERS);
     let (id, local) = (plan.id, plan.local);
     let run = move || {
-        runtime.block_on(async { Driver::new(plan, watched).run(&mut received).await });
+        runtime.block_on(async { Driver::new(plan, socket).run(&mut received).await });
         drop(runtime);
         // Last of all: who waits for this channel to close finds node and socket gone.
         drop(received);
     };
     let thread = thread::Builder::new().name("kademlua-node".into()).spawn(run)?;
-    Ok(Handle::new(id, local, fast_path, orders, thread))
+    Ok(Handle::new(id, local, watched, orders, thread))
 }
 
 /// A second handle to the socket, by which the runtime learns when it is ready.
@@ -115,6 +122,7 @@ struct Driver {
     receive_failures: u32,
     returned: mpsc::UnboundedReceiver<Returned>,
     fast_path: Option<FastPath>,
+    keeper: Option<Keeper>,
     core: Core,
 }
 
@@ -122,6 +130,10 @@ impl Driver {
     fn new(plan: Plan, watched: tokio::net::UdpSocket) -> Driver {
         let clock = Clock(TokioInstant::now());
         let (answers, returned) = mpsc::unbounded_channel();
+        let mut node = Node::new(Instant::ZERO, plan.id, plan.config, plan.seed);
+        if let Some(kept) = plan.kept {
+            keeper::restore(Instant::ZERO, &mut node, kept);
+        }
         Driver {
             clock,
             watched,
@@ -129,9 +141,10 @@ impl Driver {
             receive_failures: 0,
             returned,
             fast_path: plan.mirror.map(FastPath::new),
+            keeper: plan.writer.map(Keeper::new),
             core: Core {
                 bootstrap: Bootstrap::new(Instant::ZERO, plan.local, &plan.bootstrap),
-                node: Node::new(Instant::ZERO, plan.id, plan.config, plan.seed),
+                node,
                 local: plan.local,
                 outbox: Outbox::new(plan.local),
                 due: Instant::ZERO,
@@ -149,6 +162,7 @@ impl Driver {
         loop {
             self.core.on_time(self.clock.now());
             self.tend_fast_path();
+            self.tend_state();
             self.flush().await;
             let wake = self.wait(orders, timer.as_mut()).await;
             match wake {
@@ -169,6 +183,9 @@ impl Driver {
                 }
             }
         }
+        if let Some(keeper) = self.keeper {
+            keeper.finish(self.clock.now(), &mut self.core.node);
+        }
         info!("stopped");
     }
 
@@ -178,7 +195,8 @@ impl Driver {
         mut timer: Pin<&mut Sleep>,
     ) -> Wake {
         let beat = self.fast_path.as_ref().map_or(Instant::NEVER, |fast_path| fast_path.beat_at);
-        let due = self.core.next_time().min(beat);
+        let keep = self.keeper.as_ref().map_or(Instant::NEVER, |k| k.next_time(&self.core.node));
+        let due = self.core.next_time().min(beat).min(keep);
         if due != Instant::NEVER && timer.deadline() != self.clock.at(due) {
             timer.as_mut().reset(self.clock.at(due));
         }
@@ -199,6 +217,12 @@ impl Driver {
         let seen = fast_path.beat(now);
         fast_path.mirror.update(&self.core.node, self.core.local);
         self.core.on_seen(now, &seen);
+    }
+
+    fn tend_state(&mut self) {
+        if let Some(keeper) = &mut self.keeper {
+            keeper.tend(self.clock.now(), &mut self.core.node);
+        }
     }
 
     /// Takes in what has arrived, for a bounded time.

@@ -16,6 +16,7 @@ use crate::message::{Contact, Response, StoreMode};
 use crate::node::lookup::{Goal, Record};
 use crate::node::store::Refusal;
 use crate::node::{CallError, Node, Peer, RegisterError, RequestToken, RpcFailed, StoreReport};
+use crate::state;
 use crate::time::{Duration, Instant};
 use crate::xdp::Place;
 
@@ -81,9 +82,16 @@ pub(super) type Answer<T> = oneshot::Sender<Result<T, OperationError>>;
 pub struct Handle {
     id: Id,
     local: SocketAddr,
-    fast_path: Option<Place>,
+    watched: Watched,
     orders: mpsc::Sender<Order>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+/// What beside the node a handle can look at.
+#[derive(Clone)]
+pub(super) struct Watched {
+    pub(super) fast_path: Option<Place>,
+    pub(super) state: Option<state::Watch>,
 }
 
 impl Handle {
@@ -91,11 +99,11 @@ impl Handle {
     pub(super) fn new(
         id: Id,
         local: SocketAddr,
-        fast_path: Option<Place>,
+        watched: Watched,
         orders: mpsc::Sender<Order>,
         thread: JoinHandle<()>,
     ) -> Handle {
-        Handle { id, local, fast_path, orders, thread: Arc::new(Mutex::new(Some(thread))) }
+        Handle { id, local, watched, orders, thread: Arc::new(Mutex::new(Some(thread))) }
     }
 
     /// The node's id.
@@ -110,7 +118,12 @@ impl Handle {
 
     /// Where the node looks for a fast path, if it does; [`status`](crate::xdp::status) tells more.
     pub fn fast_path(&self) -> Option<&Place> {
-        self.fast_path.as_ref()
+        self.watched.fast_path.as_ref()
+    }
+
+    /// How it goes with the node's state on disk, if it keeps one.
+    pub fn state(&self) -> Option<state::Status> {
+        self.watched.state.as_ref().map(state::Watch::status)
     }
 
     /// Looks for the nodes nearest to an id.

@@ -28,13 +28,19 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use tracing::warn;
+
 use crate::id::Id;
 use crate::node::config::{Config, ConfigError};
+use crate::state::{self, StateError, Writer};
 use crate::xdp::{self, Mirror, Place};
+
+use self::handle::Watched;
 
 mod bootstrap;
 mod driver;
 mod handle;
+mod keeper;
 pub mod socket;
 
 pub use handle::{Bootstrapped, Handle, IncomingCall, OperationError, Stopped};
@@ -55,6 +61,9 @@ pub struct Settings {
     /// The bpf file system in which to look for a [fast path](crate::xdp); `None`: use none. It may
     /// be attached and detached while the node runs.
     pub fast_path: Option<PathBuf>,
+    /// The folder in which the node keeps its id, its contacts and its values; `None`: in memory
+    /// alone.
+    pub state: Option<PathBuf>,
 }
 
 impl Default for Settings {
@@ -65,6 +74,7 @@ impl Default for Settings {
             bootstrap: Vec::new(),
             config: Config::default(),
             fast_path: None,
+            state: None,
         }
     }
 }
@@ -86,6 +96,9 @@ pub enum SpawnError {
     /// There can be no fast path.
     #[error(transparent)]
     FastPath(#[from] xdp::Error),
+    /// The state on disk cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
     /// The system has no randomness to give.
     #[error("cannot seed the node's random numbers: {0}")]
     Seed(getrandom::Error),
@@ -123,12 +136,31 @@ pub fn spawn(settings: Settings) -> Result<Handle, SpawnError> {
     let local = socket.local_addr().map_err(bind_error)?;
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(SpawnError::Seed)?;
-    let id = settings.id.unwrap_or_else(|| default_id(local, &seed));
-    let Settings { bootstrap, config, fast_path, .. } = settings;
+    let default = default_id(local, &seed);
+    let Settings { mut bootstrap, config, fast_path, state, .. } = settings;
+    let (id, kept, writer) = match state {
+        None => (settings.id.unwrap_or(default), None, None),
+        Some(folder) => match state::open(&folder, settings.id, default) {
+            Ok((kept, writer)) => (kept.id, Some(kept), Some(writer)),
+            Err(StateError::Unwritable { folder, reason }) => {
+                let (name, text) = (folder.display().to_string(), reason.to_string());
+                warn!(
+                    folder = name,
+                    reason = text,
+                    "no state can be kept; values are in memory alone"
+                );
+                let writer = Writer::of_nothing(&folder, &reason);
+                (settings.id.unwrap_or(default), None, Some(writer))
+            }
+            Err(error) => return Err(error.into()),
+        },
+    };
+    bootstrap.extend(kept.iter().flat_map(|kept| &kept.contacts));
     let place = fast_path.map(|bpffs| Place { bpffs, port: local.port() });
     let mirror = place.clone().map(Mirror::new).transpose()?;
-    driver::start(driver::Plan { socket, local, id, seed, bootstrap, config, mirror }, place)
-        .map_err(SpawnError::Thread)
+    let watched = Watched { fast_path: place, state: writer.as_ref().map(Writer::watch) };
+    let plan = driver::Plan { socket, local, id, seed, bootstrap, config, mirror, kept, writer };
+    driver::start(plan, watched).map_err(SpawnError::Thread)
 }
 
 /// Hashed with the port, the seed makes an id that tells nothing about the seed itself.

@@ -45,7 +45,7 @@ use crate::node::operations::Operation;
 use crate::node::proof::Answered;
 use crate::node::routing::{Insertion, Table};
 use crate::node::rtt::RoundTrips;
-use crate::node::store::Store;
+use crate::node::store::{Deposit, Refusal, Store};
 use crate::time::{Duration, Instant};
 use crate::wire::v1::{self, Body, Frame, Header};
 
@@ -393,6 +393,34 @@ impl Node {
     /// The values it keeps.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Takes in a value that it kept in an earlier life.
+    ///
+    /// # Errors
+    /// If a limit stands against it.
+    pub fn restore(&mut self, now: Instant, deposit: Deposit) -> Result<(), Refusal> {
+        self.store.put(now, deposit, &mut self.rng)
+    }
+
+    /// From now on [`Node::take_changed`] tells under which keys something has changed.
+    pub fn note_changes(&mut self) {
+        self.store.note_changes();
+    }
+
+    /// Whether it has something to tell.
+    pub fn has_changes(&self) -> bool {
+        self.store.has_changes()
+    }
+
+    /// Some of the keys under which something has changed since they were last told, at most so many.
+    pub fn take_changed(&mut self, max: usize) -> Vec<Id> {
+        self.store.take_changed(max)
+    }
+
+    /// Tells a change once more, later.
+    pub fn note_changed(&mut self, key: Id) {
+        self.store.note_changed(key);
     }
 
     /// What it has counted.

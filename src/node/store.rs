@@ -113,6 +113,8 @@ pub struct Store {
     due: BTreeSet<(Instant, Id)>,
     /// Values here by who brought them.
     deposits: BTreeMap<Owner, usize>,
+    /// Keys under which something has changed, where somebody wants to know.
+    changed: Option<BTreeSet<Id>>,
     bytes: usize,
     expire: Duration,
     republish: Duration,
@@ -138,6 +140,7 @@ impl Store {
             slots: BTreeMap::new(),
             due: BTreeSet::new(),
             deposits: BTreeMap::new(),
+            changed: None,
             bytes: 0,
             expire: config.expire,
             republish: config.republish,
@@ -166,6 +169,34 @@ impl Store {
     /// Memory taken, in bytes, as counted against the limit.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// All that lies under a key.
+    pub fn stored(&self, key: &Id) -> &[Stored] {
+        self.slot(key).map_or(&[], |slot| &slot.values)
+    }
+
+    /// From now on notes under which keys something changes.
+    pub(super) fn note_changes(&mut self) {
+        self.changed.get_or_insert_default();
+    }
+
+    /// Whether there are such keys.
+    pub(super) fn has_changes(&self) -> bool {
+        self.changed.as_ref().is_some_and(|changed| !changed.is_empty())
+    }
+
+    /// Takes some such keys, at most so many.
+    pub(super) fn take_changed(&mut self, max: usize) -> Vec<Id> {
+        let Some(changed) = &mut self.changed else { return Vec::new() };
+        std::iter::from_fn(|| changed.pop_first()).take(max).collect()
+    }
+
+    /// Notes a change again that came to nothing.
+    pub(super) fn note_changed(&mut self, key: Id) {
+        if let Some(changed) = &mut self.changed {
+            changed.insert(key);
+        }
     }
 
     /// The different values under a key, or `None` if nothing is stored there.
@@ -376,6 +407,7 @@ impl Store {
     /// Brings a slot's marks and its place in the schedule up to date after a change; an empty one
     /// is forgotten.
     fn settle(&mut self, key: &Id) {
+        self.note_changed(*key);
         let distance = self.own.distance(key);
         let Some(slot) = self.slots.get_mut(&distance) else { return };
         self.due.remove(&(slot.due, *key));

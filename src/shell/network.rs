@@ -134,7 +134,15 @@ async fn routing(context: Shared, lua: Lua, arguments: Arguments) -> Result<Tabl
 
 async fn node(context: Shared, lua: Lua, arguments: Arguments) -> Result<Table, Trouble> {
     let snapshot = snapshot(&context, &arguments).await?;
-    Ok(context.tables(&lua).node(&snapshot)?)
+    let table = context.tables(&lua).node(&snapshot)?;
+    if let Some(status) = context.handle().state() {
+        let state = lua.create_table()?;
+        state.raw_set("folder", status.folder.display().to_string())?;
+        state.raw_set("written", status.written.map(|at| at.elapsed().as_secs_f64()))?;
+        state.raw_set("problem", status.problem)?;
+        table.raw_set("state", state)?;
+    }
+    Ok(table)
 }
 
 async fn lookups(context: Shared, lua: Lua, arguments: Arguments) -> Result<Table, Trouble> {

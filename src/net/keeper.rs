@@ -1,0 +1,166 @@
+//! What of a node is written to disk, and when: soon after something has changed, and never while
+//! something is being written.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tracing::warn;
+
+use crate::bencode::Value;
+use crate::id::Id;
+use crate::message::{Contact, StoreMode};
+use crate::node::Node;
+use crate::node::store::{Deposit, Owner, Stored};
+use crate::state::{Batch, Kept, Record, Writer};
+use crate::time::{Duration, Instant};
+
+/// Time between two batches: with what writing one takes, less than the second that is promised.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Time until the next attempt after one that failed.
+const AFTER_FAILURE: Duration = Duration::from_secs(2);
+
+/// Contacts change all the time, and old ones do too.
+const CONTACTS_EVERY: Duration = Duration::from_secs(10);
+
+/// Contacts that are kept; any that still answers is enough.
+const MAX_CONTACTS: usize = 256;
+
+/// Keys in one batch, so that to gather them holds nobody up.
+const MAX_KEYS: usize = 1_024;
+
+pub(super) struct Keeper {
+    writer: Writer,
+    due: Instant,
+    contacts_due: Instant,
+    /// The version of the contacts that were written last.
+    contacts: Option<u64>,
+}
+
+impl Keeper {
+    pub(super) fn new(writer: Writer) -> Keeper {
+        let now = Instant::ZERO;
+        Keeper { writer, due: now, contacts_due: now + PAUSE, contacts: None }
+    }
+
+    /// When there is something to write.
+    pub(super) fn next_time(&self, node: &Node) -> Instant {
+        if !self.writer.is_open() {
+            return Instant::NEVER;
+        }
+        let changed = node.has_changes() || self.writer.is_failing();
+        let values = if changed { self.due } else { Instant::NEVER };
+        let contacts = if self.has_contacts(node) { self.contacts_due } else { Instant::NEVER };
+        values.min(contacts)
+    }
+
+    fn has_contacts(&self, node: &Node) -> bool {
+        // An empty table is what one has at first, and no reason to forget who was there before.
+        self.contacts != Some(node.table().version()) && !node.table().is_empty()
+    }
+
+    /// Hands over what has changed, if it is time and nothing is being written.
+    pub(super) fn tend(&mut self, now: Instant, node: &mut Node) {
+        if self.next_time(node) > now {
+            return;
+        }
+        let pause = if self.writer.is_failing() { AFTER_FAILURE } else { PAUSE };
+        self.due = now + pause;
+        self.writer.take_failed().into_iter().for_each(|key| node.note_changed(key));
+        let with_contacts = self.has_contacts(node) && now >= self.contacts_due;
+        let batch = gather(now, node, with_contacts);
+        let version = node.table().version();
+        match self.writer.offer(batch) {
+            Some(batch) => batch.values.into_iter().for_each(|(key, _)| node.note_changed(key)),
+            None if with_contacts => {
+                self.contacts = Some(version);
+                self.contacts_due = now + CONTACTS_EVERY;
+            }
+            None => {}
+        }
+    }
+
+    /// Writes all that is left, and waits until it is written.
+    pub(super) fn finish(self, now: Instant, node: &mut Node) {
+        let mut last = gather(now, node, self.has_contacts(node));
+        while node.has_changes() {
+            last.values.extend(gather(now, node, false).values);
+        }
+        self.writer.finish(last);
+    }
+}
+
+fn gather(now: Instant, node: &mut Node, with_contacts: bool) -> Batch {
+    let wall = wall_clock();
+    let keys = node.take_changed(MAX_KEYS);
+    let record = |stored: &Stored| record(stored, now, wall);
+    let values =
+        keys.into_iter().map(|key| (key, node.store().stored(&key).iter().map(record).collect()));
+    let values = values.collect();
+    let addresses = || node.table().worth_naming().map(|entry| entry.contact.address);
+    let contacts = with_contacts.then(|| addresses().take(MAX_CONTACTS).collect());
+    Batch { values, contacts }
+}
+
+/// Milliseconds since 1970.
+fn wall_clock() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn millis(span: Duration) -> u64 {
+    span.as_micros() / 1_000
+}
+
+fn record(stored: &Stored, now: Instant, wall: u64) -> Record {
+    let who = |owner: Owner| match owner {
+        Owner::Own => None,
+        Owner::Node(contact) => Some((*contact.id.as_bytes(), contact.address)),
+    };
+    Record {
+        owner: who(stored.owner),
+        depositor: who(stored.depositor),
+        expires: wall.saturating_add(millis(stored.expires.since(now))),
+        value: stored.value.as_bytes().to_vec(),
+    }
+}
+
+/// Gives a node that knows nothing what it kept, less what has expired meanwhile.
+pub(super) fn restore(now: Instant, node: &mut Node, kept: Kept) {
+    let (wall, expire) = (wall_clock(), node.config().expire);
+    let mut changed: Vec<Id> = Vec::new();
+    let mut refused = 0;
+    for (key, records) in kept.values {
+        let (direct, copies): (Vec<_>, Vec<_>) =
+            records.into_iter().partition(|record| record.owner == record.depositor);
+        for record in direct.into_iter().chain(copies) {
+            let left = record.expires.saturating_sub(wall);
+            // A clock that was set back must not make values live longer than any does.
+            let left = Duration::from_micros(left.saturating_mul(1_000)).min(expire);
+            let taken = deposit(key, record, expire.minus(left))
+                .is_some_and(|deposit| node.restore(now, deposit).is_ok());
+            if !taken {
+                changed.push(key);
+                refused += usize::from(left > Duration::ZERO);
+            }
+        }
+    }
+    if refused > 0 {
+        warn!(refused, "values of the state on disk do not fit the limits of this node");
+    }
+    node.note_changes();
+    changed.into_iter().for_each(|key| node.note_changed(key));
+}
+
+fn deposit(key: Id, record: Record, age: Duration) -> Option<Deposit> {
+    let owner = |who: Option<([u8; Id::LEN], _)>| {
+        who.map_or(Owner::Own, |(id, address)| Owner::Node(Contact { id: Id::new(id), address }))
+    };
+    Some(Deposit {
+        key,
+        value: Value::parse(&record.value).ok()?,
+        mode: StoreMode::Add,
+        owner: owner(record.owner),
+        depositor: owner(record.depositor),
+        age,
+    })
+}
