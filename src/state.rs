@@ -6,7 +6,10 @@
 //! keeps what it has in memory.
 //!
 //! The file is redb's: copy-on-write, so that a process that is killed leaves the last complete
-//! transaction, and with checksums, all of which are checked here before anything is believed.
+//! transaction, and with checksums, all of which are checked here before anything is believed. Where
+//! they are wrong redb goes back to an earlier transaction. So that this is not taken for the last
+//! one, each has a number, which a second file tells too; and a folder that was found damaged once
+//! is so for good.
 
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,8 +25,14 @@ use tracing::{info, warn};
 
 use crate::id::Id;
 
-/// The file in the folder.
+/// The database in the folder.
 const FILE: &str = "state.redb";
+
+/// The number of the last transaction, in decimal.
+const LAST_FILE: &str = "last-transaction";
+
+/// What was wrong, if something was.
+const DAMAGED_FILE: &str = "damaged";
 
 /// Memory for pages of the file: they are read once, and written once in a while.
 const CACHE_BYTES: usize = 1 << 20;
@@ -37,6 +46,7 @@ const VALUES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("values")
 const META_VERSION: &str = "version";
 const META_ID: &str = "id";
 const META_CONTACTS: &str = "contacts";
+const META_TRANSACTION: &str = "transaction";
 
 /// A contact as it is written.
 type Who = ([u8; Id::LEN], SocketAddr);
@@ -59,6 +69,8 @@ pub(crate) struct Record {
 pub(crate) struct Kept {
     /// The node's id.
     pub(crate) id: Id,
+    /// The number of the last transaction.
+    transaction: u64,
     /// Where contacts were that answered.
     pub(crate) contacts: Vec<SocketAddr>,
     pub(crate) values: Vec<(Id, Vec<Record>)>,
@@ -162,16 +174,29 @@ pub(crate) fn open(
 ) -> Result<(Kept, Writer), StateError> {
     let unwritable = |reason| StateError::Unwritable { folder: folder.to_owned(), reason };
     fs::create_dir_all(folder).map_err(unwritable)?;
+    if let Ok(reason) = fs::read_to_string(folder.join(DAMAGED_FILE)) {
+        return Err(StateError::Damaged { folder: folder.to_owned(), reason });
+    }
     let path = folder.join(FILE);
     // A library that trusts what it wrote may stumble over what somebody else did.
     let read = AssertUnwindSafe(|| read(folder, &path, wanted.unwrap_or(default)));
-    let (kept, database) = catch_unwind(read).unwrap_or_else(|_| {
-        Err(StateError::Damaged { folder: folder.to_owned(), reason: "it makes no sense".into() })
-    })?;
+    let (kept, database) = catch_unwind(read)
+        .unwrap_or_else(|_| {
+            Err(StateError::Damaged {
+                folder: folder.to_owned(),
+                reason: "it makes no sense".into(),
+            })
+        })
+        .inspect_err(|error| {
+            if let StateError::Damaged { reason, .. } = error {
+                // Without it the next start may find repaired what this one refused.
+                let _ = fs::write(folder.join(DAMAGED_FILE), reason);
+            }
+        })?;
     if let Some(wanted) = wanted.filter(|wanted| *wanted != kept.id) {
         return Err(StateError::Id { folder: folder.to_owned(), kept: kept.id, wanted });
     }
-    let writer = Writer::start(folder, path, database).map_err(unwritable)?;
+    let writer = Writer::start(folder, path, database, kept.transaction).map_err(unwritable)?;
     Ok((kept, writer))
 }
 
@@ -187,9 +212,15 @@ fn read(folder: &Path, path: &Path, id: Id) -> Result<(Kept, Database), StateErr
         Some(kept) => kept,
         None => {
             begin(&database, id).map_err(failed)?;
-            Kept { id, contacts: Vec::new(), values: Vec::new() }
+            Kept { id, transaction: 0, contacts: Vec::new(), values: Vec::new() }
         }
     };
+    let told = fs::read_to_string(folder.join(LAST_FILE)).unwrap_or_default();
+    // The file is written after the transaction, so it may be behind, but never ahead.
+    if told.trim().parse().is_ok_and(|told: u64| kept.transaction < told) {
+        let reason = "the last transactions are missing".into();
+        return Err(StateError::Damaged { folder: folder.to_owned(), reason });
+    }
     Ok((kept, database))
 }
 
@@ -232,7 +263,12 @@ fn read_all(folder: &Path, database: &Database) -> Result<Option<Kept>, StateErr
     }
     let id = get(META_ID)?.as_deref().and_then(Id::from_slice);
     let id = id.ok_or_else(|| damaged("it names no node"))?;
-    let mut kept = Kept { id, contacts: Vec::new(), values: Vec::new() };
+    let transaction_number = match get(META_TRANSACTION)? {
+        None => 0,
+        Some(bytes) => decode(&bytes).ok_or_else(|| damaged("a number makes no sense"))?,
+    };
+    let mut kept =
+        Kept { id, transaction: transaction_number, contacts: Vec::new(), values: Vec::new() };
     if let Some(contacts) = get(META_CONTACTS)? {
         kept.contacts = decode(&contacts).ok_or_else(|| damaged("the contacts make no sense"))?;
     }
@@ -272,14 +308,19 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 }
 
 impl Writer {
-    fn start(folder: &Path, path: PathBuf, database: Database) -> io::Result<Writer> {
+    fn start(
+        folder: &Path,
+        path: PathBuf,
+        database: Database,
+        transaction: u64,
+    ) -> io::Result<Writer> {
         let status = Status { folder: folder.to_owned(), written: None, problem: None };
         let shared = Arc::new(Mutex::new(Shared { status, failed: Vec::new() }));
         // Takes one only while the thread waits for it.
         let (batches, received) = sync_channel::<Batch>(0);
         let told = shared.clone();
         let run = move || {
-            let mut file = File { path, database: Some(database) };
+            let mut file = File { path, database: Some(database), transaction };
             while let Ok(batch) = received.recv() {
                 tell(&told, &batch, file.write(&batch));
             }
@@ -360,6 +401,8 @@ struct File {
     path: PathBuf,
     /// Closed after an error: it takes no more then.
     database: Option<Database>,
+    /// The number of the last transaction.
+    transaction: u64,
 }
 
 impl File {
@@ -368,13 +411,14 @@ impl File {
             Some(database) => database,
             None => builder().open(&self.path)?,
         };
-        write(&database, batch)?;
+        write(&database, batch, self.transaction + 1)?;
+        self.transaction += 1;
         self.database = Some(database);
-        Ok(())
+        Ok(fs::write(self.path.with_file_name(LAST_FILE), self.transaction.to_string())?)
     }
 }
 
-fn write(database: &Database, batch: &Batch) -> Result<(), redb::Error> {
+fn write(database: &Database, batch: &Batch, number: u64) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     {
         let mut values = transaction.open_table(VALUES)?;
@@ -386,6 +430,7 @@ fn write(database: &Database, batch: &Batch) -> Result<(), redb::Error> {
             }
         }
         let mut meta = transaction.open_table(META)?;
+        meta.insert(META_TRANSACTION, &encode(&number)[..])?;
         if let Some(contacts) = &batch.contacts {
             meta.insert(META_CONTACTS, &encode(contacts)[..])?;
         }
