@@ -4,7 +4,7 @@
 -- returns.
 
 local pretty, ids = ...
-local count, span, seconds, where = pretty.count, pretty.span, pretty.seconds, pretty.where
+local count, seconds, where = pretty.count, pretty.seconds, pretty.where
 local concat, insert, sort = table.concat, table.insert, table.sort
 local format, rep, sub, len = string.format, string.rep, string.sub, utf8.len
 local ipairs = ipairs
@@ -46,14 +46,6 @@ local function fill(bucket, columns, pen)
   return (held >= room and pen.paint("good", text) or text) .. format(" %2d of %d", held, room)
 end
 
-local function write_contact(contact, out, pen)
-  local id = pen.width >= 110 and contact.id or ids.short(contact.id)
-  local line = format("  %-21s %s %9s, seen %s ago", where(contact), id,
-    contact.rtt and span(contact.rtt) or "not timed", seconds(contact.seen))
-  if contact.failures > 0 then line = line .. ", " .. pen.paint("bad", count(contact.failures, "failure")) end
-  insert(out, line)
-end
-
 local function held_in(buckets)
   local held = 0
   for _, bucket in ipairs(buckets) do held = held + #bucket.contacts end
@@ -61,15 +53,14 @@ local function held_in(buckets)
 end
 
 local function write_routing(result, out, pen)
-  insert(out, format("own id %s, %s in %s of at most %d", ids.short(result.id),
+  insert(out, format("own id %s, %s in %s of at most %d", pretty.short(result.id),
     count(held_in(result.buckets), "contact"), count(#result.buckets, "bucket"), result.k))
   for _, bucket in ipairs(result.buckets) do
     insert(out, format("%s  %s %s, idle %s%s", pen.paint("own", format("bucket %-3d", bucket.prefix_bits)),
       padded(shown_prefix(bucket.prefix), PREFIX + 1), fill(bucket, 20, pen), seconds(bucket.idle),
       bucket.is_last and pen.paint("own", ", own id") or ""))
-    for _, contact in ipairs(bucket.contacts) do write_contact(contact, out, pen) end
-    local waiting = {}
-    for i, contact in ipairs(bucket.replacements) do waiting[i] = where(contact) end
+    for _, contact in ipairs(bucket.contacts) do insert(out, "  " .. pretty.known_row(contact, pen)) end
+    local waiting = pretty.places(bucket.replacements)
     if #waiting > 0 then pretty.wrap(out, format("  %d waiting:", #waiting), waiting, pen.width) end
   end
 end
@@ -126,9 +117,9 @@ local function write_tree(result, out, pen)
   for _, bucket in ipairs(result.buckets) do deepest = max(deepest, bucket.prefix_bits) end
   local digits = min(DIGITS, max(4, deepest // 4 + 1))
   local has_room = 68 + 2 * digits <= pen.width
-  insert(out, "own id " .. ids.short(result.id) .. " = " .. pen.paint("own", sub(own, 1, 24)) .. "…")
+  insert(out, "own id " .. pretty.short(result.id) .. " = " .. pen.paint("own", sub(own, 1, 24)) .. "…")
   if result.key then
-    insert(out, "key    " .. ids.short(result.key) .. " = " .. pen.paint("mark", sub(ids.bits_of(result.key), 1, 24)) .. "…")
+    insert(out, "key    " .. pretty.short(result.key) .. " = " .. pen.paint("mark", sub(ids.bits_of(result.key), 1, 24)) .. "…")
   end
   for i, bucket in ipairs(result.buckets) do
     local bits = bucket.prefix_bits
