@@ -113,7 +113,7 @@ local function write_estimate(result, out, pen)
     farthest = max(farthest, sample.distances[#sample.distances] or 0)
   end
   if result.from == "routing table" then
-    insert(out, format("from %s around the own id, as no lookup has ended yet", count(result.counted, "contact")))
+    insert(out, format("from %s around the own id, as no lookup tells of more", count(result.counted, "contact")))
   else
     insert(out, format("from %s that ended; each alone says between %.0f and %.0f",
       count(#result.samples, "lookup"), least, most))
