@@ -52,15 +52,15 @@ when the search ended), `bits`, `bits_before`, `bits_after`, `contacts`, `new`, 
 `bytes_sent`, `bytes_received`; and `call`, `target`, `cause`, `rounds`, `hops`, `messages`,
 `bytes_sent`, `bytes_received`, `ms`, `ended` (why). add and put have `deliveries` too: `who`,
 `sent`, `ms`, `tries`, `outcome` ("stored", "refused", "timed out"), `reason`.]],
-    example = 'local story = trace(findnode, sha1("8003"))\nfor _, query in ipairs(story.queries) do print(query.who, query.outcome, query.ms) end',
+    example = 'local story = trace(findnode, sha1("8003"))\nfor _, query in ipairs(story.queries) do print(query.who, query.ms) end',
   },
   {
-    name = "lookups", args = "", summary = "the last lookups of this node, its own upkeep's too",
+    name = "lookups", args = "", summary = "the last lookups, its own upkeep's too",
     text = [[
 The latest first, each with all that help(trace) tells of, how long `ago` it ended in seconds, and
 its `cause`: "search" (one was asked for), "store", "pass on" (of values that it keeps), "join" or
 "refresh" (of its routing table). lookups()[1] shows the latest as trace does.]],
-    example = "for _, lookup in ipairs(lookups()) do print(lookup.cause, lookup.hops, lookup.ended) end",
+    example = "for _, lookup in ipairs(lookups()) do print(lookup.cause, lookup.ended) end",
   },
   {
     name = "ping", args = "contact", summary = "ask a node whether it is there",
