@@ -99,7 +99,7 @@ fn at_a_terminal(environment: &[(&str, &str)]) -> String {
 #[test]
 fn terminals_get_colours_unless_told_otherwise() {
     let coloured = at_a_terminal(&[("TERM", "xterm")]);
-    assert!(coloured.contains("\x1b[1;32m^\x1b[0m"), "{coloured}");
+    assert!(coloured.contains("\x1b[32m^\x1b[0m"), "{coloured}");
     let plain = unstyled(&coloured);
     assert!(plain.contains("     ^\r\n"), "{plain}");
     assert_eq!(at_a_terminal(&[("TERM", "dumb")]), plain);
@@ -139,7 +139,7 @@ fn nothing_that_is_drawn_forges_styles() {
     assert!(out.matches("\\x1b[2J\\x1b[31m\\x1b]0;title\\x07\\x1bown;").count() >= 4, "{out}");
     assert!(out.ends_with("<a changed tree>\n"), "{out}");
     for part in out.split('\x1b').skip(1) {
-        let styles = ["[0m", "[1m", "[2m", "[31m", "[1;32m", "[35m"];
+        let styles = ["[0m", "[1m", "[2m", "[31m", "[32m", "[35m"];
         assert!(styles.iter().any(|style| part.starts_with(style)), "{part}");
     }
 }
