@@ -62,7 +62,7 @@ end
 
 local function write_routing(result, out, pen)
   local figures = figures_of(result.buckets)
-  insert(out, format("own id %s, %s in %s of at most %d", pretty.short(result.id),
+  insert(out, format("own id %s, %s in %s, k = %d", pretty.short(result.id),
     count(held_in(result.buckets), "contact"), count(#result.buckets, "bucket"), result.k))
   for _, bucket in ipairs(result.buckets) do
     insert(out, format("%s  %s %s, idle %s%s", pen.paint("own", format("bucket %-3d", bucket.prefix_bits)),
