@@ -31,7 +31,7 @@ Asks nodes nearer and nearer to the key until `maxnodes` of them have answered w
 most `maxentries` each, or none is left to ask.
 The result has `values`, a list with `value`, `who` has it, `hops` and `ms` each; `nodes`, the
 nearest that answered; `ms`, `hops`, `messages`; and the way the search took; see help(trace).]],
-    example = 'add(sha1("key"), "value")\nfor _, found in ipairs(findvalue(sha1("key")).values) do print(found.who, found.value) end',
+    example = 'add(sha1("key"), "value")\nfor _, hit in ipairs(findvalue(sha1("key")).values) do print(hit.value) end',
   },
   {
     name = "findnode", args = "id", summary = "find the nodes nearest to an id",
@@ -52,15 +52,15 @@ when the search ended), `bits`, `bits_before`, `bits_after`, `contacts`, `new`, 
 `bytes_sent`, `bytes_received`; and `call`, `target`, `cause`, `rounds`, `hops`, `messages`,
 `bytes_sent`, `bytes_received`, `ms`, `ended` (why). add and put have `deliveries` too: `who`,
 `sent`, `ms`, `tries`, `outcome` ("stored", "refused", "timed out"), `reason`.]],
-    example = 'local story = trace(findnode, sha1("8003"))\nfor _, query in ipairs(story.queries) do print(query.who, query.outcome, query.ms) end',
+    example = 'local story = trace(findnode, sha1("8003"))\nfor _, query in ipairs(story.queries) do print(query.who, query.ms) end',
   },
   {
-    name = "lookups", args = "", summary = "the last lookups of this node, its own upkeep's too",
+    name = "lookups", args = "", summary = "the last lookups, its own upkeep's too",
     text = [[
 The latest first, each with all that help(trace) tells of, how long `ago` it ended in seconds, and
 its `cause`: "search" (one was asked for), "store", "pass on" (of values that it keeps), "join" or
 "refresh" (of its routing table). lookups()[1] shows the latest as trace does.]],
-    example = "for _, lookup in ipairs(lookups()) do print(lookup.cause, lookup.hops, lookup.ended) end",
+    example = "for _, lookup in ipairs(lookups()) do print(lookup.cause, lookup.ended) end",
   },
   {
     name = "ping", args = "contact", summary = "ask a node whether it is there",
@@ -126,7 +126,7 @@ also `state`: `folder`, `written` seconds ago, `problem` if nothing is written.]
     example = "node().id",
   },
   {
-    name = "xdp", args = "", summary = "the fast path in the kernel, and what it has answered",
+    name = "xdp", args = "", summary = "the fast path in the kernel: what it answered",
     text = [[
 The result has `attached`; if it is, `interface`, `mode`, `answering`, `heartbeat` in seconds ago,
 `contacts` mirrored, `share` of the requests answered in the kernel (0 to 1), `ns` a run where the
@@ -181,26 +181,28 @@ Settings are `nodes` (100), `seed` (1), `latency` in ms, one way (a number or {l
 `loss` (0 to 1) and the constants of a node: k, alpha, expire, … split_bits, 1 to 5, is how finely
 far buckets are cut. The same seed gives the same results. Nodes are numbered from 1. With
 n = net{}, results as those of the real functions:
-  n:add(i, key, value) n:put(…) n:findvalue(i, key) n:findnode(i, id) n:ping(i, contact)
+  n:add(i, key, value) n:put(…) n:findvalue(i, key) n:findnode(i, id)
+  n:ping(i, contact)         one that a result names, or its "address:port"
   n:trace(findvalue, i, key) the same, query by query; see help(trace)
   n:lookups(i)               the last lookups of a node
-  n:node(i)                  a node, with add, findvalue, contacts, routing, tree, lookups, node, …
+  n:node(i)                  a node, with add, findvalue, routing, tree, node, …
   n:run(seconds)             lets virtual time pass; returns the time
-  n:join(count, id, bits)    new nodes join, with ids that share so many bits with id, if given
+  n:join(count, id, bits)    new nodes; their ids share so many bits with id
   n:kill(0.3) n:kill{3, 5}   a share of the nodes dies, or these
-  n:partition{0.5} n:heal()  the network falls apart into sides, and together again
+  n:partition{0.5} n:heal()  the network falls apart, and together again
   n:loss(0.2)                so many datagrams are lost from now on
   n:spoof(i, id, j)          node i gets a ping with a forged sender
-  n:alive() n:random() n:holders(key)   numbers of nodes: all alive, one of them, who keeps key
-  n:stats() n:stats("reset") `hops`, `messages`, `ms` (lists), `success`, `datagrams`, `alive`]],
+  n:alive() n:random() n:holders(key)   all alive, one of them, who keeps key
+  n:stats() n:stats("reset") `hops`, `messages`, `ms` (lists), `success`, …]],
     example = 'local n = net{nodes = 50, seed = 7, latency = {20, 80}}\nn:add(1, sha1("key"), "value")\nn:kill(0.3)\nassert(n:findvalue(n:random(), sha1("key")).values[1].value == "value")',
   },
   {
     name = "cluster", args = "count=20", summary = "start real nodes, as processes of their own",
     text = [[
 They listen on free ports of 127.0.0.1 and join through this node. With c = cluster(20):
-  c:add(i, key, value) c:put(…) c:findvalue(i, key) c:findnode(i, id) c:ping(i, contact)
-  c:contacts(i) c:routing(i) c:node(i)   what node i itself says
+  c:add(i, key, value) c:put(…) c:findvalue(i, key) c:findnode(i, id)
+  c:ping(i, contact) c:contacts(i) c:routing(i) c:tree(i) c:ring(i)
+  c:estimate(i) c:node(i)                what node i itself says
   c:status()                             all of them, in a list
   c:kill(i) c:stop()                     ends one as kill -9 does, ends all
 All end with the shell, however it ends.]],
@@ -235,7 +237,7 @@ and lesson.test(number) tries its answers.]],
     text = [[
 1 for the most significant bit to 160 for the least, 161 if no bit is set. With two ids it takes
 the distance between them.]],
-    example = 'assert(getbucketno(xor(sha1("a"), sha1("b"))) == getbucketno(sha1("a"), sha1("b")))',
+    example = 'local a, b = sha1("a"), sha1("b")\nassert(getbucketno(xor(a, b)) == getbucketno(a, b))',
   },
   {
     name = "explain", args = "a, b", summary = "the distance between two ids, bit by bit",
@@ -278,7 +280,7 @@ The result has `count`, `least`, `most`, `median` and `bins`, a list with `from`
     example = 'print("two", 2)',
   },
   {
-    name = "pprint", args = "...", summary = "show values as the prompt does, tables with all they hold",
+    name = "pprint", args = "...", summary = "show values as the prompt does, tables in full",
     text = "Works for any value. What the prompt shows after an expression is shown this way.",
     example = 'pprint({1, 2, name = "x"})',
   },
@@ -290,8 +292,8 @@ The result has `count`, `least`, `most`, `median` and `bins`, a list with `from`
 }
 
 help.more = [[
-help(findvalue) or help("findvalue") tells more. At the prompt _ is the last result. Beside these
-there is Lua's own: string, table, math, utf8, coroutine, os.time, os.clock, os.date, pairs, pcall
-and so on.]]
+help(findvalue) or help("findvalue") tells more. At the prompt _ is the last
+result. Beside these there is Lua's own: string, table, math, utf8, coroutine,
+os.time, os.clock, os.date, pairs, pcall and so on.]]
 
 return help

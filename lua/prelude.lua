@@ -294,13 +294,32 @@ local function signature(entry) return entry.name .. "(" .. entry.args .. ")" en
 
 local function overview()
   local texts = {}
-  for i, entry in ipairs(help) do texts[i] = format("%-40s %s", signature(entry), entry.summary) end
+  for i, entry in ipairs(help) do texts[i] = format("%-29s %s", signature(entry), entry.summary) end
   texts[#texts + 1] = help.more
   return concat(texts, "\n")
 end
 
+-- Sentences in lines of at most 80 columns; what is indented stays as it is.
+local function set(text)
+  local out, sentences = {}, {}
+  local function flush()
+    if sentences[1] then pretty.put_text(out, concat(sentences, " "), 80) end
+    sentences = {}
+  end
+  for line in string.gmatch(text, "[^\n]+") do
+    if find(line, "^ ") then
+      flush()
+      out[#out + 1] = line
+    else
+      sentences[#sentences + 1] = line
+    end
+  end
+  flush()
+  return concat(out, "\n")
+end
+
 local function explained(entry)
-  return signature(entry) .. ": " .. entry.summary .. "\n" .. entry.text .. "\nExample:\n  "
+  return signature(entry) .. ": " .. entry.summary .. "\n" .. set(entry.text) .. "\nExample:\n  "
     .. gsub(entry.example, "\n", "\n  ")
 end
 

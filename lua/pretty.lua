@@ -163,8 +163,11 @@ end
 local function places(contacts)
   local texts = {}
   for i, contact in ipairs(contacts) do texts[i] = where(contact) end
-  return concat(texts, " ")
+  return texts
 end
+
+-- The start of an id, as far as it serves to tell one from another.
+local function short(id) return sub(id, 1, 12) .. "…" end
 
 local eighths = { "▏", "▎", "▍", "▌", "▋", "▊", "▉" }
 
@@ -200,17 +203,27 @@ local function strip(counts, most)
   return (gsub(concat(texts), " +$", ""))
 end
 
--- Words after a first, in as many lines as they take.
-local function wrap(out, first, words, width)
-  local line, indent = first, string.rep(" ", math.min(utf8.len(first), 12))
+-- Words after a first, in as many lines as they take; later ones are indented as the first is long,
+-- unless told.
+local function wrap(out, first, words, width, indent)
+  local line = first
+  indent = indent or string.rep(" ", utf8.len(first) + 1)
   for i, word in ipairs(words) do
-    if i > 1 and utf8.len(line) + 1 + utf8.len(word) > width then
+    if utf8.len(line) + 1 + utf8.len(word) > width and (i > 1 or indent == "") then
       insert(out, line)
-      line = indent
+      line = indent .. word
+    else
+      line = line .. " " .. word
     end
-    line = line .. " " .. word
   end
   insert(out, line)
+end
+
+-- Sentences, in as many lines as they take.
+local function put_text(out, text, width)
+  local words = {}
+  for word in string.gmatch(text, "%S+") do insert(words, word) end
+  wrap(out, table.remove(words, 1) or "", words, width, "")
 end
 
 -- A value that was found: a string without quotes, as it was stored.
@@ -223,14 +236,19 @@ function lines.contact(contact, out)
   insert(out, where(contact) .. (contact.id and " " .. contact.id or ""))
 end
 
-function lines.known(contact, out)
-  local rtt = contact.rtt and span(contact.rtt) or "not timed"
-  local failures = contact.failures > 0 and ", " .. count(contact.failures, "failure") or ""
-  insert(out, format("%s %s %s, seen %s ago%s", where(contact), contact.id, rtt, seconds(contact.seen), failures))
+-- One contact as a row, with the whole id where there is room.
+local function known_row(contact, pen)
+  local id = pen.width >= 100 and contact.id or short(contact.id)
+  local line = format("%-21s %s %9s, seen %s ago", where(contact), id,
+    contact.rtt and span(contact.rtt) or "not timed", seconds(contact.seen))
+  if contact.failures > 0 then line = line .. ", " .. pen.paint("bad", count(contact.failures, "failure")) end
+  return line
 end
 
-function lines.contacts(contacts, out)
-  for _, contact in ipairs(contacts) do lines.known(contact, out) end
+function lines.known(contact, out, pen) insert(out, known_row(contact, pen)) end
+
+function lines.contacts(contacts, out, pen)
+  for _, contact in ipairs(contacts) do lines.known(contact, out, pen) end
   insert(out, count(#contacts, "contact"))
 end
 
@@ -248,9 +266,9 @@ function lines.findnode(result, out)
   insert(out, took(result))
 end
 
-function lines.stored(result, out)
+function lines.stored(result, out, pen)
   for _, refusal in ipairs(result.refused) do
-    insert(out, where(refusal.who) .. ": refused: " .. escape(refusal.reason))
+    put_text(out, where(refusal.who) .. ": refused: " .. escape(refusal.reason), pen.width)
   end
   for _, contact in ipairs(result.silent) do insert(out, where(contact) .. ": no answer") end
   local holders = count(#result.stored, "node")
@@ -264,9 +282,9 @@ function lines.socket(result, out)
   insert(out, where(result.who) .. ": sees this node at " .. where(result) .. ", in " .. span(result.ms))
 end
 
-function lines.bootstrap(result, out)
+function lines.bootstrap(result, out, pen)
   insert(out, count(result.answered, "node") .. " answered")
-  if #result.silent > 0 then insert(out, "no answer from " .. places(result.silent)) end
+  if #result.silent > 0 then wrap(out, "no answer from", places(result.silent), pen.width) end
 end
 
 function lines.node(result, out, pen)
@@ -290,32 +308,33 @@ function lines.node(result, out, pen)
 end
 
 -- What was counted of one kind, without the zeros.
-local function tallies(counts)
+local function put_tallies(kind, counts, out, pen)
   local texts = {}
   for _, name in ipairs(sorted_keys(counts)) do
-    if counts[name] > 0 then insert(texts, name .. " " .. counts[name]) end
+    if counts[name] > 0 then insert(texts, name .. " " .. counts[name] .. ",") end
   end
-  return #texts > 0 and concat(texts, ", ") or "nothing"
+  texts[#texts] = gsub(texts[#texts] or "nothing,", ",$", "")
+  wrap(out, format("%-10s", kind), texts, pen.width)
 end
 
-function lines.xdp(result, out)
-  if not result.attached then return insert(out, result.reason) end
+function lines.xdp(result, out, pen)
+  if not result.attached then return put_text(out, result.reason, pen.width) end
   insert(out, "attached   to " .. escape(result.interface) .. ", " .. result.mode)
   insert(out, "heartbeat  " .. (result.heartbeat and format("%.1f s ago", result.heartbeat) or "none"))
   insert(out, "mirrored   " .. count(result.contacts, "contact"))
   insert(out, "share      " .. (result.share and format("%.1f %% of all requests", 100 * result.share) or "no requests yet"))
   if result.ns then insert(out, "time       " .. result.ns .. " ns a run") end
   for _, kind in ipairs({ "answered", "passed", "dropped", "strangers" }) do
-    insert(out, format("%-10s %s", kind, tallies(result[kind])))
+    put_tallies(kind, result[kind], out, pen)
   end
 end
 
 -- Simulated networks.
 
-function lines.net(network, out)
+function lines.net(network, out, pen)
   local stats = network:stats()
-  insert(out, format("%d of %d nodes alive, seed %d, %s since it began, %d datagrams",
-    stats.alive, stats.nodes, stats.seed, seconds(stats.time), stats.datagrams))
+  put_text(out, format("%d of %d nodes alive, seed %d, %s since it began, %d datagrams",
+    stats.alive, stats.nodes, stats.seed, seconds(stats.time), stats.datagrams), pen.width)
 end
 
 function lines.simnode(node, out) insert(out, "node " .. node.number .. " " .. node.id) end
@@ -385,5 +404,5 @@ local function pen() return new_pen(native.terminal()) end
 
 return {
   value = value, shapes = shapes, shape = shape, pen = pen, lines = lines,
-  bar = bar, spread = spread, strip = strip, wrap = wrap, where = where, count = count, span = span, seconds = seconds, took = took, found = found,
+  bar = bar, spread = spread, strip = strip, wrap = wrap, put_text = put_text, where = where, count = count, short = short, known_row = known_row, places = places, span = span, seconds = seconds, took = took, found = found,
 }

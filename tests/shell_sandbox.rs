@@ -215,6 +215,20 @@ fn help_covers_the_environment_and_nothing_else() {
 }
 
 #[test]
+fn help_fits_80_columns() {
+    let chunk = "local overview = help().text
+        print(overview)
+        for name in overview:gmatch('([%w_]+)%([^\\n]*') do
+            if pcall(help, name) then print(help(name).text) end
+        end";
+    let text = shown(chunk);
+    assert!(text.matches("Example:").count() > 30, "{text}");
+    for line in text.lines() {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+}
+
+#[test]
 fn a_script_has_its_arguments_and_modules_of_its_own_folder() {
     let folder = std::env::temp_dir().join(format!("kademlua-script-{}", std::process::id()));
     std::fs::create_dir_all(folder.join("lib")).unwrap();

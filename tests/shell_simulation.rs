@@ -8,30 +8,13 @@ use std::path::PathBuf;
 use std::process::Stdio;
 
 use rexpect::session::spawn_command;
-use shell::{kademlua, shown, texts};
-
-/// What `kademlua sim` shows; it must succeed.
-fn sim(arguments: &[&str]) -> String {
-    let output = kademlua().arg("sim").args(arguments).output().unwrap();
-    let (out, err) = texts(&output);
-    assert!(output.status.success() && err.is_empty(), "{arguments:?}: {out}{err}");
-    out
-}
+use shell::{assert_golden, kademlua, shown, sim, texts};
 
 /// What `kademlua sim` complains of; it must fail.
 fn complaint(chunk: &str) -> String {
     let output = kademlua().args(["sim", "-e", chunk]).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{chunk}");
     texts(&output).1
-}
-
-/// Compares with a file that `UPDATE_GOLDEN=1` records anew.
-fn assert_golden(name: &str, text: &str) {
-    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(&file, text).unwrap();
-    }
-    assert_eq!(text, std::fs::read_to_string(file).unwrap(), "{name}");
 }
 
 #[test]

@@ -76,7 +76,8 @@ end
 local function step_of(values, least, most)
   local range, whole = most - least, are_whole(values)
   if range == 0 or whole and range < BINS then return 1, whole end
-  local step = round_step(range / min(BINS, max(5, ceil(log(#values, 2)) + 1)))
+  -- Nothing is smaller than this step: the least numbers there are cannot be divided further.
+  local step = round_step(max(range / min(BINS, max(5, ceil(log(#values, 2)) + 1)), 1e-300))
   return whole and max(step, 1) or step, whole
 end
 

@@ -4,7 +4,7 @@
 -- other drawings need of ids.
 
 local native, pretty = ...
-local count = pretty.count
+local count, short = pretty.count, pretty.short
 local concat, insert = table.concat, table.insert
 local format, rep, sub = string.format, string.rep, string.sub
 local tonumber, ipairs, error = tonumber, ipairs, error
@@ -40,9 +40,6 @@ end
 
 -- Where an id lies, from 0 to 1.
 local function position(hex) return tonumber(sub(hex, 1, 8), 16) / 2 ^ 32 end
-
--- The start of an id, as far as it serves to tell one from another.
-local function short(hex) return sub(hex, 1, 12) .. "…" end
 
 -- `what` as an id in hex digits.
 local function id(fn, name, what, example)
@@ -108,14 +105,15 @@ end
 
 -- How large the network is, and by which distances.
 local function write_estimate(result, out, pen)
-  insert(out, pen.paint("own", format("about %.0f nodes, give or take %.0f", result.nodes, result.error)))
+  local nodes = count(math.floor(result.nodes + 0.5), "node")
+  insert(out, pen.paint("own", format("about %s, give or take %.0f", nodes, result.error)))
   local least, most, farthest = math.huge, 0, 0
   for _, sample in ipairs(result.samples) do
     least, most = min(least, sample.nodes), max(most, sample.nodes)
     farthest = max(farthest, sample.distances[#sample.distances] or 0)
   end
   if result.from == "routing table" then
-    insert(out, format("from %s around the own id, as no lookup has ended yet", count(result.counted, "contact")))
+    insert(out, format("from %s around the own id, as no lookup tells of more", count(result.counted, "contact")))
   else
     insert(out, format("from %s that ended; each alone says between %.0f and %.0f",
       count(#result.samples, "lookup"), least, most))
@@ -142,5 +140,5 @@ pretty.shape("estimate", write_estimate)
 
 return {
   explain = explain, id = id, bits_of = bits_of, hex_of = hex_of, xor = xor, shared = shared, position = position,
-  short = short, BITS = BITS,
+  BITS = BITS,
 }

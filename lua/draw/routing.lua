@@ -4,7 +4,7 @@
 -- returns.
 
 local pretty, ids = ...
-local count, span, seconds, where = pretty.count, pretty.span, pretty.seconds, pretty.where
+local count, seconds, where = pretty.count, pretty.seconds, pretty.where
 local concat, insert, sort = table.concat, table.insert, table.sort
 local format, rep, sub, len = string.format, string.rep, string.sub, utf8.len
 local ipairs = ipairs
@@ -39,19 +39,19 @@ end
 
 local function padded(text, width) return text .. rep(" ", width - len(text)) end
 
--- How full a bucket is, in so many columns and some for the numbers.
-local function fill(bucket, columns, pen)
-  local held, room = #bucket.contacts, bucket.room
-  local text = padded(pretty.bar(min(1, held / room) * columns), columns)
-  return (held >= room and pen.paint("good", text) or text) .. format(" %2d of %d", held, room)
+-- The longest number of contacts that these buckets have room for, in figures.
+local function figures_of(buckets)
+  local most = 0
+  for _, bucket in ipairs(buckets) do most = max(most, bucket.room) end
+  return #format("%d", most)
 end
 
-local function write_contact(contact, out, pen)
-  local id = pen.width >= 110 and contact.id or ids.short(contact.id)
-  local line = format("  %-21s %s %9s, seen %s ago", where(contact), id,
-    contact.rtt and span(contact.rtt) or "not timed", seconds(contact.seen))
-  if contact.failures > 0 then line = line .. ", " .. pen.paint("bad", count(contact.failures, "failure")) end
-  insert(out, line)
+-- How full a bucket is, in so many columns and some for the numbers.
+local function fill(bucket, columns, figures, pen)
+  local held, room = #bucket.contacts, bucket.room
+  local text = padded(pretty.bar(min(1, held / room) * columns), columns)
+  local number = "%" .. figures .. "d"
+  return (held >= room and pen.paint("good", text) or text) .. format(" " .. number .. " of " .. number, held, room)
 end
 
 local function held_in(buckets)
@@ -61,15 +61,15 @@ local function held_in(buckets)
 end
 
 local function write_routing(result, out, pen)
-  insert(out, format("own id %s, %s in %s of at most %d", ids.short(result.id),
+  local figures = figures_of(result.buckets)
+  insert(out, format("own id %s, %s in %s, k = %d", pretty.short(result.id),
     count(held_in(result.buckets), "contact"), count(#result.buckets, "bucket"), result.k))
   for _, bucket in ipairs(result.buckets) do
     insert(out, format("%s  %s %s, idle %s%s", pen.paint("own", format("bucket %-3d", bucket.prefix_bits)),
-      padded(shown_prefix(bucket.prefix), PREFIX + 1), fill(bucket, 20, pen), seconds(bucket.idle),
+      padded(shown_prefix(bucket.prefix), PREFIX + 1), fill(bucket, 20, figures, pen), seconds(bucket.idle),
       bucket.is_last and pen.paint("own", ", own id") or ""))
-    for _, contact in ipairs(bucket.contacts) do write_contact(contact, out, pen) end
-    local waiting = {}
-    for i, contact in ipairs(bucket.replacements) do waiting[i] = where(contact) end
+    for _, contact in ipairs(bucket.contacts) do insert(out, "  " .. pretty.known_row(contact, pen)) end
+    local waiting = pretty.places(bucket.replacements)
     if #waiting > 0 then pretty.wrap(out, format("  %d waiting:", #waiting), waiting, pen.width) end
   end
 end
@@ -110,10 +110,10 @@ local function write_nearest(result, out, pen)
   insert(out, format("%-21s %4s  %s", "nearest to the key", "bits", "distance in binary"))
   local room = min(ids.BITS, pen.width - 29)
   for _, near in ipairs(result.nearest) do
-    local bits = ids.bits_of(near.distance)
-    insert(out, format("%-21s %4d  %s%s%s%s", where(near.who), near.bits,
-      pen.paint("faint", sub(bits, 1, min(near.bits, room))), pen.paint("good", sub(bits, near.bits + 1, near.bits + 1)),
-      sub(bits, near.bits + 2, room), room < ids.BITS and "…" or ""))
+    local bits, zeros = ids.bits_of(near.distance), min(near.bits, room)
+    insert(out, format("%-21s %4d  %s%s%s%s", where(near.who), near.bits, pen.paint("faint", sub(bits, 1, zeros)),
+      pen.paint("good", sub(bits, zeros + 1, min(zeros + 1, room))), sub(bits, zeros + 2, room),
+      room < ids.BITS and "…" or ""))
   end
 end
 
@@ -125,19 +125,21 @@ local function write_tree(result, out, pen)
   local own, deepest = ids.bits_of(result.id), 0
   for _, bucket in ipairs(result.buckets) do deepest = max(deepest, bucket.prefix_bits) end
   local digits = min(DIGITS, max(4, deepest // 4 + 1))
-  local has_room = 68 + 2 * digits <= pen.width
-  insert(out, "own id " .. ids.short(result.id) .. " = " .. pen.paint("own", sub(own, 1, 24)) .. "…")
+  local figures = figures_of(result.buckets)
+  local has_room = 64 + 2 * figures + 2 * digits <= pen.width
+  insert(out, "own id " .. pretty.short(result.id) .. " = " .. pen.paint("own", sub(own, 1, 24)) .. "…")
   if result.key then
-    insert(out, "key    " .. ids.short(result.key) .. " = " .. pen.paint("mark", sub(ids.bits_of(result.key), 1, 24)) .. "…")
+    insert(out, "key    " .. pretty.short(result.key) .. " = " .. pen.paint("mark", sub(ids.bits_of(result.key), 1, 24)) .. "…")
   end
   for i, bucket in ipairs(result.buckets) do
     local bits = bucket.prefix_bits
-    local line = format("%s %s %s %s  %-6s", pen.paint("own", bits > 0 and sub(own, bits, bits) or " "),
+    local line = format("%s %s %s %s  ", pen.paint("own", bits > 0 and sub(own, bits, bits) or " "),
       bucket.is_last and "└───" or "├─" .. sub(bucket.prefix, -1) .. "─",
-      padded(shown_prefix(bucket.prefix), PREFIX + 1), fill(bucket, 10, pen), share(bucket))
-    if has_room then line = line .. "  " .. range(bucket, digits) end
-    if bucket.is_last then line = line .. pen.paint("own", "  own id") end
-    if result.bucket == i then line = line .. pen.paint("mark", "  ◀ key") end
+      padded(shown_prefix(bucket.prefix), PREFIX + 1), fill(bucket, 10, figures, pen))
+    local marks = has_room and "  " .. range(bucket, digits) or ""
+    if bucket.is_last then marks = marks .. pen.paint("own", "  own id") end
+    if result.bucket == i then marks = marks .. pen.paint("mark", "  ◀ key") end
+    line = line .. (marks == "" and share(bucket) or padded(share(bucket), 6) .. marks)
     insert(out, line)
   end
   if result.key then write_nearest(result, out, pen) end

@@ -312,7 +312,7 @@ const STYLES: [(&str, &str); 6] = [
     ("own", "\x1b[1m"),
     ("faint", "\x1b[2m"),
     ("bad", "\x1b[31m"),
-    ("good", "\x1b[1;32m"),
+    ("good", "\x1b[32m"),
     ("mark", "\x1b[35m"),
 ];
 

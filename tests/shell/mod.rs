@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::net::{SocketAddr, UdpSocket};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use kademlua::id::Id;
@@ -55,6 +56,23 @@ pub(crate) fn complaint(chunk: &str) -> String {
 pub(crate) fn texts(output: &Output) -> (String, String) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (text(&output.stdout), text(&output.stderr))
+}
+
+/// What `kademlua sim` shows; it must succeed.
+pub(crate) fn sim(arguments: &[&str]) -> String {
+    let output = kademlua().arg("sim").args(arguments).output().unwrap();
+    let (out, err) = texts(&output);
+    assert!(output.status.success() && err.is_empty(), "{arguments:?}: {out}{err}");
+    out
+}
+
+/// Compares with a file that `UPDATE_GOLDEN=1` records anew.
+pub(crate) fn assert_golden(name: &str, text: &str) {
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&file, text).unwrap();
+    }
+    assert_eq!(text, std::fs::read_to_string(file).unwrap(), "{name}");
 }
 
 /// Nodes in this process that all know each other; their ids are those of the names `node 0`, ….
