@@ -201,10 +201,10 @@ pub(crate) fn open(
 }
 
 fn read(folder: &Path, path: &Path, id: Id) -> Result<(Kept, Database), StateError> {
-    let failed = |error: redb::Error| of_database(folder, error);
-    let mut database = builder().create(path).map_err(|error| failed(error.into()))?;
+    let failed = |failure| of_database(folder, failure);
+    let mut database = builder().create(path).map_err(|error| failed(Failure::from(error)))?;
     // What a process that was killed left half done is undone by then, and not counted.
-    if !database.check_integrity().map_err(|error| failed(error.into()))? {
+    if !database.check_integrity().map_err(|error| failed(Failure::from(error)))? {
         let reason = "checksums were wrong".into();
         return Err(StateError::Damaged { folder: folder.to_owned(), reason });
     }
@@ -225,7 +225,7 @@ fn read(folder: &Path, path: &Path, id: Id) -> Result<(Kept, Database), StateErr
 }
 
 /// Writes what must be there from the first.
-fn begin(database: &Database, id: Id) -> Result<(), redb::Error> {
+fn begin(database: &Database, id: Id) -> Result<(), Failure> {
     let transaction = database.begin_write()?;
     {
         let mut meta = transaction.open_table(META)?;
@@ -245,17 +245,17 @@ fn builder() -> Builder {
 
 /// `None` if nothing was ever written.
 fn read_all(folder: &Path, database: &Database) -> Result<Option<Kept>, StateError> {
-    let failed = |error: redb::Error| of_database(folder, error);
+    let failed = |failure| of_database(folder, failure);
     let damaged =
         |reason: &str| StateError::Damaged { folder: folder.to_owned(), reason: reason.to_owned() };
-    let transaction = database.begin_read().map_err(|error| failed(error.into()))?;
+    let transaction = database.begin_read().map_err(|error| failed(Failure::from(error)))?;
     let meta = match transaction.open_table(META) {
         Ok(meta) => meta,
         Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
-        Err(error) => return Err(failed(error.into())),
+        Err(error) => return Err(failed(Failure::from(error))),
     };
     let get = |name| -> Result<Option<Vec<u8>>, StateError> {
-        let value = meta.get(name).map_err(|error| failed(error.into()))?;
+        let value = meta.get(name).map_err(|error| failed(Failure::from(error)))?;
         Ok(value.map(|value| value.value().to_vec()))
     };
     if get(META_VERSION)?.as_deref() != Some(&VERSION.to_le_bytes()) {
@@ -272,9 +272,9 @@ fn read_all(folder: &Path, database: &Database) -> Result<Option<Kept>, StateErr
     if let Some(contacts) = get(META_CONTACTS)? {
         kept.contacts = decode(&contacts).ok_or_else(|| damaged("the contacts make no sense"))?;
     }
-    let values = transaction.open_table(VALUES).map_err(|error| failed(error.into()))?;
-    for entry in values.iter().map_err(|error| failed(error.into()))? {
-        let (key, records) = entry.map_err(|error| failed(error.into()))?;
+    let values = transaction.open_table(VALUES).map_err(|error| failed(Failure::from(error)))?;
+    for entry in values.iter().map_err(|error| failed(Failure::from(error)))? {
+        let (key, records) = entry.map_err(|error| failed(Failure::from(error)))?;
         let key = Id::from_slice(key.value()).ok_or_else(|| damaged("a key makes no sense"))?;
         let records =
             decode(records.value()).ok_or_else(|| damaged("the values of a key make no sense"))?;
@@ -287,9 +287,18 @@ fn decode<'b, T: Deserialize<'b>>(bytes: &'b [u8]) -> Option<T> {
     postcard::from_bytes(bytes).ok()
 }
 
-fn of_database(folder: &Path, error: redb::Error) -> StateError {
+/// An error of the database, of whatever kind; small, because redb's are not.
+struct Failure(Box<redb::Error>);
+
+impl<E: Into<redb::Error>> From<E> for Failure {
+    fn from(error: E) -> Failure {
+        Failure(Box::new(error.into()))
+    }
+}
+
+fn of_database(folder: &Path, failure: Failure) -> StateError {
     let folder = folder.to_owned();
-    match error {
+    match *failure.0 {
         redb::Error::DatabaseAlreadyOpen => StateError::InUse(folder),
         redb::Error::UpgradeRequired(_) => StateError::Version(folder),
         redb::Error::Io(reason) => match reason.kind() {
@@ -376,7 +385,7 @@ impl Writer {
 }
 
 /// Notes how it went.
-fn tell(shared: &Mutex<Shared>, batch: &Batch, result: Result<(), redb::Error>) {
+fn tell(shared: &Mutex<Shared>, batch: &Batch, result: Result<(), Failure>) {
     let mut shared = lock(shared);
     let folder = shared.status.folder.display().to_string();
     match result {
@@ -386,7 +395,7 @@ fn tell(shared: &Mutex<Shared>, batch: &Batch, result: Result<(), redb::Error>) 
             }
             shared.status.written = Some(Instant::now());
         }
-        Err(error) => {
+        Err(Failure(error)) => {
             let problem = error.to_string();
             if shared.status.problem.is_none() {
                 warn!(folder, problem, "the state cannot be written; values are in memory alone");
@@ -406,7 +415,7 @@ struct File {
 }
 
 impl File {
-    fn write(&mut self, batch: &Batch) -> Result<(), redb::Error> {
+    fn write(&mut self, batch: &Batch) -> Result<(), Failure> {
         let database = match self.database.take() {
             Some(database) => database,
             None => builder().open(&self.path)?,
@@ -418,7 +427,7 @@ impl File {
     }
 }
 
-fn write(database: &Database, batch: &Batch, number: u64) -> Result<(), redb::Error> {
+fn write(database: &Database, batch: &Batch, number: u64) -> Result<(), Failure> {
     let transaction = database.begin_write()?;
     {
         let mut values = transaction.open_table(VALUES)?;

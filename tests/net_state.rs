@@ -196,7 +196,7 @@ fn a_node_that_was_killed_joins_again_without_a_bootstrap_node() {
     let ports = [(); 3].map(|()| free_port());
     let first = Node::start(ports[0], &folders[0].0, &[]);
     let bootstrap = format!("127.0.0.1:{}", ports[0]);
-    let others: Vec<Node> = [1, 2]
+    let _others: Vec<Node> = [1, 2]
         .map(|number: usize| {
             Node::start(ports[number], &folders[number].0, &["--bootstrap", &bootstrap])
         })
