@@ -1,6 +1,6 @@
 //! What a node keeps on disk: its id, its contacts and its values, in one database.
 //!
-//! [`open`] reads what is there and hands over a [`Writer`], which has a thread of its own: whoever
+//! `open` reads what is there and hands over a `Writer`, which has a thread of its own: whoever
 //! gives it something never waits for the disk. A database that is damaged, or that another node
 //! has open, is left as it is, and the node does not start; where nothing can be written it starts, and
 //! keeps what it has in memory.
