@@ -392,6 +392,10 @@ function cluster_methods.kill(cluster, i)
   return settle(nil, cluster_natives["c:kill"](native_of_cluster(cluster), i))
 end
 
+function cluster_methods.start(cluster, i)
+  return settle(nil, cluster_natives["c:start"](native_of_cluster(cluster), i))
+end
+
 local function members_of(cluster)
   local members = settle(nil, cluster_natives["c:members"](native_of_cluster(cluster)))
   return setmetatable(members, shapes.cluster)

@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mlua::{AnyUserData, Lua, UserData, Value as LuaValue};
 use serde_json::Value as Json;
@@ -19,6 +19,7 @@ use crate::net::Handle;
 use super::arguments::{Arguments, Complaint};
 use super::convert;
 use super::functions::{Context, Functions, Trouble};
+use super::kilobytes_of;
 
 /// Nodes of a cluster: each is a process of some ten megabytes.
 const NODES_MAX: usize = 200;
@@ -28,9 +29,16 @@ struct Cluster(Vec<Arc<Member>>);
 
 struct Member {
     port: u16,
-    process: u32,
+    /// The node through which it joins.
+    via: SocketAddr,
     /// Gone once the child was killed.
     running: Mutex<Option<Running>>,
+}
+
+impl Member {
+    fn running(&self) -> MutexGuard<'_, Option<Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 struct Running {
@@ -59,18 +67,22 @@ pub(crate) fn add_methods_to(methods: &Functions) -> mlua::Result<()> {
     methods.add_async("c:ask", ask)?;
     methods.add("c:kill", |_, _, mut arguments| {
         let member = member_of(&mut arguments)?;
-        let running = member.running.lock().unwrap_or_else(PoisonError::into_inner).take();
-        Ok(running.is_some())
+        Ok(member.running().take().is_some())
     })?;
+    methods.add_async("c:start", restart)?;
     methods.add("c:members", |_, lua, mut arguments| {
         let value = arguments.any();
         let list = lua.create_table()?;
         for member in &cluster_of(&arguments, &value)?.0 {
-            let alive = member.running.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+            let process = member.running().as_ref().map(|running| running.child.id());
             let table = lua.create_table()?;
             table.raw_set("port", member.port)?;
-            table.raw_set("process", member.process)?;
-            table.raw_set("alive", alive)?;
+            table.raw_set("alive", process.is_some())?;
+            if let Some(process) = process {
+                table.raw_set("process", process)?;
+                table.raw_set("kilobytes", kilobytes_of(process))?;
+                table.raw_set("descriptors", descriptors_of(process))?;
+            }
             list.raw_push(table)?;
         }
         Ok(list)
@@ -90,14 +102,43 @@ async fn start(
     let own = context.node.as_ref().map(Handle::local_addr);
     let via = own.filter(|own| own.ip().is_loopback());
     let via = via.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, ports[0])));
-    let members: Result<Vec<_>, _> = ports.into_iter().map(|port| spawn(port, via)).collect();
+    let member = |port| {
+        let running = Mutex::new(Some(spawn(port, via)?));
+        Ok(Arc::new(Member { port, via, running }))
+    };
+    let members: Result<Vec<_>, _> = ports.into_iter().map(member).collect();
     let members = members.map_err(failed)?;
     for member in &members {
-        // The answer says that the node is there and has joined.
-        let joined = format!("return {{pcall(bootstrap, \"{via}\")}}");
-        answer(member.clone(), joined).await.map_err(|error| arguments.complaint(error))?;
+        joined(member.clone()).await.map_err(|error| arguments.complaint(error))?;
     }
     Ok(lua.create_userdata(Cluster(members))?)
+}
+
+/// `c:start(i)`: a node that was killed comes back at its port, knowing nothing. Whether it was dead.
+async fn restart(_: Rc<Context>, _: Lua, mut arguments: Arguments) -> Result<bool, Trouble> {
+    let member = member_of(&mut arguments)?;
+    {
+        let mut running = member.running();
+        if running.is_some() {
+            return Ok(false);
+        }
+        let child = spawn(member.port, member.via);
+        let failed = |error| arguments.complaint(format_args!("cannot start: {error}"));
+        *running = Some(child.map_err(failed)?);
+    }
+    joined(member).await.map_err(|error| arguments.complaint(error))?;
+    Ok(true)
+}
+
+/// Waits until a child says that it is there and has joined.
+async fn joined(member: Arc<Member>) -> Result<(), String> {
+    let chunk = format!("return {{pcall(bootstrap, \"{}\")}}", member.via);
+    answer(member, chunk).await.map(drop)
+}
+
+/// Open file descriptors of a process, where the system tells.
+fn descriptors_of(process: u32) -> Option<usize> {
+    Some(std::fs::read_dir(format!("/proc/{process}/fd")).ok()?.count())
 }
 
 /// UDP ports of loopback that were free a moment ago.
@@ -107,7 +148,7 @@ fn free_ports(count: usize) -> std::io::Result<Vec<u16>> {
     sockets.iter().map(|socket| Ok(socket.local_addr()?.port())).collect()
 }
 
-fn spawn(port: u16, via: SocketAddr) -> std::io::Result<Arc<Member>> {
+fn spawn(port: u16, via: SocketAddr) -> std::io::Result<Running> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["serve", &port.to_string(), "--lines", "--log", "off", "--bootstrap"]);
     command.arg(via.to_string());
@@ -116,9 +157,7 @@ fn spawn(port: u16, via: SocketAddr) -> std::io::Result<Arc<Member>> {
     let mut child = command.process_group(0).spawn()?;
     let input = child.stdin.take().expect("piped just above");
     let output = BufReader::new(child.stdout.take().expect("piped just above"));
-    let process = child.id();
-    let running = Mutex::new(Some(Running { child, input, output }));
-    Ok(Arc::new(Member { port, process, running }))
+    Ok(Running { child, input, output })
 }
 
 /// `c:ask(i, chunk)`: what the chunk returns at node i.
@@ -132,7 +171,7 @@ async fn ask(_: Rc<Context>, lua: Lua, mut arguments: Arguments) -> Result<LuaVa
 /// Lets a child run a chunk. A thread waits for it, so that Ctrl-C does not have to.
 async fn answer(member: Arc<Member>, chunk: String) -> Result<Json, String> {
     let asking = tokio::task::spawn_blocking(move || {
-        let mut running = member.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = member.running();
         let Some(running) = running.as_mut() else {
             return Err(format!("the node at port {} was killed", member.port));
         };

@@ -167,7 +167,11 @@ impl Shell {
 
 /// Resident memory of this process.
 fn process_kilobytes() -> f64 {
-    let pid = Pid::from_u32(std::process::id());
+    kilobytes_of(std::process::id())
+}
+
+fn kilobytes_of(process: u32) -> f64 {
+    let pid = Pid::from_u32(process);
     let mut system = System::new();
     let memory = ProcessRefreshKind::nothing().with_memory();
     system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), false, memory);
