@@ -77,6 +77,7 @@ impl NodeArguments {
             config: configuration.constants,
             fast_path: self.xdp.then(|| self.bpffs.clone()),
             state: self.state.clone(),
+            keeps_packets: false,
         })
     }
 
