@@ -114,11 +114,13 @@ impl Reader {
     }
 
     fn remember(&mut self, reading: &Reading<'_>) {
-        let (Some(call), Some(rpc)) = (reading.call, &reading.rpc) else { return };
-        if rpc.len() > NAME_MAX {
-            return;
-        }
+        let Some(call) = reading.call else { return };
         let call = (call, reading.packet.peer, reading.packet.direction);
+        let Some(rpc) = reading.rpc.as_ref().filter(|rpc| rpc.len() <= NAME_MAX) else {
+            // What comes back belongs to this one, and to no earlier one of the same number.
+            self.asked.remove(&call);
+            return;
+        };
         if self.asked.insert(call, (rpc[..].into(), reading.packet.time)).is_none() {
             self.order.push_back(call);
         }
@@ -254,7 +256,9 @@ mod tests {
         assert_eq!((reader.asked.len(), reader.order.len()), (ASKED_MAX, ASKED_MAX));
         let args = Item::parse(b"le").unwrap().list().unwrap();
         let long = Request::Custom { name: &[b'n'; NAME_MAX + 1], args };
-        reader.read(&packet(Direction::In, 0, &request(1, &long)));
-        assert_eq!(reader.asked.len(), ASKED_MAX);
+        let last = 2 * ASKED_MAX as u64 - 1;
+        reader.read(&packet(Direction::In, 0, &request(last, &long)));
+        assert_eq!(reader.asked.len(), ASKED_MAX - 1);
+        assert_eq!(reader.read(&packet(Direction::Out, 0, &pong(last))).rpc, None);
     }
 }
