@@ -20,10 +20,17 @@ local function cut(text, columns)
   return sub(text, 1, utf8_offset(text, columns) - 1) .. "…"
 end
 
+-- Of one among several ids the beginning is enough to tell it.
+local function id_or_value(item, alone)
+  if type(item) ~= "string" or #item ~= 20 then return value(item) end
+  local digits = native.tohex(item)
+  return alone and digits or sub(digits, 1, 8) .. "…"
+end
+
 local function ids_and_values(list)
   local texts = {}
   for i, item in ipairs(list) do
-    texts[i] = type(item) == "string" and #item == 20 and native.tohex(item) or value(item)
+    texts[i] = id_or_value(item, #list == 1)
     if i == LISTED then break end
   end
   return (gsub(concat(texts, ", "), "%s*\n%s*", " "))
