@@ -222,6 +222,35 @@ fn a_slow_tap_loses_events_and_says_so_while_the_node_goes_on() {
 }
 
 #[test]
+fn a_capture_that_cannot_be_written_ends_with_its_last_whole_packet() {
+    let nodes = network(2);
+    let (port, file) = (nodes[1].local_addr().port(), fresh("full"));
+    let name = file.display();
+    let chunk = format!(
+        "capture('{name}')
+        while capture().running do ping({port}) end
+        print(select(2, pcall(capture, false)))
+        print(capture(false), ping({port}).ms > 0)
+        print(capture('{name}', 'replace').running)"
+    );
+    let (bootstrap, own) = (nodes[0].local_addr().to_string(), free_port().to_string());
+    // The system lets no file grow beyond that, and says so as it does of a full disk.
+    let limited = "trap '' XFSZ; ulimit -f 16; exec \"$0\" \"$@\"";
+    let mut command = Command::new("sh");
+    command.args(["-c", limited, env!("CARGO_BIN_EXE_kademlua")]).env_remove("RUST_LOG");
+    let arguments = ["--bootstrap", &bootstrap, &own, "-e", &chunk];
+    let output = command.args(arguments).stdin(Stdio::null()).output().unwrap();
+    let (out, err) = texts(&output);
+    let lines: Vec<_> = out.lines().collect();
+    assert_eq!(lines.len(), 3, "{out}{err}");
+    let expected = format!("capture: {name}: File too large");
+    assert!(lines[0].starts_with(&expected) && lines[0].ends_with(" packets before"), "{out}");
+    assert_eq!(lines[1..], ["no capture\ttrue", "true"]);
+    assert!(err.contains("ERROR") && err.contains("the capture ends"), "{err}");
+    std::fs::remove_file(file).unwrap();
+}
+
+#[test]
 fn a_capture_is_told_of_and_never_overwrites_by_accident() {
     let nodes = network(2);
     let (port, file) = (nodes[1].local_addr().port(), fresh("told"));

@@ -72,7 +72,17 @@ pub enum CaptureError {
     /// The file was to be replaced, but is no capture.
     #[error("{} is no pcap file; it was left alone", .0.display())]
     NoCapture(PathBuf),
-    /// The system cannot open or write the file.
+    /// Writing has failed.
+    #[error("{}: {reason}; it holds the {packets} packets before", .file.display())]
+    Write {
+        /// The file.
+        file: PathBuf,
+        /// Packets in it, all whole.
+        packets: u64,
+        /// What the system said.
+        reason: io::Error,
+    },
+    /// The system cannot open the file.
     #[error("{}: {reason}", .file.display())]
     File {
         /// The file.
@@ -93,6 +103,8 @@ pub struct Captured {
     pub bytes: u64,
     /// Packets that are not in it because the disk was too slow.
     pub lost: u64,
+    /// Whether more is to come; not after an error either.
+    pub running: bool,
 }
 
 /// What the thread that writes tells about its progress.
@@ -120,13 +132,14 @@ struct Written {
 }
 
 impl Written {
-    fn captured(&self) -> Captured {
+    fn captured(&self, running: bool) -> Captured {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Captured {
             file: self.file.clone(),
             packets: read(&self.progress.packets),
             bytes: read(&self.progress.bytes),
             lost: self.losses.count() + read(&self.progress.unfit),
+            running,
         }
     }
 }
@@ -159,7 +172,7 @@ impl Running {
     }
 
     pub(super) fn captured(&self) -> Captured {
-        self.written.captured()
+        self.written.captured(self.goes_on())
     }
 
     /// Waits until all is in the file that came before.
@@ -171,8 +184,11 @@ impl Running {
         drop(source);
         // A thread that never began has written nothing.
         match ended.await.unwrap_or(Ok(())) {
-            Ok(()) => Ok(written.captured()),
-            Err(reason) => Err(CaptureError::File { file: written.file, reason }),
+            Ok(()) => Ok(written.captured(false)),
+            Err(reason) => {
+                let Captured { file, packets, .. } = written.captured(false);
+                Err(CaptureError::Write { file, packets, reason })
+            }
         }
     }
 }

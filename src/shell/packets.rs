@@ -136,14 +136,14 @@ fn untap(context: &Context, lua: &Lua, mut arguments: Arguments) -> Result<Table
 async fn capture(context: Shared, lua: Lua, mut arguments: Arguments) -> Result<Table, Trouble> {
     let handle = context.handle();
     let file = arguments.any();
-    let (captured, runs) = match &file {
+    let captured = match &file {
         LuaValue::Nil => {
             let captured = handle.captured().await;
-            (captured.map_err(|error| arguments.complaint(error))?, true)
+            captured.map_err(|error| arguments.complaint(error))?
         }
         LuaValue::Boolean(false) => {
             let captured = handle.end_capture().await;
-            (captured.map_err(|error| arguments.complaint(error))?, false)
+            captured.map_err(|error| arguments.complaint(error))?
         }
         LuaValue::String(name) => {
             let existing = existing(&mut arguments)?;
@@ -151,7 +151,7 @@ async fn capture(context: Shared, lua: Lua, mut arguments: Arguments) -> Result<
             let begun = handle.capture(&file, existing).await;
             begun.map_err(|error| arguments.complaint(capture_advice(&error)))?;
             let captured = handle.captured().await;
-            (captured.map_err(|error| arguments.complaint(error))?, true)
+            captured.map_err(|error| arguments.complaint(error))?
         }
         other => {
             let expected = "the name of a file, false to end, or nothing";
@@ -159,7 +159,7 @@ async fn capture(context: Shared, lua: Lua, mut arguments: Arguments) -> Result<
             return Err(arguments.wrong("file", expected, other, advice).into());
         }
     };
-    Ok(captured_table(&lua, captured, runs)?)
+    Ok(captured_table(&lua, captured)?)
 }
 
 fn existing(arguments: &mut Arguments) -> Result<Existing, Complaint> {
@@ -172,18 +172,18 @@ fn existing(arguments: &mut Arguments) -> Result<Existing, Complaint> {
 
 /// The error, and what to do about it.
 fn capture_advice(error: &crate::net::CaptureError) -> String {
-    use crate::net::CaptureError::{Exists, File, NoCapture, Running, Stopped};
+    use crate::net::CaptureError::{Exists, File, NoCapture, Running, Stopped, Write};
     let advice = match error {
         Exists(_) => "; choose another name, or capture(file, \"replace\")",
         Running(_) => "; capture(false) ends it",
-        Stopped(_) | NoCapture(_) | File { .. } => "",
+        Stopped(_) | NoCapture(_) | File { .. } | Write { .. } => "",
     };
     format!("{error}{advice}")
 }
 
-fn captured_table(lua: &Lua, captured: Option<Captured>, runs: bool) -> mlua::Result<Table> {
+fn captured_table(lua: &Lua, captured: Option<Captured>) -> mlua::Result<Table> {
     let table = lua.create_table()?;
-    table.raw_set("running", runs && captured.is_some())?;
+    table.raw_set("running", captured.as_ref().is_some_and(|captured| captured.running))?;
     if let Some(captured) = captured {
         table.raw_set("file", lua.create_string(captured.file.into_os_string().into_vec())?)?;
         table.raw_set("packets", captured.packets)?;
