@@ -135,6 +135,52 @@ kernel measures it, and counters by reason: `answered`, `passed`, `dropped`, `st
     example = "xdp().attached",
   },
   {
+    name = "packets", args = "filter=20", summary = "the last packets of this node, both ways",
+    text = [[
+The filter is how many to show, or a table of what they must be: `rpc` (a
+name), `peer`, `kind`, `direction` ("in", "out"), `call` (16 hex digits), and
+`n`, how many. Each packet has `time` (seconds since 1970), `direction`,
+`peer`, `kind` ("request", "answer", "no such rpc", "failure" or "malformed"),
+`rpc`, `call`, `size`, `args` or `results`, `ms` from request to answer, and,
+if something is wrong with it, `error` and `bytes`. In a line, > is sent, <
+received, ? a request, = an answer.
+A node with a shell keeps its last 1000 packets, 1 MiB at most, from its start;
+packets(false) forgets them and keeps none until packets is called again. What
+xdp() answers in the kernel never reaches the node, and is not among them.]],
+    example = 'ping(8003)\nlocal last = packets{rpc = "ping", peer = 8003}\nassert(last[#last].kind == "answer" and last[#last].ms > 0)',
+  },
+  {
+    name = "tap", args = "function, filter=nil", summary = "call a function for each packet to come",
+    text = [[
+The function gets each event, one after the other: packets as packets() returns
+them, and, where the filter lets them through, contacts that come into the
+routing table or leave it, with `time`, `kind` ("contact added", "contact
+lost") and `peer`. It runs beside what comes next. If it raises an error the
+tap ends. One that is too slow never holds up the node but loses events; `lost`
+of each event is how many so far. A function that asks the network sees its own
+packets.
+The result is for untap.]],
+    example = 'local watch = tap(print, {rpc = "ping"})\nping(8003)\nsleep(0.1)\nuntap(watch)',
+  },
+  {
+    name = "untap", args = "task=nil", summary = "end what tap began, or all taps",
+    text = "The result has `ended` and `lost`, the events that the taps were too slow for.",
+    example = "tap(function(event) end)\nassert(untap().ended == 1)",
+  },
+  {
+    name = "capture", args = "file, existing=nil", summary = "write all packets to a pcap file",
+    text = [[
+The packets of this node from now on, both ways, in a file that Wireshark and
+tshark open; lua/wireshark/kademlua.lua teaches these to read it.
+capture(false) ends it, as the end of the shell does; capture() tells how far
+it is. A file that is there is never touched, unless it is a pcap file and
+`existing` is "replace". The result has `file`, `packets`, `bytes`, `running`
+and `lost`, packets for which the disk was too slow. IP and UDP headers are
+made up around what the node sees; what xdp() answers in the kernel it does not
+see.]],
+    example = 'local file = "/tmp/kademlua-" .. node().port .. "-" .. os.time() .. ".pcap"\ncapture(file)\nping(8003)\nassert(capture(false).packets >= 2)',
+  },
+  {
     name = "call", args = "contact, name, ...", summary = "call a function that another node offers",
     text = "Sends the arguments and returns what the function there returns; see help(rpc).",
     example = 'call(8003, "greet", "you")',

@@ -154,7 +154,7 @@ local shape_of = {
   add = "stored", put = "stored", findvalue = "findvalue", findnode = "findnode", ping = "ping",
   getsocket = "socket", bootstrap = "bootstrap", contacts = "contacts", routing = "routing",
   tree = "tree", ring = "ring", node = "node", estimate = "estimate", lookups = "lookups", xdp = "xdp", gc = "memory", info = "node", spawn = "task", every = "task", after = "task",
-  rpc = "task",
+  rpc = "task", packets = "packets", tap = "task", untap = "untap", capture = "capture",
 }
 
 for name, f in next, native.functions do

@@ -24,7 +24,7 @@
 //! | [`wire`] | one codec a dialect | state |
 //! | [`node`] | the state machine: routing table, calls, lookups, values | sockets, tasks, clocks, global randomness |
 //! | [`control`] | commands, replies and snapshots as plain data | formatting |
-//! | [`net`] | the UDP driver, the only reader of a node's clock; the handle for applications | protocol rules |
+//! | [`net`] | the UDP driver, the only reader of a node's clock; the handle for applications; taps and captures of its packets | protocol rules |
 //! | [`xdp`] | the fast path in the kernel: its loader, the mirror of the routing table | protocol rules |
 //! | [`state`] | what a node keeps on disk | when to write |
 //! | [`sim`] | many nodes over a virtual network and clock | tokio |

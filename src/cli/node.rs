@@ -77,15 +77,20 @@ impl NodeArguments {
             config: configuration.constants,
             fast_path: self.xdp.then(|| self.bpffs.clone()),
             state: self.state.clone(),
+            keeps_packets: false,
         })
     }
 
-    /// Starts the node.
+    /// Starts the node, which keeps its last packets if somebody can ask for them.
     ///
     /// # Errors
     /// If the configuration is wrong or the address cannot be bound.
-    pub(super) fn start(&self, port: Option<u16>) -> anyhow::Result<(Handle, Settings)> {
-        let settings = self.settings(port)?;
+    pub(super) fn start(
+        &self,
+        port: Option<u16>,
+        keeps_packets: bool,
+    ) -> anyhow::Result<(Handle, Settings)> {
+        let settings = Settings { keeps_packets, ..self.settings(port)? };
         let handle = net::spawn(settings.clone())
             .with_context(|| format!("cannot start a node at {}", settings.bind))?;
         Ok((handle, settings))

@@ -38,7 +38,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
-        let (handle, _) = arguments.node.start(arguments.port)?;
+        let (handle, _) = arguments.node.start(arguments.port, false)?;
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
@@ -52,7 +52,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
 /// Serves another process, the `cluster` of a shell: until standard input closes, as it does when
 /// that process is gone, whatever runs here then.
 fn run_lines(arguments: &Arguments) -> anyhow::Result<()> {
-    let (handle, _) = arguments.node.start(arguments.port)?;
+    let (handle, _) = arguments.node.start(arguments.port, false)?;
     let options = Options { json: true, ..Options::default() };
     let mut shell = Shell::start(Some(handle), Output::new(), options)?;
     let (lines, chunks) = std::sync::mpsc::channel();

@@ -71,7 +71,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     let output = Output::new();
     let log = LogWriter(output.clone());
     arguments.node.start_log("warn", move || log.clone())?;
-    let (handle, settings) = arguments.node.start(port)?;
+    let (handle, settings) = arguments.node.start(port, true)?;
     let mut shell = Shell::start(Some(handle.clone()), output, options)?;
     match chunk {
         None => {

@@ -21,6 +21,7 @@ use super::handle::{
     Answer, Handle, IncomingCall, OperationError, Order, Returned, Watched, WayBack,
 };
 use super::keeper::{self, Keeper};
+use super::observer::{Direction, Observed, Sight};
 use super::socket::{Inbox, Outbox};
 use crate::control::{self, Command, CommandError, Reply};
 use crate::id::Id;
@@ -63,6 +64,7 @@ pub(super) struct Plan {
     /// What the node had when it ran last, and where it keeps what it has now.
     pub(super) kept: Option<Kept>,
     pub(super) writer: Option<Writer>,
+    pub(super) keeps_packets: bool,
 }
 
 /// Starts the thread of a node.
@@ -151,12 +153,18 @@ impl Driver {
                 running: HashMap::new(),
                 offered: HashMap::new(),
                 answers,
+                observed: Observed::new(plan.keeps_packets),
             },
             socket: plan.socket,
         }
     }
 
     async fn run(mut self, orders: &mut mpsc::Receiver<Order>) {
+        self.serve(orders).await;
+        self.core.observed.end().await;
+    }
+
+    async fn serve(&mut self, orders: &mut mpsc::Receiver<Order>) {
         info!(id = %self.core.node.id(), address = %self.core.local, "started");
         let mut timer = pin!(sleep_until(self.clock.0));
         loop {
@@ -183,7 +191,7 @@ impl Driver {
                 }
             }
         }
-        if let Some(keeper) = self.keeper {
+        if let Some(keeper) = self.keeper.take() {
             keeper.finish(self.clock.now(), &mut self.core.node);
         }
         info!("stopped");
@@ -247,6 +255,7 @@ impl Driver {
         let now = self.clock.now();
         self.core.forget_withdrawn();
         for (source, bytes) in self.inbox.iter() {
+            self.core.observed.packet(Direction::In, source, bytes);
             self.core.handle(now, Input::Datagram { source, bytes });
             if self.core.outbox.is_full() {
                 flush(&mut self.core.outbox, &self.socket, &self.watched).await;
@@ -323,6 +332,7 @@ struct Core {
     /// Handed to each incoming call. Unbounded, but no more answers wait in it than calls were
     /// let in.
     answers: mpsc::UnboundedSender<Returned>,
+    observed: Observed,
 }
 
 impl Core {
@@ -339,7 +349,11 @@ impl Core {
     fn drain(&mut self, now: Instant) {
         loop {
             match self.node.poll_output() {
-                Output::Transmit { destination, bytes } => self.outbox.push(destination, bytes),
+                Output::Transmit { destination, bytes } => {
+                    if self.outbox.push(destination, bytes) {
+                        self.observed.packet(Direction::Out, destination, bytes);
+                    }
+                }
                 Output::Event(event) => self.on_event(now, event),
                 Output::Timeout(due) => {
                     self.due = due;
@@ -372,6 +386,7 @@ impl Core {
             },
             Order::Look(look) => look(&self.node, now),
             Order::Register { name, answer } => give(answer, self.offer(name)),
+            Order::Observe(observe) => self.observed.change(observe),
             Order::Stop => {}
         }
         self.drain(now);
@@ -450,12 +465,14 @@ impl Core {
             }
             Event::ContactAdded(contact) => {
                 debug!(?contact, "contact added");
+                self.observed.news(|time| Sight::ContactAdded(time, contact));
                 if self.bootstrap.on_contact_added() {
                     info!(?contact, "joined");
                 }
             }
             Event::ContactLost(contact) => {
                 debug!(?contact, "contact lost");
+                self.observed.news(|time| Sight::ContactLost(time, contact));
                 self.bootstrap.on_contact_lost(now, self.node.table().len());
             }
             Event::Bootstrapped { .. }

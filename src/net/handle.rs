@@ -4,11 +4,14 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::capture::{self, CaptureError, Captured, Existing};
+use super::observer::{Observer, Packet, Tap};
 use crate::bencode::Value;
 use crate::control::{Command, CommandError, Reply, Snapshot};
 use crate::id::Id;
@@ -65,8 +68,12 @@ pub(super) enum Order {
     Run { command: Command, answer: Answer<Reply> },
     Look(Look),
     Register { name: Vec<u8>, answer: Answer<mpsc::Receiver<IncomingCall>> },
+    Observe(Observe),
     Stop,
 }
+
+/// Begins or ends to look at what the node sends and receives.
+pub(super) type Observe = Box<dyn FnOnce(&mut Observer) + Send>;
 
 /// Looks at the node, and sends what it sees where it is waited for.
 pub(super) type Look = Box<dyn FnOnce(&Node, Instant) + Send>;
@@ -250,8 +257,79 @@ impl Handle {
         self.ask(|answer| Order::Register { name: name.to_vec(), answer }).await?
     }
 
-    /// Ends the node. When this returns its thread is gone and its port is free; operations under
-    /// way and later ones end with [`Stopped`].
+    /// The last packets, the oldest first: at most [`RING_PACKETS`](super::RING_PACKETS) and
+    /// [`RING_BYTES`](super::RING_BYTES). Where the node was not told to keep them from its start
+    /// ([`keeps_packets`](super::Settings::keeps_packets)), it does so from the first call on.
+    ///
+    /// # Errors
+    /// If the node has stopped.
+    pub async fn packets(&self) -> Result<Vec<Packet>, Stopped> {
+        self.observe(Observer::packets).await
+    }
+
+    /// Forgets the last packets and keeps no more, until they are asked for again.
+    ///
+    /// # Errors
+    /// If the node has stopped.
+    pub async fn forget_packets(&self) -> Result<(), Stopped> {
+        self.observe(Observer::forget_packets).await
+    }
+
+    /// All packets from now on, both ways, and contacts that come and go. Whoever does not keep up
+    /// with the node loses some.
+    ///
+    /// # Errors
+    /// If the node has stopped.
+    pub async fn tap(&self) -> Result<Tap, Stopped> {
+        self.observe(Observer::tap).await
+    }
+
+    /// Writes all packets from now on to a pcap file, until [`end_capture`](Handle::end_capture) or
+    /// the end of the node. After an error, of which the log tells, the file is what was written so
+    /// far.
+    ///
+    /// # Errors
+    /// If there can be no such file, one is being written already, or the node has stopped.
+    pub async fn capture(&self, file: &Path, existing: Existing) -> Result<(), CaptureError> {
+        let (running, begun) = capture::begin(file);
+        // Reserved first, so that of two that begin at once only one touches its file.
+        let reserve = move |observer: &mut Observer| match &observer.capture {
+            Some(other) if other.goes_on() => Err(CaptureError::Running(other.file().to_owned())),
+            _ => {
+                observer.capture = Some(running);
+                Ok(())
+            }
+        };
+        self.observe(reserve).await??;
+        let written = begun.write(existing, self.local);
+        if written.is_err() {
+            self.observe(|observer| observer.capture = None).await?;
+        }
+        written
+    }
+
+    /// What the capture has written so far; `None` if there is none.
+    ///
+    /// # Errors
+    /// If the node has stopped.
+    pub async fn captured(&self) -> Result<Option<Captured>, Stopped> {
+        self.observe(|observer| observer.capture.as_ref().map(capture::Running::captured)).await
+    }
+
+    /// Ends the capture; when this returns, all packets until now are in the file. `None` if there
+    /// was no capture.
+    ///
+    /// # Errors
+    /// If writing has failed, or the node has stopped.
+    pub async fn end_capture(&self) -> Result<Option<Captured>, CaptureError> {
+        match self.observe(|observer| observer.capture.take()).await? {
+            Some(running) => running.end().await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Ends the node. When this returns its thread is gone, its port is free and its capture is
+    /// written; operations under way and later ones end with [`Stopped`].
     pub async fn stop(&self) {
         // Fails only where the node is stopping already.
         let _ = self.orders.send(Order::Stop).await;
@@ -286,6 +364,17 @@ impl Handle {
 
     async fn run(&self, command: Command) -> Result<Reply, OperationError> {
         self.ask(|answer| Order::Run { command, answer }).await?
+    }
+
+    async fn observe<T: Send + 'static>(
+        &self,
+        observe: impl FnOnce(&mut Observer) -> T + Send + 'static,
+    ) -> Result<T, Stopped> {
+        // Nobody waits for it any more if sending fails.
+        let sent = |answer: oneshot::Sender<T>| -> Observe {
+            Box::new(move |observer| drop(answer.send(observe(observer))))
+        };
+        self.ask(|answer| Order::Observe(sent(answer))).await
     }
 
     async fn ask<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> Result<T, Stopped> {

@@ -38,12 +38,16 @@ use crate::xdp::{self, Mirror, Place};
 use self::handle::Watched;
 
 mod bootstrap;
+mod capture;
 mod driver;
 mod handle;
 mod keeper;
+mod observer;
 pub mod socket;
 
+pub use capture::{CaptureError, Captured, Existing};
 pub use handle::{Bootstrapped, Handle, IncomingCall, OperationError, Stopped};
+pub use observer::{Direction, Losses, Packet, RING_BYTES, RING_PACKETS, Sight, Tap};
 
 /// How a node is to be set up. The default is the one that a lone original node has, at
 /// 127.0.0.1:8001 and with nobody to ask.
@@ -64,6 +68,8 @@ pub struct Settings {
     /// The folder in which the node keeps its id, its contacts and its values; `None`: in memory
     /// alone.
     pub state: Option<PathBuf>,
+    /// Whether the node keeps its last packets from its start, for [`Handle::packets`].
+    pub keeps_packets: bool,
 }
 
 impl Default for Settings {
@@ -75,6 +81,7 @@ impl Default for Settings {
             config: Config::default(),
             fast_path: None,
             state: None,
+            keeps_packets: false,
         }
     }
 }
@@ -137,7 +144,7 @@ pub fn spawn(settings: Settings) -> Result<Handle, SpawnError> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(SpawnError::Seed)?;
     let default = default_id(local, &seed);
-    let Settings { mut bootstrap, config, fast_path, state, .. } = settings;
+    let Settings { mut bootstrap, config, fast_path, state, keeps_packets, .. } = settings;
     let (id, kept, writer) = match state {
         None => (settings.id.unwrap_or(default), None, None),
         Some(folder) => match state::open(&folder, settings.id, default) {
@@ -159,7 +166,18 @@ pub fn spawn(settings: Settings) -> Result<Handle, SpawnError> {
     let place = fast_path.map(|bpffs| Place { bpffs, port: local.port() });
     let mirror = place.clone().map(Mirror::new).transpose()?;
     let watched = Watched { fast_path: place, state: writer.as_ref().map(Writer::watch) };
-    let plan = driver::Plan { socket, local, id, seed, bootstrap, config, mirror, kept, writer };
+    let plan = driver::Plan {
+        socket,
+        local,
+        id,
+        seed,
+        bootstrap,
+        config,
+        mirror,
+        kept,
+        writer,
+        keeps_packets,
+    };
     driver::start(plan, watched).map_err(SpawnError::Thread)
 }
 

@@ -177,6 +177,7 @@ impl Arguments {
 fn example_with_function(function: &str) -> &'static str {
     match function {
         "every" => "every(1, function() print(\"tick\") end)",
+        "tap" => "tap(function(event) print(event) end)",
         "after" => "after(1, function() print(\"late\") end)",
         "rpc" => "rpc(\"greet\", function(from, name) return \"hello \" .. name end)",
         _ => "spawn(function() print(\"beside\") end)",

@@ -43,6 +43,11 @@ impl Background {
         self.running.borrow_mut().remove(&number);
     }
 
+    /// Whether a task runs.
+    pub(crate) fn runs(&self, number: u64) -> bool {
+        self.running.borrow().contains_key(&number)
+    }
+
     /// Ends a task. Returns whether it ran.
     pub(crate) fn end(&self, number: u64) -> bool {
         let task = self.running.borrow_mut().remove(&number);

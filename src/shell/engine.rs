@@ -1,6 +1,7 @@
 //! The thread on which Lua runs. Chunks and questions go in through a channel, one chunk at a
 //! time; the coroutines of background tasks go on between and during them.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
@@ -26,8 +27,8 @@ use super::functions::{Context, Functions, Shapes, plain, plain_checked};
 use super::interrupt::{Guard, Interrupt, Interrupted};
 use super::output::Output;
 use super::{
-    arguments, bytes, cluster, convert, lessons, modules, network, process_kilobytes, simulation,
-    tasks, terminal,
+    arguments, bytes, cluster, convert, lessons, modules, network, packets, process_kilobytes,
+    simulation, tasks, terminal,
 };
 
 /// Stack of the Lua thread: Lua allows 200 levels of calls through Rust and C.
@@ -175,10 +176,16 @@ impl World {
         lua.set_memory_limit(MEMORY_MAX)?;
         let guard = Guard::install(&lua, interrupt)?;
         let background = Background::default();
-        let [contact, known, trace] = [(); 3].map(|()| lua.create_table());
-        let shapes = Shapes { contact: contact?, known: known?, trace: trace? };
-        let context =
-            Context { node, guard: guard.clone(), output: output.clone(), background, shapes };
+        let [contact, known, trace, packet] = [(); 4].map(|()| lua.create_table());
+        let shapes = Shapes { contact: contact?, known: known?, trace: trace?, packet: packet? };
+        let context = Context {
+            node,
+            guard: guard.clone(),
+            output: output.clone(),
+            background,
+            taps: RefCell::default(),
+            shapes,
+        };
         let made = prelude(&lua, &Rc::new(context), &options)?;
         let environment: Table = made.get("env")?;
         if let Some(script) = &options.script {
@@ -283,6 +290,8 @@ fn drawings(lua: &Lua, native: &Table, pretty: &Table) -> mlua::Result<Table> {
     let charts: Table =
         load("=charts.lua", include_str!("../../lua/draw/charts.lua")).call((native, pretty))?;
     load("=trace.lua", include_str!("../../lua/draw/trace.lua")).call::<()>((native, pretty))?;
+    load("=packets.lua", include_str!("../../lua/draw/packets.lua"))
+        .call::<()>((native, pretty))?;
     lua.create_table_from([("ids", ids), ("routing", routing), ("charts", charts)])
 }
 
@@ -295,6 +304,7 @@ fn functions(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
     cluster::add_to(&functions)?;
     if context.node.is_some() {
         network::add_to(&functions)?;
+        packets::add_to(&functions)?;
         tasks::add_rpc_to(&functions)?;
     }
     Ok(functions.into_table())
@@ -315,6 +325,7 @@ fn natives(lua: &Lua, context: &Rc<Context>, options: &Options) -> mlua::Result<
     shapes.set("contact", &context.shapes.contact)?;
     shapes.set("known", &context.shapes.known)?;
     shapes.set("trace", &context.shapes.trace)?;
+    shapes.set("packet", &context.shapes.packet)?;
 
     let native = lua.create_table()?;
     native.set("functions", functions)?;

@@ -1,17 +1,19 @@
 //! How Lua calls the shell's functions: thin bindings that check arguments, ask the node and turn
 //! what comes back into tables. What there is to call stands in [`bytes`](super::bytes),
-//! [`network`](super::network) and [`tasks`](super::tasks); names, help and looks are in `lua/`.
+//! [`network`](super::network), [`packets`](super::packets) and [`tasks`](super::tasks); names, help
+//! and looks are in `lua/`.
 //!
 //! Each answers `true` and its results, or `false` and a message; the prelude makes the message
 //! an error at the caller's line.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use mlua::{FromLuaMulti, IntoLua, IntoLuaMulti, Lua, MultiValue, Table, Value as LuaValue};
 
 use crate::message::Contact;
-use crate::net::Handle;
+use crate::net::{Handle, Losses};
 
 use super::arguments::{Arguments, Complaint};
 use super::background::Background;
@@ -26,6 +28,8 @@ pub(crate) struct Context {
     pub(crate) guard: Guard,
     pub(crate) output: Arc<Output>,
     pub(crate) background: Background,
+    /// The tasks that `tap` began, and what they lose.
+    pub(crate) taps: RefCell<Vec<(u64, Losses)>>,
     /// Metatables, filled by the prelude.
     pub(crate) shapes: Shapes,
 }
@@ -51,6 +55,7 @@ pub(crate) struct Shapes {
     pub(crate) contact: Table,
     pub(crate) known: Table,
     pub(crate) trace: Table,
+    pub(crate) packet: Table,
 }
 
 /// Why a function has no result.

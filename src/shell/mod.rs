@@ -22,6 +22,8 @@ mod lessons;
 mod modules;
 mod network;
 mod output;
+mod packets;
+mod reading;
 mod simulation;
 mod tasks;
 mod terminal;

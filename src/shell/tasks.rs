@@ -98,7 +98,7 @@ async fn rpc(
 }
 
 /// Begins a task and returns the table that stands for it.
-fn begin(
+pub(crate) fn begin(
     context: &Rc<Context>,
     lua: &Lua,
     arguments: &Arguments,
@@ -180,7 +180,8 @@ fn values_of(context: &Context, lua: &Lua, call: &IncomingCall) -> mlua::Result<
     Ok(values)
 }
 
-fn number_of(task: &LuaValue) -> Option<u64> {
+/// The number of a task, as a program has it.
+pub(crate) fn number_of(task: &LuaValue) -> Option<u64> {
     match task {
         LuaValue::Integer(number) => u64::try_from(*number).ok(),
         LuaValue::Table(table) => table.raw_get("task").ok(),

@@ -101,12 +101,15 @@ impl Outbox {
         }
     }
 
-    /// Adds a datagram; one that this socket cannot send there (IPv6 from IPv4) is lost.
-    pub fn push(&mut self, destination: SocketAddr, bytes: &[u8]) {
-        match reachable(&self.local, destination) {
+    /// Adds a datagram; one that this socket cannot send there (IPv6 from IPv4) is lost. Returns
+    /// whether it was added.
+    pub fn push(&mut self, destination: SocketAddr, bytes: &[u8]) -> bool {
+        let reachable = reachable(&self.local, destination);
+        match reachable {
             Some(destination) => self.add(Some(destination), bytes),
             None => self.lost += 1,
         }
+        reachable.is_some()
     }
 
     /// Adds a datagram for the peer that the socket is connected to.
@@ -223,7 +226,7 @@ mod tests {
         let (a, b) = (blocking("127.0.0.1:0"), blocking("127.0.0.1:0"));
         let mut outbox = outbox(&a);
         let sent: Vec<_> = (0..2 * BATCH as u8 + 1).map(|number| vec![number; 100]).collect();
-        sent.iter().for_each(|bytes| outbox.push(b.local_addr().unwrap(), bytes));
+        sent.iter().for_each(|bytes| _ = outbox.push(b.local_addr().unwrap(), bytes));
         assert!(outbox.is_full());
         assert_eq!(carry(&mut outbox, &a, &b, sent.len()), sent);
         assert!(outbox.is_empty());

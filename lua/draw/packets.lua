@@ -1,0 +1,108 @@
+-- What the node sends and receives: one line for each packet, cut to the columns there are.
+--
+-- Handed in: `native` and `pretty`. Handed back: nothing; it gives the results of packets, tap, untap
+-- and capture their looks.
+
+local native, pretty = ...
+local count, span, where, found, value = pretty.count, pretty.span, pretty.where, pretty.found, pretty.value
+local concat, insert = table.concat, table.insert
+local format, gsub, sub = string.format, string.gsub, string.sub
+local utf8_len, utf8_offset, date = utf8.len, utf8.offset, os.date
+local ipairs, pcall, tostring, type, tointeger = ipairs, pcall, tostring, type, math.tointeger
+
+local NAME = 16 -- characters of an RPC's name that are shown
+local LISTED = 8 -- arguments or results; a line has no room for more
+
+-- A text of one line, cut to so many characters.
+local function cut(text, columns)
+  if utf8_len(text) <= columns then return text end
+  if columns < 1 then return "" end
+  return sub(text, 1, utf8_offset(text, columns) - 1) .. "…"
+end
+
+-- Of one among several ids the beginning is enough to tell it.
+local function id_or_value(item, alone)
+  if type(item) ~= "string" or #item ~= 20 then return value(item) end
+  local digits = native.tohex(item)
+  return alone and digits or sub(digits, 1, 8) .. "…"
+end
+
+local function ids_and_values(list)
+  local texts = {}
+  for i, item in ipairs(list) do
+    texts[i] = id_or_value(item, #list == 1)
+    if i == LISTED then break end
+  end
+  return (gsub(concat(texts, ", "), "%s*\n%s*", " "))
+end
+
+-- What an answer brings, in a few words.
+local brings = {}
+function brings.ping() return "pong" end
+function brings.findnode(results) return count(#results[1], "contact") end
+function brings.findvalue(results)
+  local first = results[1]
+  return count(#(first.retval or {}), "value") .. ", " .. count(#(first.closest or {}), "contact")
+end
+function brings.store(results)
+  if results[1] == 1 then return "stored" end
+  return "refused" .. (results[2] and ": " .. found(results[2]) or "")
+end
+
+local function gist(packet)
+  if packet.error then return found(packet.error) .. ": " .. value(packet.bytes) end
+  if packet.args then return ids_and_values(packet.args) end
+  if not packet.results then return "" end
+  local ok, text = pcall(brings[packet.rpc] or ids_and_values, packet.results)
+  if not ok then text = ids_and_values(packet.results) end
+  return packet.ms and text .. " in " .. span(packet.ms) or text
+end
+
+local function clock(time)
+  local second = time // 1
+  return date("%H:%M:%S", tointeger(second)) .. format(".%03d", (time - second) * 1000 // 1)
+end
+
+local arrows = { ["in"] = "<", out = ">" }
+local kinds = { request = "?", answer = "=" }
+
+local function write_news(event, out, pen)
+  insert(out, cut(format("%s %s %s", clock(event.time), found(event.kind), tostring(event.peer)), pen.width))
+end
+
+local function what_of(packet)
+  local kind = kinds[packet.kind] or found(packet.kind)
+  if packet.rpc then return cut(found(packet.rpc), NAME) .. " " .. kind end
+  return packet.kind == "malformed" and kind or "(unknown) " .. kind
+end
+
+local function write_packet(packet, out, pen)
+  if not packet.direction then return write_news(packet, out, pen) end -- a contact came or went
+  local head = format("%s %s %-15s %-11s %5d  ", clock(packet.time), arrows[packet.direction],
+    where(packet.peer), what_of(packet), packet.size)
+  local line = gsub(cut(head .. gist(packet), pen.width), "%s+$", "")
+  insert(out, packet.error and pen.paint("bad", line) or line)
+end
+
+local function write_packets(packets, out, pen)
+  for _, packet in ipairs(packets) do write_packet(packet, out, pen) end
+  insert(out, count(#packets, "packet"))
+end
+
+local function write_untap(result, out)
+  local lost = result.lost > 0 and ", " .. count(result.lost, "event") .. " lost" or ""
+  insert(out, count(result.ended, "tap") .. " ended" .. lost)
+end
+
+local function write_capture(result, out)
+  if not result.file then return insert(out, "no capture") end
+  local lost = result.lost > 0 and ", " .. result.lost .. " lost" or ""
+  local state = result.running and "is being written, " or ""
+  insert(out, format("%s: %s%s, %d bytes%s", native.escape(result.file, false), state,
+    count(result.packets, "packet"), result.bytes, lost))
+end
+
+pretty.shape("packet", write_packet, native.shapes.packet)
+pretty.shape("packets", write_packets)
+pretty.shape("untap", write_untap)
+pretty.shape("capture", write_capture)
