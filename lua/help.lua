@@ -250,7 +250,7 @@ They listen on free ports of 127.0.0.1 and join through this node. With c = clus
   c:ping(i, contact) c:contacts(i) c:routing(i) c:tree(i) c:ring(i)
   c:estimate(i) c:node(i)                what node i itself says
   c:status()                             all of them, in a list
-  c:kill(i) c:start(i)                   ends one as kill -9 does, starts it anew
+  c:kill(i) c:start(i)                   ends one, as kill -9 does; starts it
   c:stop()                               ends all
 All end with the shell, however it ends.]],
     example = 'local c = cluster(3)\nc:add(1, sha1("key"), "value")\nc:kill(1)\nassert(c:findvalue(2, sha1("key")).values[1].value == "value")\nc:stop()',
