@@ -243,7 +243,7 @@ n = net{}, results as those of the real functions:
     example = 'local n = net{nodes = 50, seed = 7, latency = {20, 80}}\nn:add(1, sha1("key"), "value")\nn:kill(0.3)\nassert(n:findvalue(n:random(), sha1("key")).values[1].value == "value")',
   },
   {
-    name = "cluster", args = "count=20", summary = "start real nodes, as processes of their own",
+    name = "cluster", args = "count=20, keep=false", summary = "start real nodes, as processes of their own",
     text = [[
 They listen on free ports of 127.0.0.1 and join through this node. With c = cluster(20):
   c:add(i, key, value) c:put(…) c:findvalue(i, key) c:findnode(i, id)
@@ -252,7 +252,8 @@ They listen on free ports of 127.0.0.1 and join through this node. With c = clus
   c:status()                             all of them, in a list
   c:kill(i) c:start(i)                   ends one, as kill -9 does; starts it
   c:stop()                               ends all
-All end with the shell, however it ends.]],
+With keep each keeps its state on disk meanwhile, and has it again when it is started anew. All end
+with the shell, however it ends.]],
     example = 'local c = cluster(3)\nc:add(1, sha1("key"), "value")\nc:kill(1)\nassert(c:findvalue(2, sha1("key")).values[1].value == "value")\nc:stop()',
   },
   {

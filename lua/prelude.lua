@@ -421,9 +421,9 @@ end
 
 local raw_cluster = native.functions.cluster
 local kept = {} -- a cluster lives until it is stopped, or the shell ends
-function env.cluster(count)
+function env.cluster(count, keep)
   local cluster = setmetatable({}, { __index = cluster_methods, __tostring = function(c) return tostring(members_of(c)) end })
-  cluster_of[cluster] = settle(nil, raw_cluster(count))
+  cluster_of[cluster] = settle(nil, raw_cluster(count, keep))
   kept[#kept + 1] = cluster
   return cluster
 end

@@ -1,5 +1,5 @@
--- A real network for a while: processes that are killed and come back with nothing, while values are
--- stored and asked for. Never is more than a fifth of them down.
+-- A real network for a while: processes that are killed and come back with what they have on disk,
+-- while values are stored and asked for. Never is more than a fifth of them down.
 --
 --   kademlua lua/examples/soak.lua [minutes [nodes [seed]]]
 
@@ -8,7 +8,7 @@ local seed = tonumber(arg[3] or os.time())
 math.randomseed(seed)
 print(("%d nodes for %g minutes, seed %d"):format(nodes, minutes, seed))
 
-local c = cluster(nodes)
+local c = cluster(nodes, true)
 local down, stored = {}, {}
 local failed, asked, refused, kills, starts = 0, 0, 0, 0, 0
 

@@ -7,8 +7,10 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mlua::{AnyUserData, Lua, UserData, Value as LuaValue};
@@ -25,12 +27,37 @@ use super::kilobytes_of;
 const NODES_MAX: usize = 200;
 
 /// A cluster, as Lua holds it.
-struct Cluster(Vec<Arc<Member>>);
+struct Cluster {
+    members: Vec<Arc<Member>>,
+    _state: Option<Arc<Folder>>,
+}
+
+/// A folder that is gone with whoever holds it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> std::io::Result<Folder> {
+        static LAST: AtomicUsize = AtomicUsize::new(0);
+        let number = LAST.fetch_add(1, Ordering::Relaxed);
+        let name = format!("kademlua-cluster-{}-{number}", std::process::id());
+        let folder = Folder(std::env::temp_dir().join(name));
+        std::fs::create_dir(&folder.0)?;
+        Ok(folder)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
 
 struct Member {
     port: u16,
     /// The node through which it joins.
     via: SocketAddr,
+    /// Where it keeps its state, if it does.
+    state: Option<PathBuf>,
     /// Gone once the child was killed.
     running: Mutex<Option<Running>>,
 }
@@ -73,7 +100,7 @@ pub(crate) fn add_methods_to(methods: &Functions) -> mlua::Result<()> {
     methods.add("c:members", |_, lua, mut arguments| {
         let value = arguments.any();
         let list = lua.create_table()?;
-        for member in &cluster_of(&arguments, &value)?.0 {
+        for member in &cluster_of(&arguments, &value)?.members {
             let process = member.running().as_ref().map(|running| running.child.id());
             let table = lua.create_table()?;
             table.raw_set("port", member.port)?;
@@ -95,6 +122,10 @@ async fn start(
     mut arguments: Arguments,
 ) -> Result<AnyUserData, Trouble> {
     let count = arguments.count("count", 20, NODES_MAX)?;
+    let keeps = arguments.any();
+    let keeps = keeps.as_boolean().or(keeps.is_nil().then_some(false)).ok_or_else(|| {
+        arguments.wrong("keep", "true, false or nothing", &keeps, ". Try cluster(20, true)")
+    })?;
     let failed = |error: std::io::Error| arguments.complaint(format_args!("cannot start: {error}"));
     let ports = free_ports(count).map_err(failed)?;
     // Through the shell's own node, so that it finds what they store; but addresses of 127.0.0.1
@@ -102,19 +133,23 @@ async fn start(
     let own = context.node.as_ref().map(Handle::local_addr);
     let via = own.filter(|own| own.ip().is_loopback());
     let via = via.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, ports[0])));
-    let member = |port| {
-        let running = Mutex::new(Some(spawn(port, via)?));
-        Ok(Arc::new(Member { port, via, running }))
+    let folder = keeps.then(|| Folder::new().map(Arc::new)).transpose().map_err(failed)?;
+    let member = |port: u16| {
+        let state = folder.as_ref().map(|folder| folder.0.join(port.to_string()));
+        let member = Member { port, via, state, running: Mutex::new(None) };
+        *member.running() = Some(spawn(&member)?);
+        Ok(Arc::new(member))
     };
     let members: Result<Vec<_>, _> = ports.into_iter().map(member).collect();
     let members = members.map_err(failed)?;
     for member in &members {
         joined(member.clone()).await.map_err(|error| arguments.complaint(error))?;
     }
-    Ok(lua.create_userdata(Cluster(members))?)
+    Ok(lua.create_userdata(Cluster { members, _state: folder })?)
 }
 
-/// `c:start(i)`: a node that was killed comes back at its port, knowing nothing. Whether it was dead.
+/// `c:start(i)`: a node that was killed comes back at its port, with its state if it keeps one. Whether
+/// it was dead.
 async fn restart(_: Rc<Context>, _: Lua, mut arguments: Arguments) -> Result<bool, Trouble> {
     let member = member_of(&mut arguments)?;
     {
@@ -122,7 +157,7 @@ async fn restart(_: Rc<Context>, _: Lua, mut arguments: Arguments) -> Result<boo
         if running.is_some() {
             return Ok(false);
         }
-        let child = spawn(member.port, member.via);
+        let child = spawn(&member);
         let failed = |error| arguments.complaint(format_args!("cannot start: {error}"));
         *running = Some(child.map_err(failed)?);
     }
@@ -148,10 +183,13 @@ fn free_ports(count: usize) -> std::io::Result<Vec<u16>> {
     sockets.iter().map(|socket| Ok(socket.local_addr()?.port())).collect()
 }
 
-fn spawn(port: u16, via: SocketAddr) -> std::io::Result<Running> {
+fn spawn(member: &Member) -> std::io::Result<Running> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["serve", &port.to_string(), "--lines", "--log", "off", "--bootstrap"]);
-    command.arg(via.to_string());
+    command.args(["serve", &member.port.to_string(), "--lines", "--log", "off", "--bootstrap"]);
+    command.arg(member.via.to_string());
+    if let Some(state) = &member.state {
+        command.arg("--state").arg(state);
+    }
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     // Ctrl-C at the terminal is not meant for it.
     let mut child = command.process_group(0).spawn()?;
@@ -203,9 +241,9 @@ fn member_of(arguments: &mut Arguments) -> Result<Arc<Member>, Complaint> {
     let (value, which) = (arguments.any(), arguments.any());
     let cluster = cluster_of(arguments, &value)?;
     let number = which.as_integer().and_then(|number| usize::try_from(number).ok());
-    let member = number.and_then(|number| cluster.0.get(number.checked_sub(1)?));
+    let member = number.and_then(|number| cluster.members.get(number.checked_sub(1)?));
     member.cloned().ok_or_else(|| {
-        let expected = format!("a whole number from 1 to {}", cluster.0.len());
+        let expected = format!("a whole number from 1 to {}", cluster.members.len());
         arguments.wrong("node", &expected, &which, "")
     })
 }
