@@ -7,7 +7,9 @@ mod killers;
 mod targets;
 mod vectors;
 
-use kademlua::bencode::{Item, Value};
+use std::path::{Path, PathBuf};
+
+use kademlua::bencode::{Item, MAX_VALUE_DEPTH, Value};
 use kademlua::message::Kind;
 use kademlua::wire::v1::{self, Body, Frame};
 use killers::MAX_UDP;
@@ -124,5 +126,43 @@ mod known_killers {
         for payload in killers::in_responses(killer) {
             targets::frame(&killers::framed([7; 8], 129, &payload));
         }
+    }
+}
+
+/// The library overflows at a length of 2^64 - 1 and recurses as deep as the bytes do. So it is named
+/// in one place, reads there what a `Value` holds and nothing else, and no `Value` is made of bytes
+/// unchecked: see the known killers above.
+#[test]
+fn the_bencode_library_reads_nothing_that_our_check_has_not_passed() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut readers = Vec::new();
+    for file in files(&source) {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let calls = text.match_indices("bt_bencode::").map(|(at, _)| {
+            let rest = &text[at + "bt_bencode::".len()..];
+            rest[..rest.find(['\n', ')']).unwrap_or(rest.len())].to_owned()
+        });
+        let reads = calls.filter(|call| !call.starts_with("to_vec") && !call.starts_with("Error"));
+        readers.extend(reads.map(|call| (file.strip_prefix(&source).unwrap().to_owned(), call)));
+    }
+    assert_eq!(readers, [(PathBuf::from("bencode.rs"), "from_slice(&self.0".to_owned())]);
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let nested = entries.map(|path| if path.is_dir() { files(&path) } else { vec![path] });
+    nested.flatten().collect()
+}
+
+#[test]
+fn the_deepest_value_is_converted_on_a_small_stack() {
+    let levels = MAX_VALUE_DEPTH;
+    for deepest in [killers::nested("l", levels, "e"), {
+        ["d1:a".repeat(levels - 1), "le".into(), "e".repeat(levels - 1)].concat()
+    }] {
+        let value = Value::parse(deepest.as_bytes()).unwrap();
+        let convert = move || value.decode::<bt_bencode::Value>().map(|_| ());
+        let thread = std::thread::Builder::new().stack_size(256 << 10).spawn(convert).unwrap();
+        thread.join().unwrap().unwrap();
     }
 }

@@ -1,4 +1,5 @@
-//! An allocator that counts, for tests that something allocates nothing.
+//! An allocator that counts, for tests of what something allocates.
+#![allow(dead_code, reason = "no test needs all of it")]
 #![expect(unsafe_code, reason = "counting allocations takes an allocator, whose trait is unsafe")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -10,19 +11,22 @@ static ALLOCATOR: Counting = Counting;
 thread_local! {
     /// Allocations of this thread; the test harness has threads of its own.
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+    /// Bytes asked for in these, whether or not they were given back.
+    static BYTES: Cell<usize> = const { Cell::new(0) };
 }
 
 struct Counting;
 
-fn count() {
+fn count(bytes: usize) {
     // A thread that is ending has no counter any more and nothing to count.
     let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+    let _ = BYTES.try_with(|count| count.set(count.get() + bytes));
 }
 
 // SAFETY: every call goes to the system's allocator unchanged; counting touches no memory of it.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
+        count(layout.size());
         // SAFETY: the caller's promise is passed on.
         unsafe { System.alloc(layout) }
     }
@@ -33,7 +37,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
+        count(size);
         // SAFETY: the caller's promise is passed on.
         unsafe { System.realloc(memory, layout, size) }
     }
@@ -44,4 +48,11 @@ pub(crate) fn allocations(run: impl FnOnce()) -> usize {
     let before = ALLOCATIONS.get();
     run();
     ALLOCATIONS.get() - before
+}
+
+/// How many bytes this asks for, in all.
+pub(crate) fn allocated_bytes(run: impl FnOnce()) -> usize {
+    let before = BYTES.get();
+    run();
+    BYTES.get() - before
 }

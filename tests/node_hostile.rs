@@ -1,0 +1,197 @@
+//! Hostile bytes at a node's input, as requests and as replies to what it asked: no panic, no memory
+//! or time beyond what the datagram is worth, and the node serves on.
+
+mod counting;
+mod killers;
+mod peer;
+mod vectors;
+
+use kademlua::bencode::Value;
+use kademlua::id::Id;
+use kademlua::message::{Contact, Request, RpcId, StoreMode};
+use kademlua::node::Input;
+use kademlua::node::lookup::Goal;
+use kademlua::time::Duration;
+use kademlua::wire::v1::{Body, Frame, MAX_REPLY};
+
+use counting::allocated_bytes;
+use killers::{framed, in_requests, in_responses};
+use peer::{Bench, Sent, contact, datagram};
+use vectors::{malformed, name, recorded};
+
+/// Bytes of memory that a node may ask for, over and over and in all, to take in one datagram: for
+/// each byte of it, and on top. A length that is believed would be far beyond.
+const BYTES_A_BYTE: usize = 64;
+const BYTES_ON_TOP: usize = 256 << 10;
+
+const KEY: Id = Id::new([b'a'; 20]);
+
+/// Gives a node a datagram. Returns what it sends.
+fn take(bench: &mut Bench, from: Contact, bytes: &[u8]) -> Vec<Sent> {
+    let input = Input::Datagram { source: from.address, bytes };
+    let allocated = allocated_bytes(|| bench.node.handle(bench.now, input));
+    let limit = BYTES_A_BYTE * bytes.len() + BYTES_ON_TOP;
+    assert!(allocated <= limit, "{allocated} bytes for a datagram of {}", bytes.len());
+    bench.drain()
+}
+
+fn replies(sent: &[Sent]) -> Vec<&Sent> {
+    sent.iter().filter(|sent| sent.request().is_none()).collect()
+}
+
+/// The node answers a stranger's ping.
+fn assert_serves(bench: &mut Bench) {
+    let ping = datagram(Id::of_name("stranger"), RpcId(*b"stranger"), &Request::Ping);
+    let sent = bench.receive(contact(9_999).address, &ping);
+    assert_eq!(replies(&sent)[0].frame().body, Body::Response(b"li5ee"));
+}
+
+/// A node that may be asked for an RPC of the application's, too.
+fn bench() -> Bench {
+    let mut bench = Bench::knowing([contact(9_001)]);
+    bench.node.register(b"rpc").unwrap();
+    bench
+}
+
+/// All that a node asks of others, each with how it is begun.
+const QUESTIONS: [fn(&mut Bench); 6] = [
+    |bench| {
+        let peer = contact(9_001).into();
+        bench.node.start_ping(bench.now, peer);
+    },
+    |bench| {
+        let peer = contact(9_001).into();
+        bench.node.start_get_socket(bench.now, peer);
+    },
+    |bench| {
+        let peer = contact(9_001).into();
+        bench.node.start_call(bench.now, peer, b"rpc", &[]).unwrap();
+    },
+    |bench| {
+        bench.node.start_lookup(bench.now, Goal::Node { target: KEY });
+    },
+    |bench| {
+        let goal = Goal::Value { key: KEY, max_nodes: 3, max_entries: 6 };
+        bench.node.start_lookup(bench.now, goal);
+    },
+    |bench| {
+        let value = Value::bytes("value");
+        bench.node.start_store(bench.now, KEY, value, StoreMode::Add).unwrap();
+        // The lookup before it finds the peer alone.
+        let query = bench.drain().remove(0);
+        let found = query.answer_nodes(contact(9_001).id, &[]);
+        bench
+            .node
+            .handle(bench.now, Input::Datagram { source: contact(9_001).address, bytes: &found });
+    },
+];
+
+/// A node asks, and this payload comes as the reply.
+fn reply_to(question: fn(&mut Bench), call: u8, payload: &[u8]) -> Bench {
+    let mut bench = bench();
+    question(&mut bench);
+    let asked = bench.drain().remove(0);
+    let rpc_id = asked.frame().header.rpc_id.0;
+    let mut reply = framed(rpc_id, call, payload);
+    reply[1..21].copy_from_slice(contact(9_001).id.as_bytes());
+    let sent = take(&mut bench, contact(9_001), &reply);
+    assert!(replies(&sent).is_empty(), "a reply is not replied to");
+    assert_eq!(bench.node.counters().dropped, 0, "it was taken for the reply");
+    bench
+}
+
+mod known_killers {
+    use super::*;
+
+    killers::known_killers!(check);
+
+    fn check(killer: &[u8], _refused: bool) {
+        let mut bench = bench();
+        for payload in in_requests(killer) {
+            let sent = take(&mut bench, contact(9_002), &framed([7; 8], 1, &payload));
+            let replies = replies(&sent);
+            assert!(replies.len() <= 1 && replies.iter().all(|sent| sent.bytes.len() <= MAX_REPLY));
+        }
+        assert_serves(&mut bench);
+        for (question, payload) in
+            QUESTIONS.iter().flat_map(|q| in_responses(killer).into_iter().map(move |p| (q, p)))
+        {
+            let mut bench = reply_to(*question, 129, &payload);
+            bench.wait(Duration::from_secs(60));
+            assert_eq!(bench.node.operation_count(), 0, "every operation ends");
+            assert_serves(&mut bench);
+        }
+    }
+}
+
+/// Every recorded packet that is not made for its size.
+fn every_packet() -> impl Iterator<Item = Vec<u8>> {
+    let entries = recorded().into_iter().chain(malformed());
+    let packets = entries.map(|entry| {
+        // Seen only if the test fails: which packet it was.
+        println!("{}", name(&entry));
+        vectors::datagram(&entry)
+    });
+    packets.filter(|packet| packet.len() < 2_000)
+}
+
+/// The packet, cut after each of its bytes and with each of its bits flipped.
+fn bent(packet: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    let cut = (0..packet.len()).map(|len| packet[..len].to_vec());
+    let flipped = (0..packet.len() * 8).map(|bit| {
+        let mut packet = packet.to_vec();
+        packet[bit / 8] ^= 1 << (bit % 8);
+        packet
+    });
+    cut.chain(flipped)
+}
+
+#[test]
+fn recorded_packets_cut_anywhere_and_with_any_bit_flipped_stop_no_node() {
+    for packet in every_packet() {
+        let mut bench = bench();
+        for bytes in bent(&packet) {
+            let sent = take(&mut bench, contact(9_002), &bytes);
+            assert!(replies(&sent).len() <= 1);
+            bench.wait(Duration::from_millis(1));
+        }
+        assert_serves(&mut bench);
+    }
+}
+
+#[test]
+fn recorded_replies_cut_anywhere_and_with_any_bit_flipped_stop_no_operation() {
+    for packet in every_packet() {
+        let Ok(Frame { body: Body::Response(payload), .. }) = Frame::parse(&packet) else {
+            continue;
+        };
+        for payload in bent(payload) {
+            for question in QUESTIONS {
+                let mut bench = reply_to(question, 129, &payload);
+                assert_serves(&mut bench);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_a_stranger_makes_a_node_keep_stays_within_its_bounds() {
+    let mut bench = bench();
+    let before = bench.node.table().len();
+    for number in 0..20_000_u32 {
+        let id = Id::of_name(number.to_string());
+        let mut bytes = datagram(id, RpcId(*b"question"), &Request::Ping);
+        if number % 2 == 0 {
+            let payload = b"d4:name3:rpc4:argslee";
+            bytes = framed([7; 8], 1, payload);
+        }
+        let source = Contact { id, address: ([127, 0, 0, 2], (number % 50_000) as u16 + 1).into() };
+        take(&mut bench, source, &bytes);
+    }
+    assert_eq!(bench.node.table().len(), before, "nobody has answered");
+    // The application never does: its callers are told.
+    let told = bench.wait(Duration::from_secs(60));
+    assert!(told.iter().any(|sent| sent.frame().body == Body::Failed));
+    assert_eq!(bench.node.operation_count(), 0);
+    assert_serves(&mut bench);
+}
