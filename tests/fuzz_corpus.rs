@@ -11,6 +11,20 @@ mod targets;
 #[expect(unreachable_pub, reason = "public in the crate of the fuzz targets")]
 mod node;
 
+// The shell's conversions are no part of the library; they are compiled in here.
+#[cfg(feature = "shell")]
+use kademlua::bencode;
+
+#[cfg(feature = "shell")]
+#[allow(dead_code, reason = "the shell needs more of it")]
+#[path = "../src/shell/convert.rs"]
+mod convert;
+
+#[cfg(feature = "shell")]
+#[path = "../fuzz/src/lua.rs"]
+#[expect(unreachable_pub, reason = "public in the crate of the fuzz targets")]
+mod lua;
+
 #[test]
 fn frame() {
     replay("frame", targets::frame);
@@ -24,6 +38,12 @@ fn node() {
 #[test]
 fn bencode() {
     replay("bencode", targets::bencode);
+}
+
+#[cfg(feature = "shell")]
+#[test]
+fn lua() {
+    replay("lua", lua::lua);
 }
 
 fn replay(target: &str, run: fn(&[u8])) {

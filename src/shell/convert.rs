@@ -9,7 +9,7 @@ use std::fmt;
 
 use mlua::{Lua, Table, Value as LuaValue};
 
-use crate::bencode::{self, Item, MAX_DEPTH, View};
+use crate::bencode::{self, Item, MAX_DEPTH, MAX_VALUE_DEPTH, View};
 
 /// Integers beyond are refused: an original node that read one could not write it again, and
 /// would hang at it.
@@ -38,7 +38,7 @@ enum Reason {
     Key(String),
     #[error("the table contains itself")]
     Cycle,
-    #[error("tables nest deeper than {MAX_DEPTH} levels")]
+    #[error("tables nest deeper than {MAX_VALUE_DEPTH} levels")]
     TooDeep,
     #[error("more than {ENCODED_BYTES_MAX} bytes")]
     TooLarge,
@@ -79,7 +79,7 @@ impl Encoder {
         if self.open.contains(&pointer) {
             return Err(Reason::Cycle);
         }
-        if self.open.len() == MAX_DEPTH {
+        if self.open.len() == MAX_VALUE_DEPTH {
             return Err(Reason::TooDeep);
         }
         // Two bytes an item at the least: so many need not even be counted.
@@ -410,7 +410,7 @@ mod tests {
             ),
             (
                 "(function() local t = {} for _ = 1, 70 do t = {t} end return t end)()",
-                "tables nest deeper than 64 levels",
+                "tables nest deeper than 60 levels",
             ),
             (
                 "(function() local t = {} for i = 1, 40000 do t[i] = 1 end return t end)()",
@@ -420,6 +420,17 @@ mod tests {
         ] {
             let refused = encode("value", &eval(&lua, source)).unwrap_err().to_string();
             assert!(refused.contains(message), "{source}: {refused}");
+        }
+    }
+
+    #[test]
+    fn tables_nest_as_deep_as_values_may() {
+        let lua = Lua::new();
+        let nested =
+            |levels: usize| eval(&lua, &format!("{}{}", "{".repeat(levels), "}".repeat(levels)));
+        for levels in 1..=MAX_DEPTH + 1 {
+            let is_fine = encode("value", &nested(levels)).is_ok();
+            assert_eq!(is_fine, levels <= MAX_VALUE_DEPTH, "{levels} levels");
         }
     }
 

@@ -1,0 +1,12 @@
+#![no_main]
+
+// The shell's conversions are no part of the library; they are compiled in here.
+use kademlua::bencode;
+
+#[allow(dead_code, reason = "the shell needs more of it")]
+#[path = "../../src/shell/convert.rs"]
+mod convert;
+#[path = "../src/lua.rs"]
+mod lua;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| lua::lua(bytes));
