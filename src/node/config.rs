@@ -12,6 +12,14 @@ pub struct Config {
     pub k: usize,
     /// Queries of a lookup under way at once. Paper §2.3.
     pub alpha: usize,
+    /// Disjoint paths of a lookup: how many sets of nodes it asks that learn nothing from each other,
+    /// so that liars on one lead no other astray. S/Kademlia (Baumgart and Mies, ICPADS 2007) §4.4.
+    /// More cost more messages; one is the lookup of the paper.
+    pub paths: usize,
+    /// Contacts of one /24 of IPv4 or /64 of IPv6 in a bucket, and among the k nearest that a lookup
+    /// asks: many addresses there cost one owner little. Loopback and private ranges are exempt
+    /// where the node itself lives in them; k or more is no limit.
+    pub max_per_subnet: usize,
     /// A reply is never given up earlier, however fast the network seems: one late scheduler or
     /// one retransmission below us must not look like a dead node.
     pub rpc_timeout_min: Duration,
@@ -43,6 +51,8 @@ impl Default for Config {
         Config {
             k: 20,
             alpha: 3,
+            paths: 1,
+            max_per_subnet: 3,
             rpc_timeout_min: Duration::from_millis(250),
             rpc_timeout_max: Duration::from_millis(1_500),
             expire: Duration::from_secs(24 * 3_600),
@@ -77,9 +87,11 @@ pub enum ConfigError {
 
 impl Config {
     /// The names that [`Config::set`] takes.
-    pub const NAMES: [&'static str; 12] = [
+    pub const NAMES: [&'static str; 14] = [
         "k",
         "alpha",
+        "paths",
+        "max_per_subnet",
         "rpc_timeout_min",
         "rpc_timeout_max",
         "expire",
@@ -101,6 +113,11 @@ impl Config {
         match name {
             "k" => self.k = count("k", "a whole number from 1 to 20", value, 20.0)?,
             "alpha" => self.alpha = count("alpha", "a whole number from 1 to 64", value, 64.0)?,
+            "paths" => self.paths = count("paths", "a whole number from 1 to 20", value, 20.0)?,
+            "max_per_subnet" => {
+                let expected = "a whole number from 1 to 20";
+                self.max_per_subnet = count("max_per_subnet", expected, value, 20.0)?;
+            }
             "rpc_timeout_min" => self.rpc_timeout_min = span("rpc_timeout_min", value)?,
             "rpc_timeout_max" => self.rpc_timeout_max = span("rpc_timeout_max", value)?,
             "expire" => self.expire = span("expire", value)?,
@@ -139,6 +156,8 @@ impl Config {
         [
             self.k as f64,
             self.alpha as f64,
+            self.paths as f64,
+            self.max_per_subnet as f64,
             seconds(self.rpc_timeout_min),
             seconds(self.rpc_timeout_max),
             seconds(self.expire),

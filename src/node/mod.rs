@@ -317,7 +317,7 @@ impl Node {
             id,
             rng: ChaCha8Rng::from_seed(seed),
             started: now,
-            table: Table::new(now, id, config.k, config.replacements),
+            table: Table::new(now, id, &config),
             store: Store::new(&config),
             calls: Calls::default(),
             answered: Answered::default(),
@@ -525,7 +525,10 @@ impl Node {
             Insertion::Waiting { check: Some(check) } | Insertion::Conflict { check } => {
                 self.check_liveness(now, check, 1);
             }
-            Insertion::Waiting { check: None } | Insertion::Known | Insertion::Own => {}
+            Insertion::Waiting { check: None }
+            | Insertion::Known
+            | Insertion::Crowded
+            | Insertion::Own => {}
         }
     }
 

@@ -487,10 +487,10 @@ impl Network {
         let number = u32::try_from(index + 1).expect("fewer than 2^32 nodes");
         let [_, b, c, d] = number.to_be_bytes();
         let ip = if self.settings.ipv6 {
-            // The documentation range of RFC 3849.
+            // A prefix of RFC 4193: like the IPv4 one, a range of its own.
             IpAddr::V6(Ipv6Addr::new(
-                0x2001,
-                0xdb8,
+                0xfd00,
+                0,
                 0,
                 0,
                 0,
