@@ -19,6 +19,7 @@ pub mod estimate;
 pub mod lookup;
 mod maintenance;
 mod operations;
+mod path;
 mod proof;
 pub mod routing;
 mod rtt;

@@ -169,15 +169,14 @@ impl Node {
     pub(super) fn begin_lookup(&mut self, now: Instant, goal: Goal, then: Then) -> OperationId {
         let operation = self.new_operation();
         let target = goal.target();
-        let (k, alpha) = (self.config.k, self.config.alpha);
-        let mut lookup = Lookup::new(operation, now, (goal, then.cause()), self.id, k, alpha);
+        let mut lookup = Lookup::new(operation, now, (goal, then.cause()), self.id, &self.config);
         if self.operations.len() >= MAX_OPERATIONS {
             lookup.end(now, End::Overloaded);
             self.on_lookup_done(now, lookup, then);
             return operation;
         }
         self.table.touch(now, &target);
-        lookup.seed(self.seeds(&target));
+        lookup.seed(self.seeds(&target, lookup.seeds()));
         if let Goal::Value { max_entries, .. } = goal {
             let own = self.store.values(&target).into_iter().flatten();
             lookup.on_own_values(own.take(max_entries).cloned());
@@ -187,11 +186,11 @@ impl Node {
         operation
     }
 
-    /// The k nearest contacts that answer, or, when none does, those that once did.
-    fn seeds(&self, target: &Id) -> Vec<Contact> {
+    /// The nearest contacts that answer, or, when none does, those that once did.
+    fn seeds(&self, target: &Id, count: usize) -> Vec<Contact> {
         let nearest = |alive: bool| {
             let entries = self.table.closest(target).filter(move |entry| !alive || !entry.stale);
-            entries.take(self.config.k).map(|entry| entry.contact).collect::<Vec<_>>()
+            entries.take(count).map(|entry| entry.contact).collect::<Vec<_>>()
         };
         let alive = nearest(true);
         if alive.is_empty() { nearest(false) } else { alive }
