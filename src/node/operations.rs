@@ -240,6 +240,7 @@ impl Node {
         outcome: Result<Response, CallError>,
         bytes: usize,
     ) {
+        let outcome = outcome.map(|response| self.without_own(response));
         let Some(lookup) = self.lookup(operation) else { return };
         match outcome {
             Ok(Response::Nodes(contacts)) => {
@@ -253,6 +254,16 @@ impl Node {
             _ => lookup.on_failure(query, Outcome::Failed),
         }
         self.drive_lookup(now, operation);
+    }
+
+    /// A response without contacts that are this node under any id.
+    fn without_own(&self, mut response: Response) -> Response {
+        if let Response::Nodes(contacts) | Response::Values { closest: contacts, .. } =
+            &mut response
+        {
+            contacts.retain(|contact| !self.is_own_address(&contact.address));
+        }
+        response
     }
 
     pub(super) fn on_overdue(&mut self, now: Instant, operation: OperationId, query: usize) {
