@@ -4,11 +4,11 @@
 --
 --   kademlua sim liars.lua [quick]
 
-local nodes, searches, shares = 1000, 200, { 0, 0.1, 0.2, 0.3, 0.4 }
+local nodes, searches, shares = 1000, 100, { 0, 0.1, 0.2, 0.3, 0.4 }
 if arg[1] == "quick" then nodes, searches, shares = 200, 40, { 0, 0.2, 0.4 } end
 
-print("               values found of " .. searches .. ", and messages a search")
-print("liars    1 path       2 paths       4 paths       8 paths")
+print("         found, and messages a search, on")
+print("liars       1 path      2 paths      4 paths      8 paths")
 for _, share in ipairs(shares) do
   local line = ("%4.0f%%"):format(100 * share)
   for _, paths in ipairs { 1, 2, 4, 8 } do
@@ -33,7 +33,7 @@ for _, share in ipairs(shares) do
         end
       end
     end
-    line = line .. ("%5.1f%% %5.1f "):format(100 * found / searches, messages / searches)
+    line = line .. ("%7.0f%% %4.0f"):format(100 * found / searches, messages / searches)
   end
   print(line)
 end

@@ -28,7 +28,7 @@ pub(super) const MAX_QUERIES: usize = 256;
 /// many, would end those that go around the liars.
 const MAX_QUERIES_SHARED: usize = 32;
 
-/// Contacts to begin a path with, at the least: one of them may lie, another be dead.
+/// Contacts to begin one of several paths with, at the least: one of them may lie, another be dead.
 const SEEDS_A_PATH: usize = 3;
 
 /// What a lookup is for.
@@ -295,7 +295,10 @@ impl Lookup {
 
     /// How many contacts it can begin with.
     pub fn seeds(&self) -> usize {
-        self.k.max(self.paths.len() * SEEDS_A_PATH)
+        match self.paths.len() {
+            1 => self.k,
+            paths => self.k.max(paths * SEEDS_A_PATH),
+        }
     }
 
     /// Takes in contacts that the node knows already, and deals them out to the paths. The own id is
