@@ -34,6 +34,55 @@ pub fn is_sendable(address: &SocketAddr) -> bool {
     unicast && address.port() != 0
 }
 
+/// How far an address can be reached from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// From its own machine.
+    Loopback,
+    /// From networks that agree on it: RFC 1918, RFC 3927, RFC 6598, RFC 4193, RFC 4291 §2.5.6.
+    Private,
+    /// From everywhere.
+    Global,
+}
+
+impl Scope {
+    /// The scope of an address.
+    pub fn of(ip: IpAddr) -> Scope {
+        let (loopback, private) = match ip.to_canonical() {
+            IpAddr::V4(ip) => {
+                let [a, b, ..] = ip.octets();
+                let shared = a == 100 && b & 0xc0 == 64;
+                (ip.is_loopback(), ip.is_private() || ip.is_link_local() || shared)
+            }
+            IpAddr::V6(ip) => {
+                (ip.is_loopback(), ip.is_unique_local() || ip.is_unicast_link_local())
+            }
+        };
+        match (loopback, private) {
+            (true, _) => Scope::Loopback,
+            (false, true) => Scope::Private,
+            (false, false) => Scope::Global,
+        }
+    }
+}
+
+/// The addresses that one owner usually holds together: a /24 of IPv4, a /64 of IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Subnet([u8; 8]);
+
+impl Subnet {
+    /// The subnet of an address.
+    pub fn of(ip: IpAddr) -> Subnet {
+        let mut bytes = [0; 8];
+        match ip.to_canonical() {
+            // IPv6 reserves what begins with so many zeros.
+            IpAddr::V4(ip) => bytes[5..].copy_from_slice(&ip.octets()[..3]),
+            IpAddr::V6(ip) => bytes.copy_from_slice(&ip.octets()[..8]),
+        }
+        Subnet(bytes)
+    }
+}
+
 /// The number that ties a reply to its request, drawn at random by the caller.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RpcId(pub [u8; 8]);

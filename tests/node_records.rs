@@ -89,6 +89,7 @@ fn a_record_tells_the_whole_story() {
         Outcome::Answered { rtt, bits_before, bits_after, contacts, new, values: 0 }
     };
     let query = |contact, introduced_by, hop, after, outcome| Query {
+        path: 1,
         contact,
         introduced_by,
         hop,

@@ -106,11 +106,24 @@ fn networks_that_nobody_holds_make_room() {
 
 #[test]
 fn every_example_prints_its_table() {
-    for (example, lines) in [("hops", 4), ("churn", 4), ("alpha", 4), ("k", 6), ("partition", 4)] {
+    let examples =
+        [("hops", 4), ("churn", 4), ("alpha", 4), ("k", 6), ("partition", 4), ("liars", 5)];
+    for (example, lines) in examples {
         let out = sim(&[&format!("{example}.lua"), "quick"]);
         assert_eq!(out.lines().count(), lines, "{example}: {out}");
         assert_golden(&format!("{example}.txt"), &out);
     }
+}
+
+/// What disjoint paths promise: in a network of 1,000 nodes of which a fifth lies, eight of them find
+/// at least 99 % of all values.
+#[test]
+fn disjoint_paths_find_values_among_liars() {
+    let out = sim(&["liars.lua"]);
+    assert_golden("liars-1000.txt", &out);
+    let fifth = out.lines().find(|line| line.starts_with("  20%")).expect("a line for each share");
+    let found = fifth.split_whitespace().nth_back(1).and_then(|found| found.strip_suffix('%'));
+    assert!(found.expect("a share").parse::<f64>().unwrap() >= 99.0, "{out}");
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! all that its outputs go to; [`Driver`] adds the socket and the waiting.
 
 use std::collections::HashMap;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::pin::{Pin, pin};
 use std::time::Duration as StdDuration;
 use std::{io, thread};
@@ -128,6 +128,17 @@ struct Driver {
     core: Core,
 }
 
+/// Where the own machine at least reaches a socket that is bound there. Other addresses of one bound
+/// to all interfaces the node learns when it hears itself.
+fn reached_at(local: SocketAddr) -> SocketAddr {
+    let ip = match local.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip.to_canonical(),
+    };
+    SocketAddr::new(ip, local.port())
+}
+
 impl Driver {
     fn new(plan: Plan, watched: tokio::net::UdpSocket) -> Driver {
         let clock = Clock(TokioInstant::now());
@@ -136,6 +147,7 @@ impl Driver {
         if let Some(kept) = plan.kept {
             keeper::restore(Instant::ZERO, &mut node, kept);
         }
+        node.add_own_address(reached_at(plan.local));
         Driver {
             clock,
             watched,

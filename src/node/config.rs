@@ -15,6 +15,14 @@ pub struct Config {
     /// Bits of the way to a target that any node's table is good for: buckets without the own id are
     /// cut into parts, 2 to the power of one less, of k contacts each. Paper §4.2, where it is b.
     pub split_bits: u32,
+    /// Disjoint paths of a lookup: how many sets of nodes it asks that learn nothing from each other,
+    /// so that liars on one lead no other astray. S/Kademlia (Baumgart and Mies, ICPADS 2007) §4.4.
+    /// More cost more messages; one is the lookup of the paper.
+    pub paths: usize,
+    /// Contacts of one /24 of IPv4 or /64 of IPv6 in a bucket, and among the k nearest that a lookup
+    /// asks: many addresses there cost one owner little. Loopback and private ranges are exempt
+    /// where the node itself lives in them; k or more is no limit.
+    pub max_per_subnet: usize,
     /// A reply is never given up earlier, however fast the network seems: one late scheduler or
     /// one retransmission below us must not look like a dead node.
     pub rpc_timeout_min: Duration,
@@ -47,6 +55,8 @@ impl Default for Config {
             k: 20,
             alpha: 3,
             split_bits: 1,
+            paths: 1,
+            max_per_subnet: 3,
             rpc_timeout_min: Duration::from_millis(250),
             rpc_timeout_max: Duration::from_millis(1_500),
             expire: Duration::from_secs(24 * 3_600),
@@ -81,10 +91,12 @@ pub enum ConfigError {
 
 impl Config {
     /// The names that [`Config::set`] takes.
-    pub const NAMES: [&'static str; 13] = [
+    pub const NAMES: [&'static str; 15] = [
         "k",
         "alpha",
         "split_bits",
+        "paths",
+        "max_per_subnet",
         "rpc_timeout_min",
         "rpc_timeout_max",
         "expire",
@@ -109,6 +121,11 @@ impl Config {
             "split_bits" => {
                 let expected = "a whole number from 1 to 5";
                 self.split_bits = count("split_bits", expected, value, 5.0)? as u32;
+            }
+            "paths" => self.paths = count("paths", "a whole number from 1 to 20", value, 20.0)?,
+            "max_per_subnet" => {
+                let expected = "a whole number from 1 to 20";
+                self.max_per_subnet = count("max_per_subnet", expected, value, 20.0)?;
             }
             "rpc_timeout_min" => self.rpc_timeout_min = span("rpc_timeout_min", value)?,
             "rpc_timeout_max" => self.rpc_timeout_max = span("rpc_timeout_max", value)?,
@@ -149,6 +166,8 @@ impl Config {
             self.k as f64,
             self.alpha as f64,
             f64::from(self.split_bits),
+            self.paths as f64,
+            self.max_per_subnet as f64,
             seconds(self.rpc_timeout_min),
             seconds(self.rpc_timeout_max),
             seconds(self.expire),

@@ -3,21 +3,33 @@
 //! A lookup sends nothing and knows no clock. The node asks it for the next contact
 //! ([`Lookup::next_query`]), sends the query, and reports what became of it (`on_*`).
 //!
+//! It goes on one path, or on several that are disjoint: each hears only what those have to say that
+//! it asked itself, and nobody is asked on two of them. So liars lead astray no path but those that
+//! meet them. S/Kademlia (Baumgart and Mies, ICPADS 2007) §4.4.
+//!
 //! Read [`Record`] for what people get to see, then [`Lookup`].
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use crate::bencode::Value;
 use crate::id::{Distance, Id};
-use crate::message::Contact;
+use crate::message::{Contact, Scope};
 use crate::node::OperationId;
+use crate::node::config::Config;
+use crate::node::path::{Candidate, Crowd, Limits, Path};
 use crate::time::{Duration, Instant};
 
 /// Queries of one lookup at the most. Honest networks need some forty; a liar that keeps inventing
 /// nearer contacts ends here.
-const MAX_QUERIES: usize = 256;
+pub(super) const MAX_QUERIES: usize = 256;
 
-/// Contacts that a lookup keeps in mind, the nearest of those it heard of: no fewer than may be asked,
-/// so that whoever was asked is never forgotten.
-const MAX_CANDIDATES: usize = MAX_QUERIES;
+/// Queries of one of several paths at the least, if so many are wanted: the limit above, shared by
+/// many, would end those that go around the liars.
+const MAX_QUERIES_SHARED: usize = 32;
+
+/// Contacts to begin one of several paths with, at the least: one of them may lie, another be dead.
+const SEEDS_A_PATH: usize = 3;
 
 /// What a lookup is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,10 +140,12 @@ pub struct Query {
     pub contact: Contact,
     /// Who had named that contact; nobody if it came from the own routing table.
     pub introduced_by: Option<Contact>,
+    /// The path of the lookup on which it was asked, from 1.
+    pub path: u32,
     /// How many introductions away: 1 for a contact of the own routing table.
     pub hop: u32,
-    /// 1 for what was asked before any answer had come, else one more than the latest round of
-    /// which an answer had come.
+    /// 1 for what was asked before any answer had come on its path, else one more than the latest
+    /// round of which an answer had come.
     pub round: u32,
     /// When the question was sent.
     pub sent: Instant,
@@ -211,15 +225,10 @@ pub struct Lookup {
     record: Record,
     own: Id,
     k: usize,
-    alpha: usize,
-    /// All contacts heard of, the nearest first.
-    candidates: Vec<Candidate>,
-    /// Nodes that returned values.
-    with_values: usize,
-    /// Queries that hold up others: sent, and neither answered, failed nor overdue.
-    holding: usize,
-    /// The latest round of which an answer has come.
-    answered_round: u32,
+    max_per_subnet: usize,
+    paths: Vec<Path>,
+    /// Where somebody was asked, and on which path.
+    asked: BTreeMap<SocketAddr, usize>,
 }
 
 /// An answer to a query.
@@ -232,42 +241,6 @@ pub struct Answer<'a> {
     pub bytes: usize,
 }
 
-struct Candidate {
-    distance: Distance,
-    contact: Contact,
-    introduced_by: Option<Contact>,
-    hop: u32,
-    state: State,
-}
-
-impl Candidate {
-    /// A contact that failed makes room for the same id at another address: whoever introduced
-    /// the first may have been mistaken, or lied.
-    fn give_way(&mut self, new: Candidate) -> bool {
-        let moved = self.state == State::Failed && self.contact != new.contact;
-        if moved {
-            *self = new;
-        }
-        moved
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    New,
-    Asked {
-        query: usize,
-    },
-    /// Asked, and waited for longer than usual: others need not wait.
-    Overdue {
-        query: usize,
-    },
-    Answered {
-        with_values: bool,
-    },
-    Failed,
-}
-
 impl Lookup {
     /// A lookup that has asked nobody yet.
     pub fn new(
@@ -275,8 +248,7 @@ impl Lookup {
         now: Instant,
         (goal, cause): (Goal, Cause),
         own: Id,
-        k: usize,
-        alpha: usize,
+        config: &Config,
     ) -> Lookup {
         let record = Record {
             id,
@@ -289,16 +261,24 @@ impl Lookup {
             values: Vec::new(),
             end: End::Running,
         };
-        Lookup {
-            record,
-            own,
-            k,
-            alpha,
-            candidates: Vec::new(),
-            with_values: 0,
-            holding: 0,
-            answered_round: 0,
-        }
+        let paths = match cause {
+            Cause::Search | Cause::Store | Cause::PassOn => config.paths,
+            // What these find is checked by asking on.
+            Cause::Join | Cause::Refresh => 1,
+        };
+        let limits = Limits {
+            k: config.k.div_ceil(paths).max(config.alpha.min(config.k)),
+            alpha: config.alpha,
+            queries: (MAX_QUERIES / paths).max(MAX_QUERIES_SHARED),
+            with_values: match goal {
+                Goal::Node { .. } => usize::MAX,
+                Goal::Value { max_nodes, .. } => max_nodes.div_ceil(paths),
+            },
+            per_subnet: config.max_per_subnet,
+        };
+        let paths = (0..paths).map(|_| Path::new(limits)).collect();
+        let (k, max_per_subnet) = (config.k, config.max_per_subnet);
+        Lookup { record, own, k, max_per_subnet, paths, asked: BTreeMap::new() }
     }
 
     /// The story so far.
@@ -311,10 +291,20 @@ impl Lookup {
         self.record.goal
     }
 
-    /// Takes in contacts that the node knows already. The own id is left out.
+    /// How many contacts it can begin with.
+    pub fn seeds(&self) -> usize {
+        match self.paths.len() {
+            1 => self.k,
+            paths => self.k.max(paths * SEEDS_A_PATH),
+        }
+    }
+
+    /// Takes in contacts that the node knows already, and deals them out to the paths. The own id is
+    /// left out.
     pub fn seed(&mut self, contacts: impl IntoIterator<Item = Contact>) {
-        for contact in contacts {
-            self.add(contact, None, 1);
+        let paths = self.paths.len();
+        for (number, contact) in contacts.into_iter().enumerate() {
+            self.add(number % paths, contact, None, 1);
         }
     }
 
@@ -327,37 +317,34 @@ impl Lookup {
             hop: 0,
             after: Duration::ZERO,
         }));
-        self.with_values += usize::from(self.record.values.len() > before);
+        if self.record.values.len() > before {
+            self.paths[0].on_own_values();
+        }
     }
 
-    /// The next contact to ask, which then counts as asked, and the number of the query.
-    ///
-    /// At most alpha queries that are not overdue run at once, and only the k closest contacts are
-    /// ever asked, those not counted that failed or are overdue: most of the latter are dead, and
-    /// whoever will be needed in their place is asked before that is certain.
+    /// The next contact to ask, which then counts as asked, and the number of the query. Each path
+    /// asks up to alpha at once.
     pub fn next_query(&mut self, now: Instant) -> Option<(usize, Contact)> {
-        let stop = self.holding >= self.alpha || self.record.queries.len() >= MAX_QUERIES;
-        if stop || self.has_enough_values() {
-            return None;
-        }
-        let hopeful =
-            |c: &&mut Candidate| !matches!(c.state, State::Failed | State::Overdue { .. });
-        let mut nearest = self.candidates.iter_mut().filter(hopeful).take(self.k);
-        let candidate = nearest.find(|c| c.state == State::New)?;
-        let query = self.record.queries.len();
-        candidate.state = State::Asked { query };
-        self.holding += 1;
-        self.record.queries.push(Query {
-            contact: candidate.contact,
-            introduced_by: candidate.introduced_by,
-            hop: candidate.hop,
-            round: self.answered_round + 1,
+        let Lookup { paths, asked, record, .. } = self;
+        let (path, (contact, introduced_by, hop), round) =
+            paths.iter_mut().enumerate().find_map(|(number, path)| {
+                let round = path.round();
+                let next = path.next(|contact| is_taken(asked, number, contact))?;
+                Some((number, (next.contact, next.introduced_by, next.hop), round))
+            })?;
+        asked.insert(contact.address, path);
+        record.queries.push(Query {
+            contact,
+            introduced_by,
+            path: path as u32 + 1,
+            hop,
+            round,
             sent: now,
             bytes_sent: 0,
             bytes_received: 0,
             outcome: Outcome::Pending,
         });
-        Some((query, candidate.contact))
+        Some((record.queries.len() - 1, contact))
     }
 
     /// A query was sent, in a datagram of so many bytes.
@@ -365,20 +352,20 @@ impl Lookup {
         self.record.queries[query].bytes_sent = bytes;
     }
 
-    /// A query got an answer. The own id is left out, and so are values beyond those that were
-    /// asked for.
+    /// A query got an answer. The own id is left out, and so are addresses on this machine that
+    /// somebody on another names, and values beyond those that were asked for.
     pub fn on_answer(&mut self, now: Instant, query: usize, answer: Answer<'_>) {
         let Answer { contacts, mut values, bytes } = answer;
         if let Goal::Value { max_entries, .. } = self.record.goal {
             values.truncate(max_entries);
         }
-        self.settle(query, State::Answered { with_values: !values.is_empty() });
         let Query { contact, hop, round, sent, .. } = self.record.queries[query];
-        self.answered_round = self.answered_round.max(round);
+        let (path, distance) = self.place(query);
+        self.paths[path].on_answer(distance, round, !values.is_empty());
         let bits_before = self.nearest_bits();
         let mut new = 0;
         for introduced in contacts {
-            new += usize::from(self.add(*introduced, Some(contact), hop + 1));
+            new += usize::from(self.add(path, *introduced, Some(contact), hop + 1));
         }
         self.record.queries[query].bytes_received = bytes;
         self.record.queries[query].outcome = Outcome::Answered {
@@ -389,7 +376,6 @@ impl Lookup {
             new,
             values: values.len(),
         };
-        self.with_values += usize::from(!values.is_empty());
         let after = now.since(self.record.started);
         self.record.values.extend(values.into_iter().map(|value| Found {
             value,
@@ -401,18 +387,14 @@ impl Lookup {
 
     /// A query has waited longer than usual: it no longer holds up the others.
     pub fn on_overdue(&mut self, query: usize) {
-        let contact = self.record.queries[query].contact;
-        if let Some(candidate) = self.candidate(&contact)
-            && candidate.state == (State::Asked { query })
-        {
-            candidate.state = State::Overdue { query };
-            self.holding -= 1;
-        }
+        let (path, distance) = self.place(query);
+        self.paths[path].on_overdue(distance);
     }
 
     /// A query came to nothing, or to a datagram of so many bytes that is no answer.
     pub fn on_failure(&mut self, query: usize, outcome: Outcome, bytes: usize) {
-        self.settle(query, State::Failed);
+        let (path, distance) = self.place(query);
+        self.paths[path].on_failure(distance);
         self.record.queries[query].bytes_received = bytes;
         self.record.queries[query].outcome = outcome;
     }
@@ -428,7 +410,7 @@ impl Lookup {
     pub fn end(&mut self, now: Instant, end: End) {
         self.record.end = end;
         self.record.ended = now;
-        self.record.closest = self.answered().take(self.k).map(|c| c.contact).collect();
+        self.record.closest = self.closest();
     }
 
     /// The record of a lookup that has ended.
@@ -438,82 +420,80 @@ impl Lookup {
 
     /// The nearest node that answered a search for values without having any.
     pub fn nearest_without_values(&self) -> Option<Contact> {
-        let lacking = |c: &&Candidate| c.state == State::Answered { with_values: false };
-        self.candidates.iter().find(lacking).map(|c| c.contact)
+        let lacking = self.candidates().filter(|c| c.lacks_values());
+        lacking.min_by_key(|c| c.distance()).map(|c| c.contact)
     }
 
+    /// Why all paths have ended, if they have: with values, if they brought enough together.
     fn verdict(&self) -> Option<End> {
-        if self.has_enough_values() {
+        let verdict = |(number, path): (usize, &Path)| {
+            path.verdict(|contact| is_taken(&self.asked, number, contact))
+        };
+        let ends: Option<Vec<End>> = self.paths.iter().enumerate().map(verdict).collect();
+        let ends = ends?;
+        let with_values = self.paths.iter().map(Path::with_values).sum::<usize>();
+        let is_enough = matches!(
+            self.record.goal, Goal::Value { max_nodes, .. } if with_values >= max_nodes
+        );
+        if is_enough {
             return Some(End::EnoughValues);
         }
-        let mut nearest = self.candidates.iter().filter(|c| c.state != State::Failed).take(self.k);
-        let waiting = nearest.any(|c| !matches!(c.state, State::Answered { .. }));
-        match (waiting, self.record.queries.len()) {
-            (false, 0) => Some(End::NoContacts),
-            // Then nearer contacts may have found no place among the candidates.
-            (_, MAX_QUERIES..) if !self.is_waiting() => Some(End::TooManyQueries),
-            (false, _) => Some(End::Converged),
-            (true, _) => None,
-        }
+        // That one path ended for lack of contacts, or of values beyond its share, is no matter.
+        let worst = [End::TooManyQueries, End::Converged, End::EnoughValues];
+        let first = worst.into_iter().find(|end| ends.contains(end));
+        Some(match first {
+            Some(End::EnoughValues) => End::Converged,
+            Some(end) => end,
+            None => End::NoContacts,
+        })
+    }
+
+    /// The k nearest nodes that answered on any path, no more of a subnet than is right.
+    fn closest(&self) -> Vec<Contact> {
+        let mut answered: Vec<&Candidate> = self.candidates().filter(|c| c.answered()).collect();
+        answered.sort_by_key(|c| c.distance());
+        answered.dedup_by_key(|c| c.distance());
+        let mut crowd = Crowd::new(self.max_per_subnet);
+        let admitted = answered.into_iter().filter(|c| crowd.admits(c));
+        admitted.take(self.k).map(|c| c.contact).collect()
+    }
+
+    fn candidates(&self) -> impl Iterator<Item = &Candidate> {
+        self.paths.iter().flat_map(Path::candidates)
     }
 
     /// Leading bits that the target shares with the nearest contact heard of.
     fn nearest_bits(&self) -> u32 {
         let target = self.record.goal.target();
-        self.candidates.first().map_or(0, |nearest| target.common_prefix(&nearest.contact.id))
+        let nearest = self.paths.iter().filter_map(|path| path.candidates().first());
+        nearest.map(|c| target.common_prefix(&c.contact.id)).max().unwrap_or(0)
     }
 
-    fn is_waiting(&self) -> bool {
-        let asked = |c: &Candidate| matches!(c.state, State::Asked { .. } | State::Overdue { .. });
-        self.candidates.iter().any(asked)
-    }
-
-    fn has_enough_values(&self) -> bool {
-        matches!(self.record.goal, Goal::Value { max_nodes, .. } if self.with_values >= max_nodes)
-    }
-
-    fn answered(&self) -> impl Iterator<Item = &Candidate> {
-        self.candidates.iter().filter(|c| matches!(c.state, State::Answered { .. }))
-    }
-
-    /// Files a contact under its distance. Returns whether it is new and near enough to keep.
-    fn add(&mut self, contact: Contact, introduced_by: Option<Contact>, hop: u32) -> bool {
-        if contact.id == self.own {
+    /// Tells a path of a contact. Returns whether that is new to it.
+    fn add(
+        &mut self,
+        path: usize,
+        contact: Contact,
+        introduced_by: Option<Contact>,
+        hop: u32,
+    ) -> bool {
+        let is_local = |contact: &Contact| Scope::of(contact.address.ip()) == Scope::Loopback;
+        let is_from_afar = introduced_by.is_some_and(|by| !is_local(&by));
+        if contact.id == self.own || is_from_afar && is_local(&contact) {
             return false;
         }
-        let distance = self.record.goal.target().distance(&contact.id);
-        let new = Candidate { distance, contact, introduced_by, hop, state: State::New };
-        match self.candidates.binary_search_by_key(&distance, |c| c.distance) {
-            Ok(at) => self.candidates[at].give_way(new),
-            Err(at) if at >= MAX_CANDIDATES => false,
-            Err(at) => {
-                self.candidates.insert(at, new);
-                self.forget_farthest();
-                true
-            }
-        }
+        let target = self.record.goal.target();
+        self.paths[path].add(Candidate::new(&target, contact, introduced_by, hop))
     }
 
-    /// Keeps the list bounded without losing track of anyone who was asked.
-    fn forget_farthest(&mut self) {
-        if self.candidates.len() > MAX_CANDIDATES
-            && let Some(at) = self.candidates.iter().rposition(|c| c.state == State::New)
-        {
-            self.candidates.remove(at);
-        }
+    /// The path of a query, and where on it the contact lies.
+    fn place(&self, query: usize) -> (usize, Distance) {
+        let Query { contact, path, .. } = self.record.queries[query];
+        (path as usize - 1, self.record.goal.target().distance(&contact.id))
     }
+}
 
-    fn settle(&mut self, query: usize, state: State) {
-        let contact = self.record.queries[query].contact;
-        let candidate = self.candidate(&contact).expect("contacts that were asked are kept");
-        let held = matches!(candidate.state, State::Asked { .. });
-        candidate.state = state;
-        self.holding -= usize::from(held);
-    }
-
-    fn candidate(&mut self, contact: &Contact) -> Option<&mut Candidate> {
-        let distance = self.record.goal.target().distance(&contact.id);
-        let at = self.candidates.binary_search_by_key(&distance, |c| c.distance).ok()?;
-        Some(&mut self.candidates[at])
-    }
+/// Whether somebody at that address was asked on another path: one node may go by many ids.
+fn is_taken(asked: &BTreeMap<SocketAddr, usize>, path: usize, contact: &Contact) -> bool {
+    asked.get(&contact.address).is_some_and(|&other| other != path)
 }

@@ -157,7 +157,7 @@ impl Node {
                 }
             }
             Seen::Stranger if !is_sendable(&asker.address) => {}
-            Seen::Stranger if self.table.has_room(&asker.id) => self.verify(now, asker),
+            Seen::Stranger if self.table.has_room(&asker) => self.verify(now, asker),
             Seen::Stranger => {
                 if let Some(check) = self.table.on_stranger(now, asker) {
                     self.check_liveness(now, check, 1);

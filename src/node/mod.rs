@@ -20,6 +20,7 @@ pub mod lookup;
 mod lost;
 mod maintenance;
 mod operations;
+mod path;
 mod proof;
 pub mod routing;
 mod rtt;
@@ -54,6 +55,9 @@ pub use crate::node::calls::Peer;
 
 /// Lookups remembered for people to look at: a screenful.
 const MAX_RECORDS: usize = 16;
+
+/// Own addresses that a node remembers: one a protocol family and interface, for most machines.
+const MAX_OWN_ADDRESSES: usize = 16;
 
 /// Number of something that was started, unique within a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -244,6 +248,9 @@ pub enum CallError {
     /// Too many calls are in flight.
     #[error("too many calls are in flight")]
     Busy,
+    /// The peer is the node itself.
+    #[error("that is this node itself")]
+    Own,
 }
 
 /// A Kademlia node.
@@ -267,6 +274,8 @@ pub enum CallError {
 /// ```
 pub struct Node {
     id: Id,
+    /// Where it is reached, as far as it knows.
+    own_addresses: Vec<SocketAddr>,
     config: Config,
     rng: ChaCha8Rng,
     started: Instant,
@@ -318,6 +327,7 @@ impl Node {
         config.check().expect("a configuration within its ranges");
         Node {
             id,
+            own_addresses: Vec::new(),
             rng: ChaCha8Rng::from_seed(seed),
             started: now,
             table: Table::new(now, id, &config),
@@ -368,6 +378,18 @@ impl Node {
         let insertion = self.table.on_answer(now, contact, None);
         self.schedule_refresh();
         matches!(insertion, Insertion::Added | Insertion::Known)
+    }
+
+    /// Tells the node where it is reached itself, so that it never asks there. It learns that too
+    /// when it hears itself.
+    pub fn add_own_address(&mut self, address: SocketAddr) {
+        if self.own_addresses.len() < MAX_OWN_ADDRESSES && !self.is_own_address(&address) {
+            self.own_addresses.push(address);
+        }
+    }
+
+    fn is_own_address(&self, address: &SocketAddr) -> bool {
+        self.own_addresses.contains(address)
     }
 
     /// The node's own id.
@@ -485,7 +507,8 @@ impl Node {
         };
         let contact = Contact { id: frame.header.from, address: source };
         if contact.id == self.id {
-            // We were given our own address.
+            // We were given our own address, or somebody says so, who is then not asked either.
+            self.add_own_address(source);
             return self.on_call_done(now, call, None, Err(CallError::BadReply), bytes);
         }
         let rtt = now.since(call.sent);
@@ -559,7 +582,10 @@ impl Node {
             Insertion::Waiting { check: Some(check) } | Insertion::Conflict { check } => {
                 self.check_liveness(now, check, 1);
             }
-            Insertion::Waiting { check: None } | Insertion::Known | Insertion::Own => {}
+            Insertion::Waiting { check: None }
+            | Insertion::Known
+            | Insertion::Crowded
+            | Insertion::Own => {}
         }
     }
 
@@ -571,6 +597,9 @@ impl Node {
         request: &Request<'_>,
         purpose: Purpose,
     ) -> Result<usize, CallError> {
+        if self.is_own_address(&peer.address) {
+            return Err(CallError::Own);
+        }
         if self.calls.len() >= MAX_CALLS {
             return Err(CallError::Busy);
         }

@@ -185,15 +185,14 @@ impl Node {
     pub(super) fn begin_lookup(&mut self, now: Instant, goal: Goal, then: Then) -> OperationId {
         let operation = self.new_operation();
         let target = goal.target();
-        let (k, alpha) = (self.config.k, self.config.alpha);
-        let mut lookup = Lookup::new(operation, now, (goal, then.cause()), self.id, k, alpha);
+        let mut lookup = Lookup::new(operation, now, (goal, then.cause()), self.id, &self.config);
         if self.operations.len() >= MAX_OPERATIONS {
             lookup.end(now, End::Overloaded);
             self.on_lookup_done(now, lookup, then);
             return operation;
         }
         self.table.touch(now, &target);
-        lookup.seed(self.seeds(&target));
+        lookup.seed(self.seeds(&target, lookup.seeds()));
         if let Then::Joined { named, .. } = &then {
             lookup.seed(named.iter().copied());
         }
@@ -206,11 +205,11 @@ impl Node {
         operation
     }
 
-    /// The k nearest contacts that answer, or, when none does, those that once did.
-    fn seeds(&self, target: &Id) -> Vec<Contact> {
+    /// The nearest contacts that answer, or, when none does, those that once did.
+    fn seeds(&self, target: &Id, count: usize) -> Vec<Contact> {
         let nearest = |alive: bool| {
             let entries = self.table.closest(target).filter(move |entry| !alive || !entry.stale);
-            entries.take(self.config.k).map(|entry| entry.contact).collect::<Vec<_>>()
+            entries.take(count).map(|entry| entry.contact).collect::<Vec<_>>()
         };
         let alive = nearest(true);
         if alive.is_empty() { nearest(false) } else { alive }
@@ -260,6 +259,7 @@ impl Node {
         outcome: Result<Response, CallError>,
         bytes: usize,
     ) {
+        let outcome = outcome.map(|response| self.without_own(response));
         let Some(lookup) = self.lookup(operation) else { return };
         match outcome {
             Ok(Response::Nodes(contacts)) => {
@@ -273,6 +273,16 @@ impl Node {
             _ => lookup.on_failure(query, Outcome::Failed, bytes),
         }
         self.drive_lookup(now, operation);
+    }
+
+    /// A response without contacts that are this node under any id.
+    fn without_own(&self, mut response: Response) -> Response {
+        if let Response::Nodes(contacts) | Response::Values { closest: contacts, .. } =
+            &mut response
+        {
+            contacts.retain(|contact| !self.is_own_address(&contact.address));
+        }
+        response
     }
 
     pub(super) fn on_overdue(&mut self, now: Instant, operation: OperationId, query: usize) {

@@ -19,6 +19,9 @@
 //! The table is told what happened and decides who stays; it sends nothing. Whom to ping is handed
 //! back to the node. Contacts enter only after they have answered the node.
 //!
+//! Addresses of one subnet are cheap for one owner to hold, so a bucket takes few of them; see
+//! [`Config::max_per_subnet`].
+//!
 //! Departures from the paper: a bucket that is not full keeps contacts that stopped answering, as
 //! §4.1 has it, but marks them stale, and stale contacts are neither handed out nor asked in a
 //! lookup. Order within a bucket is by the time of the last sighting, kept as a field and not as a
@@ -27,7 +30,7 @@
 use std::collections::VecDeque;
 
 use crate::id::{Distance, Id};
-use crate::message::Contact;
+use crate::message::{Contact, Scope, Subnet};
 use crate::node::config::Config;
 use crate::time::{Duration, Instant};
 use crate::wire::v1::EncodedContact;
@@ -45,6 +48,7 @@ pub struct Table {
     k: usize,
     split_bits: u32,
     max_replacements: usize,
+    max_per_subnet: usize,
     buckets: Vec<Bucket>,
     version: u64,
 }
@@ -111,6 +115,8 @@ pub enum Insertion {
         /// The contact in the table.
         check: Contact,
     },
+    /// Its bucket has as many contacts of its subnet as it may.
+    Crowded,
     /// It is this node itself.
     Own,
 }
@@ -121,10 +127,10 @@ impl Table {
     /// # Panics
     /// If `k` is 0 or above [`MAX_K`].
     pub fn new(now: Instant, own: Id, config: &Config) -> Table {
-        let Config { k, split_bits, replacements: max_replacements, .. } = *config;
+        let Config { k, split_bits, replacements: max_replacements, max_per_subnet, .. } = *config;
         assert!((1..=MAX_K).contains(&k), "k is 1 to {MAX_K}");
         let buckets = vec![Bucket::new(now)];
-        Table { own, k, split_bits, max_replacements, buckets, version: 0 }
+        Table { own, k, split_bits, max_replacements, max_per_subnet, buckets, version: 0 }
     }
 
     /// How many contacts a bucket has room for.
@@ -203,14 +209,15 @@ impl Table {
         index + 1 < self.buckets.len() && others.any(|entry| !entry.stale)
     }
 
-    /// Whether a contact of this id could enter without waiting for another to leave.
-    pub fn has_room(&self, id: &Id) -> bool {
-        let index = self.index(id);
+    /// Whether a contact could enter without waiting for another to leave.
+    pub fn has_room(&self, contact: &Contact) -> bool {
+        let index = self.index(&contact.id);
         let bucket = &self.buckets[index];
-        let part = self.part(index, id);
+        let part = self.part(index, &contact.id);
         let is_in_part = |entry: &&Entry| self.part(index, &entry.contact.id) == part;
-        bucket.entries.iter().filter(is_in_part).filter(|entry| !entry.stale).count() < self.k
-            || self.can_split(index)
+        let live = bucket.entries.iter().filter(is_in_part).filter(|entry| !entry.stale);
+        let has_place = live.count() < self.k || self.can_split(index);
+        has_place && bucket.crowd(contact) < self.max_per_subnet
     }
 
     /// Notes that a contact answered, in what time if that was measured, and takes it in if it is new
@@ -224,6 +231,9 @@ impl Table {
         let rtt = rtt.into();
         if contact.id == self.own {
             return Insertion::Own;
+        }
+        if self.is_crowded(&contact) {
+            return Insertion::Crowded;
         }
         let known = self.change(&contact.id, |entry| entry.on_answer(now, contact, rtt));
         if let Some(insertion) = known {
@@ -241,13 +251,24 @@ impl Table {
         Insertion::Added
     }
 
-    /// Notes a contact that asked something but has not answered yet, and whose bucket is full.
-    /// Returns the contact to ask whether it is still alive, if one is due for that.
+    /// Notes a contact that asked something but has not answered yet, and whose bucket has no room
+    /// for it. Returns the contact to ask whether it is still alive, if one is due for that.
     pub fn on_stranger(&mut self, now: Instant, contact: Contact) -> Option<Contact> {
-        let max_replacements = self.max_replacements;
-        self.bucket_mut(&contact.id).wait(contact, max_replacements);
+        self.wait(contact);
         let least_recent = self.alike(&contact.id).min_by_key(|entry| entry.last_seen);
         least_recent?.due_for_check(now)
+    }
+
+    /// Whether a contact that answered would be one too many of its subnet in its bucket.
+    fn is_crowded(&self, contact: &Contact) -> bool {
+        let bucket = self.bucket(&contact.id);
+        let is_there = |entry: &Entry| entry.contact == *contact && !entry.stale;
+        !bucket.entries.iter().any(is_there) && bucket.crowd(contact) >= self.max_per_subnet
+    }
+
+    fn wait(&mut self, contact: Contact) {
+        let (max, max_per_subnet) = (self.max_replacements, self.max_per_subnet);
+        self.bucket_mut(&contact.id).wait(contact, max, max_per_subnet);
     }
 
     /// Notes that a contact left a request unanswered. Returns whether it is in the table and not
@@ -422,8 +443,25 @@ impl Bucket {
         self.entries.iter().filter(|entry| !entry.stale)
     }
 
-    fn wait(&mut self, contact: Contact, max: usize) {
+    /// How many live contacts besides this one there are of its subnet.
+    fn crowd(&self, contact: &Contact) -> usize {
+        let others = self.entries.iter().filter(|entry| {
+            !entry.stale
+                && entry.contact.id != contact.id
+                && are_neighbours(&entry.contact, contact)
+        });
+        others.count()
+    }
+
+    fn wait(&mut self, contact: Contact, max: usize, max_per_subnet: usize) {
         self.replacements.retain(|waiting| waiting.id != contact.id);
+        let is_neighbour = |waiting: &Contact| are_neighbours(waiting, &contact);
+        if self.replacements.iter().filter(|waiting| is_neighbour(waiting)).count()
+            >= max_per_subnet
+        {
+            let oldest = self.replacements.iter().position(is_neighbour);
+            self.replacements.remove(oldest.expect("some were counted"));
+        }
         self.replacements.push_back(contact);
         if self.replacements.len() > max {
             self.replacements.pop_front();
@@ -486,6 +524,13 @@ impl Entry {
         }
         is_it
     }
+}
+
+/// Whether two contacts share a subnet and count as one owner's. Who answers from a loopback or
+/// private address does so because this node lives there too, and is exempt.
+fn are_neighbours(a: &Contact, b: &Contact) -> bool {
+    let (a, b) = (a.address.ip(), b.address.ip());
+    Scope::of(a) == Scope::Global && Subnet::of(a) == Subnet::of(b)
 }
 
 /// Iterator over the contacts of a table, the nearest to a target first.
@@ -714,6 +759,65 @@ mod tests {
         assert_eq!(table.stale_after(0, 8), [dead]);
         assert_eq!(table.stale_after(0, 3), []);
         assert!(table.entry(&dead.id).is_none());
+    }
+
+    /// A contact of the farther half at the end of a subnet.
+    fn of_subnet(subnet: [u8; 3], tail: u8) -> Contact {
+        let [a, b, c] = subnet;
+        Contact { id: near_zero(0, tail), address: ([a, b, c, tail], 9_000).into() }
+    }
+
+    #[test]
+    fn a_bucket_takes_few_of_one_subnet() {
+        let mut table = table();
+        for tail in 0..20 {
+            let added = table.on_answer(at(1), of_subnet([198, 51, 100], tail), RTT);
+            let expected = if tail < 3 { Insertion::Added } else { Insertion::Crowded };
+            assert_eq!(added, expected);
+        }
+        assert!(!table.has_room(&of_subnet([198, 51, 100], 99)));
+        assert!(table.has_room(&of_subnet([198, 51, 101], 99)));
+        assert_eq!(table.on_answer(at(1), of_subnet([198, 51, 100], 0), RTT), Insertion::Known);
+        // Of another subnet, as many again; where a dead one was, there is room.
+        assert_eq!(table.on_answer(at(2), of_subnet([198, 51, 101], 99), RTT), Insertion::Added);
+        table.on_dead(&of_subnet([198, 51, 100], 1));
+        assert_eq!(table.on_answer(at(3), of_subnet([198, 51, 100], 77), RTT), Insertion::Added);
+        assert_eq!(table.on_answer(at(4), of_subnet([198, 51, 100], 1), RTT), Insertion::Crowded);
+        assert_eq!(table.len(), 4);
+    }
+
+    #[test]
+    fn a_bucket_takes_few_of_one_ipv6_subnet() {
+        let mut table = table();
+        for tail in 0..20 {
+            let address = ([0x2001, 0xdb8, 0, 1, 0, 0, 0, u16::from(tail)], 9_000).into();
+            table.on_answer(at(1), Contact { id: near_zero(0, tail), address }, RTT);
+        }
+        assert_eq!(table.len(), 3);
+    }
+
+    #[test]
+    fn few_of_one_subnet_wait_for_a_place() {
+        let mut table = full();
+        let honest = of_subnet([203, 0, 113], 30);
+        table.on_stranger(at(60), honest);
+        for tail in 100..=255 {
+            table.on_stranger(at(60), of_subnet([198, 51, 100], tail));
+        }
+        let waiting = table.buckets()[0].replacements();
+        assert_eq!(waiting.len(), 4);
+        assert_eq!(waiting.front(), Some(&honest));
+    }
+
+    #[test]
+    fn where_the_node_itself_lives_subnets_are_not_limited() {
+        for [a, b, c] in [[127, 0, 0], [10, 0, 0], [192, 168, 1], [172, 16, 9]] {
+            let mut table = table();
+            for tail in 0..20 {
+                table.on_answer(at(1), of_subnet([a, b, c], tail), RTT);
+            }
+            assert_eq!(table.len(), 20);
+        }
     }
 
     #[test]

@@ -405,6 +405,7 @@ impl Tables<'_> {
         table.raw_set("who", self.contact(&query.contact)?)?;
         let by = query.introduced_by.as_ref().map(|by| self.contact(by)).transpose()?;
         table.raw_set("introduced_by", by)?;
+        table.raw_set("path", query.path)?;
         table.raw_set("hop", query.hop)?;
         table.raw_set("round", query.round)?;
         table.raw_set("bytes_sent", query.bytes_sent)?;

@@ -14,7 +14,7 @@ use crate::message::{Request, RpcId, StoreMode};
 use crate::node::config::Config;
 use crate::node::lookup::{Goal, Record};
 use crate::node::{Node, StoreReport};
-use crate::sim::{Finished, Network, NodeIndex, Settings};
+use crate::sim::{Finished, Lie, Network, NodeIndex, Settings};
 use crate::time::{Duration, Instant};
 use crate::wire::v1::{self, Header};
 
@@ -95,6 +95,7 @@ pub(crate) fn add_methods_to(methods: &Functions) -> mlua::Result<()> {
         Ok(())
     })?;
     methods.add("n:loss", loss)?;
+    methods.add("n:lie", lie)?;
     methods.add("n:spoof", spoof)?;
     methods.add("n:alive", |_, lua, mut arguments| {
         let simulated = Simulated::of(&mut arguments)?;
@@ -438,6 +439,21 @@ fn loss(_: &Context, _: &Lua, mut arguments: Arguments) -> Result<f64, Trouble> 
         network.set_loss(share(&arguments, "loss", &value)?);
     }
     Ok(network.settings().loss)
+}
+
+/// `n:lie(0.2)` makes a share lie to those that look something up, `n:lie{3, 5}` these, and nobody
+/// else; their numbers. They take turns at the ways of lying.
+fn lie(_: &Context, lua: &Lua, mut arguments: Arguments) -> Result<Table, Trouble> {
+    let simulated = Simulated::of(&mut arguments)?;
+    let value = arguments.any();
+    let mut network = simulated.0.network.borrow_mut();
+    let expected = "a share as in n:lie(0.2), or a list of nodes as in n:lie{3, 5}";
+    let liars = chosen(&mut network, &value)
+        .ok_or_else(|| arguments.wrong("nodes", expected, &value, ""))?;
+    (0..network.len()).for_each(|index| network.set_lie(NodeIndex(index), None));
+    let ways = Lie::ALL.into_iter().cycle();
+    liars.iter().zip(ways).for_each(|(&index, lie)| network.set_lie(index, Some(lie)));
+    Ok(lua.create_sequence_from(liars.into_iter().map(number))?)
 }
 
 /// `n:spoof(i, id, j)`: node i receives a ping that claims to come from `id` at the address of node

@@ -8,6 +8,7 @@
 //! went. Left out on purpose: bandwidth, reordering beyond what latency brings, and any judgement
 //! about what a run should show.
 
+mod liars;
 mod statistics;
 
 use std::cmp::Reverse;
@@ -25,6 +26,7 @@ use crate::node::config::Config;
 use crate::node::{Event, Input, Node, OperationId, Output};
 use crate::time::{Duration, Instant};
 
+pub use self::liars::Lie;
 pub use self::statistics::{Finished, Statistics};
 
 /// How a virtual network behaves.
@@ -82,6 +84,8 @@ struct Place {
     timer: Instant,
     /// Which part of a divided network it is in.
     side: usize,
+    /// How it lies to those that look something up.
+    lie: Option<Lie>,
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -203,10 +207,17 @@ impl Network {
 
     fn add_with(&mut self, id: Id) -> NodeIndex {
         let index = NodeIndex(self.places.len());
-        let node = Node::new(self.now, id, self.settings.config.clone(), self.rng.random());
+        let mut node = Node::new(self.now, id, self.settings.config.clone(), self.rng.random());
         let address = self.address_of(index.0);
+        node.add_own_address(address);
         self.by_address.insert(address, index);
-        self.places.push(Place { address, node: Some(node), timer: Instant::NEVER, side: 0 });
+        self.places.push(Place {
+            address,
+            node: Some(node),
+            timer: Instant::NEVER,
+            side: 0,
+            lie: None,
+        });
         index
     }
 
@@ -413,14 +424,16 @@ impl Network {
         let Reverse((at, _, happening)) = self.agenda.pop().expect("peeked just above");
         self.now = at;
         match happening {
-            Happening::Datagram { source, destination, bytes } => {
+            Happening::Datagram { source, destination, bytes }
+                if !self.lie(source, destination, &bytes) =>
+            {
                 self.handle(destination, Input::Datagram { source, bytes: &bytes });
             }
             Happening::Timer { node } if self.places[node.0].timer == at => {
                 self.places[node.0].timer = Instant::NEVER;
                 self.handle(node, Input::Timeout);
             }
-            Happening::Timer { .. } => {}
+            Happening::Datagram { .. } | Happening::Timer { .. } => {}
         }
         true
     }
@@ -488,10 +501,10 @@ impl Network {
         let number = u32::try_from(index + 1).expect("fewer than 2^32 nodes");
         let [_, b, c, d] = number.to_be_bytes();
         let ip = if self.settings.ipv6 {
-            // The documentation range of RFC 3849.
+            // A prefix of RFC 4193: like the IPv4 one, a range of its own.
             IpAddr::V6(Ipv6Addr::new(
-                0x2001,
-                0xdb8,
+                0xfd00,
+                0,
                 0,
                 0,
                 0,

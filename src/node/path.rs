@@ -1,0 +1,272 @@
+//! One path of a lookup: the contacts it has heard of, the nearest first, and whom of them to ask
+//! next.
+//!
+//! A path learns from the answers to its own queries alone. What it must know of the other paths of
+//! its lookup, whom they have asked already, is handed in.
+
+use crate::id::{Distance, Id};
+use crate::message::{Contact, Scope, Subnet};
+use crate::node::lookup::{End, MAX_QUERIES};
+
+/// Contacts that a path keeps in mind, the nearest of those it heard of: no fewer than may be asked,
+/// so that whoever was asked is never forgotten.
+const MAX_CANDIDATES: usize = MAX_QUERIES;
+
+/// The bounds of a path.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    /// The nearest contacts that are asked.
+    pub(super) k: usize,
+    /// Queries at once.
+    pub(super) alpha: usize,
+    /// Queries in all.
+    pub(super) queries: usize,
+    /// Nodes with values after which the path ends.
+    pub(super) with_values: usize,
+    /// Contacts of one subnet among the nearest.
+    pub(super) per_subnet: usize,
+}
+
+pub(super) struct Path {
+    limits: Limits,
+    candidates: Vec<Candidate>,
+    queries: usize,
+    /// Nodes that returned values.
+    with_values: usize,
+    /// Queries that hold up others: sent, and neither answered, failed nor overdue.
+    holding: usize,
+    /// The latest round of which an answer has come.
+    answered_round: u32,
+}
+
+pub(super) struct Candidate {
+    distance: Distance,
+    pub(super) contact: Contact,
+    pub(super) introduced_by: Option<Contact>,
+    pub(super) hop: u32,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    New,
+    Asked,
+    /// Asked, and waited for longer than usual: others need not wait.
+    Overdue,
+    Answered {
+        with_values: bool,
+    },
+    Failed,
+}
+
+impl Candidate {
+    pub(super) fn new(
+        target: &Id,
+        contact: Contact,
+        introduced_by: Option<Contact>,
+        hop: u32,
+    ) -> Candidate {
+        let distance = target.distance(&contact.id);
+        Candidate { distance, contact, introduced_by, hop, state: State::New }
+    }
+
+    pub(super) fn distance(&self) -> Distance {
+        self.distance
+    }
+
+    pub(super) fn answered(&self) -> bool {
+        matches!(self.state, State::Answered { .. })
+    }
+
+    pub(super) fn lacks_values(&self) -> bool {
+        self.state == (State::Answered { with_values: false })
+    }
+
+    /// A contact that failed makes room for the same id at another address: whoever introduced
+    /// the first may have been mistaken, or lied.
+    fn give_way(&mut self, new: Candidate) -> bool {
+        let moved = self.state == State::Failed && self.contact != new.contact;
+        if moved {
+            *self = new;
+        }
+        moved
+    }
+}
+
+impl Path {
+    pub(super) fn new(limits: Limits) -> Path {
+        Path {
+            limits,
+            candidates: Vec::new(),
+            queries: 0,
+            with_values: 0,
+            holding: 0,
+            answered_round: 0,
+        }
+    }
+
+    /// All contacts that it keeps in mind, the nearest first.
+    pub(super) fn candidates(&self) -> &[Candidate] {
+        &self.candidates
+    }
+
+    pub(super) fn with_values(&self) -> usize {
+        self.with_values
+    }
+
+    /// The round of what is asked now.
+    pub(super) fn round(&self) -> u32 {
+        self.answered_round + 1
+    }
+
+    /// Values are known without a query.
+    pub(super) fn on_own_values(&mut self) {
+        self.with_values += 1;
+    }
+
+    /// Files a contact under its distance. Returns whether it is new and near enough to keep.
+    pub(super) fn add(&mut self, new: Candidate) -> bool {
+        match self.candidates.binary_search_by_key(&new.distance, |c| c.distance) {
+            Ok(at) => self.candidates[at].give_way(new),
+            Err(at) if at >= MAX_CANDIDATES => false,
+            Err(at) => {
+                self.candidates.insert(at, new);
+                self.forget_farthest();
+                true
+            }
+        }
+    }
+
+    /// The next to ask, which then counts as asked. `is_taken` tells who was asked on other paths.
+    ///
+    /// At most alpha queries that are not overdue run at once, and only the k closest contacts are
+    /// ever asked, those not counted that failed or are overdue: most of the latter are dead, and
+    /// whoever will be needed in their place is asked before that is certain.
+    pub(super) fn next(&mut self, is_taken: impl Fn(&Contact) -> bool) -> Option<&Candidate> {
+        let Limits { alpha, queries, .. } = self.limits;
+        if self.holding >= alpha || self.queries >= queries || self.has_enough_values() {
+            return None;
+        }
+        let is_hopeful = |c: &Candidate| c.state != State::Overdue;
+        let at = self
+            .nearest(is_hopeful, is_taken)
+            .find(|&at| self.candidates[at].state == State::New)?;
+        self.holding += 1;
+        self.queries += 1;
+        let candidate = &mut self.candidates[at];
+        candidate.state = State::Asked;
+        Some(candidate)
+    }
+
+    /// A query has waited longer than usual: it no longer holds up the others.
+    pub(super) fn on_overdue(&mut self, distance: Distance) {
+        if let Some(candidate) = self.candidate(distance)
+            && candidate.state == State::Asked
+        {
+            candidate.state = State::Overdue;
+            self.holding -= 1;
+        }
+    }
+
+    /// A query of that round was answered.
+    pub(super) fn on_answer(&mut self, distance: Distance, round: u32, with_values: bool) {
+        self.settle(distance, State::Answered { with_values });
+        self.answered_round = self.answered_round.max(round);
+        self.with_values += usize::from(with_values);
+    }
+
+    /// A query came to nothing.
+    pub(super) fn on_failure(&mut self, distance: Distance) {
+        self.settle(distance, State::Failed);
+    }
+
+    /// Why the path has ended, if it has.
+    pub(super) fn verdict(&self, is_taken: impl Fn(&Contact) -> bool) -> Option<End> {
+        if self.has_enough_values() {
+            return Some(End::EnoughValues);
+        }
+        let waiting = self.nearest(|_| true, is_taken).any(|at| !self.candidates[at].answered());
+        match (waiting, self.queries) {
+            (false, 0) => Some(End::NoContacts),
+            // Then nearer contacts may have found no place among the candidates.
+            (_, queries) if queries >= self.limits.queries && !self.is_waiting() => {
+                Some(End::TooManyQueries)
+            }
+            (false, _) => Some(End::Converged),
+            (true, _) => None,
+        }
+    }
+
+    fn has_enough_values(&self) -> bool {
+        self.with_values >= self.limits.with_values
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.candidates.iter().any(|c| matches!(c.state, State::Asked | State::Overdue))
+    }
+
+    /// Where the k nearest are that may count, no more of a subnet than is right among them. Who
+    /// failed does not count, nor who was asked on another path.
+    fn nearest(
+        &self,
+        counts: impl Fn(&Candidate) -> bool,
+        is_taken: impl Fn(&Contact) -> bool,
+    ) -> impl Iterator<Item = usize> {
+        let mut crowd = Crowd::new(self.limits.per_subnet);
+        let counted = self.candidates.iter().enumerate().filter(move |(_, c)| {
+            let is_lost = c.state == State::Failed || c.state == State::New && is_taken(&c.contact);
+            !is_lost && counts(c) && crowd.admits(c)
+        });
+        counted.map(|(at, _)| at).take(self.limits.k)
+    }
+
+    /// Keeps the list bounded without losing track of anyone who was asked.
+    fn forget_farthest(&mut self) {
+        if self.candidates.len() > MAX_CANDIDATES
+            && let Some(at) = self.candidates.iter().rposition(|c| c.state == State::New)
+        {
+            self.candidates.remove(at);
+        }
+    }
+
+    fn settle(&mut self, distance: Distance, state: State) {
+        let candidate = self.candidate(distance).expect("contacts that were asked are kept");
+        let held = candidate.state == State::Asked;
+        candidate.state = state;
+        self.holding -= usize::from(held);
+    }
+
+    fn candidate(&mut self, distance: Distance) -> Option<&mut Candidate> {
+        let at = self.candidates.binary_search_by_key(&distance, |c| c.distance).ok()?;
+        Some(&mut self.candidates[at])
+    }
+}
+
+/// Counts candidates of each subnet. Private addresses count only where one told of them who does
+/// not have such an address; who has, and this node that hears him, live there.
+pub(super) struct Crowd {
+    max: usize,
+    subnets: Vec<(Subnet, usize)>,
+}
+
+impl Crowd {
+    pub(super) fn new(max: usize) -> Crowd {
+        Crowd { max, subnets: Vec::new() }
+    }
+
+    /// Whether there is room for one more of a candidate's subnet, which it then takes.
+    pub(super) fn admits(&mut self, candidate: &Candidate) -> bool {
+        let ip = candidate.contact.address.ip();
+        let told_from = candidate.introduced_by.unwrap_or(candidate.contact).address.ip();
+        if Scope::of(ip) != Scope::Global && Scope::of(told_from) != Scope::Global {
+            return true;
+        }
+        let subnet = Subnet::of(ip);
+        match self.subnets.iter_mut().find(|(other, _)| *other == subnet) {
+            Some((_, count)) if *count >= self.max => return false,
+            Some((_, count)) => *count += 1,
+            None => self.subnets.push((subnet, 1)),
+        }
+        true
+    }
+}

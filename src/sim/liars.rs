@@ -1,0 +1,100 @@
+//! Nodes that lie to those that look something up, in all else being like others.
+//!
+//! The adversary of S/Kademlia (Baumgart and Mies, ICPADS 2007): a share of the nodes that has joined
+//! as others do, sits in routing tables, and works together. What it answers is made here, in place
+//! of the node; other RPCs and its own lookups go on, so that nobody finds it dead.
+
+use std::net::SocketAddr;
+
+use rand::RngExt;
+
+use crate::bencode::Value;
+use crate::id::Id;
+use crate::message::{Contact, Request};
+use crate::wire::v1::{self, Body, EncodedContact, Frame, Header, MAX_REPLY};
+
+use super::{Network, NodeIndex};
+
+/// Contacts in a lie, as many as an honest answer has.
+const NAMED: usize = 20;
+
+/// Leading bits that invented contacts share with the target: nearer than any node.
+const INVENTED_BITS: u32 = 40;
+
+/// What a node does that is asked for nodes or values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lie {
+    /// It is silent.
+    Drop,
+    /// It names those of the liars that are nearest, and no value.
+    Collude,
+    /// It names contacts nearest of all that do not exist, and a false value.
+    Garbage,
+}
+
+impl Lie {
+    /// Every way to lie.
+    pub const ALL: [Lie; 3] = [Lie::Drop, Lie::Collude, Lie::Garbage];
+}
+
+impl Network {
+    /// Makes a node lie from now on, or no longer.
+    pub fn set_lie(&mut self, index: NodeIndex, lie: Option<Lie>) {
+        self.places[index.0].lie = lie;
+    }
+
+    /// How a node lies, if it does.
+    pub fn lie_of(&self, index: NodeIndex) -> Option<Lie> {
+        self.places[index.0].lie
+    }
+
+    /// Answers a datagram with a lie. Returns whether that was to be done.
+    pub(super) fn lie(&mut self, source: SocketAddr, liar: NodeIndex, bytes: &[u8]) -> bool {
+        let (Some(lie), Some(contact)) = (self.lie_of(liar), self.contact(liar)) else {
+            return false;
+        };
+        let Ok(Frame { header, body: Body::Request(payload) }) = Frame::parse(bytes) else {
+            return false;
+        };
+        let (target, wants_values) = match v1::request(payload) {
+            Ok(Request::FindNode { target }) => (target, false),
+            Ok(Request::FindValue { key, .. }) => (key, true),
+            _ => return false,
+        };
+        let named = match lie {
+            Lie::Drop => return true,
+            Lie::Collude => self.accomplices(&target),
+            Lie::Garbage => self.invented(&target),
+        };
+        let named: Vec<_> = named.iter().map(EncodedContact::new).collect();
+        let header = Header { from: contact.id, rpc_id: header.rpc_id };
+        let mut reply = Vec::new();
+        if wants_values {
+            let value = Value::bytes("garbage");
+            let values = (lie == Lie::Garbage).then_some([&value].into_iter());
+            v1::put_values(&mut reply, &header, values, named.iter(), MAX_REPLY);
+        } else {
+            v1::put_nodes(&mut reply, &header, named.iter(), MAX_REPLY);
+        }
+        self.carry(contact.address, source, reply);
+        true
+    }
+
+    /// The nearest of those that lie.
+    fn accomplices(&self, target: &Id) -> Vec<Contact> {
+        let liars = self.alive().filter(|&index| self.lie_of(index).is_some());
+        let mut liars: Vec<Contact> = liars.filter_map(|index| self.contact(index)).collect();
+        liars.sort_by_key(|contact| target.distance(&contact.id));
+        liars.truncate(NAMED);
+        liars
+    }
+
+    fn invented(&mut self, target: &Id) -> Vec<Contact> {
+        let invent = |_| Contact {
+            id: target.random_at(INVENTED_BITS, &mut self.rng),
+            // Above all addresses of nodes.
+            address: ([10, 255, self.rng.random(), self.rng.random()], 8001).into(),
+        };
+        (0..NAMED).map(invent).collect()
+    }
+}
