@@ -237,7 +237,7 @@ n = net{}, results as those of the real functions:
   n:kill(0.3) n:kill{3, 5}   a share of the nodes dies, or these
   n:partition{0.5} n:heal()  the network falls apart, and together again
   n:loss(0.2)                so many datagrams are lost from now on
-  n:lie(0.2)                 a share lies to those that search; paths = 8 in net helps
+  n:lie(0.2)                 a share lies to searchers; paths = 8 in net helps
   n:spoof(i, id, j)          node i gets a ping with a forged sender
   n:alive() n:random() n:holders(key)   all alive, one of them, who keeps key
   n:stats() n:stats("reset") `hops`, `messages`, `ms` (lists), `success`, …]],
