@@ -178,7 +178,7 @@ it is. A file that is there is never touched, unless it is a pcap file and
 and `lost`, packets for which the disk was too slow. IP and UDP headers are
 made up around what the node sees; what xdp() answers in the kernel it does not
 see.]],
-    example = 'local file = "/tmp/kademlua-" .. node().port .. "-" .. os.time() .. ".pcap"\ncapture(file)\nping(8003)\nassert(capture(false).packets >= 2)',
+    example = 'capture("node.pcap")\nping(8003)\nassert(capture(false).packets >= 2)',
   },
   {
     name = "call", args = "contact, name, ...", summary = "call a function that another node offers",

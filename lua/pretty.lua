@@ -219,6 +219,13 @@ local function wrap(out, first, words, width, indent)
   insert(out, line)
 end
 
+-- A text of one line, cut to so many columns.
+local function clipped(text, columns)
+  if utf8.len(text) <= columns then return text end
+  if columns < 1 then return "" end
+  return sub(text, 1, utf8.offset(text, columns) - 1) .. "…"
+end
+
 -- Sentences, in as many lines as they take.
 local function put_text(out, text, width)
   local words = {}
@@ -404,5 +411,5 @@ local function pen() return new_pen(native.terminal()) end
 
 return {
   value = value, shapes = shapes, shape = shape, pen = pen, lines = lines,
-  bar = bar, spread = spread, strip = strip, wrap = wrap, put_text = put_text, where = where, count = count, short = short, known_row = known_row, places = places, span = span, seconds = seconds, took = took, found = found,
+  bar = bar, spread = spread, strip = strip, wrap = wrap, put_text = put_text, clipped = clipped, where = where, count = count, short = short, known_row = known_row, places = places, span = span, seconds = seconds, took = took, found = found,
 }

@@ -200,10 +200,14 @@ async fn every_example_of_the_help_runs() {
     );
     let bootstrap = nodes[0].local_addr().to_string();
     let own = free_port().to_string();
-    let running = tokio::task::spawn_blocking(move || {
-        kademlua().args(["--bootstrap", &bootstrap, &own, "-e", &chunk]).output().unwrap()
-    });
+    // One of them leaves a file.
+    let folder = std::env::temp_dir().join(format!("kademlua-examples-{}", std::process::id()));
+    std::fs::create_dir(&folder).unwrap();
+    let mut command = kademlua();
+    command.current_dir(&folder).args(["--bootstrap", &bootstrap, &own, "-e", &chunk]);
+    let running = tokio::task::spawn_blocking(move || command.output().unwrap());
     let (out, err) = texts(&running.await.unwrap());
+    std::fs::remove_dir_all(folder).unwrap();
     assert_eq!(err, "");
     assert!(out.contains("hello you") && out.contains("later"), "the background runs too: {out}");
     let count: usize = out.lines().last().unwrap().parse().unwrap();

@@ -90,12 +90,13 @@ fn wrong_filters_are_explained() {
     }
 }
 
-#[test]
-fn what_peers_send_is_shown_escaped_in_lines_of_80_columns() {
+/// How packets look that would take over a terminal, in a node with this environment.
+fn shown_of_a_stranger(environment: &[(&str, &str)]) -> String {
     let port = free_port();
     let ended = Arc::new(AtomicBool::new(false));
-    let (ended_too, payload) = (ended.clone(), b"d4:name8:\x1b[2J\xff\xe2\x80\xae4:argsl500:");
-    let payload = [&payload[..], &[0x1b; 500], b"ee"].concat();
+    let ended_too = ended.clone();
+    let payload = b"d4:name8:\x1b[2J\xff\xe2\x80\xae4:argsl500:";
+    let payload = [&payload[..], &b"\x1b[31m".repeat(100), b"ee"].concat();
     let header = [&[1][..], &[7; 28], &[1], &(payload.len() as u16).to_be_bytes()].concat();
     let stranger = std::thread::spawn(move || {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -103,21 +104,61 @@ fn what_peers_send_is_shown_escaped_in_lines_of_80_columns() {
         // Again and again, because the node may not be there yet.
         while !ended_too.load(Ordering::Relaxed) {
             let _ = socket.send_to(&request, ("127.0.0.1", port));
-            let _ = socket.send_to(b"\x1b]0;title\x07\r\n\x9b2J", ("127.0.0.1", port));
+            let _ = socket.send_to(b"\x1b]0;title\x07\r\n\x1b[1m\x9b2J", ("127.0.0.1", port));
             std::thread::sleep(Duration::from_millis(10));
         }
     });
     let port = port.to_string();
-    let chunk = "while #packets{kind = 'malformed'} < 2 do sleep(0.01) end pprint(packets())";
-    let output = kademlua().args(["--bootstrap", &port, &port, "-e", chunk]).output().unwrap();
+    let chunk = "while #packets{kind = 'malformed'} < 2 do sleep(0.01) end
+        pprint(packets())
+        for _, packet in ipairs(packets()) do pprint(packet) end";
+    let mut command = kademlua();
+    command.envs(environment.iter().copied());
+    let output = command.args(["--bootstrap", &port, &port, "-e", chunk]).output().unwrap();
     ended.store(true, Ordering::Relaxed);
     stranger.join().unwrap();
     let (out, err) = texts(&output);
     assert_eq!(err, "");
-    assert!(out.contains(" malformed ") && out.contains(" \\x1b[2J\\xff\\u{2… ? "), "{out}");
-    assert!(out.lines().all(|line| line.chars().count() <= 80), "{out}");
-    assert!(!out.contains(|char: char| char.is_control() && char != '\n'), "{out:?}");
+    assert!(out.contains(" malformed ") && out.contains(" \\x1b[2J\\xff\\u{2"), "{out}");
     assert!(!out.contains('\u{202e}'));
+    out
+}
+
+/// The widest line, once it is sure that no line is wider than it may be or holds what is no text.
+fn widest(out: &str, columns: usize) -> usize {
+    assert!(!out.contains(|char: char| char.is_control() && char != '\n'), "{out:?}");
+    let widest = out.lines().map(|line| line.chars().count()).max().unwrap();
+    assert!(widest <= columns, "{out}");
+    widest
+}
+
+#[test]
+fn what_peers_send_is_shown_escaped_in_the_columns_there_are() {
+    let out = shown_of_a_stranger(&[]);
+    assert!(out.contains(" \\x1b[2J\\xff\\u{2… ? "), "{out}");
+    assert_eq!(widest(&out, 80), 80);
+    assert_eq!(widest(&shown_of_a_stranger(&[("COLUMNS", "200")]), 200), 200);
+    assert_eq!(widest(&shown_of_a_stranger(&[("COLUMNS", "40")]), 80), 80);
+}
+
+#[test]
+fn packets_are_ascii_where_the_locale_is() {
+    let out = shown_of_a_stranger(&[("LC_ALL", "C")]);
+    assert!(out.is_ascii(), "{out}");
+    assert_eq!(widest(&out, 80), 80);
+}
+
+#[test]
+fn no_peer_chooses_the_colours() {
+    let out = shown_of_a_stranger(&[("CLICOLOR_FORCE", "1")]);
+    let bad: Vec<_> = out.lines().filter(|line| line.contains(" malformed ")).collect();
+    assert!(bad.len() >= 4);
+    for line in bad {
+        let inner = line.strip_prefix("\x1b[31m").and_then(|rest| rest.strip_suffix("\x1b[0m"));
+        widest(inner.unwrap_or_else(|| panic!("{line:?}")), 80);
+    }
+    let rest = out.lines().filter(|line| !line.contains(" malformed "));
+    rest.for_each(|line| _ = widest(line, 80));
 }
 
 #[test]

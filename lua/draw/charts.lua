@@ -172,8 +172,7 @@ end
 -- A label as it is, without quotes, and not too long.
 local function label(key)
   local text = type(key) == "string" and pretty.found(key) or pretty.value(key)
-  if len(text) <= LABEL then return text end
-  return string.sub(text, 1, utf8.offset(text, LABEL) - 1) .. "…"
+  return pretty.clipped(text, LABEL)
 end
 
 local function write_bars(result, out, pen)

@@ -1,24 +1,20 @@
--- What the node sends and receives: one line for each packet, cut to the columns there are.
+-- What the node sends and receives: one line for each packet, cut to the columns there are, but to no
+-- fewer than 80: there would be little left to read.
 --
 -- Handed in: `native` and `pretty`. Handed back: nothing; it gives the results of packets, tap, untap
 -- and capture their looks.
 
 local native, pretty = ...
-local count, span, where, found, value = pretty.count, pretty.span, pretty.where, pretty.found, pretty.value
+local count, span, where, clipped = pretty.count, pretty.span, pretty.where, pretty.clipped
+local found, value = pretty.found, pretty.value
 local concat, insert = table.concat, table.insert
 local format, gsub, sub = string.format, string.gsub, string.sub
-local utf8_len, utf8_offset, date = utf8.len, utf8.offset, os.date
-local ipairs, pcall, tostring, type, tointeger = ipairs, pcall, tostring, type, math.tointeger
+local date, tointeger, max = os.date, math.tointeger, math.max
+local ipairs, pcall, tostring, type = ipairs, pcall, tostring, type
 
+local COLUMNS = 80 -- at the least
 local NAME = 16 -- characters of an RPC's name that are shown
 local LISTED = 8 -- arguments or results; a line has no room for more
-
--- A text of one line, cut to so many characters.
-local function cut(text, columns)
-  if utf8_len(text) <= columns then return text end
-  if columns < 1 then return "" end
-  return sub(text, 1, utf8_offset(text, columns) - 1) .. "…"
-end
 
 -- Of one among several ids the beginning is enough to tell it.
 local function id_or_value(item, alone)
@@ -33,7 +29,7 @@ local function ids_and_values(list)
     texts[i] = id_or_value(item, #list == 1)
     if i == LISTED then break end
   end
-  return (gsub(concat(texts, ", "), "%s*\n%s*", " "))
+  return concat(texts, ", ")
 end
 
 -- What an answer brings, in a few words.
@@ -63,16 +59,18 @@ local function clock(time)
   return date("%H:%M:%S", tointeger(second)) .. format(".%03d", (time - second) * 1000 // 1)
 end
 
+local function columns(pen) return max(pen.width, COLUMNS) end
+
 local arrows = { ["in"] = "<", out = ">" }
 local kinds = { request = "?", answer = "=" }
 
 local function write_news(event, out, pen)
-  insert(out, cut(format("%s %s %s", clock(event.time), found(event.kind), tostring(event.peer)), pen.width))
+  insert(out, clipped(format("%s %s %s", clock(event.time), found(event.kind), tostring(event.peer)), columns(pen)))
 end
 
 local function what_of(packet)
   local kind = kinds[packet.kind] or found(packet.kind)
-  if packet.rpc then return cut(found(packet.rpc), NAME) .. " " .. kind end
+  if packet.rpc then return clipped(found(packet.rpc), NAME) .. " " .. kind end
   return packet.kind == "malformed" and kind or "(unknown) " .. kind
 end
 
@@ -80,7 +78,9 @@ local function write_packet(packet, out, pen)
   if not packet.direction then return write_news(packet, out, pen) end -- a contact came or went
   local head = format("%s %s %-15s %-11s %5d  ", clock(packet.time), arrows[packet.direction],
     where(packet.peer), what_of(packet), packet.size)
-  local line = gsub(cut(head .. gist(packet), pen.width), "%s+$", "")
+  -- A table with much in it is written in lines.
+  local text = gsub(gist(packet), "%s*\n%s*", " ")
+  local line = gsub(clipped(head .. text, columns(pen)), "%s+$", "")
   insert(out, packet.error and pen.paint("bad", line) or line)
 end
 

@@ -6,19 +6,14 @@
 
 local native, pretty = ...
 local escape, count, span, seconds = native.escape, pretty.count, pretty.span, pretty.seconds
-local where, found = pretty.where, pretty.found
+local where, found, clipped = pretty.where, pretty.found, pretty.clipped
 local insert, concat = table.insert, table.concat
-local format, rep, sub, offset = string.format, string.rep, string.sub, utf8.offset
+local format, rep, sub = string.format, string.rep, string.sub
 local ipairs, next, max = ipairs, next, math.max
 
 local LEVELS = 8 -- of the tree, each one step to the right; below them there are only numbers
 local DIGITS = 8 -- of an id where the whole does not fit
 local REASON = 40 -- characters of a peer's reason at the most
-
-local function clipped(text, length)
-  local cut = offset(text, length + 1)
-  return cut and cut <= #text and sub(text, 1, offset(text, length) - 1) .. "…" or text
-end
 
 -- The width of the column of addresses.
 local function width_of(rows)
