@@ -44,9 +44,6 @@ impl Keeper {
 
     /// When there is something to write.
     pub(super) fn next_time(&self, node: &Node) -> Instant {
-        if !self.writer.is_open() {
-            return Instant::NEVER;
-        }
         let changed = node.has_changes() || self.writer.is_failing();
         let values = if changed { self.due } else { Instant::NEVER };
         let contacts = if self.has_contacts(node) { self.contacts_due } else { Instant::NEVER };
