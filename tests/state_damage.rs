@@ -81,7 +81,7 @@ fn flipped_bits_are_never_reported_as_success() {
     let seed = seed();
     eprintln!("replay: KADEMLUA_SEED={seed}");
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let folder = Folder::new("flips");
+    let folder = Folder::in_memory("flips");
     run(async {
         let (id, states) = states(&folder.0).await;
         for (name, state) in states {
@@ -117,7 +117,7 @@ fn what_was_cut_off_is_never_reported_as_success() {
     let seed = seed();
     eprintln!("replay: KADEMLUA_SEED={seed}");
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let folder = Folder::new("cuts");
+    let folder = Folder::in_memory("cuts");
     run(async {
         let (id, states) = states(&folder.0).await;
         for (name, state) in states {
@@ -150,7 +150,7 @@ fn what_was_cut_off_is_never_reported_as_success() {
 
 #[test]
 fn an_older_database_beside_a_newer_mark_is_never_reported_as_success() {
-    let folder = Folder::new("older");
+    let folder = Folder::in_memory("older");
     run(async {
         let node = start(&folder.0).unwrap();
         let mut older = Files::of(&folder.0);
@@ -166,7 +166,7 @@ fn an_older_database_beside_a_newer_mark_is_never_reported_as_success() {
 
 #[test]
 fn a_damaged_state_is_an_error_that_says_what_to_do() {
-    let folder = Folder::new("words");
+    let folder = Folder::in_memory("words");
     run(async {
         start(&folder.0).unwrap().stop().await;
         std::fs::write(folder.0.join(DATABASE), "no database").unwrap();

@@ -1,7 +1,9 @@
 //! The database and its mark in a folder.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 use std::{fs, io};
 
 use redb::backends::FileBackend;
@@ -114,6 +116,9 @@ impl File {
     fn attach(&mut self) -> Result<Option<Kept>, Failure> {
         if self.mark.is_none() {
             fs::create_dir_all(&self.folder)?;
+            if self.existing(MARK)?.is_none() && self.existing(FILE)?.is_some() {
+                return Err(self.damaged(MISSING).into());
+            }
             let mark = writable().create(true).truncate(false).open(self.folder.join(MARK))?;
             self.mark = Some(self.locked(mark)?);
         }
@@ -218,9 +223,8 @@ impl File {
             return Err(self.damaged("the database is empty"));
         }
         let shadow = Shadow::new(file).map_err(unreadable)?;
-        // A library that trusts what it wrote may stumble over what somebody else did.
-        let read = AssertUnwindSafe(|| read(shadow.clone()));
-        let read = catch_unwind(read).unwrap_or(Err(Unread::Damaged("it makes no sense".into())));
+        let read = quietly(|| read(shadow.clone()));
+        let read = read.unwrap_or(Err(Unread::Damaged("it makes no sense".into())));
         let (kept, open) = read.map_err(|unread| match unread {
             Unread::Version => StateError::Version(self.folder.clone()),
             Unread::Damaged(reason) => self.damaged(&reason),
@@ -273,6 +277,28 @@ impl Open {
         self.transaction += 1;
         Ok(())
     }
+}
+
+thread_local! {
+    static IS_QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Does something with a library that trusts what it wrote, and panics over what somebody else did;
+/// `None` if it panics, of which nothing is printed.
+fn quietly<T>(act: impl FnOnce() -> T) -> Option<T> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let usual = take_hook();
+        set_hook(Box::new(move |panic| {
+            if !IS_QUIET.get() {
+                usual(panic);
+            }
+        }));
+    });
+    IS_QUIET.set(true);
+    let result = catch_unwind(AssertUnwindSafe(act));
+    IS_QUIET.set(false);
+    result.ok()
 }
 
 fn writable() -> fs::OpenOptions {

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use kademlua::bencode::Value;
 use kademlua::id::Id;
-use kademlua::message::{Request, Store, StoreMode};
+use kademlua::message::{Request, Response, Store, StoreMode};
 use kademlua::net::{Handle, Settings, SpawnError, spawn};
-use kademlua::wire::v1::{Body, Frame};
+use kademlua::wire::v1::{self, Body, Frame};
 
 use crate::net_helpers::Stranger;
 
@@ -18,8 +18,17 @@ pub struct Folder(pub PathBuf);
 
 impl Folder {
     pub fn new(name: &str) -> Folder {
-        let name = format!("state-{name}-{}", std::process::id());
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        Folder::within(Path::new(env!("CARGO_TARGET_TMPDIR")), name)
+    }
+
+    /// In memory, where there is such a place: for what does not hang on the disk, and is done often.
+    pub fn in_memory(name: &str) -> Folder {
+        let memory = Path::new("/dev/shm");
+        if memory.is_dir() { Folder::within(memory, name) } else { Folder::new(name) }
+    }
+
+    fn within(place: &Path, name: &str) -> Folder {
+        let path = place.join(format!("state-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
         fs::create_dir_all(&path).unwrap();
         Folder(path)
@@ -77,15 +86,31 @@ pub fn value(number: usize) -> Value {
 pub fn store(stranger: &mut Stranger, to: SocketAddr, number: usize) {
     let value = value(number);
     let store = Store { key: key(number), value: value.item(), mode: StoreMode::Add, copy: None };
-    let asked = stranger.send(to, &Request::Store(store));
+    let response = ask(stranger, to, &Request::Store(store)).expect("an answer to a store");
+    assert_eq!(response, Response::Stored);
+}
+
+/// Whether a node answers that it keeps a value itself.
+pub fn has(stranger: &mut Stranger, from: SocketAddr, number: usize) -> bool {
+    let request = Request::FindValue { key: key(number), limit: 20 };
+    match ask(stranger, from, &request).expect("an answer to a findvalue") {
+        Response::Values { values, .. } => values.contains(&value(number)),
+        other => panic!("{other:?} to a findvalue"),
+    }
+}
+
+/// Asks a node something; `None` if no answer comes.
+pub fn ask(stranger: &mut Stranger, to: SocketAddr, request: &Request<'_>) -> Option<Response> {
+    let asked = stranger.send(to, request);
     let mut buffer = [0; 65_535];
     loop {
-        let (len, _) = stranger.socket.recv_from(&mut buffer).expect("an answer to a store");
+        let (len, _) = stranger.socket.recv_from(&mut buffer).ok()?;
         let frame = Frame::parse(&buffer[..len]).expect("nodes send v1 only");
-        if frame.header.rpc_id == asked {
-            assert!(matches!(frame.body, Body::Response(_)), "{:?}", frame.body);
-            return;
+        if frame.header.rpc_id != asked {
+            continue;
         }
+        let Body::Response(payload) = frame.body else { panic!("{:?}", frame.body) };
+        return Some(v1::response(request.kind(), payload).unwrap());
     }
 }
 
