@@ -88,10 +88,10 @@ fn flipped_bits_are_never_reported_as_success() {
             state.put_back(&folder.0);
             assert!(!refuses(&folder.0, id, name).await);
             let len = state.clone().get(DATABASE).len();
-            // Every byte of the header, which alone has no checksum over all of it; then anywhere.
-            let header = (0..320).map(Some);
+            // The header, of which not all has a checksum; then anywhere.
+            let header = (0..320).step_by(if name == "killed" { 1 } else { 4 }).map(Some);
             let mut refused = 0;
-            for at in header.chain([None; 150]) {
+            for at in header.chain([None; 80]) {
                 let mut damaged = state.clone();
                 let bytes = damaged.get(DATABASE);
                 let at = at.unwrap_or_else(|| place(bytes, &mut rng));
@@ -101,7 +101,7 @@ fn flipped_bits_are_never_reported_as_success() {
                 let what = format!("seed {seed}, {name}, bit {bit} of byte {at} of {len}");
                 refused += usize::from(refuses(&folder.0, id, &what).await);
             }
-            assert!(refused > 50, "{refused} of 470 were noticed");
+            assert!(refused > 20, "{refused} were noticed");
             for at in 0..16 {
                 let mut damaged = state.clone();
                 damaged.get(MARK)[at] ^= 1 << rng.random_range(0..8);

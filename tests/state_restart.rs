@@ -140,6 +140,28 @@ fn values_acknowledged_a_second_ago_survive_fifty_kills_and_the_node_rejoins_by_
 }
 
 #[test]
+fn a_flood_of_values_is_kept_a_second_after_the_last() {
+    let port = free_ports(1);
+    let folder = Folder::new("flood");
+    let mut node = start(port, &folder.0, port);
+    await_answer(&mut node, port);
+    // A node keeps 4096 of one sender.
+    const EACH: usize = 3_000;
+    let stored = 3 * EACH;
+    for sender in 0..3 {
+        let mut stranger = Stranger::new();
+        (0..EACH).for_each(|n| store(&mut stranger, address(port), sender * EACH + n));
+    }
+    sleep(PROMISED);
+    drop(node);
+    let mut node = start(port, &folder.0, port);
+    await_answer(&mut node, port);
+    let mut stranger = Stranger::new();
+    let lost = (0..stored).filter(|&n| !has(&mut stranger, address(port), n)).count();
+    assert_eq!(lost, 0, "of {stored}");
+}
+
+#[test]
 fn a_second_node_is_refused_and_the_first_goes_on() {
     let port = free_ports(2);
     let folder = Folder::new("second");

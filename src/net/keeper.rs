@@ -16,14 +16,17 @@ use crate::time::{Duration, Instant};
 /// Time between two batches: with what writing one takes, less than the second that is promised.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// Time between two batches where one does not take all there is.
+const PAUSE_SHORT: Duration = Duration::from_millis(10);
+
 /// Time until the next attempt after one that failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(2);
 
 /// Contacts change all the time, and old ones do too.
 const CONTACTS_EVERY: Duration = Duration::from_secs(10);
 
-/// Contacts that are kept; any that still answers is enough.
-const MAX_CONTACTS: usize = 256;
+/// Contacts that are kept: a bootstrap asks no more than 64, those named to the node first.
+const MAX_CONTACTS: usize = 60;
 
 /// Keys in one batch, so that to gather them holds nobody up.
 const MAX_KEYS: usize = 1_024;
@@ -60,11 +63,20 @@ impl Keeper {
         if self.next_time(node) > now {
             return;
         }
-        let pause = if self.writer.is_failing() { AFTER_FAILURE } else { PAUSE };
-        self.due = now + pause;
+        if !self.writer.is_idle() {
+            self.due = self.due.max(now + PAUSE_SHORT);
+            self.contacts_due = self.contacts_due.max(self.due);
+            return;
+        }
+        let is_failing = self.writer.is_failing();
         self.writer.take_failed().into_iter().for_each(|key| node.note_changed(key));
         let with_contacts = self.has_contacts(node) && now >= self.contacts_due;
         let batch = gather(now, node, with_contacts);
+        self.due = match (is_failing, node.has_changes()) {
+            (true, _) => now + AFTER_FAILURE,
+            (false, true) => now + PAUSE_SHORT,
+            (false, false) => now + PAUSE,
+        };
         let version = node.table().version();
         match self.writer.offer(batch) {
             Some(batch) => batch.values.into_iter().for_each(|(key, _)| node.note_changed(key)),

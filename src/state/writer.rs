@@ -18,6 +18,8 @@ struct Shared {
     status: Status,
     /// Keys of a batch that was not written.
     failed: Vec<Id>,
+    /// A batch is being written.
+    is_busy: bool,
 }
 
 /// Writes batches on a thread of its own.
@@ -45,7 +47,7 @@ impl Writer {
             complain(&folder.display().to_string(), problem);
         }
         let status = Status { folder, written: None, problem };
-        let shared = Arc::new(Mutex::new(Shared { status, failed: Vec::new() }));
+        let shared = Arc::new(Mutex::new(Shared { status, failed: Vec::new(), is_busy: false }));
         // Takes one only while the thread waits for it.
         let (batches, received) = sync_channel::<Batch>(0);
         let told = shared.clone();
@@ -74,10 +76,19 @@ impl Writer {
         lock(&self.shared).status.problem.is_some()
     }
 
+    /// Whether it would take a batch.
+    pub(crate) fn is_idle(&self) -> bool {
+        !lock(&self.shared).is_busy
+    }
+
     /// Hands over a batch unless the one before is still being written; then it comes back.
     pub(crate) fn offer(&self, batch: Batch) -> Option<Batch> {
+        let mut shared = lock(&self.shared);
         match self.batches.as_ref()?.try_send(batch) {
-            Ok(()) => None,
+            Ok(()) => {
+                shared.is_busy = true;
+                None
+            }
             Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) => Some(batch),
         }
     }
@@ -96,6 +107,7 @@ impl Writer {
 /// Notes how it went.
 fn tell(shared: &Mutex<Shared>, batch: &Batch, result: Result<(), Failure>) {
     let mut shared = lock(shared);
+    shared.is_busy = false;
     let folder = shared.status.folder.display().to_string();
     match result {
         Ok(()) => {
