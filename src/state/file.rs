@@ -224,7 +224,7 @@ impl File {
         }
         let shadow = Shadow::new(file).map_err(unreadable)?;
         let read = quietly(|| read(shadow.clone()));
-        let read = read.unwrap_or(Err(Unread::Damaged("it makes no sense".into())));
+        let read = read.unwrap_or_else(|why| Err(Unread::Damaged(why)));
         let (kept, open) = read.map_err(|unread| match unread {
             Unread::Version => StateError::Version(self.folder.clone()),
             Unread::Damaged(reason) => self.damaged(&reason),
@@ -284,8 +284,8 @@ thread_local! {
 }
 
 /// Does something with a library that trusts what it wrote, and panics over what somebody else did;
-/// `None` if it panics, of which nothing is printed.
-fn quietly<T>(act: impl FnOnce() -> T) -> Option<T> {
+/// the message of its panic if it does, of which nothing is printed.
+fn quietly<T>(act: impl FnOnce() -> T) -> Result<T, String> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let usual = take_hook();
@@ -298,7 +298,11 @@ fn quietly<T>(act: impl FnOnce() -> T) -> Option<T> {
     IS_QUIET.set(true);
     let result = catch_unwind(AssertUnwindSafe(act));
     IS_QUIET.set(false);
-    result.ok()
+    result.map_err(|panic| match (panic.downcast_ref::<String>(), panic.downcast_ref::<&str>()) {
+        (Some(message), _) => message.lines().next().unwrap_or_default().to_owned(),
+        (_, Some(message)) => (*message).to_owned(),
+        _ => "it makes no sense".to_owned(),
+    })
 }
 
 fn writable() -> fs::OpenOptions {
