@@ -54,9 +54,20 @@ pub(super) enum Failure {
     #[error(transparent)]
     Io(#[from] io::Error),
     #[error(transparent)]
-    Database(#[from] redb::Error),
+    Database(#[from] Trouble),
     #[error("the database fails")]
     Panic,
+}
+
+/// What the database says, which is large.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub(super) struct Trouble(Box<redb::Error>);
+
+impl<E: Into<redb::Error>> From<E> for Trouble {
+    fn from(error: E) -> Trouble {
+        Trouble(Box::new(error.into()))
+    }
 }
 
 /// The state of a node in its folder.
@@ -244,7 +255,7 @@ impl File {
         let new = self.folder.join(NEW_FILE);
         let file = writable().create(true).truncate(true).open(&new)?;
         let shadow = Shadow::new(self.locked(file)?)?;
-        let database = builder().create_with_backend(shadow.clone()).map_err(redb::Error::from)?;
+        let database = builder().create_with_backend(shadow.clone()).map_err(Trouble::from)?;
         begin(&database, self.id)?;
         shadow.release()?;
         fs::rename(&new, self.folder.join(FILE))?;
@@ -253,7 +264,7 @@ impl File {
 }
 
 impl Open {
-    fn write(&mut self, batch: &Batch) -> Result<(), redb::Error> {
+    fn write(&mut self, batch: &Batch) -> Result<(), Trouble> {
         // In two phases: after the first kind of commit a damaged transaction would be taken for one
         // that was never finished, and passed over.
         let mut transaction = self.database.begin_write()?;
@@ -318,7 +329,7 @@ fn builder() -> Builder {
 }
 
 /// Writes what must be there from the first.
-fn begin(database: &Database, id: Id) -> Result<(), redb::Error> {
+fn begin(database: &Database, id: Id) -> Result<(), Trouble> {
     let mut transaction = database.begin_write()?;
     transaction.set_two_phase_commit(true);
     {
