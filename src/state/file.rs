@@ -324,7 +324,9 @@ fn writable() -> fs::OpenOptions {
 
 fn builder() -> Builder {
     let mut builder = Database::builder();
-    builder.set_cache_size(CACHE_BYTES);
+    // The format before it changes pages in place as it recovers; if it is killed meanwhile, what is
+    // left cannot be opened.
+    builder.set_cache_size(CACHE_BYTES).create_with_file_format_v3(true);
     builder
 }
 
@@ -416,4 +418,53 @@ fn encode(what: &(impl Serialize + ?Sized)) -> Vec<u8> {
 
 fn decode<'b, T: Deserialize<'b>>(bytes: &'b [u8]) -> Option<T> {
     postcard::from_bytes(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::Record;
+
+    fn batch(from: u32) -> Batch {
+        let record = |n: u32| Record {
+            owner: None,
+            depositor: None,
+            expires: u64::MAX,
+            value: n.to_string().into_bytes(),
+        };
+        let value = |n: u32| (Id::of_name(n.to_string()), vec![record(n); 3]);
+        Batch { values: (from..from + 300).map(value).collect(), contacts: None }
+    }
+
+    #[test]
+    fn a_recovery_that_is_killed_at_any_point_can_be_done_again() {
+        let folder = std::env::temp_dir().join(format!("kademlua-state-{}", std::process::id()));
+        let id = Id::of_name("id");
+        let (_, mut file, problem) = File::open(&folder, id).unwrap();
+        assert_eq!(problem, None);
+        (0..5).for_each(|number| file.write(&batch(number * 200)).unwrap());
+        // As a killed node leaves it.
+        let left = fs::read(folder.join(FILE)).unwrap();
+        drop(file);
+
+        let path = folder.join("trial");
+        let shadow_of = |bytes: &[u8]| {
+            fs::write(&path, bytes).unwrap();
+            Shadow::new(FileBackend::new(writable().open(&path).unwrap()).unwrap()).unwrap()
+        };
+        let keeps = |shadow: Shadow| {
+            let (kept, open) = quietly(|| read(shadow)).expect("no panic").ok().expect("whole");
+            assert_eq!((kept.id, kept.values.len(), open.transaction), (id, 1_100, 5));
+            open
+        };
+        let shadow = shadow_of(&left);
+        let open = keeps(shadow.clone());
+        let changes = shadow.change_count();
+        assert!(changes > 2, "{changes}");
+        for count in 0..=changes {
+            keeps(shadow_of(&shadow.after(&left, count)));
+        }
+        drop(open);
+        fs::remove_dir_all(&folder).unwrap();
+    }
 }

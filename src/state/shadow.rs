@@ -54,6 +54,25 @@ impl Shadow {
         Ok(())
     }
 
+    #[cfg(test)]
+    pub(super) fn change_count(&self) -> usize {
+        self.copy().as_ref().map_or(0, |copy| copy.changes.len())
+    }
+
+    /// What the file would be had it been released, and the process killed after so many changes.
+    #[cfg(test)]
+    pub(super) fn after(&self, file: &[u8], count: usize) -> Vec<u8> {
+        let mut bytes = file.to_vec();
+        for change in &self.copy().as_ref().expect("not released").changes[..count] {
+            match change {
+                Change::Length(len) => bytes.resize(*len as usize, 0),
+                Change::Bytes(at, new) => bytes[*at as usize..][..new.len()].copy_from_slice(new),
+                Change::Synced => {}
+            }
+        }
+        bytes
+    }
+
     fn copy(&self) -> MutexGuard<'_, Option<Copy>> {
         self.0.copy.lock().unwrap_or_else(PoisonError::into_inner)
     }
