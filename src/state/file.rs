@@ -447,8 +447,10 @@ mod tests {
         let left = fs::read(folder.join(FILE)).unwrap();
         drop(file);
 
-        let path = folder.join("trial");
+        let trials = Cell::new(0);
         let shadow_of = |bytes: &[u8]| {
+            trials.set(trials.get() + 1);
+            let path = folder.join(trials.get().to_string());
             fs::write(&path, bytes).unwrap();
             Shadow::new(FileBackend::new(writable().open(&path).unwrap()).unwrap()).unwrap()
         };
