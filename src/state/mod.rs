@@ -1,13 +1,13 @@
 //! What a node keeps on disk: its id, its contacts and its values, in one database.
 //!
-//! [`open`] reads what is there and hands over a [`Writer`], which has a thread of its own: whoever
+//! Opening reads what is there and hands over a writer, which has a thread of its own: whoever
 //! gives it something never waits for the disk. A database that is damaged, or that another node
 //! has open, is left as it is, and the node does not start; where nothing can be written it starts
 //! with what can be read, and keeps what comes in memory.
 //!
 //! The database is redb's: copy-on-write, so that a process that is killed leaves the last complete
 //! transaction, and with checksums, all of which are checked here before anything is believed. Until
-//! then it runs on a [shadow] of its file, because it would mend the file as it opens it.
+//! then it runs on a copy of its file, because it would mend the file as it opens it.
 //!
 //! Beside it lies a mark, the number of the last transaction. It tells a database that was turned
 //! back to an older transaction, which is whole in itself, and its lock keeps other nodes away.
