@@ -121,8 +121,9 @@ The result has `nodes`, its standard `error`, `counted` (nodes that were seen fo
     name = "node", args = "", summary = "this node: its id, address, age, numbers",
     text = [[
 The result has `id`, `address`, `port`, `uptime` in seconds, `estimate` (nodes in the network),
-`contacts`, `stored` (`keys`, `values`, `bytes`), `lookups` that run, and `counters`; with --state
-also `state`: `folder`, `written` seconds ago, `problem` if nothing is written.]],
+`contacts`, `stored` (`keys`, `values`, `bytes`), `lookups` that run, and `counters`. A node that
+was started with --state has `state` too: `folder`, `written` in seconds ago, and `problem` while
+nothing can be written.]],
     example = "node().id",
   },
   {

@@ -16,21 +16,27 @@ use crate::time::{Duration, Instant};
 /// Time between two batches: with what writing one takes, less than the second that is promised.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// Time between two batches where one does not take all there is.
+const PAUSE_SHORT: Duration = Duration::from_millis(10);
+
 /// Time until the next attempt after one that failed.
-const AFTER_FAILURE: Duration = Duration::from_secs(2);
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 /// Contacts change all the time, and old ones do too.
 const CONTACTS_EVERY: Duration = Duration::from_secs(10);
 
-/// Contacts that are kept; any that still answers is enough.
-const MAX_CONTACTS: usize = 256;
+/// Contacts that are kept: a bootstrap asks no more than 64, those named to the node first.
+const MAX_CONTACTS: usize = 60;
 
 /// Keys in one batch, so that to gather them holds nobody up.
 const MAX_KEYS: usize = 1_024;
 
 pub(super) struct Keeper {
     writer: Writer,
-    due: Instant,
+    /// When something was last handed over, or could not be.
+    last: Instant,
+    /// What follows the last batch follows at once.
+    has_more: bool,
     contacts_due: Instant,
     /// The version of the contacts that were written last.
     contacts: Option<u64>,
@@ -39,18 +45,26 @@ pub(super) struct Keeper {
 impl Keeper {
     pub(super) fn new(writer: Writer) -> Keeper {
         let now = Instant::ZERO;
-        Keeper { writer, due: now, contacts_due: now + PAUSE, contacts: None }
+        let contacts_due = now + PAUSE;
+        Keeper { writer, last: now, has_more: false, contacts_due, contacts: None }
     }
 
     /// When there is something to write.
     pub(super) fn next_time(&self, node: &Node) -> Instant {
-        if !self.writer.is_open() {
-            return Instant::NEVER;
-        }
         let changed = node.has_changes() || self.writer.is_failing();
-        let values = if changed { self.due } else { Instant::NEVER };
-        let contacts = if self.has_contacts(node) { self.contacts_due } else { Instant::NEVER };
+        let due = self.last + self.pause();
+        let values = if changed { due } else { Instant::NEVER };
+        let contacts = self.contacts_due.max(due);
+        let contacts = if self.has_contacts(node) { contacts } else { Instant::NEVER };
         values.min(contacts)
+    }
+
+    fn pause(&self) -> Duration {
+        match self.writer.is_failing() {
+            true => AFTER_FAILURE,
+            false if self.has_more => PAUSE_SHORT,
+            false => PAUSE,
+        }
     }
 
     fn has_contacts(&self, node: &Node) -> bool {
@@ -63,11 +77,15 @@ impl Keeper {
         if self.next_time(node) > now {
             return;
         }
-        let pause = if self.writer.is_failing() { AFTER_FAILURE } else { PAUSE };
-        self.due = now + pause;
+        self.last = now;
+        if !self.writer.is_idle() {
+            self.has_more = true;
+            return;
+        }
         self.writer.take_failed().into_iter().for_each(|key| node.note_changed(key));
         let with_contacts = self.has_contacts(node) && now >= self.contacts_due;
         let batch = gather(now, node, with_contacts);
+        self.has_more = node.has_changes();
         let version = node.table().version();
         match self.writer.offer(batch) {
             Some(batch) => batch.values.into_iter().for_each(|(key, _)| node.note_changed(key)),

@@ -28,8 +28,6 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use tracing::warn;
-
 use crate::id::Id;
 use crate::node::config::{Config, ConfigError};
 use crate::state::{self, StateError, Writer};
@@ -147,20 +145,10 @@ pub fn spawn(settings: Settings) -> Result<Handle, SpawnError> {
     let Settings { mut bootstrap, config, fast_path, state, keeps_packets, .. } = settings;
     let (id, kept, writer) = match state {
         None => (settings.id.unwrap_or(default), None, None),
-        Some(folder) => match state::open(&folder, settings.id, default) {
-            Ok((kept, writer)) => (kept.id, Some(kept), Some(writer)),
-            Err(StateError::Unwritable { folder, reason }) => {
-                let (name, text) = (folder.display().to_string(), reason.to_string());
-                warn!(
-                    folder = name,
-                    reason = text,
-                    "no state can be kept; values are in memory alone"
-                );
-                let writer = Writer::of_nothing(&folder, &reason);
-                (settings.id.unwrap_or(default), None, Some(writer))
-            }
-            Err(error) => return Err(error.into()),
-        },
+        Some(folder) => {
+            let (kept, writer) = state::open(&folder, settings.id, default)?;
+            (kept.id, Some(kept), Some(writer))
+        }
     };
     bootstrap.extend(kept.iter().flat_map(|kept| &kept.contacts));
     let place = fast_path.map(|bpffs| Place { bpffs, port: local.port() });

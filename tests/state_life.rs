@@ -1,0 +1,77 @@
+//! What of a node lasts from one life to the next, and for how long.
+
+mod net_helpers;
+mod state_helpers;
+
+use std::time::Duration;
+
+use kademlua::id::Id;
+use kademlua::net::{Handle, Settings, spawn};
+use kademlua::node::config::Config;
+
+use net_helpers::{Stranger, run};
+use state_helpers::{Folder, missing, start, store};
+
+fn mortal(folder: &Folder, seconds: u64) -> Handle {
+    let expire = kademlua::time::Duration::from_secs(seconds);
+    spawn(Settings {
+        bind: "127.0.0.1:0".parse().unwrap(),
+        config: Config { expire, ..Config::default() },
+        state: Some(folder.0.clone()),
+        ..Settings::default()
+    })
+    .unwrap()
+}
+
+#[test]
+fn values_go_on_ageing_while_a_node_is_down() {
+    let folder = Folder::new("ageing");
+    run(async {
+        let node = mortal(&folder, 6);
+        let mut stranger = Stranger::new();
+        store(&mut stranger, node.local_addr(), 0);
+        let born = tokio::time::Instant::now();
+        tokio::time::sleep_until(born + Duration::from_secs(2)).await;
+        node.stop().await;
+
+        let node = mortal(&folder, 6);
+        store(&mut Stranger::new(), node.local_addr(), 1);
+        assert_eq!(missing(&node, 2).await, [0; 0]);
+        // Not six seconds after the start, but after it was stored.
+        tokio::time::sleep_until(born + Duration::from_millis(6_500)).await;
+        assert_eq!(missing(&node, 2).await, [0]);
+        node.stop().await;
+
+        tokio::time::sleep_until(born + Duration::from_millis(9_500)).await;
+        let node = mortal(&folder, 6);
+        assert_eq!(missing(&node, 2).await, [0, 1]);
+        assert_eq!(node.snapshot().await.unwrap().stored_bytes, 0);
+        node.stop().await;
+    });
+}
+
+#[test]
+fn an_id_lasts_and_another_is_refused() {
+    let folder = Folder::new("id");
+    let settings = |id| Settings {
+        bind: "127.0.0.1:0".parse().unwrap(),
+        id,
+        state: Some(folder.0.clone()),
+        ..Settings::default()
+    };
+    run(async {
+        let id = Id::of_name("chosen");
+        spawn(settings(Some(id))).unwrap().stop().await;
+        // On another port, whose own id would be another.
+        let node = start(&folder.0).unwrap();
+        assert_eq!(node.id(), id);
+        node.stop().await;
+        let other = Id::of_name("other");
+        let error = spawn(settings(Some(other))).unwrap_err().to_string();
+        let expected = format!("is that of node {id}, not of {other}; leave the id out");
+        assert!(error.contains(&expected), "{error}");
+        let node = spawn(settings(Some(id))).unwrap();
+        assert_eq!(node.id(), id);
+        node.stop().await;
+    });
+}
