@@ -76,7 +76,10 @@ fn values_outlive_the_nodes_that_keep_them() {
 fn live_through(seed: u64, hours: u64, readers: usize) -> Vec<usize> {
     /// Times an hour that some nodes go and as many come.
     const STEPS: u64 = 12;
-    let mut network = settled(seed);
+    let mut settings = Settings { seed, ..Settings::default() };
+    // They are not to end by their age.
+    settings.config.expire = MINUTE.times(60 * (hours + 1));
+    let mut network = Network::settled(settings, NODES);
     (0..VALUES).for_each(|number| publish(&mut network, number));
     for _ in 0..hours * STEPS {
         let gone = network.random_share(0.5 / STEPS as f64);
