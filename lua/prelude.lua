@@ -152,9 +152,10 @@ end
 
 local shape_of = {
   add = "stored", put = "stored", findvalue = "findvalue", findnode = "findnode", ping = "ping",
-  getsocket = "socket", bootstrap = "bootstrap", contacts = "contacts", routing = "routing",
-  tree = "tree", ring = "ring", node = "node", estimate = "estimate", lookups = "lookups", xdp = "xdp", gc = "memory", info = "node", spawn = "task", every = "task", after = "task",
-  rpc = "task", packets = "packets", tap = "task", untap = "untap", capture = "capture",
+  getsocket = "socket", bootstrap = "bootstrap", contacts = "contacts", node = "node", info = "node",
+  estimate = "estimate", lookups = "lookups", xdp = "xdp", gc = "memory", packets = "packets",
+  untap = "untap", capture = "capture", spawn = "task", every = "task", after = "task", rpc = "task",
+  tap = "task", routing = "routing", tree = "tree", ring = "ring",
 }
 
 for name, f in next, native.functions do

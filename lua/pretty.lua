@@ -411,5 +411,7 @@ local function pen() return new_pen(native.terminal()) end
 
 return {
   value = value, shapes = shapes, shape = shape, pen = pen, lines = lines,
-  bar = bar, spread = spread, strip = strip, wrap = wrap, put_text = put_text, clipped = clipped, where = where, count = count, short = short, known_row = known_row, places = places, span = span, seconds = seconds, took = took, found = found,
+  bar = bar, spread = spread, strip = strip, wrap = wrap, put_text = put_text, clipped = clipped,
+  where = where, places = places, count = count, short = short, known_row = known_row, span = span,
+  seconds = seconds, took = took, found = found,
 }

@@ -11,7 +11,8 @@
 //!
 //! ```text
 //! id, time, bencode ─▶ message ─▶ wire ─▶ node ─▶ control ─▶ net, sim ─▶ shell, bench ─▶ cli
-//!                                           └───▶ xdp, state ─┘
+//!  │                                        └───▶ xdp ────────┤
+//!  └───────────────────────────────────────────▶ state ────────┘
 //! ```
 //! An arrow reads "is used by"; nothing on the left knows of anything on its right.
 //!

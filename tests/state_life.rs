@@ -75,3 +75,23 @@ fn an_id_lasts_and_another_is_refused() {
         node.stop().await;
     });
 }
+
+/// What would be written to a file that has no name any more is lost, and that is said.
+#[test]
+fn a_folder_that_is_removed_under_a_node_is_noticed() {
+    let folder = Folder::new("removed");
+    run(async {
+        let node = start(&folder.0).unwrap();
+        let mut stranger = Stranger::new();
+        store(&mut stranger, node.local_addr(), 0);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(node.state().unwrap().problem, None);
+        std::fs::remove_dir_all(&folder.0).unwrap();
+        store(&mut stranger, node.local_addr(), 1);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let problem = node.state().unwrap().problem.expect("a problem");
+        assert!(problem.contains("removed or replaced"), "{problem}");
+        assert_eq!(missing(&node, 2).await, [0; 0], "it serves on");
+        node.stop().await;
+    });
+}

@@ -28,6 +28,10 @@ const CONTACTS_EVERY: Duration = Duration::from_secs(10);
 /// Contacts that are kept: a bootstrap asks no more than 64, those named to the node first.
 const MAX_CONTACTS: usize = 60;
 
+/// How long what has expired stays on disk: a clock that is ahead at one start must not take all that
+/// there is with it.
+const GRACE: Duration = Duration::from_secs(7 * 24 * 3_600);
+
 /// Keys in one batch, so that to gather them holds nobody up.
 const MAX_KEYS: usize = 1_024;
 
@@ -99,6 +103,7 @@ impl Keeper {
 
     /// Writes all that is left, and waits until it is written.
     pub(super) fn finish(self, now: Instant, node: &mut Node) {
+        self.writer.take_failed().into_iter().for_each(|key| node.note_changed(key));
         let mut last = gather(now, node, self.has_contacts(node));
         while node.has_changes() {
             last.values.extend(gather(now, node, false).values);
@@ -142,31 +147,35 @@ fn record(stored: &Stored, now: Instant, wall: u64) -> Record {
     }
 }
 
-/// Gives a node that knows nothing what it kept, less what has expired meanwhile.
+/// Gives a node that knows nothing what it kept, less what has expired meanwhile. What does not fit
+/// its limits stays on disk until it expires: they may be others the next time.
 pub(super) fn restore(now: Instant, node: &mut Node, kept: Kept) {
     let (wall, expire) = (wall_clock(), node.config().expire);
-    let mut changed: Vec<Id> = Vec::new();
+    let mut bygone: Vec<Id> = Vec::new();
     let mut refused = 0;
     for (key, records) in kept.values {
         let (direct, copies): (Vec<_>, Vec<_>) =
             records.into_iter().partition(|record| record.owner == record.depositor);
         for record in direct.into_iter().chain(copies) {
-            let left = record.expires.saturating_sub(wall);
-            // A clock that was set back must not make values live longer than any does.
-            let left = Duration::from_micros(left.saturating_mul(1_000)).min(expire);
-            let taken = deposit(key, record, expire.minus(left))
-                .is_some_and(|deposit| node.restore(now, deposit).is_ok());
-            if !taken {
-                changed.push(key);
-                refused += usize::from(left > Duration::ZERO);
+            if record.expires <= wall {
+                if wall - record.expires > millis(GRACE) {
+                    bygone.push(key);
+                }
+                continue;
             }
+            let left = Duration::from_micros((record.expires - wall).saturating_mul(1_000));
+            // A clock that was set back must not make values live longer than any does.
+            let age = expire.minus(left.min(expire));
+            let deposit = deposit(key, record, age);
+            let taken = deposit.is_some_and(|deposit| node.restore(now, deposit).is_ok());
+            refused += usize::from(!taken);
         }
     }
     if refused > 0 {
         warn!(refused, "values of the state on disk do not fit the limits of this node");
     }
     node.note_changes();
-    changed.into_iter().for_each(|key| node.note_changed(key));
+    bygone.into_iter().for_each(|key| node.note_changed(key));
 }
 
 fn deposit(key: Id, record: Record, age: Duration) -> Option<Deposit> {
@@ -181,4 +190,64 @@ fn deposit(key: Id, record: Record, age: Duration) -> Option<Deposit> {
         depositor: owner(record.depositor),
         age,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::config::Config;
+
+    const HOUR: u64 = 3_600_000;
+
+    fn key(number: u64) -> Id {
+        Id::of_name(number.to_string())
+    }
+
+    /// What a node keeps of values that are to expire in so many hours, and of which keys it tells
+    /// that they have changed.
+    fn restored(config: Config, hours: &[i64]) -> (Vec<Id>, Vec<Id>) {
+        let mut node = Node::new(Instant::ZERO, Id::of_name("id"), config, [1; 32]);
+        let record = |hours: i64| Record {
+            owner: None,
+            depositor: None,
+            expires: wall_clock().saturating_add_signed(hours * HOUR as i64),
+            value: b"1:v".to_vec(),
+        };
+        let values = hours.iter().enumerate();
+        let values = values.map(|(at, &hours)| (key(at as u64), vec![record(hours)])).collect();
+        let kept = Kept { id: node.id(), contacts: Vec::new(), values };
+        restore(Instant::ZERO, &mut node, kept);
+        let mut kept: Vec<Id> = node.store().keys().copied().collect();
+        kept.sort();
+        let mut changed = node.take_changed(usize::MAX);
+        changed.sort();
+        (kept, changed)
+    }
+
+    #[test]
+    fn a_clock_that_is_days_ahead_takes_nothing_from_the_disk() {
+        let (kept, changed) = restored(Config::default(), &[5, -48, -24 * 8]);
+        assert_eq!(kept, [key(0)]);
+        assert_eq!(changed, [key(2)], "only what is long gone");
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_makes_nothing_live_longer() {
+        let expire = Duration::from_secs(3_600);
+        let config = Config { expire, ..Config::default() };
+        let mut node = Node::new(Instant::ZERO, Id::of_name("id"), config, [1; 32]);
+        let record =
+            Record { owner: None, depositor: None, expires: u64::MAX, value: b"1:v".to_vec() };
+        let values = vec![(key(0), vec![record])];
+        let kept = Kept { id: node.id(), contacts: Vec::new(), values };
+        restore(Instant::ZERO, &mut node, kept);
+        assert_eq!(node.store().stored(&key(0))[0].expires, Instant::ZERO + expire);
+    }
+
+    #[test]
+    fn limits_that_are_less_take_nothing_from_the_disk() {
+        let config = Config { max_store_bytes: 600, ..Config::default() };
+        let (kept, changed) = restored(config, &[5; 9]);
+        assert_eq!((kept.len(), changed), (2, vec![]));
+    }
 }

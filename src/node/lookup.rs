@@ -14,10 +14,11 @@ use std::net::SocketAddr;
 
 use crate::bencode::Value;
 use crate::id::{Distance, Id};
-use crate::message::{Contact, Scope};
+use crate::message::Contact;
 use crate::node::OperationId;
 use crate::node::config::Config;
 use crate::node::path::{Candidate, Crowd, Limits, Path};
+use crate::node::proof::is_loopback;
 use crate::time::{Duration, Instant};
 
 /// Queries of one lookup at the most. Honest networks need some forty; a liar that keeps inventing
@@ -477,9 +478,8 @@ impl Lookup {
         introduced_by: Option<Contact>,
         hop: u32,
     ) -> bool {
-        let is_local = |contact: &Contact| Scope::of(contact.address.ip()) == Scope::Loopback;
-        let is_from_afar = introduced_by.is_some_and(|by| !is_local(&by));
-        if contact.id == self.own || is_from_afar && is_local(&contact) {
+        let is_from_afar = introduced_by.is_some_and(|by| !is_loopback(&by.address));
+        if contact.id == self.own || is_from_afar && is_loopback(&contact.address) {
             return false;
         }
         let target = self.record.goal.target();

@@ -110,7 +110,7 @@ impl Node {
         }
     }
 
-    /// A contact answered; it may have been away.
+    /// A contact answered that the routing table did not have; it may have been away.
     pub(super) fn on_maybe_back(&mut self, now: Instant, contact: &Contact) {
         if !self.lost.forget(contact) {
             return;

@@ -576,8 +576,11 @@ impl Node {
     fn on_contact_answered(&mut self, now: Instant, contact: Contact, rtt: Duration) {
         self.maintenance.probing.remove(&contact.id);
         self.answered.insert(contact.address);
-        self.on_maybe_back(now, &contact);
-        match self.table.on_answer(now, contact, rtt) {
+        let insertion = self.table.on_answer(now, contact, rtt);
+        if insertion != Insertion::Known {
+            self.on_maybe_back(now, &contact);
+        }
+        match insertion {
             Insertion::Added => self.on_contact_added(now, contact),
             Insertion::Waiting { check: Some(check) } | Insertion::Conflict { check } => {
                 self.check_liveness(now, check, 1);

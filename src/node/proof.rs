@@ -13,7 +13,7 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
 
-use crate::message::Contact;
+use crate::message::{Contact, Scope};
 use crate::node::Node;
 use crate::wire::v1::{AMPLIFICATION_MAX, MAX_REPLY};
 
@@ -39,8 +39,8 @@ impl Node {
     }
 }
 
-fn is_loopback(address: &SocketAddr) -> bool {
-    address.ip().to_canonical().is_loopback()
+pub(super) fn is_loopback(address: &SocketAddr) -> bool {
+    Scope::of(address.ip()) == Scope::Loopback
 }
 
 /// Addresses that answered a call lately, in two halves: when the later one is full, the earlier one

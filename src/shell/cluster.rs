@@ -29,7 +29,7 @@ const NODES_MAX: usize = 200;
 /// A cluster, as Lua holds it.
 struct Cluster {
     members: Vec<Arc<Member>>,
-    _state: Option<Arc<Folder>>,
+    _state: Option<Folder>,
 }
 
 /// A folder that is gone with whoever holds it.
@@ -133,7 +133,7 @@ async fn start(
     let own = context.node.as_ref().map(Handle::local_addr);
     let via = own.filter(|own| own.ip().is_loopback());
     let via = via.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, ports[0])));
-    let folder = keeps.then(|| Folder::new().map(Arc::new)).transpose().map_err(failed)?;
+    let folder = keeps.then(Folder::new).transpose().map_err(failed)?;
     let member = |port: u16| {
         let state = folder.as_ref().map(|folder| folder.0.join(port.to_string()));
         let member = Member { port, via, state, running: Mutex::new(None) };

@@ -380,11 +380,8 @@ fn look<'a, T>(
 /// `n:kill(0.3)` kills a share, `n:kill{3, 5}` these; the numbers of those that died.
 fn kill(_: &Context, lua: &Lua, mut arguments: Arguments) -> Result<Table, Trouble> {
     let simulated = Simulated::of(&mut arguments)?;
-    let value = arguments.any();
     let mut network = simulated.0.network.borrow_mut();
-    let expected = "a share as in n:kill(0.3), or a list of nodes as in n:kill{3, 5}";
-    let doomed = chosen(&mut network, &value)
-        .ok_or_else(|| arguments.wrong("nodes", expected, &value, ""))?;
+    let doomed = named(&mut network, &mut arguments)?;
     doomed.iter().for_each(|&index| network.kill(index));
     Ok(lua.create_sequence_from(doomed.into_iter().map(number))?)
 }
@@ -418,6 +415,16 @@ fn partition(_: &Context, lua: &Lua, mut arguments: Arguments) -> Result<Table, 
     Ok(table)
 }
 
+/// The living nodes that an argument names.
+fn named(network: &mut Network, arguments: &mut Arguments) -> Result<Vec<NodeIndex>, Complaint> {
+    let (value, method) = (arguments.any(), arguments.function());
+    chosen(network, &value).ok_or_else(|| {
+        let expected =
+            format!("a share as in {method}(0.3), or a list of nodes as in {method}{{3, 5}}");
+        arguments.wrong("nodes", &expected, &value, "")
+    })
+}
+
 /// Living nodes: a random share of them, or those in a list.
 fn chosen(network: &mut Network, value: &LuaValue) -> Option<Vec<NodeIndex>> {
     let LuaValue::Table(list) = value else {
@@ -445,11 +452,8 @@ fn loss(_: &Context, _: &Lua, mut arguments: Arguments) -> Result<f64, Trouble> 
 /// else; their numbers. They take turns at the ways of lying.
 fn lie(_: &Context, lua: &Lua, mut arguments: Arguments) -> Result<Table, Trouble> {
     let simulated = Simulated::of(&mut arguments)?;
-    let value = arguments.any();
     let mut network = simulated.0.network.borrow_mut();
-    let expected = "a share as in n:lie(0.2), or a list of nodes as in n:lie{3, 5}";
-    let liars = chosen(&mut network, &value)
-        .ok_or_else(|| arguments.wrong("nodes", expected, &value, ""))?;
+    let liars = named(&mut network, &mut arguments)?;
     (0..network.len()).for_each(|index| network.set_lie(NodeIndex(index), None));
     let ways = Lie::ALL.into_iter().cycle();
     liars.iter().zip(ways).for_each(|(&index, lie)| network.set_lie(index, Some(lie)));

@@ -57,6 +57,8 @@ pub(super) enum Failure {
     Database(#[from] Trouble),
     #[error("the database fails")]
     Panic,
+    #[error("the database was removed or replaced; what comes is kept again after a new start")]
+    Gone,
 }
 
 /// What the database says, which is large.
@@ -78,7 +80,12 @@ pub(super) struct File {
     mark: Option<FileBackend>,
     /// Closed after a failure: it takes no more then.
     open: Option<Open>,
+    /// Which file the database is, from when it was opened first.
+    place: Option<Place>,
 }
+
+/// Device and number of a file.
+type Place = (u64, u64);
 
 /// An open database.
 struct Open {
@@ -90,7 +97,7 @@ impl File {
     /// Opens what is in a folder, or makes it for a node of this id. Also tells why nothing can be
     /// written there, if so; that is tried again with each batch.
     pub(super) fn open(folder: &Path, id: Id) -> Result<(Kept, File, Option<String>), StateError> {
-        let mut file = File { folder: folder.to_owned(), id, mark: None, open: None };
+        let mut file = File { folder: folder.to_owned(), id, mark: None, open: None, place: None };
         let (kept, failure) = match file.attach() {
             Ok(kept) => (kept, None),
             Err(Failure::Refused(refused)) => return Err(refused),
@@ -107,6 +114,10 @@ impl File {
 
     /// Writes a batch as one transaction.
     pub(super) fn write(&mut self, batch: &Batch) -> Result<(), Failure> {
+        // What is written to a file without a name is lost.
+        if self.place.is_some_and(|place| place_of(&self.folder.join(FILE)).ok() != Some(place)) {
+            return Err(Failure::Gone);
+        }
         if self.open.is_none() {
             let kept = self.attach()?;
             let (folder, wanted) = (self.folder.clone(), self.id);
@@ -125,6 +136,12 @@ impl File {
 
     /// Takes the lock and opens the database; what it keeps, `None` if it is new.
     fn attach(&mut self) -> Result<Option<Kept>, Failure> {
+        let kept = self.attach_to_file()?;
+        self.place = Some(place_of(&self.folder.join(FILE))?);
+        Ok(kept)
+    }
+
+    fn attach_to_file(&mut self) -> Result<Option<Kept>, Failure> {
         if self.mark.is_none() {
             fs::create_dir_all(&self.folder)?;
             if self.existing(MARK)?.is_none() && self.existing(FILE)?.is_some() {
@@ -235,7 +252,7 @@ impl File {
         }
         let shadow = Shadow::new(file).map_err(unreadable)?;
         let read = quietly(|| read(shadow.clone()));
-        let read = read.unwrap_or_else(|why| Err(Unread::Damaged(why)));
+        let read = read.unwrap_or_else(|| Err(Unread::Damaged("it makes no sense".to_owned())));
         let (kept, open) = read.map_err(|unread| match unread {
             Unread::Version => StateError::Version(self.folder.clone()),
             Unread::Damaged(reason) => self.damaged(&reason),
@@ -294,9 +311,9 @@ thread_local! {
     static IS_QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Does something with a library that trusts what it wrote, and panics over what somebody else did;
-/// the message of its panic if it does, of which nothing is printed.
-fn quietly<T>(act: impl FnOnce() -> T) -> Result<T, String> {
+/// Does something with a library that trusts what it wrote, and panics over what somebody else did:
+/// `None` then, and nothing is printed.
+fn quietly<T>(act: impl FnOnce() -> T) -> Option<T> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let usual = take_hook();
@@ -309,11 +326,19 @@ fn quietly<T>(act: impl FnOnce() -> T) -> Result<T, String> {
     IS_QUIET.set(true);
     let result = catch_unwind(AssertUnwindSafe(act));
     IS_QUIET.set(false);
-    result.map_err(|panic| match (panic.downcast_ref::<String>(), panic.downcast_ref::<&str>()) {
-        (Some(message), _) => message.lines().next().unwrap_or_default().to_owned(),
-        (_, Some(message)) => (*message).to_owned(),
-        _ => "it makes no sense".to_owned(),
-    })
+    result.ok()
+}
+
+#[cfg(unix)]
+fn place_of(path: &Path) -> io::Result<Place> {
+    use std::os::unix::fs::MetadataExt as _;
+    fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+/// Here no more is known than that there is one.
+#[cfg(not(unix))]
+fn place_of(path: &Path) -> io::Result<Place> {
+    fs::metadata(path).map(|_| (0, 0))
 }
 
 fn writable() -> fs::OpenOptions {
