@@ -206,6 +206,30 @@ fn a_slow_node_among_the_nearest_is_waited_for() {
     assert_eq!(record.closest, crowd.nearest(target)[..20]);
 }
 
+/// Two networks become one through a node whose bucket has no room.
+#[test]
+fn a_node_joins_through_one_that_its_table_cannot_take() {
+    let (far, near): (Vec<Contact>, Vec<Contact>) = (9_000..9_100)
+        .map(contact)
+        .partition(|contact| Id::of_name("8001").common_prefix(&contact.id) == 0);
+    let crowd = |contacts: &[Contact]| Crowd {
+        nodes: contacts.iter().map(|contact| (*contact, MS)).collect(),
+        values: BTreeSet::new(),
+    };
+    let (known, through) = (&far[..20], far[20]);
+    let others = [&[through][..], &near].concat();
+    let (known_crowd, others_crowd) = (crowd(known), crowd(&others));
+    let mut bench = Bench::knowing(known.iter().copied());
+    bench.node.start_bootstrap(bench.now, &[through.address]);
+    let (event, _) =
+        bench.converse(&mut |sent| known_crowd.answer(sent).or_else(|| others_crowd.answer(sent)));
+    assert!(matches!(event, Event::Bootstrapped { answered: 1, .. }), "{event:?}");
+    let own = bench.node.id();
+    let nearest: Vec<Contact> = bench.node.table().closest(&own).map(|e| e.contact).collect();
+    assert_eq!(nearest[..20], others_crowd.nearest(own)[..20]);
+    assert!(bench.node.table().closest(&own).all(|entry| entry.contact != through));
+}
+
 #[test]
 fn dead_nodes_are_passed_over() {
     let crowd = Crowd::new(60, MS.times(20));

@@ -1,12 +1,11 @@
-//! Contacts that stopped answering, and what is done when they are back.
+//! Contacts that stopped answering, and are asked again now and then.
 //!
 //! When a network falls apart, each part soon forgets the others, and would never find them again.
-//! So a node remembers some of the contacts that it lost, and asks one of them now and then. One
-//! that answers was away by itself. Where others answer too, a part of the network is back: then
-//! the node joins once more, through them.
+//! So a node remembers some of the contacts that it lost, and asks one of them now and then. Where
+//! one answers others may, so more are asked then. Those that answer are taken in where there is
+//! room, as there is near the own id; lookups and hand-overs do the rest.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 
 use crate::message::Contact;
 use crate::node::{Node, jittered};
@@ -18,36 +17,19 @@ const MAX_LOST: usize = 64;
 /// One of them is asked this often.
 const ASK_EVERY: Duration = Duration::from_secs(60);
 
-/// So many are asked when one has answered.
+/// So many more are asked for each that answers.
 const ASK_MORE: usize = 4;
-
-/// Those that are back within so long of each other are back together.
-const TOGETHER: Duration = Duration::from_secs(10);
-
-/// To join takes some hundred messages, so it is not done more often.
-const JOIN_EVERY: Duration = Duration::from_secs(300);
 
 /// What a node remembers of contacts that it lost.
 pub(super) struct Lost {
     /// The one to ask next in front.
     contacts: VecDeque<Contact>,
     ask_at: Instant,
-    /// When the first of `back` was.
-    back_since: Instant,
-    /// Those that are back together.
-    back: Vec<SocketAddr>,
-    joined_at: Option<Instant>,
 }
 
 impl Default for Lost {
     fn default() -> Lost {
-        Lost {
-            contacts: VecDeque::new(),
-            ask_at: Instant::NEVER,
-            back_since: Instant::ZERO,
-            back: Vec::new(),
-            joined_at: None,
-        }
+        Lost { contacts: VecDeque::new(), ask_at: Instant::NEVER }
     }
 }
 
@@ -62,32 +44,19 @@ impl Lost {
         at.and_then(|at| self.contacts.remove(at)).is_some()
     }
 
-    /// Notes that a contact is back. Returns how many are, together with it.
-    fn on_back(&mut self, now: Instant, contact: &Contact) -> usize {
-        if self.back.is_empty() || now.since(self.back_since) > TOGETHER {
-            self.back.clear();
-            self.back_since = now;
+    fn remember(&mut self, contact: Contact) {
+        self.forget(&contact);
+        self.contacts.push_back(contact);
+        if self.contacts.len() > MAX_LOST {
+            self.contacts.pop_front();
         }
-        // More are not needed to join through.
-        if self.back.len() <= ASK_MORE {
-            self.back.push(contact.address);
-        }
-        self.back.len()
-    }
-
-    fn may_join(&self, now: Instant) -> bool {
-        self.joined_at.is_none_or(|joined| now.since(joined) >= JOIN_EVERY)
     }
 }
 
 impl Node {
     /// A contact of the routing table is taken for dead.
     pub(super) fn on_contact_lost(&mut self, now: Instant, contact: Contact) {
-        self.lost.forget(&contact);
-        self.lost.contacts.push_back(contact);
-        if self.lost.contacts.len() > MAX_LOST {
-            self.lost.contacts.pop_front();
-        }
+        self.lost.remember(contact);
         if self.lost.ask_at == Instant::NEVER {
             self.lost.ask_at = now + jittered(ASK_EVERY, &mut self.rng);
         }
@@ -98,32 +67,48 @@ impl Node {
         if self.lost.ask_at > now {
             return;
         }
-        self.ask_next_lost(now);
         let next = now + jittered(ASK_EVERY, &mut self.rng);
-        self.lost.ask_at = if self.lost.contacts.is_empty() { Instant::NEVER } else { next };
+        self.lost.ask_at = if self.ask_next_lost(now) { next } else { Instant::NEVER };
     }
 
-    fn ask_next_lost(&mut self, now: Instant) {
-        if let Some(&contact) = self.lost.contacts.front() {
-            self.lost.contacts.rotate_left(1);
-            self.verify(now, contact);
-        }
+    /// Returns whether there is one to ask.
+    fn ask_next_lost(&mut self, now: Instant) -> bool {
+        let Some(&contact) = self.lost.contacts.front() else {
+            return false;
+        };
+        self.lost.contacts.rotate_left(1);
+        self.verify(now, contact);
+        true
     }
 
     /// A contact answered that the routing table did not have; it may have been away.
     pub(super) fn on_maybe_back(&mut self, now: Instant, contact: &Contact) {
-        if !self.lost.forget(contact) {
-            return;
-        }
-        let back = self.lost.on_back(now, contact);
-        if back == 1 {
+        if self.lost.forget(contact) {
             for _ in 0..ASK_MORE.min(self.lost.contacts.len()) {
                 self.ask_next_lost(now);
             }
-        } else if self.lost.may_join(now) {
-            self.lost.joined_at = Some(now);
-            let through = std::mem::take(&mut self.lost.back);
-            self.join_again(now, &through);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Id;
+
+    fn contact(port: u16) -> Contact {
+        Contact { id: Id::of_name(port.to_string()), address: ([127, 0, 0, 1], port).into() }
+    }
+
+    #[test]
+    fn the_latest_are_remembered_once_each() {
+        let mut lost = Lost::default();
+        (1..=1_000).for_each(|port| lost.remember(contact(port)));
+        lost.remember(contact(950));
+        assert_eq!(lost.contacts.len(), MAX_LOST);
+        assert_eq!(lost.contacts.back(), Some(&contact(950)));
+        lost.forget(&contact(950));
+        assert_eq!(lost.contacts.len(), MAX_LOST - 1);
+        assert!(!lost.contacts.contains(&contact(950)));
     }
 }

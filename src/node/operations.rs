@@ -75,31 +75,15 @@ pub(super) struct Bootstrap {
     silent: Vec<SocketAddr>,
     /// The lookup for the own id, which the first answer starts, runs.
     joining: bool,
-    /// Whether a caller waits for the end.
-    reported: bool,
 }
 
 impl Node {
     /// Asks nodes of which only the address is known for the way to the own id, and joins through
     /// those that answer. Ends as [`Event::Bootstrapped`]. At most 64 addresses are asked.
     pub fn start_bootstrap(&mut self, now: Instant, addresses: &[SocketAddr]) -> OperationId {
-        self.begin_bootstrap(now, addresses, true)
-    }
-
-    /// The same, for the node's own sake.
-    pub(super) fn join_again(&mut self, now: Instant, addresses: &[SocketAddr]) {
-        self.begin_bootstrap(now, addresses, false);
-    }
-
-    fn begin_bootstrap(
-        &mut self,
-        now: Instant,
-        addresses: &[SocketAddr],
-        reported: bool,
-    ) -> OperationId {
         let operation = self.new_operation();
         let mut bootstrap =
-            Bootstrap { waiting: 0, answered: 0, silent: Vec::new(), joining: false, reported };
+            Bootstrap { waiting: 0, answered: 0, silent: Vec::new(), joining: false };
         let request = Request::FindNode { target: self.id };
         for &address in addresses.iter().take(MAX_BOOTSTRAP) {
             let purpose = Purpose::Bootstrap { operation };
@@ -476,13 +460,11 @@ impl Node {
         else {
             return;
         };
-        let Some(Operation::Bootstrap(Bootstrap { answered, silent, reported, .. })) =
+        let Some(Operation::Bootstrap(Bootstrap { answered, silent, .. })) =
             self.operations.remove(&id)
         else {
             unreachable!("looked at just above");
         };
-        if reported {
-            self.out.events.push_back(Event::Bootstrapped { id, answered, silent });
-        }
+        self.out.events.push_back(Event::Bootstrapped { id, answered, silent });
     }
 }

@@ -21,7 +21,7 @@ pub(crate) fn width() -> usize {
 }
 
 /// Whether a stream takes colours: a terminal does unless `NO_COLOR` or `TERM=dumb` says otherwise,
-/// and anything does under `CLICOLOR_FORCE`.
+/// as long as `CI` is not set, and anything does under `CLICOLOR_FORCE`.
 pub(crate) fn takes_colours(stream: &impl RawStream) -> bool {
     AutoStream::choice(stream) != ColorChoice::Never
 }

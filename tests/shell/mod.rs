@@ -14,7 +14,10 @@ pub(crate) fn kademlua() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kademlua"));
     command.env_remove("RUST_LOG").stdin(Stdio::null());
     // Drawings depend on these.
-    command.env_remove("COLUMNS").env_remove("NO_COLOR").env("LC_ALL", "C.UTF-8");
+    for name in ["COLUMNS", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CI"] {
+        command.env_remove(name);
+    }
+    command.env("LC_ALL", "C.UTF-8");
     command
 }
 
