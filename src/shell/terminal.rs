@@ -20,8 +20,8 @@ pub(crate) fn width() -> usize {
     columns.unwrap_or(WIDTH).clamp(*WIDTHS.start(), *WIDTHS.end())
 }
 
-/// Whether a stream takes colours: a terminal does unless `NO_COLOR` or `TERM=dumb` says otherwise,
-/// as long as `CI` is not set, and anything does under `CLICOLOR_FORCE`.
+/// Whether a stream takes colours: a terminal does unless `NO_COLOR` or, outside of `CI`, `TERM=dumb`
+/// says otherwise, and anything does under `CLICOLOR_FORCE`.
 pub(crate) fn takes_colours(stream: &impl RawStream) -> bool {
     AutoStream::choice(stream) != ColorChoice::Never
 }
