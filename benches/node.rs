@@ -7,18 +7,23 @@
 //! system's share.
 
 use std::hint::black_box;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Instant as Clock;
 
 use kademlua::id::Id;
 use kademlua::message::{Contact, Request, RpcId};
 use kademlua::node::config::Config;
 use kademlua::node::{Input, Node, Output};
-use kademlua::time::Instant;
+use kademlua::time::{Duration, Instant};
 use kademlua::wire::v1::{self, Body, Frame, Header};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 const NOW: Instant = Instant::ZERO;
+
+/// Who asks, on this machine and elsewhere.
+const NEAR: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8_999);
+const AFAR: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 8_999);
 
 fn main() {
     // `cargo test --benches` only wants to know that it runs.
@@ -29,9 +34,20 @@ fn main() {
         ("answer findvalue", |key| Request::FindValue { key, limit: 6 }),
     ] {
         let mut node = node();
-        measure(name, runs, &datagrams(request), |datagram| answer(&mut node, datagram));
+        measure(name, runs, &datagrams(request), |datagram| answer(&mut node, NOW, NEAR, datagram));
     }
-    let node = node();
+    // Loopback has no limits; this source asks as often as it may.
+    let mut node = node();
+    let every = Duration::from_micros(1_000_000 / node.config().source_rate);
+    let (mut now, pings) = (NOW, datagrams(|_| Request::Ping));
+    measure("answer ping from afar", runs, &pings, |datagram| {
+        now += every;
+        answer(&mut node, now, AFAR, datagram)
+    });
+    let flood = now;
+    measure("refuse ping of flood", runs, &pings, |datagram| {
+        answer(&mut node, flood, AFAR, datagram)
+    });
     measure("20 closest of 100", runs, &ids(), |id| node.table().closest(id).take(20).count());
     let findnodes = datagrams(|target| Request::FindNode { target });
     measure("read findnode", runs, &findnodes, |datagram| read(datagram));
@@ -46,7 +62,7 @@ fn measure<I, O>(name: &str, runs: u32, inputs: &[I], mut run: impl FnMut(&I) ->
     };
     let mut samples: Vec<f64> = (0..21).map(|_| sample()).collect();
     samples.sort_by(f64::total_cmp);
-    println!("{name:20} {:>7.0} ns, at best {:.0} ns", samples[10], samples[0]);
+    println!("{name:22} {:>7.0} ns, at best {:.0} ns", samples[10], samples[0]);
 }
 
 /// A node whose first five buckets are full.
@@ -78,9 +94,9 @@ fn datagrams(request: impl Fn(Id) -> Request<'static>) -> Vec<Vec<u8>> {
 }
 
 /// Bytes that the node sends.
-fn answer(node: &mut Node, bytes: &[u8]) -> usize {
-    let source = ([127, 0, 0, 1], 8_999).into();
-    node.handle(NOW, Input::Datagram { source, bytes });
+fn answer(node: &mut Node, now: Instant, source: SocketAddrV4, bytes: &[u8]) -> usize {
+    let source = source.into();
+    node.handle(now, Input::Datagram { source, bytes });
     let mut sent = 0;
     loop {
         match node.poll_output() {

@@ -106,7 +106,10 @@ pub fn reply(event: Event) -> Result<(OperationId, Reply), Event> {
         Event::CallDone { id, outcome, rtt, .. } => {
             Ok((id, Reply::Called(outcome.map(|response| (response, rtt)))))
         }
-        Event::Request { .. } | Event::ContactAdded(_) | Event::ContactLost(_) => Err(event),
+        Event::Request { .. }
+        | Event::ContactAdded(_)
+        | Event::ContactLost(_)
+        | Event::Flood { .. } => Err(event),
     }
 }
 

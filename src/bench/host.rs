@@ -1,7 +1,7 @@
 //! Processes, the processors they run on, and the time they take.
 
 use std::fmt;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -39,11 +39,17 @@ impl Process {
             &ip.to_string(),
             "--log",
             "error",
+            "--config",
+            "/dev/stdin",
         ];
         let mut command = this_program()?;
         command.args(arguments).args(xdp.then_some("--xdp"));
-        let child = command.stdin(Stdio::null()).spawn();
-        Ok(Process { address, child: child.context("cannot start a node")? })
+        let child = command.stdin(Stdio::piped()).spawn();
+        let mut node = Process { address, child: child.context("cannot start a node")? };
+        // What it can serve is to be measured, not what it lets one source have.
+        let mut configuration = node.child.stdin.take().context("a pipe")?;
+        configuration.write_all(b"source_rate = 0 total_rate = 0")?;
+        Ok(node)
     }
 
     /// An echo with replies of so many bytes.

@@ -22,6 +22,7 @@ use super::handle::{
 };
 use super::keeper::{self, Keeper};
 use super::observer::{Direction, Observed, Sight};
+use super::shield::Shield;
 use super::socket::{Inbox, Outbox};
 use crate::control::{self, Command, CommandError, Reply};
 use crate::id::Id;
@@ -166,6 +167,7 @@ impl Driver {
                 offered: HashMap::new(),
                 answers,
                 observed: Observed::new(plan.keeps_packets),
+                shield: Shield::default(),
             },
             socket: plan.socket,
         }
@@ -183,6 +185,7 @@ impl Driver {
             self.core.on_time(self.clock.now());
             self.tend_fast_path();
             self.tend_state();
+            self.core.shield.tend(self.clock.now(), &self.socket);
             self.flush().await;
             let wake = self.wait(orders, timer.as_mut()).await;
             match wake {
@@ -345,6 +348,7 @@ struct Core {
     /// let in.
     answers: mpsc::UnboundedSender<Returned>,
     observed: Observed,
+    shield: Shield,
 }
 
 impl Core {
@@ -376,7 +380,7 @@ impl Core {
     }
 
     fn next_time(&self) -> Instant {
-        self.due.min(self.bootstrap.due())
+        self.due.min(self.bootstrap.due()).min(self.shield.next_time())
     }
 
     fn on_time(&mut self, now: Instant) {
@@ -487,6 +491,7 @@ impl Core {
                 self.observed.news(|time| Sight::ContactLost(time, contact));
                 self.bootstrap.on_contact_lost(now, self.node.table().len());
             }
+            Event::Flood { source } => self.shield.keep_out(now, source),
             Event::Bootstrapped { .. }
             | Event::LookupDone(_)
             | Event::StoreDone(_)

@@ -41,6 +41,7 @@ mod driver;
 mod handle;
 mod keeper;
 mod observer;
+mod shield;
 pub mod socket;
 
 pub use capture::{CaptureError, Captured, Existing};

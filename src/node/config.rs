@@ -47,6 +47,14 @@ pub struct Config {
     pub max_values_per_owner: usize,
     /// Memory for values in all, keys and bookkeeping included: small beside any machine's.
     pub max_store_bytes: usize,
+    /// Datagrams a second that one source, an IPv4 address or a /64 of IPv6, may send besides answers
+    /// to what it was asked; 0 for any. What a hundred nodes behind one address need that look up a
+    /// value a second each, and a tenth of what the kernel lets in by default, where an answer costs a
+    /// tenth. Loopback is exempt.
+    pub source_rate: u64,
+    /// Requests a second that all sources may ask together, 0 for any; a part is kept for those whose
+    /// address is proved. Half of what a slow machine can answer. Loopback is exempt.
+    pub total_rate: u64,
 }
 
 impl Default for Config {
@@ -67,6 +75,8 @@ impl Default for Config {
             max_values_per_key: 512,
             max_values_per_owner: 4_096,
             max_store_bytes: 64 << 20,
+            source_rate: 2_000,
+            total_rate: 50_000,
         }
     }
 }
@@ -91,7 +101,7 @@ pub enum ConfigError {
 
 impl Config {
     /// The names that [`Config::set`] takes.
-    pub const NAMES: [&'static str; 15] = [
+    pub const NAMES: [&'static str; 17] = [
         "k",
         "alpha",
         "split_bits",
@@ -107,6 +117,8 @@ impl Config {
         "max_values_per_key",
         "max_values_per_owner",
         "max_store_bytes",
+        "source_rate",
+        "total_rate",
     ];
 
     /// Sets a constant by its name; spans of time are in seconds, fractions allowed.
@@ -142,6 +154,8 @@ impl Config {
                 self.max_values_per_owner = size("max_values_per_owner", value)?;
             }
             "max_store_bytes" => self.max_store_bytes = size("max_store_bytes", value)?,
+            "source_rate" => self.source_rate = rate("source_rate", value)?,
+            "total_rate" => self.total_rate = rate("total_rate", value)?,
             _ => return Err(ConfigError::Unknown(name.to_owned())),
         }
         Ok(())
@@ -178,6 +192,8 @@ impl Config {
             self.max_values_per_key as f64,
             self.max_values_per_owner as f64,
             self.max_store_bytes as f64,
+            self.source_rate as f64,
+            self.total_rate as f64,
         ]
     }
 }
@@ -193,6 +209,14 @@ fn count(
     } else {
         Err(ConfigError::OutOfRange { name, expected, got: value })
     }
+}
+
+/// Events a second; 0 is no limit.
+fn rate(name: &'static str, value: f64) -> Result<u64, ConfigError> {
+    if value == 0.0 {
+        return Ok(0);
+    }
+    Ok(count(name, "a whole number from 0 to 1e6", value, 1e6)? as u64)
 }
 
 fn size(name: &'static str, value: f64) -> Result<usize, ConfigError> {

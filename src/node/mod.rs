@@ -16,6 +16,7 @@ mod answers;
 mod calls;
 pub mod config;
 pub mod estimate;
+mod limits;
 pub mod lookup;
 mod lost;
 mod maintenance;
@@ -27,7 +28,7 @@ mod rtt;
 pub mod store;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -39,6 +40,7 @@ use crate::node::answers::Pending;
 use crate::node::calls::{Call, Calls, Expired, MAX_CALLS, Purpose};
 use crate::node::config::Config;
 use crate::node::estimate::{Estimate, Estimator};
+use crate::node::limits::{Limits, Verdict};
 use crate::node::lookup::Record;
 use crate::node::lost::Lost;
 use crate::node::maintenance::Maintenance;
@@ -143,6 +145,12 @@ pub enum Event {
     ContactAdded(Contact),
     /// A contact of the routing table stopped answering.
     ContactLost(Contact),
+    /// Somebody sends far more than [`Config::source_rate`]. It is told about once for each thousand
+    /// datagrams that are refused.
+    Flood {
+        /// Its address; of IPv6 the whole /64 counts as one.
+        source: IpAddr,
+    },
 }
 
 /// How a store went.
@@ -283,6 +291,7 @@ pub struct Node {
     store: Store,
     calls: Calls,
     answered: Answered,
+    limits: Limits,
     round_trips: RoundTrips,
     operations: BTreeMap<OperationId, Operation>,
     last_operation: u64,
@@ -314,6 +323,8 @@ pub struct Counters {
     pub refused: u64,
     /// Datagrams that are no message, or answer nothing that was asked.
     pub dropped: u64,
+    /// Requests beyond the limits of their source or of all, which got no answer.
+    pub limited: u64,
     /// Own calls that were never answered.
     pub timeouts: u64,
 }
@@ -325,6 +336,9 @@ impl Node {
     /// If the configuration does not pass [`Config::check`].
     pub fn new(now: Instant, id: Id, config: Config, seed: [u8; 32]) -> Node {
         config.check().expect("a configuration within its ranges");
+        // A stream of its own, so that it shifts nothing else that the seed decides.
+        let mut secrets = ChaCha8Rng::from_seed(seed);
+        secrets.set_stream(1);
         Node {
             id,
             own_addresses: Vec::new(),
@@ -334,6 +348,7 @@ impl Node {
             store: Store::new(id, &config),
             calls: Calls::default(),
             answered: Answered::default(),
+            limits: Limits::new(&config, &mut secrets),
             round_trips: RoundTrips::new(config.rpc_timeout_min, config.rpc_timeout_max),
             operations: BTreeMap::new(),
             last_operation: 0,
@@ -488,22 +503,44 @@ impl Node {
     fn on_datagram(&mut self, now: Instant, source: SocketAddr, bytes: &[u8]) {
         self.counters.datagrams_in += 1;
         self.counters.bytes_in += bytes.len() as u64;
-        let Ok(frame) = Frame::parse(bytes) else {
-            self.counters.dropped += 1;
-            return;
-        };
+        let Ok(frame) = Frame::parse(bytes) else { return self.drop_unasked(now, source) };
         match frame.body {
             Body::Request(payload) => {
-                self.on_request(now, source, &frame.header, payload, bytes.len());
+                if self.may_ask(now, &Contact { id: frame.header.from, address: source }) {
+                    self.on_request(now, source, &frame.header, payload, bytes.len());
+                } else {
+                    self.counters.limited += 1;
+                }
             }
             _ => self.on_reply(now, source, &frame, bytes.len()),
         }
     }
 
+    /// Whether a request is within the limits.
+    fn may_ask(&mut self, now: Instant, asker: &Contact) -> bool {
+        self.charge(now, asker.address)
+            && (self.limits.charge_all(now, asker.address, false)
+                || self.is_proved(asker) && self.limits.charge_all(now, asker.address, true))
+    }
+
+    /// What is no message, or answers nothing, is dropped, and counts as sent all the same.
+    fn drop_unasked(&mut self, now: Instant, source: SocketAddr) {
+        self.counters.dropped += 1;
+        self.charge(now, source);
+    }
+
+    /// Takes a datagram from the allowance of its source. Returns whether there was any left.
+    fn charge(&mut self, now: Instant, source: SocketAddr) -> bool {
+        let verdict = self.limits.charge_source(now, source);
+        if verdict == Verdict::Flood {
+            self.out.events.push_back(Event::Flood { source: source.ip() });
+        }
+        verdict == Verdict::Within
+    }
+
     fn on_reply(&mut self, now: Instant, source: SocketAddr, frame: &Frame<'_>, bytes: usize) {
         let Some(call) = self.calls.take(&frame.header, source) else {
-            self.counters.dropped += 1;
-            return;
+            return self.drop_unasked(now, source);
         };
         let contact = Contact { id: frame.header.from, address: source };
         if contact.id == self.id {

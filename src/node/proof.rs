@@ -30,7 +30,7 @@ impl Node {
 
     /// Whether the asker receives what is sent to the address that it seems to ask from. Nobody
     /// outside can send from a loopback address; others must have answered something.
-    fn is_proved(&self, asker: &Contact) -> bool {
+    pub(super) fn is_proved(&self, asker: &Contact) -> bool {
         is_loopback(&asker.address)
             || self.table.entry(&asker.id).is_some_and(|entry| {
                 entry.contact.address == asker.address && entry.is_worth_naming()

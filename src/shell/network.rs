@@ -526,6 +526,7 @@ impl Tables<'_> {
             requests,
             refused,
             dropped,
+            limited,
             timeouts,
         } = *counters;
         self.lua.create_table_from([
@@ -536,6 +537,7 @@ impl Tables<'_> {
             ("requests", requests),
             ("refused", refused),
             ("dropped", dropped),
+            ("limited", limited),
             ("timeouts", timeouts),
         ])
     }

@@ -13,6 +13,8 @@ thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
     /// Bytes asked for in these, whether or not they were given back.
     static BYTES: Cell<usize> = const { Cell::new(0) };
+    /// Bytes that were not given back yet.
+    static LIVE: Cell<isize> = const { Cell::new(0) };
 }
 
 struct Counting;
@@ -21,6 +23,11 @@ fn count(bytes: usize) {
     // A thread that is ending has no counter any more and nothing to count.
     let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
     let _ = BYTES.try_with(|count| count.set(count.get() + bytes));
+    let _ = LIVE.try_with(|live| live.set(live.get() + bytes as isize));
+}
+
+fn uncount(bytes: usize) {
+    let _ = LIVE.try_with(|live| live.set(live.get() - bytes as isize));
 }
 
 // SAFETY: every call goes to the system's allocator unchanged; counting touches no memory of it.
@@ -32,11 +39,13 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        uncount(layout.size());
         // SAFETY: the caller's promise is passed on.
         unsafe { System.dealloc(memory, layout) }
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        uncount(layout.size());
         count(size);
         // SAFETY: the caller's promise is passed on.
         unsafe { System.realloc(memory, layout, size) }
@@ -55,4 +64,9 @@ pub(crate) fn allocated_bytes(run: impl FnOnce()) -> usize {
     let before = BYTES.get();
     run();
     BYTES.get() - before
+}
+
+/// Bytes that this thread has now, give or take those that went from thread to thread.
+pub(crate) fn live_bytes() -> isize {
+    LIVE.get()
 }

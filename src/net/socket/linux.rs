@@ -1,11 +1,15 @@
-//! `recvmmsg` and `sendmmsg`.
+//! `recvmmsg` and `sendmmsg`, and a filter of what is received.
 
 use std::array;
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 
+use nix::libc::{
+    BPF_ABS, BPF_ALU, BPF_AND, BPF_B, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, SKF_NET_OFF,
+};
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg};
+use socket2::{SockFilter, SockRef};
 
 use super::{BATCH, Parcel, SLOT, canonical};
 
@@ -77,6 +81,62 @@ fn socket_address(address: &SockaddrStorage) -> Option<SocketAddr> {
         return Some((*v4).into());
     }
     address.as_sockaddr_in6().map(|v6| canonical((*v6).into()))
+}
+
+/// Attaches a filter in the language of the packet filters that the kernel runs for any user
+/// (classic BPF), or detaches the one there is.
+pub(super) fn keep_out(socket: &UdpSocket, sources: &[IpAddr]) -> io::Result<()> {
+    let socket = SockRef::from(socket);
+    if sources.is_empty() {
+        return match socket.detach_filter() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        };
+    }
+    socket.attach_filter(&filter(sources))
+}
+
+/// The program that drops what comes from these sources: the first half of an IPv6 address decides,
+/// all of an IPv4 one.
+fn filter(sources: &[IpAddr]) -> Vec<SockFilter> {
+    // Where the addresses of senders are in the headers of IPv4 and IPv6.
+    const VERSION: u32 = SKF_NET_OFF as u32;
+    const IPV4_SOURCE: u32 = VERSION + 12;
+    const IPV6_SOURCE: u32 = VERSION + 8;
+    let op = |code: u32, k: u32| SockFilter::new(code as u16, 0, 0, k);
+    let load = |size: u32, at: u32| op(BPF_LD | size | BPF_ABS, at);
+    let skip_unless =
+        |k: u32, skip: u8| SockFilter::new((BPF_JMP | BPF_JEQ | BPF_K) as u16, 0, skip, k);
+    let drop = || op(BPF_RET | BPF_K, 0);
+    let keep = || op(BPF_RET | BPF_K, u32::MAX);
+
+    let mut ipv4 = vec![load(BPF_W, IPV4_SOURCE)];
+    let mut ipv6 = Vec::new();
+    for source in sources {
+        match source {
+            IpAddr::V4(ip) => ipv4.extend([skip_unless(ip.to_bits(), 1), drop()]),
+            IpAddr::V6(ip) => {
+                let network = (ip.to_bits() >> 64) as u64;
+                ipv6.extend([
+                    load(BPF_W, IPV6_SOURCE),
+                    skip_unless((network >> 32) as u32, 3),
+                    load(BPF_W, IPV6_SOURCE + 4),
+                    skip_unless(network as u32, 1),
+                    drop(),
+                ]);
+            }
+        }
+    }
+    ipv4.push(keep());
+    ipv6.push(keep());
+    let mut program = vec![
+        load(BPF_B, VERSION),
+        op(BPF_ALU | BPF_AND | BPF_K, 0xf0),
+        skip_unless(0x40, ipv4.len() as u8),
+    ];
+    program.extend(ipv4);
+    program.extend(ipv6);
+    program
 }
 
 /// What `sendmmsg` needs besides the datagrams.

@@ -55,6 +55,15 @@ pub fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
+/// Has the system drop what comes from these sources, of IPv6 from their whole /64, before it takes a
+/// place in the socket's queue. Replaces what was asked for before.
+///
+/// # Errors
+/// Those of the system; `Unsupported` where it has no such filter.
+pub(super) fn keep_out(socket: &UdpSocket, sources: &[IpAddr]) -> io::Result<()> {
+    system::keep_out(socket, sources)
+}
+
 /// An address as an IPv4-only node would write it, if it is one in IPv6's clothes.
 fn canonical(address: SocketAddr) -> SocketAddr {
     match address {
@@ -305,6 +314,66 @@ mod tests {
         let error = inbox.receive(&socket).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
         assert!(inbox.is_empty());
+    }
+
+    /// Which of these senders a socket still hears.
+    #[cfg(target_os = "linux")]
+    fn heard(socket: &UdpSocket, senders: &[&str]) -> Vec<IpAddr> {
+        let port = socket.local_addr().unwrap().port();
+        for sender in senders {
+            let sender = blocking(sender);
+            let own = sender.local_addr().unwrap().ip();
+            let to = if own.is_ipv4() { "127.0.0.1".parse().unwrap() } else { own };
+            sender.send_to(b"hello", SocketAddr::new(to, port)).unwrap();
+        }
+        // On loopback what was sent is there.
+        let mut heard = Vec::new();
+        let mut inbox = Inbox::new();
+        while inbox.receive(socket).is_ok() {
+            heard.extend(inbox.iter().map(|(source, _)| source.ip()));
+        }
+        heard
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn who_is_kept_out_is_not_heard_and_all_others_are() {
+        let all = ["127.0.0.1:0", "127.0.0.2:0", "127.0.0.3:0"];
+        let [one, two, three] = all.map(|text| text.parse::<SocketAddr>().unwrap().ip());
+        let socket = bind("0.0.0.0:0".parse().unwrap()).unwrap();
+        assert_eq!(heard(&socket, &all), [one, two, three]);
+        keep_out(&socket, &[two]).unwrap();
+        assert_eq!(heard(&socket, &all), [one, three]);
+        // As many as there may be, among them the last.
+        let mut many: Vec<IpAddr> = (0..15).map(|number| [10, 0, 0, number].into()).collect();
+        many.push(three);
+        keep_out(&socket, &many).unwrap();
+        assert_eq!(heard(&socket, &all), [one, two]);
+        keep_out(&socket, &[]).unwrap();
+        assert_eq!(heard(&socket, &all), [one, two, three]);
+        // Nobody was kept out before either.
+        keep_out(&socket, &[]).unwrap();
+        assert_eq!(heard(&socket, &all), [one, two, three]);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn ipv6_is_kept_out_by_its_network_and_ipv4_through_the_same_socket() {
+        let Ok(both) = bind("[::]:0".parse().unwrap()) else {
+            println!("skipped: this machine has no IPv6");
+            return;
+        };
+        let all = ["127.0.0.2:0", "[::1]:0"];
+        let [four, six]: [IpAddr; 2] = ["127.0.0.2", "::1"].map(|text| text.parse().unwrap());
+        keep_out(&both, &["fd77::1".parse().unwrap(), "10.0.0.1".parse().unwrap()]).unwrap();
+        assert_eq!(heard(&both, &all), [four, six]);
+        keep_out(&both, &["fd77::1".parse().unwrap(), four]).unwrap();
+        assert_eq!(heard(&both, &all), [six]);
+        // ::1 is in ::/64, but not in 0:0:0:1::/64.
+        keep_out(&both, &["0:0:0:1::1".parse().unwrap(), "0:0:1::".parse().unwrap()]).unwrap();
+        assert_eq!(heard(&both, &all), [four, six]);
+        keep_out(&both, &["::2".parse().unwrap()]).unwrap();
+        assert_eq!(heard(&both, &all), [four]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! One datagram at a time, on any system.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use super::{Parcel, SLOT, canonical};
 
@@ -49,6 +49,11 @@ impl Inbox {
     pub fn is_empty(&self) -> bool {
         self.filled.is_none()
     }
+}
+
+/// Each system has a way of its own to do that, and some have none.
+pub(super) fn keep_out(_: &UdpSocket, _: &[IpAddr]) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Nothing is needed to send one.
