@@ -347,6 +347,11 @@ The result has `count`, `least`, `most`, `median` and `bins`, a list with `from`
 help.more = [[
 help(findvalue) or help("findvalue") tells more. At the prompt _ is the last
 result. Beside these there is Lua's own: string, table, math, utf8, coroutine,
-os.time, os.clock, os.date, pairs, pcall and so on.]]
+os.time, os.clock, os.date, pairs, pcall and so on.
+Ctrl-C ends a program at once, wherever it is, except inside of one long call
+of string.find, string.rep and their like. Lua is asked to end between two of
+its instructions, and such a call is a single one: it cannot be left half done.
+If it takes longer than a second the shell says so; Ctrl-C again then leaves
+kademlua. The node goes on answering others all the while.]]
 
 return help

@@ -7,9 +7,8 @@ use std::net::SocketAddr;
 
 use kademlua::id::Id;
 use kademlua::message::{Contact, Kind, Request, Response, RpcId};
-use kademlua::node::config::Config;
 use kademlua::node::lookup::{End, Goal, Outcome, Record};
-use kademlua::node::{CallError, Event, Input, Node, Output};
+use kademlua::node::{CallError, Event, Input, Output};
 use kademlua::time::{Duration, Instant};
 use kademlua::wire::v1;
 
@@ -178,16 +177,11 @@ fn stranger(number: u32) -> Contact {
     Contact { id: Id::of_name(number.to_be_bytes()), address: ([10, b, c, d], 8001).into() }
 }
 
-/// A node that takes whatever comes: what no limit keeps out must do no harm either.
-fn without_limits() -> Bench {
-    let config = Config { source_rate: 0, total_rate: 0, ..Config::default() };
-    Bench::with(Node::new(Instant::ZERO, Id::of_name("8001"), config, [7; 32]))
-}
-
 #[test]
 fn a_flood_of_strangers_leaves_the_node_as_it_was() {
     let friends: Vec<Contact> = (9001..9011).map(contact).collect();
-    let mut bench = without_limits();
+    // What no limit keeps out must do no harm either.
+    let mut bench = Bench::without_limits();
     friends.iter().for_each(|&friend| assert!(bench.node.introduce(bench.now, friend)));
     bench.drain();
     let mut pings = 0;
@@ -225,7 +219,8 @@ fn a_dead_contact_is_noticed_during_a_flood_of_strangers() {
 
 #[test]
 fn a_flood_of_live_strangers_fills_a_bounded_table() {
-    let mut bench = without_limits();
+    // What no limit keeps out must do no harm either.
+    let mut bench = Bench::without_limits();
     for number in 0..20_000 {
         let from = stranger(number);
         for sent in bench.ask(from, &Request::Ping) {

@@ -5,8 +5,13 @@
 mod shell;
 
 use std::io::{BufRead, BufReader, Read};
+use std::net::UdpSocket;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use kademlua::id::Id;
+use kademlua::message::{Request, RpcId};
+use kademlua::wire::v1::{self, Body, Frame, Header};
 
 use shell::alone;
 
@@ -96,6 +101,38 @@ fn ctrl_c_ends_what_keeps_a_program_from_going_on() {
     let err =
         interrupted("spawn(function() print('go') while true do pcall(error) end end) sleep(1e6)");
     assert_eq!(err, "task 1 (spawn): interrupted\nkademlua: interrupted\n");
+}
+
+/// As `help()` has it.
+#[test]
+fn a_long_call_of_the_library_is_left_by_a_second_ctrl_c_and_the_node_answers_meanwhile() {
+    let (mut child, mut out) = start(
+        "print(node().address .. ':' .. node().port) return string.find(('a'):rep(500), ('a-'):rep(50) .. 'b')",
+    );
+    let mut address = String::new();
+    out.read_line(&mut address).unwrap();
+    send("-INT", &child);
+    let mut err = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    err.read_line(&mut line).unwrap();
+    assert_eq!(line, "the program is inside of a library function; Ctrl-C again leaves kademlua\n");
+    assert!(is_answered(address.trim()), "{address}");
+    assert!(child.try_wait().unwrap().is_none(), "the program goes on");
+    send("-INT", &child);
+    assert_eq!(status(&mut child), Some(1));
+}
+
+/// Whether the node at an address answers a ping.
+fn is_answered(address: &str) -> bool {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(LONG)).unwrap();
+    let mut ping = Vec::new();
+    let header = Header { from: Id::of_name("asker"), rpc_id: RpcId(*b"question") };
+    v1::put_request(&mut ping, &header, &Request::Ping);
+    socket.send_to(&ping, address).unwrap();
+    let mut buffer = [0; 2_048];
+    let len = socket.recv(&mut buffer).unwrap();
+    matches!(Frame::parse(&buffer[..len]).unwrap().body, Body::Response(b"li5ee"))
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! What the fuzz targets check, one function a target. An ordinary test includes this file and
 //! replays the corpora with it.
 //!
-//! `cargo fuzz run frame` goes on where `corpus/frame` ends; a stable toolchain needs
-//! `RUSTC_BOOTSTRAP=1` for it. New inputs worth keeping are small and few.
+//! `scripts/fuzz.sh 600 frame` goes on for ten minutes where `corpus/frame` ends. New inputs worth
+//! keeping are small and few.
 
 use kademlua::bencode::{self, Item, Value, View};
 use kademlua::message::{Kind, Response};

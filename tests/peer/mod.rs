@@ -42,6 +42,13 @@ impl Bench {
         Bench::with(Node::new(now, Id::of_name("8001"), Config::default(), seed))
     }
 
+    /// A node that takes whatever comes, as often as it comes.
+    pub(crate) fn without_limits() -> Bench {
+        let config = Config { source_rate: 0, total_rate: 0, ..Config::default() };
+        let now = Instant::ZERO + Duration::from_secs(1_000);
+        Bench::with(Node::new(now, Id::of_name("8001"), config, [7; 32]))
+    }
+
     /// A node that was started already.
     pub(crate) fn with(node: Node) -> Bench {
         Bench { now: node.started(), node, events: Vec::new(), timeout: Instant::NEVER }
