@@ -14,15 +14,15 @@ use kademlua::id::Id;
 use kademlua::sim::{Network, NodeIndex, Settings};
 use kademlua::time::Duration;
 
-use sim_helpers::{add, find_value};
+use sim_helpers::{Stage, add, find_value};
 
 const NODES: usize = 1_000;
 const VALUES: usize = 100;
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
-fn settled(seed: u64) -> Network {
-    Network::settled(Settings { seed, ..Settings::default() }, NODES)
+fn settled(seed: u64) -> Stage {
+    Stage::settled(Settings { seed, ..Settings::default() }, NODES)
 }
 
 fn key(number: usize) -> Id {
@@ -61,25 +61,23 @@ fn values_outlive_the_nodes_that_keep_them() {
     for together in seeds.chunks(cores) {
         std::thread::scope(|scope| {
             for &seed in together {
-                scope.spawn(move || {
-                    let missed = live_through(seed, hours, READERS);
-                    let asked = VALUES * READERS;
-                    println!("seed {seed}, {hours} h: {} of {asked} found", asked - missed.len());
-                    assert!(missed.is_empty(), "seed {seed}, {hours} h: {missed:?}");
-                });
+                let name = std::thread::current().name().map(ToOwned::to_owned);
+                let thread = std::thread::Builder::new().name(name.expect("that of the test"));
+                let live = move || live_through(seed, hours, READERS);
+                thread.spawn_scoped(scope, live).expect("a thread");
             }
         });
     }
 }
 
-/// The values that were not found in the end, once for each reader that missed them.
-fn live_through(seed: u64, hours: u64, readers: usize) -> Vec<usize> {
+/// All values must be found in the end, by each reader.
+fn live_through(seed: u64, hours: u64, readers: usize) {
     /// Times an hour that some nodes go and as many come.
     const STEPS: u64 = 12;
     let mut settings = Settings { seed, ..Settings::default() };
     // They are not to end by their age.
     settings.config.expire = MINUTE.times(60 * (hours + 1));
-    let mut network = Network::settled(settings, NODES);
+    let mut network = Stage::settled(settings, NODES);
     (0..VALUES).for_each(|number| publish(&mut network, number));
     for _ in 0..hours * STEPS {
         let gone = network.random_share(0.5 / STEPS as f64);
@@ -100,7 +98,9 @@ fn live_through(seed: u64, hours: u64, readers: usize) -> Vec<usize> {
             }
         }
     }
-    missed
+    let asked = VALUES * readers;
+    println!("seed {seed}, {hours} h: {} of {asked} found", asked - missed.len());
+    assert!(missed.is_empty(), "missed: {missed:?}");
 }
 
 /// Of the datagrams, not of the lookups.
@@ -119,7 +119,7 @@ fn with_a_fifth_of_all_datagrams_lost_values_are_found() {
     });
     let missed = missed.count();
     println!("{missed} of {LOOKUPS} lookups failed");
-    assert!(missed * 1_000 <= LOOKUPS, "seed {SEED}: {missed} of {LOOKUPS}");
+    assert!(missed * 1_000 <= LOOKUPS, "{missed} of {LOOKUPS}");
 }
 
 #[test]
@@ -146,6 +146,6 @@ fn halves_that_were_apart_for_an_hour_find_each_other_again() {
     network.heal();
     network.run_for(MINUTE.times(10));
     for side in &sides {
-        assert_eq!(missed_by(&mut network, side), 0, "seed {SEED}");
+        assert_eq!(missed_by(&mut network, side), 0);
     }
 }

@@ -13,11 +13,11 @@ use kademlua::message::Contact;
 use kademlua::node::config::Config;
 use kademlua::node::lookup::{End, Goal, Record};
 use kademlua::node::{CallError, Event};
-use kademlua::sim::{Lie, Network, NodeIndex, Settings};
+use kademlua::sim::{Lie, NodeIndex, Settings};
 use kademlua::time::Duration;
 
 use peer::Bench;
-use sim_helpers::{add, find_node, find_value};
+use sim_helpers::{Stage, add, find_node, find_value};
 
 const TARGET: Id = Id::new([0x55; 20]);
 
@@ -122,9 +122,9 @@ fn a_node_never_asks_itself() {
     assert!(bench.drain().is_empty());
 }
 
-fn network(seed: u64, paths: usize, nodes: usize) -> Network {
+fn network(seed: u64, paths: usize, nodes: usize) -> Stage {
     let config = Config { paths, ..Config::default() };
-    Network::settled(Settings { seed, config, ..Settings::default() }, nodes)
+    Stage::settled(Settings { seed, config, ..Settings::default() }, nodes)
 }
 
 #[test]

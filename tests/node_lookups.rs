@@ -10,14 +10,14 @@ use kademlua::id::Id;
 use kademlua::message::{Contact, Kind};
 use kademlua::node::Event;
 use kademlua::node::lookup::{End, Goal, Outcome, Query, Record};
-use kademlua::sim::{Network, NodeIndex, Settings};
+use kademlua::sim::{NodeIndex, Settings};
 use kademlua::time::{Duration, Instant};
 use kademlua::wire::v1::{self, EncodedContact};
 use proptest::prelude::*;
 
 use peer::crowd::{Answer, is_query};
 use peer::{Bench, Sent, contact};
-use sim_helpers::{find_node, nearest};
+use sim_helpers::{Stage, find_node, nearest};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -60,7 +60,7 @@ proptest! {
         target: [u8; 20],
     ) {
         let target = Id::new(target);
-        let mut network = Network::settled(Settings { seed, ..Settings::default() }, nodes);
+        let mut network = Stage::settled(Settings { seed, ..Settings::default() }, nodes);
         network.set_loss(loss);
         let from = NodeIndex(0);
         for index in 1..nodes {
@@ -353,7 +353,7 @@ fn buckets_in_parts_save_hops() {
     let hops = |split_bits| {
         let mut settings = Settings { seed: 4, ..Settings::default() };
         (settings.config.k, settings.config.split_bits) = (4, split_bits);
-        let mut network = Network::settled(settings, 2_000);
+        let mut network = Stage::settled(settings, 2_000);
         let lookups = (0..100).map(|number| {
             let target = Id::of_name(format!("target {number}"));
             let from = network.random_alive().unwrap();

@@ -16,7 +16,7 @@ use kademlua::time::{Duration, Instant};
 use kademlua::wire::v1;
 
 use peer::{Bench, Sent, contact};
-use sim_helpers::{add, find_node};
+use sim_helpers::{Stage, add, find_node};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -206,7 +206,7 @@ fn causes(network: &Network, index: NodeIndex) -> Vec<Cause> {
 
 #[test]
 fn a_node_remembers_its_last_lookups_and_why() {
-    let mut network = Network::joined(Settings { seed: 4, ..Settings::default() }, 80);
+    let mut network = Stage::joined(Settings { seed: 4, ..Settings::default() }, 80);
     let (joined, other) = (NodeIndex(79), NodeIndex(5));
     let after_joining = causes(&network, joined);
     assert_eq!(after_joining[0], Cause::Join);

@@ -13,16 +13,16 @@ use kademlua::node::lookup::Record;
 use kademlua::sim::{Network, NodeIndex, Settings};
 use kademlua::time::Duration;
 
-use sim_helpers::{add, find_value, nearest, put};
+use sim_helpers::{Stage, add, find_value, nearest, put};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 
-fn network(seed: u64, nodes: usize) -> Network {
+fn network(seed: u64, nodes: usize) -> Stage {
     // Seen only if the test fails: what replays it.
     println!("seed {seed}, {nodes} nodes");
-    Network::joined(Settings { seed, ..Settings::default() }, nodes)
+    Stage::joined(Settings { seed, ..Settings::default() }, nodes)
 }
 
 fn key() -> Id {
@@ -191,7 +191,7 @@ fn a_found_value_is_cached_at_the_nearest_node_that_lacked_it() {
 fn a_refused_store_is_reported_with_its_reason() {
     let config = Config { max_values_per_key: 1, ..Config::default() };
     let settings = Settings { seed: 9, config, ..Settings::default() };
-    let mut network = Network::joined(settings, 40);
+    let mut network = Stage::joined(settings, 40);
     add(&mut network, NodeIndex(3), key(), Value::bytes("first"));
     let report: StoreReport = add(&mut network, NodeIndex(4), key(), Value::bytes("second"));
     let full = report.refused.iter().filter(|(_, why)| why == "the key holds 1 values already");

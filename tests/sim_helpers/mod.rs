@@ -1,5 +1,7 @@
-//! Commands to nodes of a virtual network, and their replies.
+//! Virtual networks of tests, commands to their nodes, and what these reply.
 #![allow(dead_code, reason = "no test needs all of it")]
+
+use std::ops::{Deref, DerefMut};
 
 use kademlua::bencode::Value;
 use kademlua::control::{Command, Reply};
@@ -7,7 +9,59 @@ use kademlua::id::Id;
 use kademlua::message::{Contact, StoreMode};
 use kademlua::node::StoreReport;
 use kademlua::node::lookup::{Goal, Record};
-use kademlua::sim::{Network, NodeIndex};
+use kademlua::sim::{Network, NodeIndex, Settings};
+
+/// A network on which a test is played. One that fails says which it was, and how to see the same
+/// again: all that happens there follows from the seed.
+pub(crate) struct Stage {
+    network: Network,
+    seed: u64,
+}
+
+impl Stage {
+    /// See [`Network::settled`].
+    pub(crate) fn settled(settings: Settings, nodes: usize) -> Stage {
+        Stage { seed: settings.seed, network: Network::settled(settings, nodes) }
+    }
+
+    /// See [`Network::joined`].
+    pub(crate) fn joined(settings: Settings, nodes: usize) -> Stage {
+        Stage { seed: settings.seed, network: Network::joined(settings, nodes) }
+    }
+}
+
+impl Deref for Stage {
+    type Target = Network;
+
+    fn deref(&self) -> &Network {
+        &self.network
+    }
+}
+
+impl DerefMut for Stage {
+    fn deref_mut(&mut self) -> &mut Network {
+        &mut self.network
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("with seed {}; the same again: {}", self.seed, command());
+        }
+    }
+}
+
+/// What runs the test of this thread again, with the variables that it was run with.
+fn command() -> String {
+    let ours = std::env::vars().filter(|(name, _)| name.starts_with("KADEMLUA_"));
+    let variables: String = ours.map(|(name, value)| format!("{name}={value} ")).collect();
+    let program = std::env::current_exe().unwrap_or_default();
+    let file = program.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+    let file = file.rsplit_once('-').map_or(file, |(file, _hash)| file);
+    let thread = std::thread::current();
+    format!("{variables}cargo test --test {file} {}", thread.name().unwrap_or_default())
+}
 
 pub(crate) fn find_node(network: &mut Network, from: NodeIndex, target: Id) -> Record {
     lookup(network, from, Goal::Node { target })
