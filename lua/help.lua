@@ -123,8 +123,8 @@ The result has `nodes`, its standard `error`, `counted` (nodes that were seen fo
 The result has `id`, `address`, `port`, `uptime` in seconds, `estimate` (nodes in the network),
 `contacts`, `stored` (`keys`, `values`, `bytes`), `lookups` that run, and `counters`. Of these
 `limited` counts requests left without an answer, because their source sent more than `source_rate`
-datagrams a second, or all asked more than `total_rate` times: constants of a configuration, 2000
-and 50000, 0 for no limit. On loopback, where a whole lab shares one address, neither limits
+datagrams a second, or all asked more than `total_rate` times: constants of a configuration, 20000
+and 100000, 0 for no limit. On loopback, where a whole lab shares one address, neither limits
 anything. A node that was started with --state has `state` too: `folder`, `written` in seconds ago,
 and `problem` while nothing can be written.]],
     example = "node().id",

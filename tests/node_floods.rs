@@ -6,7 +6,7 @@ mod peer;
 use std::net::{IpAddr, SocketAddr};
 
 use kademlua::id::Id;
-use kademlua::message::{Contact, Kind, Request};
+use kademlua::message::{Contact, Kind, Request, RpcId};
 use kademlua::node::config::Config;
 use kademlua::node::lookup::Goal;
 use kademlua::node::{Event, Node};
@@ -33,6 +33,14 @@ fn answer_pings(bench: &mut Bench, contacts: &[Contact], mut sent: Vec<Sent>) {
             }
         }
     }
+}
+
+/// A node with limits of its own.
+fn limited(source_rate: f64, total_rate: f64) -> Bench {
+    let mut config = Config::default();
+    config.set("source_rate", source_rate).unwrap();
+    config.set("total_rate", total_rate).unwrap();
+    Bench::with(Node::new(Instant::ZERO, Id::of_name("8001"), config, [7; 32]))
 }
 
 fn is_answered(sent: &[Sent], asker: &Contact) -> bool {
@@ -96,7 +104,7 @@ fn spoofed_sources_push_out_no_contact_take_no_memory_and_leave_contacts_their_a
 #[test]
 fn a_flood_is_told_of_and_others_are_answered() {
     let (flood, honest) = (elsewhere(1), elsewhere(2));
-    let mut bench = Bench::new();
+    let mut bench = limited(2_000.0, 0.0);
     let (mut answered, mut told) = (0, 0);
     // Half a second of a hundred times the rate of one source; another asks a hundred times.
     for number in 0..100_000 {
@@ -124,7 +132,7 @@ fn what_is_no_request_is_a_flood_too() {
         asked[0].bytes.clone()
     };
     for bytes in [&b"garbage"[..], &reply] {
-        let mut bench = Bench::new();
+        let mut bench = limited(2_000.0, 0.0);
         (0..2_000).for_each(|_| _ = bench.receive(elsewhere(1).address, bytes));
         assert!(matches!(bench.take_events()[..], [Event::Flood { .. }]), "{bytes:?}");
         assert_eq!(bench.node.counters().dropped, 2_000);
@@ -138,7 +146,7 @@ fn answers_to_what_was_asked_are_taken_from_a_source_beyond_its_limit() {
     let mut bench = Bench::knowing([peer]);
     bench.node.start_lookup(bench.now, Goal::Node { target: peer.id });
     let asked = bench.drain();
-    (0..5_000).for_each(|_| _ = bench.ask(peer, &Request::Ping));
+    (0..10_000).for_each(|_| _ = bench.ask(peer, &Request::Ping));
     assert!(bench.node.counters().limited > 0);
     bench.take_events();
     let answer = asked[0].answer_nodes(peer.id, &[]);
@@ -161,15 +169,11 @@ fn labs_on_loopback_have_no_limits() {
 #[test]
 fn limits_are_settings_and_0_is_none() {
     let asks = |source_rate: f64, total_rate: f64| {
-        let mut config = Config::default();
-        config.set("source_rate", source_rate).unwrap();
-        config.set("total_rate", total_rate).unwrap();
-        let node = Node::new(Instant::ZERO, Id::of_name("8001"), config, [7; 32]);
-        let mut bench = Bench::with(node);
+        let mut bench = limited(source_rate, total_rate);
         for number in 0..10_000 {
             bench.receive(
                 elsewhere(number % 3).address,
-                &datagram(elsewhere(1).id, kademlua::message::RpcId(*b"question"), &Request::Ping),
+                &datagram(elsewhere(1).id, RpcId(*b"question"), &Request::Ping),
             );
         }
         bench.node.counters().limited

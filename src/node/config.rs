@@ -48,12 +48,12 @@ pub struct Config {
     /// Memory for values in all, keys and bookkeeping included: small beside any machine's.
     pub max_store_bytes: usize,
     /// Datagrams a second that one source, an IPv4 address or a /64 of IPv6, may send besides answers
-    /// to what it was asked; 0 for any. What a hundred nodes behind one address need that look up a
-    /// value a second each, and a tenth of what the kernel lets in by default, where an answer costs a
-    /// tenth. Loopback is exempt.
+    /// to what it was asked; 0 for any. As much as the kernel lets in by default: a thousand times what
+    /// an ordinary node needs for a lookup a second, and a part of what this one can answer. Loopback
+    /// is exempt.
     pub source_rate: u64,
     /// Requests a second that all sources may ask together, 0 for any; a part is kept for those whose
-    /// address is proved. Half of what a slow machine can answer. Loopback is exempt.
+    /// address is proved. About what one core can answer. Loopback is exempt.
     pub total_rate: u64,
 }
 
@@ -75,8 +75,8 @@ impl Default for Config {
             max_values_per_key: 512,
             max_values_per_owner: 4_096,
             max_store_bytes: 64 << 20,
-            source_rate: 2_000,
-            total_rate: 50_000,
+            source_rate: 20_000,
+            total_rate: 100_000,
         }
     }
 }

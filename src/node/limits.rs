@@ -75,7 +75,7 @@ pub(super) struct Limits {
 
 impl Limits {
     pub(super) fn new(config: &Config, secrets: &mut ChaCha8Rng) -> Limits {
-        let cost = |rate: u64| if rate == 0 { 0 } else { 1_000_000_000 / rate };
+        let cost = |rate| 1_000_000_000_u64.checked_div(rate).unwrap_or(0);
         Limits {
             hasher: SipHasher13::new_with_keys(secrets.random(), secrets.random()),
             source_cost: cost(config.source_rate),
