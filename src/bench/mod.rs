@@ -31,7 +31,8 @@ use crate::id::Id;
 /// What `bench` takes.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// Node to load [default: one that is started for the purpose, beside a bare echo]
+    /// Node to load; one on another machine answers no more than its source_rate [default: one that
+    /// is started for the purpose, beside a bare echo]
     #[arg(long, value_name = "ADDR:PORT")]
     target: Option<SocketAddr>,
     /// What to ask, repeatable [default: ping and findnode]
