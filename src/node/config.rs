@@ -47,6 +47,9 @@ pub struct Config {
     pub max_values_per_owner: usize,
     /// Memory for values in all, keys and bookkeeping included: small beside any machine's.
     pub max_store_bytes: usize,
+    /// Whether a store from an address that is not proved is refused if its sender knows of no write
+    /// tokens, as originals do not: off, lest they be shut out.
+    pub require_tokens: bool,
 }
 
 impl Default for Config {
@@ -67,6 +70,7 @@ impl Default for Config {
             max_values_per_key: 512,
             max_values_per_owner: 4_096,
             max_store_bytes: 64 << 20,
+            require_tokens: false,
         }
     }
 }
@@ -91,7 +95,7 @@ pub enum ConfigError {
 
 impl Config {
     /// The names that [`Config::set`] takes.
-    pub const NAMES: [&'static str; 15] = [
+    pub const NAMES: [&'static str; 16] = [
         "k",
         "alpha",
         "split_bits",
@@ -107,6 +111,7 @@ impl Config {
         "max_values_per_key",
         "max_values_per_owner",
         "max_store_bytes",
+        "require_tokens",
     ];
 
     /// Sets a constant by its name; spans of time are in seconds, fractions allowed.
@@ -142,6 +147,7 @@ impl Config {
                 self.max_values_per_owner = size("max_values_per_owner", value)?;
             }
             "max_store_bytes" => self.max_store_bytes = size("max_store_bytes", value)?,
+            "require_tokens" => self.require_tokens = flag("require_tokens", value)?,
             _ => return Err(ConfigError::Unknown(name.to_owned())),
         }
         Ok(())
@@ -178,6 +184,7 @@ impl Config {
             self.max_values_per_key as f64,
             self.max_values_per_owner as f64,
             self.max_store_bytes as f64,
+            f64::from(u8::from(self.require_tokens)),
         ]
     }
 }
@@ -199,6 +206,14 @@ fn size(name: &'static str, value: f64) -> Result<usize, ConfigError> {
     count(name, "a whole number from 1 to 1e12", value, 1e12)
 }
 
+fn flag(name: &'static str, value: f64) -> Result<bool, ConfigError> {
+    match value {
+        0.0 => Ok(false),
+        1.0 => Ok(true),
+        _ => Err(ConfigError::OutOfRange { name, expected: "0 or 1", got: value }),
+    }
+}
+
 fn span(name: &'static str, value: f64) -> Result<Duration, ConfigError> {
     if (0.001..=1e9).contains(&value) {
         Ok(Duration::from_micros((value * 1e6) as u64))
@@ -211,12 +226,17 @@ fn span(name: &'static str, value: f64) -> Result<Duration, ConfigError> {
 mod tests {
     use super::*;
 
+    /// A value that a setting takes and that is not its default.
+    fn other(name: &str) -> f64 {
+        if name == "require_tokens" { 1.0 } else { 4.0 }
+    }
+
     #[test]
     fn every_name_sets_a_constant_of_its_own() {
         let mut set = Config::default();
         for name in Config::NAMES {
             let before = set.clone();
-            set.set(name, 4.0).unwrap();
+            set.set(name, other(name)).unwrap();
             assert_ne!(set, before, "{name} changes nothing");
         }
     }
@@ -226,8 +246,8 @@ mod tests {
         assert_eq!(Config::default().check(), Ok(()));
         for (index, name) in Config::NAMES.into_iter().enumerate() {
             let mut config = Config::default();
-            config.set(name, 4.0).unwrap();
-            assert_eq!(config.values()[index], 4.0, "{name}");
+            config.set(name, other(name)).unwrap();
+            assert_eq!(config.values()[index], other(name), "{name}");
         }
         let no_pause = Config { republish: Duration::ZERO, ..Config::default() };
         let error = no_pause.check().unwrap_err();
@@ -237,7 +257,14 @@ mod tests {
     #[test]
     fn nonsense_is_refused_and_changes_nothing() {
         let mut config = Config::default();
-        for (name, value) in [("k", 0.0), ("k", 21.0), ("alpha", 2.5), ("expire", f64::NAN)] {
+        for (name, value) in [
+            ("k", 0.0),
+            ("k", 21.0),
+            ("alpha", 2.5),
+            ("expire", f64::NAN),
+            ("require_tokens", 0.5),
+            ("require_tokens", 2.0),
+        ] {
             assert!(config.set(name, value).is_err(), "{name} = {value}");
         }
         assert_eq!(config.set("kk", 1.0), Err(ConfigError::Unknown("kk".into())));

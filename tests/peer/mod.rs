@@ -39,8 +39,12 @@ impl Bench {
 
     pub(crate) fn seeded(seed: [u8; 32]) -> Bench {
         let now = Instant::ZERO + Duration::from_secs(1_000);
-        let node = Node::new(now, Id::of_name("8001"), Config::default(), seed);
-        Bench { node, now, events: Vec::new(), timeout: Instant::NEVER }
+        Bench::with(Node::new(now, Id::of_name("8001"), Config::default(), seed))
+    }
+
+    /// A node that was started already.
+    pub(crate) fn with(node: Node) -> Bench {
+        Bench { now: node.started(), node, events: Vec::new(), timeout: Instant::NEVER }
     }
 
     /// A node that has these contacts.
