@@ -56,9 +56,9 @@ pub(super) enum Purpose {
 /// What was tried before to bring a value to one holder.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Progress {
-    /// Silences before this attempt, and one.
+    /// The attempts in a row that were left unanswered, and one.
     pub(super) attempt: u32,
-    /// It comes with the token that the holder asked for: it is the last that does.
+    /// The holder has asked for a token and got it; it does not get another.
     pub(super) has_token: bool,
 }
 

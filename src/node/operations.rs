@@ -27,6 +27,10 @@ const MAX_BOOTSTRAP: usize = 64;
 /// A store is sent so often before its node counts as silent: one datagram may get lost.
 const PUBLISH_ATTEMPTS: u32 = 2;
 
+/// The same with the token that the node has asked for. It has just answered, so its silence is loss,
+/// and with four datagrams in place of two loss has more chances.
+const PUBLISH_ATTEMPTS_WITH_TOKEN: u32 = 4;
+
 /// Something under way.
 pub(super) enum Operation {
     Lookup { lookup: Lookup, then: Then },
@@ -386,12 +390,14 @@ impl Node {
         let peer = call.peer;
         let contact =
             Contact { id: peer.id.expect("holders are known by id"), address: peer.address };
+        let Progress { attempt, has_token } = progress;
+        let attempts = if has_token { PUBLISH_ATTEMPTS_WITH_TOKEN } else { PUBLISH_ATTEMPTS };
         let next = match &outcome {
-            Err(CallError::TimedOut) if progress.attempt < PUBLISH_ATTEMPTS => {
-                Some(Progress { attempt: progress.attempt + 1, ..progress })
+            Err(CallError::TimedOut) if attempt < attempts => {
+                Some(Progress { attempt: attempt + 1, has_token })
             }
-            Ok(Response::Refused { token: Some(_), .. }) if !progress.has_token => {
-                Some(Progress { has_token: true, ..progress })
+            Ok(Response::Refused { token: Some(_), .. }) if !has_token => {
+                Some(Progress { attempt: 1, has_token: true })
             }
             _ => None,
         };
