@@ -13,6 +13,18 @@
 //! ignored; the zeros there make our lookups' requests long enough for a whole answer, see
 //! [`MIN_LOOKUP_REQUEST`].
 //!
+//! A store has three arguments: key, value and mode. Ours has a fourth, which originals ignore, a
+//! dictionary:
+//!
+//! | key | value | meaning |
+//! |---|---|---|
+//! | `age` | seconds | the value is a copy, published so long ago |
+//! | `owner` | contact | who published the copy, if not the sender |
+//! | `token` | bytes | the sender knows of write tokens; empty, or the one it was given |
+//!
+//! A holder that wants the address of such a sender proved answers `[0, reason, token]` in place of
+//! `[0, reason]`, and takes the store when it comes once more with that token.
+//!
 //! Reading: [`Frame::parse`], then [`request`] or [`response`]. Writing: the `put_*` functions
 //! append whole datagrams to a buffer. Requests are read in place, and the three hot answers are
 //! copied together from contacts that were encoded once, so that answering allocates nothing.
