@@ -51,7 +51,8 @@ own table), `hop`, `round`, `sent` and `ms`, `outcome` ("answered", "timed out",
 when the search ended), `bits`, `bits_before`, `bits_after`, `contacts`, `new`, `values`,
 `bytes_sent`, `bytes_received`; and `call`, `target`, `cause`, `rounds`, `hops`, `messages`,
 `bytes_sent`, `bytes_received`, `ms`, `ended` (why). add and put have `deliveries` too: `who`,
-`sent`, `ms`, `tries`, `outcome` ("stored", "refused", "timed out"), `reason`.]],
+`sent`, `ms`, `tries` and `answers` (two where a holder asked for a token first), `outcome`
+("stored", "refused", "timed out"), `reason`.]],
     example = 'local story = trace(findnode, sha1("8003"))\nfor _, query in ipairs(story.queries) do print(query.who, query.ms) end',
   },
   {
@@ -229,8 +230,9 @@ it. The result is for cancel.]],
     text = [[
 Settings are `nodes` (100), `seed` (1), `latency` in ms, one way (a number or {least, most}),
 `loss` (0 to 1) and the constants of a node: k, alpha, expire, … split_bits, 1 to 5, is how finely
-far buckets are cut. The same seed gives the same results. Nodes are numbered from 1. With
-n = net{}, results as those of the real functions:
+far buckets are cut; require_tokens, 0 or 1, whether stores of strangers need a token. The same seed
+gives the same results. Nodes are numbered from 1. With n = net{}, results as those of the real
+functions:
   n:add(i, key, value) n:put(…) n:findvalue(i, key) n:findnode(i, id)
   n:ping(i, contact)         one that a result names, or its "address:port"
   n:trace(findvalue, i, key) the same, query by query; see help(trace)

@@ -165,6 +165,9 @@ pub struct Store<'a> {
     pub mode: StoreMode,
     /// Present where a holder passes on what another node had stored.
     pub copy: Option<CopyOf>,
+    /// The token with which the holder has answered an earlier store, empty if the sender has none;
+    /// `None` where the sender knows of no tokens, as originals do not.
+    pub token: Option<&'a [u8]>,
 }
 
 /// Whether a stored value comes beside copies of what the same owner stored earlier.
@@ -202,8 +205,14 @@ pub enum Response {
     },
     /// To a store: the value is kept.
     Stored,
-    /// To a store: the value is not kept, and why; the reason is empty where an original refuses.
-    Refused(String),
+    /// To a store: the value is not kept.
+    Refused {
+        /// Why; empty where an original refuses.
+        reason: String,
+        /// Sent once more with this token, which shows that the sender receives what is sent to its
+        /// address, it may be kept.
+        token: Option<Vec<u8>>,
+    },
     /// To a getsocket: where the request came from.
     Socket(SocketAddr),
     /// To an application's RPC: the values it returned.

@@ -188,7 +188,10 @@ fn values_come_whole_and_leave_strangers_no_room_for_contacts() {
 
     let value = format!("300:{}", "x".repeat(300));
     let value = Item::parse(value.as_bytes()).unwrap();
-    bench.ask(far(9_003), &Request::Store(Store { key, value, mode: StoreMode::Add, copy: None }));
+    bench.ask(
+        far(9_003),
+        &Request::Store(Store { key, value, mode: StoreMode::Add, copy: None, token: None }),
+    );
     let stored = vec![Value::bytes("x".repeat(300))];
     let (values, contacts, ..) = findvalue(&mut bench, stranger);
     assert_eq!((values, contacts), (stored.clone(), 0));

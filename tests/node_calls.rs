@@ -9,7 +9,7 @@ use kademlua::id::Id;
 use kademlua::message::{Contact, Kind, Request, Response, RpcId};
 use kademlua::node::lookup::{End, Goal, Outcome, Record};
 use kademlua::node::{CallError, Event, Input, Output};
-use kademlua::time::{Duration, Instant};
+use kademlua::time::Duration;
 use kademlua::wire::v1;
 
 use peer::{Bench, Sent, contact, datagram};

@@ -42,7 +42,7 @@ fn stimulus(bench: &mut Bench, rng: &mut ChaCha8Rng) -> Vec<Sent> {
         1 => bench.ask(from, &Request::FindNode { target: key }),
         2 => bench.ask(from, &Request::FindValue { key, limit: 6 }),
         3 => {
-            let store = Store { key, value, mode: StoreMode::Add, copy: None };
+            let store = Store { key, value, mode: StoreMode::Add, copy: None, token: None };
             bench.ask(from, &Request::Store(store))
         }
         4 => {

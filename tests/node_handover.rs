@@ -23,7 +23,13 @@ fn holder() -> Bench {
     let mut bench = Bench::new();
     for number in 0..VALUES {
         let value = Value::integer(number.into());
-        let store = Store { key: key(), value: value.item(), mode: StoreMode::Add, copy: None };
+        let store = Store {
+            key: key(),
+            value: value.item(),
+            mode: StoreMode::Add,
+            copy: None,
+            token: None,
+        };
         bench.ask(contact(10_000 + number), &Request::Store(store));
         bench.wait(Duration::from_secs(2));
     }

@@ -41,7 +41,7 @@ fn hot_requests_of_contacts_are_answered_without_allocating() {
     bench.drain();
     let key = Id::of_name("key");
     let value = Item::parse(b"5:value").unwrap();
-    let store = Store { key, value, mode: StoreMode::Add, copy: None };
+    let store = Store { key, value, mode: StoreMode::Add, copy: None, token: None };
     bench.ask(contact(9_001), &Request::Store(store));
     let requests =
         [Request::Ping, Request::FindNode { target: key }, Request::FindValue { key, limit: 6 }];

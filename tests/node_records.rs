@@ -165,7 +165,7 @@ fn a_store_tells_what_became_of_each_delivery() {
         let who = peers.find(sent).filter(|&who| who != silent)?;
         let reply = sent.answer(who.id, |out, header| match who == keeps {
             true => v1::put_stored(out, header),
-            false => v1::put_refused(out, header, "full"),
+            false => v1::put_refused(out, header, "full", None),
         });
         answers.insert(who, reply.len());
         Some((MS.times(40), reply))
@@ -181,13 +181,22 @@ fn a_store_tells_what_became_of_each_delivery() {
 
     assert_eq!(report.deliveries.len(), 3);
     for delivery in &report.deliveries {
-        let Delivery { contact, sent, attempts, bytes_sent, bytes_received, took } = *delivery;
+        let Delivery {
+            contact,
+            sent,
+            attempts,
+            bytes_sent,
+            answers: answered,
+            bytes_received,
+            took,
+        } = *delivery;
         assert_eq!(sent, report.lookup.ended);
         assert_eq!(bytes_sent, bytes_to(&log, contact, Kind::Store));
         assert_eq!(bytes_received, answers.get(&contact).copied().unwrap_or(0));
         let stores = log.iter().filter(|(_, sent)| sent.asks(Kind::Store));
         let tries = stores.filter(|(_, sent)| sent.to == contact.address).count();
         assert_eq!(attempts as usize, tries);
+        assert_eq!(answered, u32::from(contact != silent));
         assert_eq!(tries > 1, contact == silent);
         assert_eq!(took == MS.times(40), contact != silent, "{took:?}");
     }

@@ -142,7 +142,7 @@ fn each_recorded_request_gets_the_answer_of_an_original_or_a_better_one() {
             }
             // An original answers a findnode without a proper id with what it cannot read itself.
             (ours, None) => assert_eq!(ours, Some(Response::Nodes(Vec::new())), "{name}"),
-            (Some(Response::Refused(_)), Some(Response::Refused(_))) => {}
+            (Some(Response::Refused { .. }), Some(Response::Refused { .. })) => {}
             (ours, theirs) => assert_eq!(ours, theirs, "{name}"),
         }
     }

@@ -8,7 +8,8 @@ use kademlua::id::Id;
 use kademlua::message::{Contact, CopyOf, Kind, Request, Response, RpcId, Store, StoreMode};
 use kademlua::time::Duration;
 use kademlua::wire::v1::{
-    self, Body, EncodedContact, Frame, Header, MAX_DATAGRAM, MAX_REPLY, MIN_LOOKUP_REQUEST,
+    self, Body, EncodedContact, Frame, Header, MAX_DATAGRAM, MAX_REPLY, MAX_TOKEN,
+    MIN_LOOKUP_REQUEST,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -241,7 +242,7 @@ proptest! {
         let (open, close): (&[u8], &[u8]) = if dicts { (b"d1:a", b"e") } else { (b"l", b"e") };
         let value = [open.repeat(levels), b"i1e".to_vec(), close.repeat(levels)].concat();
         let value = Value::parse(&value).expect("within the limit");
-        let store = Store { key, value: value.item(), mode: StoreMode::Add, copy: None };
+        let store = Store { key, value: value.item(), mode: StoreMode::Add, copy: None, token: None };
         assert_request_returns(&header, &Request::Store(store));
         let (read, _) = returned(Kind::FindValue, &header, |out| {
             v1::put_values(out, &header, Some([&value].into_iter()), [].iter(), MAX_REPLY);
@@ -263,11 +264,12 @@ proptest! {
     #[test]
     fn stores_are_read_as_written(
         header in header(), key in id(), value in tree(), mode in mode(),
-        copy in prop::option::of(copy()),
+        copy in prop::option::of(copy()), token in prop::option::of(vec(any::<u8>(), 0..100)),
     ) {
         let value = value.encoded();
         let value = Item::parse(&value).unwrap();
-        assert_request_returns(&header, &Request::Store(Store { key, value, mode, copy }));
+        let token = token.as_deref();
+        assert_request_returns(&header, &Request::Store(Store { key, value, mode, copy, token }));
     }
 
     #[test]
@@ -347,14 +349,18 @@ proptest! {
 
     #[test]
     fn short_answers_are_read_as_written(
-        header in header(), address in address(), reason in ".{0,80}", values in vec(tree(), 0..5),
+        header in header(), address in address(), reason in ".{0,80}",
+        token in prop::option::of(vec(any::<u8>(), 0..100)), values in vec(tree(), 0..5),
     ) {
         let (read, len) = returned(Kind::Ping, &header, |out| v1::put_pong(out, &header));
         prop_assert_eq!((read, len), (Response::Pong, 37));
         let (read, len) = returned(Kind::Store, &header, |out| v1::put_stored(out, &header));
         prop_assert_eq!((read, len), (Response::Stored, 37));
-        let (read, _) = returned(Kind::Store, &header, |out| v1::put_refused(out, &header, &reason));
-        prop_assert_eq!(read, Response::Refused(reason));
+        let (read, _) = returned(Kind::Store, &header, |out| {
+            v1::put_refused(out, &header, &reason, token.as_deref());
+        });
+        let token = token.filter(|token| token.len() <= MAX_TOKEN);
+        prop_assert_eq!(read, Response::Refused { reason, token });
         let (read, _) =
             returned(Kind::GetSocket, &header, |out| v1::put_socket(out, &header, address));
         prop_assert_eq!(read, Response::Socket(address));

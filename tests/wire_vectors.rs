@@ -180,7 +180,7 @@ fn put_like_an_original(
         Response::NoSuchRpc => v1::put_no_such_rpc(out, header),
         Response::Failed => v1::put_failed(out, header),
         Response::Values { .. }
-        | Response::Refused(_)
+        | Response::Refused { .. }
         | Response::Socket(_)
         | Response::Returned(_) => return false,
     }
@@ -304,7 +304,7 @@ fn expected_request<'a>(name: &'a [u8], args: &'a [Value]) -> Result<Request<'a>
             let value = args.get(1).ok_or(PayloadError::NoValue)?.item();
             let replace = args.get(2).and_then(|mode| mode.item().integer()) == Some(1);
             let mode = if replace { StoreMode::Replace } else { StoreMode::Add };
-            Ok(Request::Store(Store { key, value, mode, copy: None }))
+            Ok(Request::Store(Store { key, value, mode, copy: None, token: None }))
         }
         _ if args.is_empty() => Ok(Request::Custom { name, args: List::EMPTY }),
         _ => panic!("no recorded custom RPC has arguments"),
@@ -348,7 +348,7 @@ fn expected_response(request: &Json, reply: &Json) -> Result<Response, PayloadEr
             })
         }
         Kind::Store if first["int"] == 1 => Ok(Response::Stored),
-        Kind::Store => Ok(Response::Refused(String::new())),
+        Kind::Store => Ok(Response::Refused { reason: String::new(), token: None }),
         Kind::GetSocket => Ok(Response::Socket("127.0.0.1:9301".parse().unwrap())),
         Kind::Custom => panic!("no original defines RPCs of its own"),
     }

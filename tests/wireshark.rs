@@ -160,13 +160,15 @@ fn tshark_shows_payloads_and_pairs() {
         "Call: Request (1)",
         "Dictionary, 2 items",
         "name: \"store\"",
-        "args: List, 2 items",
+        "args: List, 4 items",
         &format!("[1] {id}"),
         "[2] Dictionary, 2 items",
         "list: List, 3 items",
         "[2] -2",
         "[3] \"\"",
         "text: \"va\\x1blue\"",
+        "[4] Dictionary, 1 item",
+        "token: \"\"",
         "[RPC: store]",
     ] {
         assert!(tree.contains(&line), "{line}: {tree:#?}");

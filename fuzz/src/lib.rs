@@ -88,8 +88,10 @@ fn put_response(out: &mut Vec<u8>, header: &Header, response: &Response) -> bool
             v1::put_values(out, header, Some(values.iter()), closest.iter(), MAX_REPLY);
         }
         Response::Stored => v1::put_stored(out, header),
-        Response::Refused(reason) if reason.len() > 1_000 => return false,
-        Response::Refused(reason) => v1::put_refused(out, header, reason),
+        Response::Refused { reason, .. } if reason.len() > 1_000 => return false,
+        Response::Refused { reason, token } => {
+            v1::put_refused(out, header, reason, token.as_deref());
+        }
         Response::Socket(address) => v1::put_socket(out, header, *address),
         Response::Returned(values) => v1::put_returned(out, header, values),
         Response::NoSuchRpc | Response::Failed => unreachable!("no payload says so"),

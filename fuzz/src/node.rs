@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use kademlua::bencode::Value;
 use kademlua::id::Id;
-use kademlua::message::{Contact, Kind, Request, RpcId, StoreMode};
+use kademlua::message::{Contact, Kind, Request, Response, RpcId, StoreMode};
 use kademlua::node::config::Config;
 use kademlua::node::lookup::Goal;
 use kademlua::node::{Event, Input, Node, Output, Peer, RequestToken, RpcFailed};
@@ -51,8 +51,10 @@ struct World<'a> {
     /// Requests of the node, the latest last.
     open: Vec<(SocketAddr, RpcId, Kind)>,
     tokens: Vec<RequestToken>,
-    /// Addresses from which something came that is no request.
+    /// Addresses from which something came that is no request, or a token.
     answered: BTreeSet<SocketAddr>,
+    /// The last token that the node gave.
+    token: Vec<u8>,
 }
 
 impl<'a> World<'a> {
@@ -63,7 +65,7 @@ impl<'a> World<'a> {
         node.register(b"rpc").expect("a free name");
         let timeout = Instant::NEVER;
         let (open, tokens, answered) = (Vec::new(), Vec::new(), BTreeSet::new());
-        World { script, node, now, timeout, open, tokens, answered }
+        World { script, node, now, timeout, open, tokens, answered, token: Vec::new() }
     }
 
     fn byte(&mut self) -> u8 {
@@ -84,8 +86,10 @@ impl<'a> World<'a> {
     fn step(&mut self) {
         let byte = self.byte();
         match byte % 10 {
-            // No other byte, lest the inputs that are kept become other lives.
+            // No other bytes, lest the inputs that are kept become other lives.
             0 if byte == 10 => self.see(),
+            0 if byte == 20 => self.store_with_token(),
+            0 if byte == 30 => self.want_token(),
             0 => {
                 let (source, bytes) = (contact(self.byte()).address, self.rest_of_datagram());
                 self.receive(source, bytes);
@@ -133,6 +137,7 @@ impl<'a> World<'a> {
             value: value.item(),
             mode: if kind & 64 == 0 { StoreMode::Add } else { StoreMode::Replace },
             copy: (kind & 32 != 0).then_some(copy),
+            token: None,
         };
         let request = match kind % 6 {
             0 => Request::Ping,
@@ -142,9 +147,43 @@ impl<'a> World<'a> {
             4 => Request::GetSocket,
             _ => Request::Custom { name: b"rpc", args: kademlua::bencode::List::EMPTY },
         };
+        self.ask(from, &request);
+    }
+
+    /// A store with the token that the node gave last, to whomever, or with another.
+    fn store_with_token(&mut self) {
+        let (from, key, kind) = (contact(self.byte()), contact(self.byte()).id, self.byte());
+        let token = match kind % 4 {
+            0 => Vec::new(),
+            1 => vec![kind; usize::from(kind / 2)],
+            _ => self.token.clone(),
+        };
+        let copy = kademlua::message::CopyOf { owner: None, age: Duration::from_secs(1) };
+        self.ask(
+            from,
+            &Request::Store(kademlua::message::Store {
+                key,
+                value: Value::integer(kind.into()).item(),
+                mode: StoreMode::Add,
+                copy: (kind & 8 != 0).then_some(copy),
+                token: Some(&token),
+            }),
+        );
+    }
+
+    fn ask(&mut self, from: Contact, request: &Request<'_>) {
         let mut out = Vec::new();
-        v1::put_request(&mut out, &Header { from: from.id, rpc_id: RpcId([8; 8]) }, &request);
+        v1::put_request(&mut out, &Header { from: from.id, rpc_id: RpcId([8; 8]) }, request);
         self.receive(from.address, &out);
+    }
+
+    /// A holder refuses, and asks for a token of any length.
+    fn want_token(&mut self) {
+        let Some((address, rpc_id, _)) = self.question() else { return };
+        let token = vec![b't'; usize::from(self.byte()) / 2];
+        let mut out = Vec::new();
+        v1::put_refused(&mut out, &Header { from: at(address).id, rpc_id }, "token", Some(&token));
+        self.receive(address, &out);
     }
 
     /// One of the node's questions and who is asked by it.
@@ -177,7 +216,7 @@ impl<'a> World<'a> {
                 v1::put_values(&mut out, &header, Some(values.iter()), contacts.iter(), MAX_REPLY);
             }
             Kind::Store if count < 12 => v1::put_stored(&mut out, &header),
-            Kind::Store => v1::put_refused(&mut out, &header, "no"),
+            Kind::Store => v1::put_refused(&mut out, &header, "no", None),
             Kind::GetSocket => v1::put_socket(&mut out, &header, address),
             Kind::Custom => v1::put_returned(&mut out, &header, &values),
         }
@@ -228,13 +267,19 @@ impl<'a> World<'a> {
             self.answered.insert(source);
             return 0;
         };
-        match v1::request(payload) {
+        let limit = match v1::request(payload) {
             Ok(Request::FindValue { .. }) => MAX_DATAGRAM,
-            Ok(Request::FindNode { .. }) if !self.may_be_proved(header.from, source) => {
+            Ok(Request::FindNode { .. } | Request::Store(_))
+                if !self.may_be_proved(header.from, source) =>
+            {
                 MAX_REPLY.min(AMPLIFICATION_MAX * bytes.len())
             }
             _ => MAX_REPLY,
+        };
+        if matches!(v1::request(payload), Ok(Request::Store(store)) if store.token.is_some()) {
+            self.answered.insert(source);
         }
+        limit
     }
 
     fn may_be_proved(&self, id: Id, address: SocketAddr) -> bool {
@@ -273,7 +318,15 @@ impl<'a> World<'a> {
                             let kind = v1::request(payload).expect("a node asks properly").kind();
                             self.open.push((destination, frame.header.rpc_id, kind));
                         }
-                        _ => replies.push(bytes.len()),
+                        Body::Response(payload) => {
+                            if let Ok(Response::Refused { token: Some(token), .. }) =
+                                v1::response(Kind::Store, payload)
+                            {
+                                self.token = token;
+                            }
+                            replies.push(bytes.len());
+                        }
+                        Body::NoSuchRpc | Body::Failed => replies.push(bytes.len()),
                     }
                 }
                 Output::Event(Event::Request { token, .. }) => self.tokens.push(token),

@@ -52,7 +52,13 @@ impl Rpc {
             Rpc::FindValue => Request::FindValue { key: target, limit: 6 },
             Rpc::Store => {
                 let value = Item::parse(b"5:value").expect("a byte string");
-                Request::Store(Store { key: target, value, mode: StoreMode::Add, copy: None })
+                Request::Store(Store {
+                    key: target,
+                    value,
+                    mode: StoreMode::Add,
+                    copy: None,
+                    token: None,
+                })
             }
             Rpc::GetSocket => Request::GetSocket,
         }

@@ -200,12 +200,17 @@ impl Node {
         header: &Header,
         store: &Store<'_>,
     ) {
+        let admitted = self.admit(now, asker, store);
+        let out = &mut self.out.bytes;
+        if let Err(unproved) = admitted {
+            return v1::put_refused(out, header, &unproved.to_string(), unproved.token());
+        }
         let Ok(value) = Value::parse(store.value.as_bytes()) else {
-            return v1::put_refused(&mut self.out.bytes, header, "the value nests too deep");
+            return v1::put_refused(out, header, "the value nests too deep", None);
         };
         match self.store.put(now, deposit(asker, store, value), &mut self.rng) {
-            Ok(()) => v1::put_stored(&mut self.out.bytes, header),
-            Err(refusal) => v1::put_refused(&mut self.out.bytes, header, &refusal.to_string()),
+            Ok(()) => v1::put_stored(out, header),
+            Err(refusal) => v1::put_refused(out, header, &refusal.to_string(), None),
         }
     }
 

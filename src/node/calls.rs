@@ -40,9 +40,9 @@ pub(super) enum Purpose {
     /// A query of a lookup.
     Query { operation: OperationId, query: usize },
     /// A value published by this node.
-    Publish { operation: OperationId, attempt: u32 },
-    /// A copy passed on to another holder; nobody waits for the answer.
-    PassOn,
+    Publish { operation: OperationId, progress: Progress },
+    /// A copy passed on to another holder.
+    PassOn { number: u64 },
     /// A call that somebody made through the node.
     Caller { operation: OperationId },
     /// The first question to a node of which only the address is known.
@@ -51,6 +51,19 @@ pub(super) enum Purpose {
     Verify,
     /// Does a contact of the routing table still live?
     Liveness { attempt: u32 },
+}
+
+/// What was tried before to bring a value to one holder.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Progress {
+    /// The attempts in a row that were left unanswered, and one.
+    pub(super) attempt: u32,
+    /// The holder has asked for a token and got it; it does not get another.
+    pub(super) has_token: bool,
+}
+
+impl Progress {
+    pub(super) const FIRST: Progress = Progress { attempt: 1, has_token: false };
 }
 
 pub(super) struct Call {

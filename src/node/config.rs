@@ -55,6 +55,9 @@ pub struct Config {
     /// Requests a second that all sources may ask together, 0 for any; a part is kept for those whose
     /// address is proved. About what one core can answer. Loopback is exempt.
     pub total_rate: u64,
+    /// Whether a store from an address that is not proved is refused if its sender knows of no write
+    /// tokens, as originals do not: off, lest they be shut out.
+    pub require_tokens: bool,
 }
 
 impl Default for Config {
@@ -77,6 +80,7 @@ impl Default for Config {
             max_store_bytes: 64 << 20,
             source_rate: 20_000,
             total_rate: 100_000,
+            require_tokens: false,
         }
     }
 }
@@ -101,7 +105,7 @@ pub enum ConfigError {
 
 impl Config {
     /// The names that [`Config::set`] takes.
-    pub const NAMES: [&'static str; 17] = [
+    pub const NAMES: [&'static str; 18] = [
         "k",
         "alpha",
         "split_bits",
@@ -119,6 +123,7 @@ impl Config {
         "max_store_bytes",
         "source_rate",
         "total_rate",
+        "require_tokens",
     ];
 
     /// Sets a constant by its name; spans of time are in seconds, fractions allowed.
@@ -156,6 +161,7 @@ impl Config {
             "max_store_bytes" => self.max_store_bytes = size("max_store_bytes", value)?,
             "source_rate" => self.source_rate = rate("source_rate", value)?,
             "total_rate" => self.total_rate = rate("total_rate", value)?,
+            "require_tokens" => self.require_tokens = flag("require_tokens", value)?,
             _ => return Err(ConfigError::Unknown(name.to_owned())),
         }
         Ok(())
@@ -194,6 +200,7 @@ impl Config {
             self.max_store_bytes as f64,
             self.source_rate as f64,
             self.total_rate as f64,
+            f64::from(u8::from(self.require_tokens)),
         ]
     }
 }
@@ -223,6 +230,14 @@ fn size(name: &'static str, value: f64) -> Result<usize, ConfigError> {
     count(name, "a whole number from 1 to 1e12", value, 1e12)
 }
 
+fn flag(name: &'static str, value: f64) -> Result<bool, ConfigError> {
+    match value {
+        0.0 => Ok(false),
+        1.0 => Ok(true),
+        _ => Err(ConfigError::OutOfRange { name, expected: "0 or 1", got: value }),
+    }
+}
+
 fn span(name: &'static str, value: f64) -> Result<Duration, ConfigError> {
     if (0.001..=1e9).contains(&value) {
         Ok(Duration::from_micros((value * 1e6) as u64))
@@ -235,12 +250,17 @@ fn span(name: &'static str, value: f64) -> Result<Duration, ConfigError> {
 mod tests {
     use super::*;
 
+    /// A value that a setting takes and that is not its default.
+    fn other(name: &str) -> f64 {
+        if name == "require_tokens" { 1.0 } else { 4.0 }
+    }
+
     #[test]
     fn every_name_sets_a_constant_of_its_own() {
         let mut set = Config::default();
         for name in Config::NAMES {
             let before = set.clone();
-            set.set(name, 4.0).unwrap();
+            set.set(name, other(name)).unwrap();
             assert_ne!(set, before, "{name} changes nothing");
         }
     }
@@ -250,8 +270,8 @@ mod tests {
         assert_eq!(Config::default().check(), Ok(()));
         for (index, name) in Config::NAMES.into_iter().enumerate() {
             let mut config = Config::default();
-            config.set(name, 4.0).unwrap();
-            assert_eq!(config.values()[index], 4.0, "{name}");
+            config.set(name, other(name)).unwrap();
+            assert_eq!(config.values()[index], other(name), "{name}");
         }
         let no_pause = Config { republish: Duration::ZERO, ..Config::default() };
         let error = no_pause.check().unwrap_err();
@@ -261,7 +281,14 @@ mod tests {
     #[test]
     fn nonsense_is_refused_and_changes_nothing() {
         let mut config = Config::default();
-        for (name, value) in [("k", 0.0), ("k", 21.0), ("alpha", 2.5), ("expire", f64::NAN)] {
+        for (name, value) in [
+            ("k", 0.0),
+            ("k", 21.0),
+            ("alpha", 2.5),
+            ("expire", f64::NAN),
+            ("require_tokens", 0.5),
+            ("require_tokens", 2.0),
+        ] {
             assert!(config.set(name, value).is_err(), "{name} = {value}");
         }
         assert_eq!(config.set("kk", 1.0), Err(ConfigError::Unknown("kk".into())));

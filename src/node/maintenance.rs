@@ -5,15 +5,15 @@
 //! Everything that takes more than one datagram is a [`Task`] in a queue, of which few run at once:
 //! upkeep must not crowd out what users ask for.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::bencode::Value;
 use crate::id::Id;
-use crate::message::{Contact, CopyOf, Request, Store, StoreMode, is_sendable};
+use crate::message::{Contact, CopyOf, Request, Response, Store, StoreMode, is_sendable};
 use crate::node::lookup::{Found, Goal, Lookup};
 use crate::node::operations::Then;
 use crate::node::routing::Seen;
-use crate::node::{Event, Node, Peer, Purpose, jittered};
+use crate::node::{CallError, Event, Node, Peer, Purpose, jittered};
 use crate::time::{Duration, Instant};
 
 /// Lookups of upkeep at once.
@@ -62,11 +62,23 @@ enum Task {
     HandOver { key: Id, to: Contact, passed: usize },
 }
 
+/// A copy on its way to another holder.
+struct Passage {
+    to: Contact,
+    key: Id,
+    value: Value,
+    copy: CopyOf,
+    /// It goes once more, with the token that the holder asked for.
+    has_token: bool,
+}
+
 /// Tasks and timers of upkeep.
 pub(super) struct Maintenance {
     tasks: VecDeque<Task>,
     running: usize,
-    passing_on: usize,
+    /// Copies on their way, by a number that is theirs alone.
+    passing_on: BTreeMap<u64, Passage>,
+    last_passage: u64,
     /// Ids that are being pinged.
     pub(super) probing: BTreeSet<Id>,
     refresh_at: Instant,
@@ -80,7 +92,8 @@ impl Default for Maintenance {
         Maintenance {
             tasks: VecDeque::new(),
             running: 0,
-            passing_on: 0,
+            passing_on: BTreeMap::new(),
+            last_passage: 0,
             probing: BTreeSet::new(),
             refresh_at: Instant::NEVER,
             measure_at: Instant::NEVER,
@@ -109,7 +122,7 @@ impl Maintenance {
     }
 
     fn has_room(&self) -> bool {
-        self.running < MAX_RUNNING && self.passing_on < MAX_PASSING_ON
+        self.running < MAX_RUNNING && self.passing_on.len() < MAX_PASSING_ON
     }
 }
 
@@ -314,7 +327,7 @@ impl Node {
     fn hand_over(&mut self, now: Instant, key: Id, to: Contact, passed: usize) {
         let mut copies = self.store.copies(now, &key).into_iter().skip(passed);
         for (value, copy) in copies.by_ref().take(MAX_HANDED) {
-            self.pass_on(now, to, key, &value, copy);
+            self.pass_on(now, Passage { to, key, value, copy, has_token: false });
         }
         if copies.next().is_some() {
             let passed = passed + MAX_HANDED;
@@ -322,16 +335,30 @@ impl Node {
         }
     }
 
-    fn pass_on(&mut self, now: Instant, to: Contact, key: Id, value: &Value, copy: CopyOf) {
-        let mode = StoreMode::Add;
-        let store = Store { key, value: value.item(), mode, copy: Some(copy) };
-        if self.send(now, to.into(), &Request::Store(store), Purpose::PassOn).is_ok() {
-            self.maintenance.passing_on += 1;
+    fn pass_on(&mut self, now: Instant, passage: Passage) {
+        let Passage { to, key, value, copy, .. } = &passage;
+        let (key, value, mode, copy) = (*key, value.item(), StoreMode::Add, Some(*copy));
+        let token = self.wallet.token(now, &to.address);
+        let store = Store { key, value, mode, copy, token: Some(&token) };
+        let number = self.maintenance.last_passage + 1;
+        let purpose = Purpose::PassOn { number };
+        if self.send(now, (*to).into(), &Request::Store(store), purpose).is_ok() {
+            self.maintenance.last_passage = number;
+            self.maintenance.passing_on.insert(number, passage);
         }
     }
 
-    pub(super) fn on_passed_on(&mut self, now: Instant) {
-        self.maintenance.passing_on -= 1;
+    pub(super) fn on_passed_on(
+        &mut self,
+        now: Instant,
+        number: u64,
+        outcome: Result<Response, CallError>,
+    ) {
+        let passage = self.maintenance.passing_on.remove(&number).expect("it was on its way");
+        let wants_token = matches!(outcome, Ok(Response::Refused { token: Some(_), .. }));
+        if wants_token && !passage.has_token {
+            self.pass_on(now, Passage { has_token: true, ..passage });
+        }
         self.maintenance.resume(now);
     }
 
@@ -362,7 +389,8 @@ impl Node {
         let found = lookup.record().values.iter().filter(passable);
         let fresh = found.filter(|found| seen.insert(found.value.as_bytes())).take(MAX_CACHED);
         for found in fresh {
-            self.pass_on(now, to, key, &found.value, CopyOf { owner: found.holder, age });
+            let (value, copy) = (found.value.clone(), CopyOf { owner: found.holder, age });
+            self.pass_on(now, Passage { to, key, value, copy, has_token: false });
         }
     }
 }

@@ -26,6 +26,7 @@ mod proof;
 pub mod routing;
 mod rtt;
 pub mod store;
+mod tokens;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -49,6 +50,7 @@ use crate::node::proof::Answered;
 use crate::node::routing::{Insertion, Table};
 use crate::node::rtt::RoundTrips;
 use crate::node::store::{Deposit, Refusal, Store};
+use crate::node::tokens::{Mint, Wallet};
 use crate::time::{Duration, Instant};
 use crate::wire::v1::{self, Body, Frame, Header};
 
@@ -189,7 +191,9 @@ pub struct Delivery {
     pub attempts: u32,
     /// Bytes of these datagrams.
     pub bytes_sent: usize,
-    /// Bytes of the answer; 0 if none came.
+    /// How many answers came: more than one where the first asked for a token.
+    pub answers: u32,
+    /// Bytes of these answers.
     pub bytes_received: usize,
     /// Round trip of the last attempt, or, without an answer, how long it was waited for.
     pub took: Duration,
@@ -197,25 +201,35 @@ pub struct Delivery {
 
 impl Delivery {
     fn begun(contact: Contact, now: Instant, bytes: usize) -> Delivery {
-        let took = Duration::ZERO;
-        Delivery { contact, sent: now, attempts: 1, bytes_sent: bytes, bytes_received: 0, took }
+        Delivery {
+            contact,
+            sent: now,
+            attempts: 1,
+            bytes_sent: bytes,
+            answers: 0,
+            bytes_received: 0,
+            took: Duration::ZERO,
+        }
+    }
+
+    /// A call ended with an answer of so many bytes, or without one.
+    fn on_call_done(&mut self, took: Duration, bytes: usize) {
+        self.answers += u32::from(bytes > 0);
+        self.bytes_received += bytes;
+        self.took = took;
     }
 
     fn on_sent_again(&mut self, bytes: usize) {
         self.attempts += 1;
         self.bytes_sent += bytes;
     }
-
-    fn on_ended(&mut self, took: Duration, bytes: usize) {
-        (self.took, self.bytes_received) = (took, bytes);
-    }
 }
 
 impl StoreReport {
     /// Datagrams sent and received, those of the lookup among them.
     pub fn messages(&self) -> usize {
-        let messages = |d: &Delivery| d.attempts as usize + usize::from(d.bytes_received > 0);
-        self.lookup.messages() + self.deliveries.iter().map(messages).sum::<usize>()
+        let messages = |d: &Delivery| d.attempts + d.answers;
+        self.lookup.messages() + self.deliveries.iter().map(messages).sum::<u32>() as usize
     }
 
     /// Bytes of the datagrams sent, those of the lookup among them.
@@ -292,6 +306,8 @@ pub struct Node {
     calls: Calls,
     answered: Answered,
     limits: Limits,
+    mint: Mint,
+    wallet: Wallet,
     round_trips: RoundTrips,
     operations: BTreeMap<OperationId, Operation>,
     last_operation: u64,
@@ -349,6 +365,8 @@ impl Node {
             calls: Calls::default(),
             answered: Answered::default(),
             limits: Limits::new(&config, &mut secrets),
+            mint: Mint::new(&mut secrets),
+            wallet: Wallet::default(),
             round_trips: RoundTrips::new(config.rpc_timeout_min, config.rpc_timeout_max),
             operations: BTreeMap::new(),
             last_operation: 0,
@@ -566,6 +584,9 @@ impl Node {
             Ok(response) => Ok(response),
             Err(_) => Err(CallError::BadReply),
         };
+        if let Ok(Response::Refused { token: Some(token), .. }) = &outcome {
+            self.wallet.keep(now, source, token);
+        }
         self.on_call_done(now, call, Some(contact), outcome, bytes);
     }
 
@@ -592,8 +613,8 @@ impl Node {
             Purpose::Query { operation, query } => {
                 self.on_query_done(now, operation, query, outcome, bytes);
             }
-            Purpose::Publish { operation, attempt } => {
-                self.on_publish_done(now, operation, (&call, attempt), outcome, bytes);
+            Purpose::Publish { operation, progress } => {
+                self.on_publish_done(now, operation, (&call, progress), outcome, bytes);
             }
             Purpose::Bootstrap { operation } => {
                 self.on_bootstrap_answer(now, operation, call.peer.address, contact, outcome);
@@ -603,7 +624,7 @@ impl Node {
                 let done = Event::CallDone { id: operation, peer: call.peer, outcome, rtt };
                 self.out.events.push_back(done);
             }
-            Purpose::PassOn => self.on_passed_on(now),
+            Purpose::PassOn { number } => self.on_passed_on(now, number, outcome),
             // What the answer, or its absence, means for the routing table was noted already.
             Purpose::Verify | Purpose::Liveness { .. } => {}
         }

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use crate::bencode::{Item, Value};
 use crate::id::Id;
 use crate::message::{Contact, Request, Response, Store, StoreMode};
-use crate::node::calls::Call;
+use crate::node::calls::{Call, Progress};
 use crate::node::lookup::{Answer, Cause, End, Goal, Lookup, Outcome, Record};
 use crate::node::store::{Deposit, Owner, Refusal};
 use crate::node::{
@@ -26,6 +26,10 @@ const MAX_BOOTSTRAP: usize = 64;
 
 /// A store is sent so often before its node counts as silent: one datagram may get lost.
 const PUBLISH_ATTEMPTS: u32 = 2;
+
+/// The same with the token that the node has asked for. It has just answered, so its silence is loss,
+/// and with four datagrams in place of two loss has more chances.
+const PUBLISH_ATTEMPTS_WITH_TOKEN: u32 = 4;
 
 /// Something under way.
 pub(super) enum Operation {
@@ -338,7 +342,7 @@ impl Node {
             publish.report.kept_here = self.store.put(now, deposit, &mut self.rng).is_ok();
         }
         for contact in holders {
-            match self.send_store(now, contact.into(), id, &publish, 1) {
+            match self.send_store(now, contact.into(), id, &publish, Progress::FIRST) {
                 Ok(bytes) => {
                     publish.waiting += 1;
                     publish.report.deliveries.push(Delivery::begun(contact, now, bytes));
@@ -362,11 +366,13 @@ impl Node {
         peer: Peer,
         operation: OperationId,
         publish: &Publish,
-        attempt: u32,
+        progress: Progress,
     ) -> Result<usize, CallError> {
         let Publish { value, mode, report, .. } = publish;
-        let store = Store { key: report.key, value: value.item(), mode: *mode, copy: None };
-        let purpose = Purpose::Publish { operation, attempt };
+        let (key, value, mode) = (report.key, value.item(), *mode);
+        let token = self.wallet.token(now, &peer.address);
+        let store = Store { key, value, mode, copy: None, token: Some(&token) };
+        let purpose = Purpose::Publish { operation, progress };
         self.send(now, peer, &Request::Store(store), purpose)
     }
 
@@ -374,7 +380,7 @@ impl Node {
         &mut self,
         now: Instant,
         operation: OperationId,
-        (call, attempt): (&Call, u32),
+        (call, progress): (&Call, Progress),
         outcome: Result<Response, CallError>,
         bytes: usize,
     ) {
@@ -384,22 +390,31 @@ impl Node {
         let peer = call.peer;
         let contact =
             Contact { id: peer.id.expect("holders are known by id"), address: peer.address };
-        let may_try_again = outcome == Err(CallError::TimedOut) && attempt < PUBLISH_ATTEMPTS;
-        let again = may_try_again
-            .then(|| self.send_store(now, peer, operation, &publish, attempt + 1).ok())
-            .flatten();
+        let Progress { attempt, has_token } = progress;
+        let attempts = if has_token { PUBLISH_ATTEMPTS_WITH_TOKEN } else { PUBLISH_ATTEMPTS };
+        let next = match &outcome {
+            Err(CallError::TimedOut) if attempt < attempts => {
+                Some(Progress { attempt: attempt + 1, has_token })
+            }
+            Ok(Response::Refused { token: Some(_), .. }) if !has_token => {
+                Some(Progress { attempt: 1, has_token: true })
+            }
+            _ => None,
+        };
+        let again =
+            next.and_then(|next| self.send_store(now, peer, operation, &publish, next).ok());
         let report = &mut publish.report;
         let delivery = report.deliveries.iter_mut().find(|delivery| delivery.contact == contact);
         let delivery = delivery.expect("what is answered was sent");
-        match again {
-            Some(bytes) => delivery.on_sent_again(bytes),
-            None => delivery.on_ended(now.since(call.sent), bytes),
+        delivery.on_call_done(now.since(call.sent), bytes);
+        if let Some(bytes) = again {
+            delivery.on_sent_again(bytes);
         }
         let again = again.is_some();
         match outcome {
             _ if again => {}
             Ok(Response::Stored) => report.stored.push(contact),
-            Ok(Response::Refused(reason)) => report.refused.push((contact, reason)),
+            Ok(Response::Refused { reason, .. }) => report.refused.push((contact, reason)),
             Ok(_) => report.refused.push((contact, CallError::BadReply.to_string())),
             Err(CallError::TimedOut) => report.silent.push(contact),
             Err(error) => report.refused.push((contact, error.to_string())),

@@ -17,7 +17,7 @@ use crate::message::{Contact, Scope};
 use crate::node::Node;
 use crate::wire::v1::{AMPLIFICATION_MAX, MAX_REPLY};
 
-/// Addresses that are remembered for having answered. Those for whom the routing table has no place
+/// Addresses that are remembered for having proved themselves. Those for whom the routing table has no place
 /// are to be found here: in a network of millions some three hundred nodes have one, about as many
 /// have us in theirs, and each lookup meets some thirty. Takes at most some 70 kB.
 const MAX_ANSWERED: usize = 1_024;
@@ -29,7 +29,8 @@ impl Node {
     }
 
     /// Whether the asker receives what is sent to the address that it seems to ask from. Nobody
-    /// outside can send from a loopback address; others must have answered something.
+    /// outside can send from a loopback address; others must have answered something, or have sent a
+    /// token back.
     pub(super) fn is_proved(&self, asker: &Contact) -> bool {
         is_loopback(&asker.address)
             || self.table.entry(&asker.id).is_some_and(|entry| {
@@ -43,7 +44,7 @@ pub(super) fn is_loopback(address: &SocketAddr) -> bool {
     Scope::of(address.ip()) == Scope::Loopback
 }
 
-/// Addresses that answered a call lately, in two halves: when the later one is full, the earlier one
+/// Addresses that proved themselves lately, in two halves: when the later one is full, the earlier one
 /// is forgotten. (Where the sets put an address is up to the hash keys that they draw for
 /// themselves; nothing that the node does shows it.)
 #[derive(Default)]

@@ -455,11 +455,13 @@ impl Tables<'_> {
     }
 
     fn delivery(&self, report: &StoreReport, delivery: &Delivery) -> mlua::Result<Table> {
-        let Delivery { contact, sent, attempts, bytes_sent, bytes_received, took } = delivery;
+        let Delivery { contact, sent, attempts, bytes_sent, answers, bytes_received, took } =
+            delivery;
         let table = self.lua.create_table()?;
         table.raw_set("who", self.contact(contact)?)?;
         table.raw_set("sent", sent.since(report.started).as_millis_f64())?;
         table.raw_set("tries", *attempts)?;
+        table.raw_set("answers", *answers)?;
         table.raw_set("ms", took.as_millis_f64())?;
         table.raw_set("bytes_sent", *bytes_sent)?;
         table.raw_set("bytes_received", *bytes_received)?;

@@ -13,6 +13,18 @@
 //! ignored; the zeros there make our lookups' requests long enough for a whole answer, see
 //! [`MIN_LOOKUP_REQUEST`].
 //!
+//! A store has three arguments: key, value and mode. Ours has a fourth, which originals ignore, a
+//! dictionary:
+//!
+//! | key | value | meaning |
+//! |---|---|---|
+//! | `age` | seconds | the value is a copy, published so long ago |
+//! | `owner` | contact | who published the copy, if not the sender |
+//! | `token` | bytes | the sender knows of write tokens; empty, or the one it was given |
+//!
+//! A holder that wants the address of such a sender proved answers `[0, reason, token]` in place of
+//! `[0, reason]`, and takes the store when it comes once more with that token.
+//!
 //! Reading: [`Frame::parse`], then [`request`] or [`response`]. Writing: the `put_*` functions
 //! append whole datagrams to a buffer. Requests are read in place, and the three hot answers are
 //! copied together from contacts that were encoded once, so that answering allocates nothing.
@@ -48,6 +60,10 @@ pub const MAX_DATAGRAM: usize = 16_384;
 /// Values and arguments that an application's RPC may carry, in encoded bytes: with frame and name
 /// they stay below [`MAX_DATAGRAM`].
 pub const MAX_CUSTOM_PAYLOAD: usize = 16_000;
+
+/// Longest write token that a sender takes from a holder and gives back to it. With it the largest
+/// store still fits [`MAX_DATAGRAM`].
+pub const MAX_TOKEN: usize = 64;
 
 /// Contacts read from one answer at the most: k, as many as a node answers with.
 const MAX_CONTACTS: usize = 20;
@@ -245,19 +261,36 @@ fn store(mut args: List<'_>) -> Result<Store<'_>, PayloadError> {
         Some(MODE_REPLACE | MODE_REPLACE_ORIGINAL) => StoreMode::Replace,
         _ => StoreMode::Add,
     };
-    let copy = args.next().map(|item| copy_of(item).ok_or(PayloadError::Shape)).transpose()?;
-    Ok(Store { key, value, mode, copy })
+    let (copy, token) = match args.next() {
+        Some(extension) => store_extension(extension).ok_or(PayloadError::Shape)?,
+        None => (None, None),
+    };
+    Ok(Store { key, value, mode, copy, token })
 }
 
-/// `{age: seconds, owner: contact}`; without an owner the copy is the sender's own.
-fn copy_of(item: Item<'_>) -> Option<CopyOf> {
+/// What an original neither sends nor reads: `{age: seconds, owner: contact, token: bytes}`. Without
+/// an age it is no copy, without an owner the copy is the sender's own, and without a token the sender
+/// knows of none.
+fn store_extension(item: Item<'_>) -> Option<(Option<CopyOf>, Option<&[u8]>)> {
     let fields = item.dict()?;
-    let age = fields.get(b"age")?.integer()?.try_into().ok()?;
-    let owner = match fields.get(b"owner") {
+    let copy = match fields.get(b"age") {
+        Some(age) => Some(copy_of(age, fields.get(b"owner"))?),
+        None => None,
+    };
+    let token = match fields.get(b"token") {
+        Some(token) => Some(token.bytes()?),
+        None => None,
+    };
+    Some((copy, token))
+}
+
+fn copy_of(age: Item<'_>, owner: Option<Item<'_>>) -> Option<CopyOf> {
+    let age = Duration::from_secs(age.integer()?.try_into().ok()?);
+    let owner = match owner {
         Some(owner) => Some(contact(owner)?),
         None => None,
     };
-    Some(CopyOf { owner, age: Duration::from_secs(age) })
+    Some(CopyOf { owner, age })
 }
 
 fn id(item: Option<Item<'_>>) -> Option<Id> {
@@ -330,13 +363,17 @@ fn spoiled_values(payload: &[u8]) -> Option<Response> {
     Some(Response::Values { values: Vec::new(), closest: contacts(closest).ok()? })
 }
 
-/// `[1]`, or `[0, reason]` where the value was refused.
+/// `[1]`, or where the value was refused `[0, reason]` or `[0, reason, token]`.
 fn stored(accepted: Item<'_>, mut rest: List<'_>) -> Response {
     if accepted.integer() == Some(1) {
         return Response::Stored;
     }
     let reason = rest.next().and_then(Item::bytes).unwrap_or_default();
-    Response::Refused(String::from_utf8_lossy(reason).into_owned())
+    let token = rest.next().and_then(Item::bytes).filter(|token| token.len() <= MAX_TOKEN);
+    Response::Refused {
+        reason: String::from_utf8_lossy(reason).into_owned(),
+        token: token.map(<[u8]>::to_vec),
+    }
 }
 
 /// `{addr: text, port: integer}`.
@@ -425,13 +462,21 @@ pub fn put_request(out: &mut Vec<u8>, header: &Header, request: &Request<'_>) {
 fn put_store_args(out: &mut Vec<u8>, store: &Store<'_>) {
     put_bytes(out, store.key.as_bytes());
     out.extend_from_slice(store.value.as_bytes());
-    match (store.mode, &store.copy) {
-        (StoreMode::Add, None) => {}
-        (StoreMode::Add, Some(_)) => put_integer(out, 0),
+    let is_extended = store.copy.is_some() || store.token.is_some();
+    match (store.mode, is_extended) {
+        (StoreMode::Add, false) => {}
+        (StoreMode::Add, true) => put_integer(out, 0),
         (StoreMode::Replace, _) => put_integer(out, MODE_REPLACE),
     }
+    if is_extended {
+        put_store_extension(out, store);
+    }
+}
+
+fn put_store_extension(out: &mut Vec<u8>, store: &Store<'_>) {
+    out.push(b'd');
     if let Some(copy) = &store.copy {
-        out.extend_from_slice(b"d3:age");
+        out.extend_from_slice(b"3:age");
         // Rounded up: a value that is passed on time and again must not live longer for it.
         let secs = copy.age.as_micros().div_ceil(1_000_000);
         put_integer(out, i64::try_from(secs).unwrap_or(i64::MAX));
@@ -439,8 +484,12 @@ fn put_store_args(out: &mut Vec<u8>, store: &Store<'_>) {
             out.extend_from_slice(b"5:owner");
             put_contact(out, owner);
         }
-        out.push(b'e');
     }
+    if let Some(token) = store.token {
+        out.extend_from_slice(b"5:token");
+        put_bytes(out, token);
+    }
+    out.push(b'e');
 }
 
 /// Appends the answer to a ping.
@@ -518,11 +567,15 @@ pub fn put_stored(out: &mut Vec<u8>, header: &Header) {
     put_framed(out, header, RESPONSE, |out| out.extend_from_slice(b"li1ee"));
 }
 
-/// Appends the answer to a store that was refused; an original reads only the zero.
-pub fn put_refused(out: &mut Vec<u8>, header: &Header, reason: &str) {
+/// Appends the answer to a store that was refused, with the token that it needs if that was missing;
+/// an original reads only the zero.
+pub fn put_refused(out: &mut Vec<u8>, header: &Header, reason: &str, token: Option<&[u8]>) {
     put_framed(out, header, RESPONSE, |out| {
         out.extend_from_slice(b"li0e");
         put_bytes(out, reason.as_bytes());
+        if let Some(token) = token {
+            put_bytes(out, token);
+        }
         out.push(b'e');
     });
 }
@@ -569,7 +622,7 @@ pub fn put_refusal(out: &mut Vec<u8>, header: &Header, error: PayloadError) {
             put_values(out, header, None::<std::iter::Empty<_>>, std::iter::empty(), MAX_REPLY);
         }
         PayloadError::BadStoreKey | PayloadError::NoValue => {
-            put_refused(out, header, &error.to_string());
+            put_refused(out, header, &error.to_string(), None);
         }
         PayloadError::Malformed(_) | PayloadError::Shape => put_failed(out, header),
     }
@@ -642,7 +695,7 @@ mod tests {
             Response::Pong => Kind::Ping,
             Response::Nodes(_) => Kind::FindNode,
             Response::Values { .. } => Kind::FindValue,
-            Response::Stored | Response::Refused(_) => Kind::Store,
+            Response::Stored | Response::Refused { .. } => Kind::Store,
             Response::Socket(_) => Kind::GetSocket,
             Response::Returned(_) | Response::NoSuchRpc | Response::Failed => Kind::Custom,
         };
@@ -705,7 +758,7 @@ mod tests {
     #[test]
     fn stores_in_bytes() {
         let value = Item::parse(b"5:value").unwrap();
-        let plain = Store { key: ID, value, mode: StoreMode::Add, copy: None };
+        let plain = Store { key: ID, value, mode: StoreMode::Add, copy: None, token: None };
         assert_request(
             b"d4:name5:store4:argsl20:abcdefghij01234567895:valueee",
             Request::Store(plain),
@@ -725,6 +778,58 @@ mod tests {
             b"d4:name5:store4:argsl20:abcdefghij01234567895:valuei0ed3:agei90eeee",
             Request::Store(Store { copy: Some(CopyOf { owner: None, ..copy }), ..plain }),
         );
+        assert_request(
+            b"d4:name5:store4:argsl20:abcdefghij01234567895:valuei0ed5:token0:eee",
+            Request::Store(Store { token: Some(b""), ..plain }),
+        );
+        assert_request(
+            b"d4:name5:store4:argsl20:abcdefghij01234567895:valuei2ed3:agei90e5:token3:\x01e\xffeee",
+            Request::Store(Store {
+                mode: StoreMode::Replace,
+                copy: Some(CopyOf { owner: None, ..copy }),
+                token: Some(b"\x01e\xff"),
+                ..plain
+            }),
+        );
+    }
+
+    #[test]
+    fn what_extends_a_store_is_read_in_parts_or_is_none() {
+        let read = |extension: &str| {
+            let args = format!("20:abcdefghij01234567895:value4:mode{extension}");
+            let payload = format!("d4:name5:store4:argsl{args}ee");
+            match request(payload.as_bytes()) {
+                Ok(Request::Store(store)) => {
+                    Ok((store.copy.is_some(), store.token.map(<[u8]>::len)))
+                }
+                Ok(_) => panic!("a store"),
+                Err(error) => Err(error),
+            }
+        };
+        assert_eq!(read(""), Ok((false, None)));
+        assert_eq!(read("le"), Ok((false, None)), "the empty dictionary");
+        assert_eq!(read("d5:other1:xe"), Ok((false, None)));
+        assert_eq!(read("d5:token0:e"), Ok((false, Some(0))));
+        assert_eq!(read("d5:token2:\u{e9}3:agei1ee"), Ok((true, Some(2))), "in any order");
+        for nonsense in ["i5e", "5:token", "li1ee", "d3:age1:1e", "d5:tokeni1ee", "d5:tokenlee"] {
+            assert_eq!(read(nonsense), Err(PayloadError::Shape), "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn the_largest_store_fits_what_an_original_reads() {
+        let value = Value::bytes(vec![b'v'; 16_000 - b"15994:".len()]);
+        assert_eq!(value.as_bytes().len(), 16_000);
+        let owner = Some(contact("[ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe]:65535"));
+        let store = Store {
+            key: ID,
+            value: value.item(),
+            mode: StoreMode::Replace,
+            copy: Some(CopyOf { owner, age: Duration::from_micros(u64::MAX) }),
+            token: Some(&[b't'; MAX_TOKEN]),
+        };
+        let len = written(|out| put_request(out, &HEADER, &Request::Store(store))).len();
+        assert!(len <= MAX_DATAGRAM, "{len} bytes");
     }
 
     #[test]
@@ -796,10 +901,29 @@ mod tests {
     fn short_answers_in_bytes() {
         assert_response(b"li5ee", Response::Pong, |out| put_pong(out, &HEADER));
         assert_response(b"li1ee", Response::Stored, |out| put_stored(out, &HEADER));
-        assert_response(b"li0e4:fulle", Response::Refused("full".into()), |out| {
-            put_refused(out, &HEADER, "full");
+        let refused = |reason: &str, token: Option<&[u8]>| Response::Refused {
+            reason: reason.into(),
+            token: token.map(<[u8]>::to_vec),
+        };
+        assert_response(b"li0e4:fulle", refused("full", None), |out| {
+            put_refused(out, &HEADER, "full", None);
         });
-        assert_eq!(response(Kind::Store, b"li0ee"), Ok(Response::Refused(String::new())));
+        assert_response(b"li0e2:no3:\x01e\xffe", refused("no", Some(b"\x01e\xff")), |out| {
+            put_refused(out, &HEADER, "no", Some(b"\x01e\xff"));
+        });
+        assert_eq!(response(Kind::Store, b"li0ee"), Ok(refused("", None)));
+        for token in ["i5e", "le", "d1:a1:be", &format!("65:{}", "t".repeat(65))] {
+            let payload = format!("li0e2:no{token}e");
+            assert_eq!(
+                response(Kind::Store, payload.as_bytes()),
+                Ok(refused("no", None)),
+                "{token}"
+            );
+        }
+        let longest = "t".repeat(MAX_TOKEN);
+        let payload = format!("li0e2:no64:{longest}e");
+        let longest = refused("no", Some(longest.as_bytes()));
+        assert_eq!(response(Kind::Store, payload.as_bytes()), Ok(longest));
         assert_eq!(written(|out| put_no_such_rpc(out, &HEADER)), datagram(130, b""));
         assert_eq!(written(|out| put_failed(out, &HEADER)), datagram(131, b""));
     }

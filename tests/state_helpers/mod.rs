@@ -85,7 +85,13 @@ pub fn value(number: usize) -> Value {
 /// Stores a value at one node, and waits for the node's word that it has it.
 pub fn store(stranger: &mut Stranger, to: SocketAddr, number: usize) {
     let value = value(number);
-    let store = Store { key: key(number), value: value.item(), mode: StoreMode::Add, copy: None };
+    let store = Store {
+        key: key(number),
+        value: value.item(),
+        mode: StoreMode::Add,
+        copy: None,
+        token: None,
+    };
     let response = ask(stranger, to, &Request::Store(store)).expect("an answer to a store");
     assert_eq!(response, Response::Stored);
 }

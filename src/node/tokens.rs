@@ -1,0 +1,265 @@
+//! Write tokens: who stores something shows first that it receives what is sent to its address.
+//!
+//! Anybody can write another's address on a store, and fill the place of that node, or ours, with
+//! what nobody answers for. So a sender that knows of tokens says so in its store, and as long as its
+//! address is not proved, is refused with a token for that address, which it sends back with the
+//! store: one round trip more, as with the Retry of RFC 9000 §8.1.2. Originals know of no tokens, and
+//! are taken without unless [`Config::require_tokens`] asks for them from all.
+//!
+//! The holder keeps nothing for that: a token is a keyed hash of the address and the time. The sender
+//! keeps what it was given for a while, in a bounded [`Wallet`].
+//!
+//! [`Config::require_tokens`]: super::config::Config::require_tokens
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use siphasher::sip128::{Hash128, SipHasher24};
+
+use crate::message::{Contact, Store};
+use crate::node::Node;
+use crate::time::{Duration, Instant};
+
+/// A token is good in the epoch in which it was given and in the next.
+const EPOCH: Duration = Duration::from_secs(300);
+
+/// Holders whose tokens are kept: those of fifty values that are stored within an epoch. Takes at
+/// most some 200 kB.
+const MAX_HELD: usize = 1_024;
+
+/// Why a store is not taken from whom it seems to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unproved {
+    /// It lacks the right token, which is this.
+    #[error("the address is not proved, send the token")]
+    WantsToken([u8; 16]),
+    /// It comes from one that knows of no tokens.
+    #[error("the address is not proved, and no token comes with the store")]
+    KnowsNone,
+}
+
+impl Unproved {
+    pub(super) fn token(&self) -> Option<&[u8]> {
+        match self {
+            Unproved::WantsToken(token) => Some(token),
+            Unproved::KnowsNone => None,
+        }
+    }
+}
+
+impl Node {
+    /// Whether a store may be taken from whom it seems to come. The right token proves an address for
+    /// all else, too.
+    pub(super) fn admit(
+        &mut self,
+        now: Instant,
+        asker: &Contact,
+        store: &Store<'_>,
+    ) -> Result<(), Unproved> {
+        if self.is_proved(asker) {
+            return Ok(());
+        }
+        match store.token {
+            Some(token) if self.mint.accepts(now, &asker.address, token) => {
+                self.answered.insert(asker.address);
+                Ok(())
+            }
+            Some(_) => Err(Unproved::WantsToken(self.mint.token(now, &asker.address))),
+            None if self.config.require_tokens => Err(Unproved::KnowsNone),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Makes tokens, and knows its own.
+pub(super) struct Mint {
+    hasher: SipHasher24,
+}
+
+impl Mint {
+    pub(super) fn new(secrets: &mut ChaCha8Rng) -> Mint {
+        Mint { hasher: SipHasher24::new_with_key(&secrets.random()) }
+    }
+
+    fn token(&self, now: Instant, address: &SocketAddr) -> [u8; 16] {
+        u128::from(self.hash(epoch(now), address)).to_be_bytes()
+    }
+
+    fn accepts(&self, now: Instant, address: &SocketAddr, token: &[u8]) -> bool {
+        let Ok(token) = token.try_into().map(u128::from_be_bytes) else { return false };
+        let epoch = epoch(now);
+        // These hashes are compared in the same time wherever they differ.
+        (epoch.saturating_sub(1)..=epoch)
+            .any(|epoch| self.hash(epoch, address) == Hash128::from(token))
+    }
+
+    fn hash(&self, epoch: u64, address: &SocketAddr) -> Hash128 {
+        let ip = match address.ip().to_canonical() {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+            IpAddr::V6(ip) => ip,
+        };
+        let mut bytes = [0; 26];
+        bytes[..16].copy_from_slice(&ip.octets());
+        bytes[16..18].copy_from_slice(&address.port().to_be_bytes());
+        bytes[18..].copy_from_slice(&epoch.to_be_bytes());
+        self.hasher.hash(&bytes)
+    }
+}
+
+fn epoch(now: Instant) -> u64 {
+    now.as_micros() / EPOCH.as_micros()
+}
+
+/// Tokens that holders have given to this node.
+#[derive(Default)]
+pub(super) struct Wallet {
+    held: BTreeMap<SocketAddr, Held>,
+}
+
+struct Held {
+    token: Vec<u8>,
+    until: Instant,
+}
+
+impl Wallet {
+    /// Keeps a token for as long as it is good at least, and forgets the oldest if there are too many.
+    pub(super) fn keep(&mut self, now: Instant, holder: SocketAddr, token: &[u8]) {
+        self.held.retain(|_, held| now < held.until);
+        if self.held.len() >= MAX_HELD && !self.held.contains_key(&holder) {
+            let oldest = self.held.iter().min_by_key(|(_, held)| held.until);
+            let oldest = *oldest.expect("there are many").0;
+            self.held.remove(&oldest);
+        }
+        self.held.insert(holder, Held { token: token.to_vec(), until: now + EPOCH });
+    }
+
+    /// The token that a holder has given lately. An empty one, if it has given none, still says that
+    /// this node knows of tokens.
+    pub(super) fn token(&self, now: Instant, holder: &SocketAddr) -> Vec<u8> {
+        let held = self.held.get(holder).filter(|held| now < held.until);
+        held.map(|held| held.token.clone()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rand::SeedableRng;
+
+    use super::*;
+
+    const NOW: Instant = Instant::from_micros(1_000 * EPOCH.as_micros());
+
+    fn mint(seed: u64) -> Mint {
+        Mint::new(&mut ChaCha8Rng::seed_from_u64(seed))
+    }
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    fn numbered(number: usize) -> SocketAddr {
+        ([10, 0, (number >> 8) as u8, number as u8], 8_001).into()
+    }
+
+    #[test]
+    fn a_token_is_good_for_one_address_and_port_at_one_node() {
+        let (mint, own) = (self::mint(1), address("10.0.0.1:8001"));
+        let token = mint.token(NOW, &own);
+        assert!(mint.accepts(NOW, &own, &token));
+        for other in ["10.0.0.2:8001", "10.0.0.1:8002", "[2001:db8::1]:8001", "[::a00:1]:8001"] {
+            assert!(!mint.accepts(NOW, &address(other), &token), "{other}");
+        }
+        assert!(!self::mint(2).accepts(NOW, &own, &token), "another key");
+        let mapped = address("[::ffff:10.0.0.1]:8001");
+        assert!(mint.accepts(NOW, &mapped, &token), "the same address");
+    }
+
+    #[test]
+    fn a_token_is_good_until_the_next_epoch_ends() {
+        let (mint, own) = (mint(1), address("10.0.0.1:8001"));
+        let last = NOW + EPOCH.minus(Duration::from_micros(1));
+        for given in [NOW, last] {
+            let token = mint.token(given, &own);
+            for (at, is_good) in [
+                (given, true),
+                (last, true),
+                (last + EPOCH, true),
+                (NOW + EPOCH.times(2), false),
+                (NOW + EPOCH.times(1_000), false),
+            ] {
+                assert_eq!(mint.accepts(at, &own, &token), is_good, "{given:?} {at:?}");
+            }
+            let before = Instant::from_micros(999 * EPOCH.as_micros());
+            assert!(!mint.accepts(before, &own, &token), "from an epoch to come");
+        }
+        let first = mint.token(Instant::ZERO, &own);
+        assert!(mint.accepts(Instant::ZERO, &own, &first), "the clock has just begun");
+    }
+
+    #[test]
+    fn a_token_with_anything_cut_off_added_or_changed_is_none() {
+        let (mint, own) = (mint(1), address("[2001:db8::1]:8001"));
+        let token = mint.token(NOW, &own);
+        for len in 0..16 {
+            assert!(!mint.accepts(NOW, &own, &token[..len]));
+        }
+        assert!(!mint.accepts(NOW, &own, &[&token[..], b"x"].concat()));
+        for bit in 0..128 {
+            let mut other = token;
+            other[bit / 8] ^= 1 << (bit % 8);
+            assert!(!mint.accepts(NOW, &own, &other), "bit {bit}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_guessed_is_never_taken(
+            guess in prop_oneof![
+                prop::collection::vec(any::<u8>(), 16),
+                prop::collection::vec(any::<u8>(), 0..100),
+            ],
+            ip: [u8; 4], port: u16, seed: u64, micros: u64,
+        ) {
+            let now = Instant::from_micros(micros);
+            prop_assert!(!mint(seed).accepts(now, &(ip, port).into(), &guess));
+        }
+    }
+
+    #[test]
+    fn the_oldest_of_too_many_tokens_is_forgotten() {
+        let mut wallet = Wallet::default();
+        for number in 0..2 * MAX_HELD {
+            let now = NOW + Duration::from_millis(number as u64);
+            wallet.keep(now, numbered(number), &number.to_be_bytes());
+            // One that comes again and again is no reason to forget others.
+            wallet.keep(now, numbered(number), &number.to_be_bytes());
+            assert_eq!(wallet.held.len(), (number + 1).min(MAX_HELD));
+            for (at, is_held) in [
+                (Some(number), true),
+                ((number + 1).checked_sub(MAX_HELD), true),
+                (number.checked_sub(MAX_HELD), false),
+            ] {
+                let Some(at) = at else { continue };
+                let token = at.to_be_bytes();
+                let expected = if is_held { token.to_vec() } else { Vec::new() };
+                assert_eq!(wallet.token(now, &numbered(at)), expected, "{at} of {number}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_token_is_forgotten_when_it_may_be_stale() {
+        let (mut wallet, holder) = (Wallet::default(), numbered(1));
+        wallet.keep(NOW, holder, b"token");
+        let last = NOW + EPOCH.minus(Duration::from_micros(1));
+        assert_eq!(wallet.token(last, &holder), b"token");
+        assert_eq!(wallet.token(NOW + EPOCH, &holder), b"");
+        wallet.keep(NOW + EPOCH, numbered(2), b"other");
+        assert_eq!(wallet.held.len(), 1);
+        wallet.keep(NOW + EPOCH, numbered(2), b"newer");
+        assert_eq!(wallet.token(NOW + EPOCH, &numbered(2)), b"newer");
+    }
+}

@@ -1,0 +1,433 @@
+//! Write tokens: a store that knows of them is kept only from an address that is the sender's own,
+//! and a node brings its own values where a token is wanted.
+
+mod peer;
+
+use std::net::SocketAddr;
+
+use kademlua::bencode::{Item, Value};
+use kademlua::id::Id;
+use kademlua::message::{Contact, CopyOf, Kind, Request, Response, RpcId, Store, StoreMode};
+use kademlua::node::config::Config;
+use kademlua::node::{Event, Node, StoreReport};
+use kademlua::time::{Duration, Instant};
+use kademlua::wire::v1::{self, AMPLIFICATION_MAX, Body};
+
+use peer::{Bench, Sent, contact, datagram};
+
+const EPOCH: Duration = Duration::from_secs(300);
+const REASON: &str = "the address is not proved, send the token";
+
+/// A node elsewhere than on this machine.
+fn far(port: u16) -> Contact {
+    Contact { address: ([10, 0, 0, 1], port).into(), ..contact(port) }
+}
+
+fn key() -> Id {
+    Id::of_name("key")
+}
+
+/// A store as we send it, with an empty token or another, or as an original does.
+fn store(token: Option<&[u8]>) -> Store<'_> {
+    let value = Item::parse(b"5:value").unwrap();
+    Store { key: key(), value, mode: StoreMode::Add, copy: None, token }
+}
+
+/// What the node answers to a store.
+fn answer(bench: &mut Bench, from: Contact, store: Store<'_>) -> Response {
+    let request = datagram(from.id, RpcId(*b"question"), &Request::Store(store));
+    let sent = bench.receive(from.address, &request);
+    let reply = sent.iter().find(|sent| sent.request().is_none()).expect("a reply");
+    assert!(reply.bytes.len() <= AMPLIFICATION_MAX * request.len());
+    let Body::Response(payload) = reply.frame().body else { panic!("a response") };
+    v1::response(Kind::Store, payload).expect("a response to a store")
+}
+
+/// The token that the node gives to one that has none, or not the right one.
+fn token_from(bench: &mut Bench, from: Contact, instead_of: &[u8]) -> Vec<u8> {
+    let before = bench.node.store().value_count();
+    let token = match answer(bench, from, store(Some(instead_of))) {
+        Response::Refused { token: Some(token), .. } => token,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(bench.node.store().value_count(), before, "nothing is kept");
+    token
+}
+
+fn is_kept(bench: &Bench, owner: Contact) -> bool {
+    let stored = bench.node.store().stored(&key());
+    stored.iter().any(|stored| stored.owner == kademlua::node::store::Owner::Node(owner))
+}
+
+#[test]
+fn a_strangers_store_is_kept_when_it_comes_with_the_token() {
+    let (mut bench, stranger) = (Bench::new(), far(9_001));
+    let token = token_from(&mut bench, stranger, b"");
+    assert_eq!(answer(&mut bench, stranger, store(Some(&token))), Response::Stored);
+    assert!(is_kept(&bench, stranger));
+    // The address is proved, and needs no token for a while.
+    assert_eq!(answer(&mut bench, stranger, store(Some(b""))), Response::Stored);
+}
+
+#[test]
+fn a_token_of_another_address_or_node_or_time_is_answered_with_the_right_one() {
+    let (mut bench, stranger) = (Bench::new(), far(9_001));
+    let token = token_from(&mut bench, stranger, b"");
+    let elsewhere = Contact { address: ([10, 0, 0, 2], 9_001).into(), ..stranger };
+    let port = Contact { address: far(9_002).address, ..stranger };
+    for thief in [elsewhere, port] {
+        let right = token_from(&mut bench, thief, &token);
+        assert_ne!(right, token);
+    }
+    let foreign = token_from(&mut Bench::seeded([8; 32]), stranger, b"");
+    assert_eq!(token_from(&mut bench, stranger, &foreign), token);
+    for forged in [&token[1..], &[&token[..], b"x"].concat(), &[0; 16], &[b'x'; 1_000]] {
+        assert_eq!(token_from(&mut bench, stranger, forged), token);
+    }
+    bench.wait(EPOCH.times(2));
+    assert_ne!(token_from(&mut bench, stranger, &token), token);
+}
+
+#[test]
+fn a_token_is_good_for_an_epoch_at_least() {
+    let (mut bench, stranger) = (Bench::new(), far(9_001));
+    let token = token_from(&mut bench, stranger, b"");
+    bench.wait(EPOCH);
+    assert_eq!(answer(&mut bench, stranger, store(Some(&token))), Response::Stored);
+}
+
+#[test]
+fn a_copy_needs_a_token_as_well() {
+    let (mut bench, holder, owner) = (Bench::new(), far(9_001), far(9_002));
+    let copy = CopyOf { owner: Some(owner), age: Duration::from_secs(5) };
+    let with = |token| Store { copy: Some(copy), ..store(Some(token)) };
+    let Response::Refused { token: Some(token), reason } = answer(&mut bench, holder, with(b""))
+    else {
+        panic!("a token")
+    };
+    assert_eq!(reason, REASON);
+    assert!(!is_kept(&bench, owner));
+    assert_eq!(answer(&mut bench, holder, with(&token)), Response::Stored);
+    assert!(is_kept(&bench, owner));
+}
+
+#[test]
+fn a_token_proves_an_address_for_longer_answers_too() {
+    let mut bench = Bench::knowing((9_100..9_120).map(far));
+    let stranger = far(9_001);
+    let named = |bench: &mut Bench| {
+        let request =
+            datagram(stranger.id, RpcId(*b"question"), &Request::FindNode { target: key() });
+        let sent = bench.receive(stranger.address, &request[..81]);
+        let reply = sent.iter().find(|sent| sent.request().is_none()).expect("a reply");
+        let Body::Response(payload) = reply.frame().body else { panic!("a response") };
+        match v1::response(Kind::FindNode, payload) {
+            Ok(Response::Nodes(nodes)) => nodes.len(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let before = named(&mut bench);
+    let token = token_from(&mut bench, stranger, b"");
+    assert_eq!(named(&mut bench), before, "who was only given a token has proved nothing");
+    answer(&mut bench, stranger, store(Some(&token)));
+    assert!(named(&mut bench) > before, "{before}");
+}
+
+#[test]
+fn who_is_proved_already_needs_no_token() {
+    let known = far(9_001);
+    let mut bench = Bench::knowing([known]);
+    assert_eq!(answer(&mut bench, known, store(Some(b""))), Response::Stored);
+    assert_eq!(answer(&mut bench, contact(9_002), store(Some(b"forged"))), Response::Stored);
+    let impostor = Contact { address: far(9_003).address, ..known };
+    token_from(&mut bench, impostor, b"");
+}
+
+#[test]
+fn originals_are_taken_without_unless_the_setting_asks_for_tokens() {
+    let stranger = far(9_001);
+    assert_eq!(answer(&mut Bench::new(), stranger, store(None)), Response::Stored);
+
+    let mut config = Config::default();
+    config.set("require_tokens", 1.0).unwrap();
+    let now = Instant::from_micros(1);
+    let mut bench = Bench::with(Node::new(now, Id::of_name("8001"), config, [7; 32]));
+    match answer(&mut bench, stranger, store(None)) {
+        Response::Refused { reason, token: None } => assert!(reason.contains("no token")),
+        other => panic!("{other:?}"),
+    }
+    let copy = Some(CopyOf { owner: None, age: Duration::ZERO });
+    let refused = answer(&mut bench, stranger, Store { copy, ..store(None) });
+    assert!(matches!(refused, Response::Refused { token: None, .. }), "{refused:?}");
+    assert_eq!(bench.node.store().value_count(), 0);
+    // Whose address is proved is taken, an original that has answered a ping among them.
+    assert_eq!(answer(&mut bench, contact(9_002), store(None)), Response::Stored);
+    let token = token_from(&mut bench, stranger, b"");
+    assert_eq!(answer(&mut bench, stranger, store(Some(&token))), Response::Stored);
+    assert_eq!(answer(&mut bench, stranger, store(None)), Response::Stored);
+}
+
+#[test]
+fn the_refusal_of_the_shortest_store_is_no_amplification() {
+    let mut bench = Bench::new();
+    let value = Item::parse(b"le").unwrap();
+    // `answer` looks at the length.
+    answer(&mut bench, far(9_001), Store { value, ..store(Some(b"")) });
+}
+
+/// Stores a value at one holder that answers the nth store it gets, from 0, as it is told.
+fn stored_at(
+    bench: &mut Bench,
+    holder: Contact,
+    respond: impl Fn(usize, &Sent, &mut Vec<u8>, &v1::Header) -> bool,
+) -> (StoreReport, Vec<Sent>) {
+    bench.node.start_store(bench.now, key(), Value::bytes("value"), StoreMode::Add).unwrap();
+    let (mut count, mut stores) = (0, Vec::new());
+    let (event, _) = bench.converse(&mut |sent| {
+        assert_eq!(sent.to, holder.address);
+        let mut is_answered = true;
+        let reply = match sent.request()?.kind() {
+            Kind::Store => {
+                let reply = sent.answer(holder.id, |out, header| {
+                    is_answered = respond(count, sent, out, header);
+                });
+                stores.push(sent.clone());
+                count += 1;
+                reply
+            }
+            Kind::FindNode => sent.answer_nodes(holder.id, &[]),
+            _ => sent.answer(holder.id, v1::put_pong),
+        };
+        is_answered.then_some((Duration::from_millis(20), reply))
+    });
+    match event {
+        Event::StoreDone(report) => (report, stores),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn token_in(sent: &Sent) -> Vec<u8> {
+    match sent.request() {
+        Some(Request::Store(store)) => store.token.expect("we know of tokens").to_vec(),
+        other => panic!("{other:?} is no store"),
+    }
+}
+
+/// A holder that wants this token.
+fn wants(token: &[u8]) -> impl Fn(usize, &Sent, &mut Vec<u8>, &v1::Header) -> bool {
+    move |_, sent, out, header| {
+        match token_in(sent) == token {
+            true => v1::put_stored(out, header),
+            false => v1::put_refused(out, header, REASON, Some(token)),
+        }
+        true
+    }
+}
+
+fn bytes(sent: &[Sent]) -> usize {
+    sent.iter().map(|sent| sent.bytes.len()).sum()
+}
+
+#[test]
+fn a_store_is_sent_once_more_with_the_token_and_the_report_counts_both() {
+    let holder = far(9_001);
+    let mut bench = Bench::knowing([holder]);
+    let before = bench.node.counters();
+    let (report, stores) = stored_at(&mut bench, holder, wants(b"the token"));
+    assert_eq!(stores.iter().map(token_in).collect::<Vec<_>>(), [&b""[..], b"the token"]);
+    assert_eq!((&report.stored[..], &report.refused[..]), (&[holder][..], &[][..]));
+    let delivery = &report.deliveries[0];
+    assert_eq!((report.deliveries.len(), delivery.attempts, delivery.answers), (1, 2, 2));
+    assert_eq!(delivery.bytes_sent, bytes(&stores));
+    assert_eq!(delivery.took, Duration::from_millis(20), "of the last round trip");
+    // All that went in and out, pings aside: the lookup asked the holder once.
+    let after = bench.node.counters();
+    assert_eq!(report.messages(), 2 + 4);
+    assert_eq!(report.bytes_sent() as u64, after.bytes_out - before.bytes_out);
+    assert_eq!(report.bytes_received() as u64, after.bytes_in - before.bytes_in);
+
+    // The next store has it from the beginning.
+    let (report, stores) = stored_at(&mut bench, holder, wants(b"the token"));
+    assert_eq!(stores.iter().map(token_in).collect::<Vec<_>>(), [b"the token"]);
+    assert_eq!((report.deliveries[0].attempts, report.messages()), (1, 4));
+    // And with another it is sent once more again.
+    let (report, stores) = stored_at(&mut bench, holder, wants(b"another"));
+    assert_eq!(stores.iter().map(token_in).collect::<Vec<_>>(), [&b"the token"[..], b"another"]);
+    assert_eq!(report.stored, [holder]);
+    // What is old is not tried.
+    bench.wait(EPOCH);
+    bench.take_events();
+    let (_, stores) = stored_at(&mut bench, holder, wants(b"another"));
+    assert_eq!(stores.iter().map(token_in).collect::<Vec<_>>(), [&b""[..], b"another"]);
+}
+
+#[test]
+fn a_holder_that_always_wants_another_token_refuses() {
+    let holder = far(9_001);
+    let mut bench = Bench::knowing([holder]);
+    let (report, stores) = stored_at(&mut bench, holder, |count, _, out, header| {
+        v1::put_refused(out, header, "never", Some(&[count as u8; 16]));
+        true
+    });
+    assert_eq!(stores.len(), 2);
+    assert_eq!(report.refused, [(holder, "never".to_owned())]);
+    assert!(report.stored.is_empty() && report.silent.is_empty());
+}
+
+#[test]
+fn silence_and_tokens_together_end_as_well() {
+    // Silent, then it wants a token, then it is silent for good, although it is asked more often than
+    // one that may be dead.
+    const TOKENS: [&[u8]; 6] = [b"", b"", b"token", b"token", b"token", b"token"];
+    let holder = far(9_001);
+    let mut bench = Bench::knowing([holder]);
+    let (report, stores) = stored_at(&mut bench, holder, |count, _, out, header| {
+        v1::put_refused(out, header, "once more", Some(b"token"));
+        count == 1
+    });
+    assert_eq!(stores.iter().map(token_in).collect::<Vec<_>>(), TOKENS);
+    assert_eq!(report.silent, [holder]);
+    assert_eq!((report.deliveries[0].attempts, report.deliveries[0].answers), (6, 1));
+
+    // It wants a token, is silent, and wants another.
+    let mut bench = Bench::knowing([holder]);
+    let (report, stores) = stored_at(&mut bench, holder, |count, _, out, header| {
+        v1::put_refused(out, header, "once more", Some(&[b'0' + count as u8]));
+        count != 1
+    });
+    assert_eq!(stores.iter().map(token_in).collect::<Vec<_>>(), [&b""[..], b"0", b"0"]);
+    assert_eq!(report.refused, [(holder, "once more".to_owned())]);
+}
+
+#[test]
+fn a_token_that_is_none_is_a_refusal() {
+    for token in ["65:".to_owned() + &"t".repeat(65), "i5e".into(), "le".into(), "d1:a1:be".into()]
+    {
+        let holder = far(9_001);
+        let mut bench = Bench::knowing([holder]);
+        let (report, stores) = stored_at(&mut bench, holder, |_, _, out, header| {
+            let returned = format!("i0e2:no{token}");
+            let values = Value::parse(format!("l{returned}e").as_bytes()).unwrap();
+            let values: Vec<_> = values
+                .item()
+                .list()
+                .unwrap()
+                .map(|item| Value::parse(item.as_bytes()).unwrap())
+                .collect();
+            v1::put_returned(out, header, &values);
+            true
+        });
+        assert_eq!(stores.len(), 1, "{token}");
+        assert_eq!(report.refused, [(holder, "no".to_owned())]);
+    }
+}
+
+#[test]
+fn an_original_takes_what_we_store_and_sees_no_more_than_it_knows() {
+    let holder = far(9_001);
+    let mut bench = Bench::knowing([holder]);
+    let (report, stores) = stored_at(&mut bench, holder, |_, _, out, header| {
+        v1::put_stored(out, header);
+        true
+    });
+    assert_eq!((report.stored, stores.len()), (vec![holder], 1));
+    let Body::Request(payload) = stores[0].frame().body else { panic!("a request") };
+    // What it reads are key and value and a mode that it does not know, which means to add.
+    let original = [b"d4:name5:store4:argsl20:", &key().as_bytes()[..], b"5:valuei0e"].concat();
+    assert!(payload.starts_with(&original), "{}", payload.escape_ascii());
+}
+
+/// The stores that a node sends to a newcomer, which it tells of the values that it holds.
+fn handed_over(bench: &mut Bench, newcomer: Contact) -> Vec<Sent> {
+    let mut sent = bench.ask(newcomer, &Request::Ping);
+    let ping = sent.iter().find(|sent| sent.asks(Kind::Ping)).expect("strangers are pinged");
+    sent = bench.receive(newcomer.address, &ping.answer(newcomer.id, v1::put_pong));
+    sent.extend(bench.wait(Duration::from_millis(1)));
+    stores_to(sent, newcomer.address)
+}
+
+fn stores_to(sent: Vec<Sent>, to: SocketAddr) -> Vec<Sent> {
+    sent.into_iter().filter(|sent| sent.to == to && sent.asks(Kind::Store)).collect()
+}
+
+#[test]
+fn a_copy_is_passed_on_once_more_with_the_token() {
+    let (mut bench, owner, newcomer) = (Bench::new(), contact(9_002), far(9_001));
+    bench.ask(owner, &Request::Store(store(Some(b""))));
+    let first = handed_over(&mut bench, newcomer);
+    assert_eq!(first.iter().map(token_in).collect::<Vec<_>>(), [b""]);
+
+    let refused = |sent: &Sent, token: &[u8]| {
+        sent.answer(newcomer.id, |out, header| {
+            v1::put_refused(out, header, REASON, Some(token));
+        })
+    };
+    let sent = bench.receive(newcomer.address, &refused(&first[0], b"token"));
+    let again = stores_to(sent, newcomer.address);
+    assert_eq!(again.iter().map(token_in).collect::<Vec<_>>(), [b"token"]);
+    let copy = |sent: &Sent| match sent.request() {
+        Some(Request::Store(store)) => {
+            (store.key, store.value.bytes().map(<[u8]>::to_vec), store.copy)
+        }
+        other => panic!("{other:?} is no store"),
+    };
+    assert_eq!(copy(&again[0]), copy(&first[0]));
+    assert_eq!(copy(&again[0]).2.expect("a copy").owner, Some(owner));
+
+    // Who wants yet another does not get it a third time.
+    let sent = bench.receive(newcomer.address, &refused(&again[0], b"other"));
+    assert!(stores_to(sent, newcomer.address).is_empty());
+    let later = bench.wait(Duration::from_secs(60));
+    assert!(stores_to(later, newcomer.address).is_empty());
+}
+
+#[test]
+fn copies_that_are_refused_for_ever_leave_room_for_the_next() {
+    let (mut bench, newcomer) = (Bench::new(), far(9_001));
+    for number in 0..300 {
+        let value = Value::integer(number.into());
+        let store = Store { value: value.item(), ..store(Some(b"")) };
+        bench.ask(contact(10_000 + number), &Request::Store(store));
+        bench.wait(Duration::from_secs(2));
+    }
+    let mut open = handed_over(&mut bench, newcomer);
+    let mut count = 0;
+    while !open.is_empty() {
+        assert!(open.len() <= 72, "{} at once", open.len());
+        count += open.len();
+        let mut next = Vec::new();
+        for sent in open {
+            let refused = sent.answer(newcomer.id, |out, header| {
+                v1::put_refused(out, header, REASON, Some(b"never the right one"));
+            });
+            next.extend(bench.receive(newcomer.address, &refused));
+        }
+        next.extend(bench.wait(Duration::from_millis(1)));
+        open = stores_to(next, newcomer.address);
+    }
+    assert_eq!(count, 2 * 300);
+}
+
+#[test]
+fn two_nodes_agree() {
+    // What one sends, the other gets, under the address of the sender.
+    let (mut publisher, mut holder) = (Bench::new(), Bench::seeded([9; 32]));
+    let at = far(9_001);
+    publisher.node = Node::new(publisher.now, Id::of_name("9002"), Config::default(), [3; 32]);
+    holder.node = Node::new(holder.now, at.id, Config::default(), [4; 32]);
+    assert!(publisher.node.introduce(publisher.now, at));
+    publisher.drain();
+    let value = Value::bytes("value");
+    publisher.node.start_store(publisher.now, key(), value, StoreMode::Add).unwrap();
+    let source = far(9_002).address;
+    let (event, log) = publisher.converse(&mut |sent| {
+        let replies = holder.receive(source, &sent.bytes);
+        let reply = replies.into_iter().find(|reply| reply.request().is_none())?;
+        Some((Duration::from_millis(10), reply.bytes))
+    });
+    let Event::StoreDone(report) = event else { panic!("{event:?}") };
+    assert_eq!(report.stored, [at]);
+    assert_eq!(report.deliveries[0].attempts, 2);
+    assert_eq!(log.iter().filter(|(_, sent)| sent.asks(Kind::Store)).count(), 2);
+    assert!(is_kept(&holder, Contact { address: source, ..contact(9_002) }));
+}
