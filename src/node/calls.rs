@@ -4,14 +4,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use crate::id::Id;
-use crate::message::{Contact, Kind, RpcId};
-use crate::node::OperationId;
+use crate::message::{Contact, Kind, Response, RpcId};
+use crate::node::{CallError, OperationId};
 use crate::time::Instant;
 use crate::wire::v1::Header;
 
 /// Calls in flight at once: a hundred lookups, each at full parallelism with as many queries
 /// overdue. More means that something is wrong, not that more is needed.
 pub(super) const MAX_CALLS: usize = 4_096;
+
+/// A store is sent so often before its node counts as silent: one datagram may get lost.
+const STORE_ATTEMPTS: u32 = 2;
+
+/// The same with the token that the node has asked for. It has just answered, so its silence is loss,
+/// and with four datagrams in place of two loss has more chances.
+const STORE_ATTEMPTS_WITH_TOKEN: u32 = 4;
 
 /// A node to ask: an address, and its id where that is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -64,6 +71,21 @@ pub(super) struct Progress {
 
 impl Progress {
     pub(super) const FIRST: Progress = Progress { attempt: 1, has_token: false };
+
+    /// The attempt after one that ended so, if that is worth one.
+    pub(super) fn after(self, outcome: &Result<Response, CallError>) -> Option<Progress> {
+        let Progress { attempt, has_token } = self;
+        let attempts = if has_token { STORE_ATTEMPTS_WITH_TOKEN } else { STORE_ATTEMPTS };
+        match outcome {
+            Err(CallError::TimedOut) if attempt < attempts => {
+                Some(Progress { attempt: attempt + 1, has_token })
+            }
+            Ok(Response::Refused { token: Some(_), .. }) if !has_token => {
+                Some(Progress { attempt: 1, has_token: true })
+            }
+            _ => None,
+        }
+    }
 }
 
 pub(super) struct Call {

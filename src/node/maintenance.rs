@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::bencode::Value;
 use crate::id::Id;
 use crate::message::{Contact, CopyOf, Request, Response, Store, StoreMode, is_sendable};
+use crate::node::calls::Progress;
 use crate::node::lookup::{Found, Goal, Lookup};
 use crate::node::operations::Then;
 use crate::node::routing::Seen;
@@ -25,6 +26,14 @@ const MAX_PASSING_ON: usize = 64;
 
 /// Copies begun together: by so many the limit above may be exceeded.
 const MAX_HANDED: usize = 8;
+
+/// Time that each copy takes up. A quarter of what another lets one source send by default
+/// ([`Config::source_rate`](super::config::Config::source_rate)): a holder that is near and quick could
+/// be handed more than it takes, and what it does not take is lost until it is republished.
+const COPY_EVERY: Duration = Duration::from_micros(200);
+
+/// Copies that may be begun ahead of their time: the timer is no finer.
+const COPIES_AHEAD: u64 = 64;
 
 /// Tasks that wait: some six megabytes. A task that finds no room comes up again when its key is
 /// next republished.
@@ -68,8 +77,7 @@ struct Passage {
     key: Id,
     value: Value,
     copy: CopyOf,
-    /// It goes once more, with the token that the holder asked for.
-    has_token: bool,
+    progress: Progress,
 }
 
 /// Tasks and timers of upkeep.
@@ -79,6 +87,8 @@ pub(super) struct Maintenance {
     /// Copies on their way, by a number that is theirs alone.
     passing_on: BTreeMap<u64, Passage>,
     last_passage: u64,
+    /// Until when the time of the copies is taken up.
+    taken_until: Instant,
     /// Ids that are being pinged.
     pub(super) probing: BTreeSet<Id>,
     refresh_at: Instant,
@@ -94,6 +104,7 @@ impl Default for Maintenance {
             running: 0,
             passing_on: BTreeMap::new(),
             last_passage: 0,
+            taken_until: Instant::ZERO,
             probing: BTreeSet::new(),
             refresh_at: Instant::NEVER,
             measure_at: Instant::NEVER,
@@ -121,8 +132,14 @@ impl Maintenance {
         }
     }
 
-    fn has_room(&self) -> bool {
-        self.running < MAX_RUNNING && self.passing_on.len() < MAX_PASSING_ON
+    /// From when on there is room for one task more: after what runs has ended if that is all that
+    /// there may be.
+    fn room_at(&self) -> Instant {
+        if self.running < MAX_RUNNING && self.passing_on.len() < MAX_PASSING_ON {
+            self.taken_until - COPY_EVERY.times(COPIES_AHEAD)
+        } else {
+            Instant::NEVER
+        }
     }
 }
 
@@ -139,13 +156,16 @@ impl Node {
         while let Some(key) = self.store.pop_due(now, &mut self.rng) {
             self.maintenance.queue(now, Task::Republish { key });
         }
-        while self.maintenance.has_room()
-            && let Some(task) = self.maintenance.tasks.pop_front()
-        {
+        self.maintenance.work_at = Instant::NEVER;
+        while !self.maintenance.tasks.is_empty() {
+            let room_at = self.maintenance.room_at();
+            if room_at > now {
+                self.maintenance.work_at = room_at;
+                return;
+            }
+            let task = self.maintenance.tasks.pop_front().expect("there is one");
             self.begin(now, task);
         }
-        // Nothing waits, or what waits is resumed when something that runs has ended.
-        self.maintenance.work_at = Instant::NEVER;
     }
 
     fn begin(&mut self, now: Instant, task: Task) {
@@ -327,7 +347,7 @@ impl Node {
     fn hand_over(&mut self, now: Instant, key: Id, to: Contact, passed: usize) {
         let mut copies = self.store.copies(now, &key).into_iter().skip(passed);
         for (value, copy) in copies.by_ref().take(MAX_HANDED) {
-            self.pass_on(now, Passage { to, key, value, copy, has_token: false });
+            self.pass_on(now, Passage { to, key, value, copy, progress: Progress::FIRST });
         }
         if copies.next().is_some() {
             let passed = passed + MAX_HANDED;
@@ -344,6 +364,7 @@ impl Node {
         let purpose = Purpose::PassOn { number };
         if self.send(now, (*to).into(), &Request::Store(store), purpose).is_ok() {
             self.maintenance.last_passage = number;
+            self.maintenance.taken_until = self.maintenance.taken_until.max(now) + COPY_EVERY;
             self.maintenance.passing_on.insert(number, passage);
         }
     }
@@ -355,9 +376,8 @@ impl Node {
         outcome: Result<Response, CallError>,
     ) {
         let passage = self.maintenance.passing_on.remove(&number).expect("it was on its way");
-        let wants_token = matches!(outcome, Ok(Response::Refused { token: Some(_), .. }));
-        if wants_token && !passage.has_token {
-            self.pass_on(now, Passage { has_token: true, ..passage });
+        if let Some(progress) = passage.progress.after(&outcome) {
+            self.pass_on(now, Passage { progress, ..passage });
         }
         self.maintenance.resume(now);
     }
@@ -390,7 +410,7 @@ impl Node {
         let fresh = found.filter(|found| seen.insert(found.value.as_bytes())).take(MAX_CACHED);
         for found in fresh {
             let (value, copy) = (found.value.clone(), CopyOf { owner: found.holder, age });
-            self.pass_on(now, Passage { to, key, value, copy, has_token: false });
+            self.pass_on(now, Passage { to, key, value, copy, progress: Progress::FIRST });
         }
     }
 }

@@ -24,13 +24,6 @@ const MAX_OPERATIONS: usize = 1_024;
 /// Addresses taken for one bootstrap; a single one that answers is enough.
 const MAX_BOOTSTRAP: usize = 64;
 
-/// A store is sent so often before its node counts as silent: one datagram may get lost.
-const PUBLISH_ATTEMPTS: u32 = 2;
-
-/// The same with the token that the node has asked for. It has just answered, so its silence is loss,
-/// and with four datagrams in place of two loss has more chances.
-const PUBLISH_ATTEMPTS_WITH_TOKEN: u32 = 4;
-
 /// Something under way.
 pub(super) enum Operation {
     Lookup { lookup: Lookup, then: Then },
@@ -390,17 +383,7 @@ impl Node {
         let peer = call.peer;
         let contact =
             Contact { id: peer.id.expect("holders are known by id"), address: peer.address };
-        let Progress { attempt, has_token } = progress;
-        let attempts = if has_token { PUBLISH_ATTEMPTS_WITH_TOKEN } else { PUBLISH_ATTEMPTS };
-        let next = match &outcome {
-            Err(CallError::TimedOut) if attempt < attempts => {
-                Some(Progress { attempt: attempt + 1, has_token })
-            }
-            Ok(Response::Refused { token: Some(_), .. }) if !has_token => {
-                Some(Progress { attempt: 1, has_token: true })
-            }
-            _ => None,
-        };
+        let next = progress.after(&outcome);
         let again =
             next.and_then(|next| self.send_store(now, peer, operation, &publish, next).ok());
         let report = &mut publish.report;
