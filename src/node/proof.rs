@@ -17,9 +17,9 @@ use crate::message::{Contact, Scope};
 use crate::node::Node;
 use crate::wire::v1::{AMPLIFICATION_MAX, MAX_REPLY};
 
-/// Addresses that are remembered for having proved themselves. Those for whom the routing table has no place
-/// are to be found here: in a network of millions some three hundred nodes have one, about as many
-/// have us in theirs, and each lookup meets some thirty. Takes at most some 70 kB.
+/// Addresses that are remembered for having proved themselves. Those for whom the routing table has
+/// no place are to be found here: in a network of millions some three hundred nodes have one, about
+/// as many have us in theirs, and each lookup meets some thirty. Takes at most some 70 kB.
 const MAX_ANSWERED: usize = 1_024;
 
 impl Node {
@@ -44,8 +44,8 @@ pub(super) fn is_loopback(address: &SocketAddr) -> bool {
     Scope::of(address.ip()) == Scope::Loopback
 }
 
-/// Addresses that proved themselves lately, in two halves: when the later one is full, the earlier one
-/// is forgotten. (Where the sets put an address is up to the hash keys that they draw for
+/// Addresses that proved themselves lately, in two halves: when the later one is full, the earlier
+/// one is forgotten. (Where the sets put an address is up to the hash keys that they draw for
 /// themselves; nothing that the node does shows it.)
 #[derive(Default)]
 pub(super) struct Answered {
