@@ -37,7 +37,8 @@ fn value(number: usize) -> Value {
 fn publish(network: &mut Network, number: usize) {
     let from = network.random_alive().unwrap();
     let report = add(network, from, key(number), value(number));
-    assert!(report.stored.len() > 10, "{report:?}");
+    // With a fifth of all datagrams lost, a lookup misses a third of the nearest.
+    assert!(report.stored.len() >= 5, "{report:?}");
 }
 
 fn finds(network: &mut Network, from: NodeIndex, number: usize) -> bool {
@@ -133,7 +134,8 @@ fn halves_that_were_apart_for_an_hour_find_each_other_again() {
     for number in 0..VALUES {
         let from = sides[number % 2][number];
         let report = add(&mut network, from, key(number), value(number));
-        assert!(report.stored.len() > 10, "{report:?}");
+        // With a fifth of all datagrams lost, a lookup misses a third of the nearest.
+    assert!(report.stored.len() >= 5, "{report:?}");
     }
     let missed_by = |network: &mut Network, side: &[NodeIndex]| {
         let misses = |&number: &usize| !finds(network, side[100 + number], number);
