@@ -135,7 +135,7 @@ fn halves_that_were_apart_for_an_hour_find_each_other_again() {
         let from = sides[number % 2][number];
         let report = add(&mut network, from, key(number), value(number));
         // With a fifth of all datagrams lost, a lookup misses a third of the nearest.
-    assert!(report.stored.len() >= 5, "{report:?}");
+        assert!(report.stored.len() >= 5, "{report:?}");
     }
     let missed_by = |network: &mut Network, side: &[NodeIndex]| {
         let misses = |&number: &usize| !finds(network, side[100 + number], number);
