@@ -156,16 +156,16 @@ impl Node {
         while let Some(key) = self.store.pop_due(now, &mut self.rng) {
             self.maintenance.queue(now, Task::Republish { key });
         }
-        self.maintenance.work_at = Instant::NEVER;
-        while !self.maintenance.tasks.is_empty() {
-            let room_at = self.maintenance.room_at();
-            if room_at > now {
-                self.maintenance.work_at = room_at;
-                return;
-            }
-            let task = self.maintenance.tasks.pop_front().expect("there is one");
+        while self.maintenance.room_at() <= now
+            && let Some(task) = self.maintenance.tasks.pop_front()
+        {
             self.begin(now, task);
         }
+        // Even if something of it has ended at once: there is no more to begin now.
+        self.maintenance.work_at = match self.maintenance.tasks.is_empty() {
+            true => Instant::NEVER,
+            false => self.maintenance.room_at(),
+        };
     }
 
     fn begin(&mut self, now: Instant, task: Task) {
