@@ -84,8 +84,13 @@ end
 
 for _ = 1, 20 do store() end
 measure("start")
-local finish = os.time() + minutes * 60
+local start = os.time()
+local half, finish = start + minutes * 30, start + minutes * 60
 while os.time() < finish do
+  if half and os.time() >= half then
+    measure("half")
+    half = nil
+  end
   start_due()
   if down_count() < nodes // 5 and math.random() < 0.4 then kill() end
   store()
