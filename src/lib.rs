@@ -10,7 +10,7 @@
 //! # The map
 //!
 //! ```text
-//! id, time, bencode ─▶ message ─▶ wire ─▶ node ─▶ control ─▶ net, sim ─▶ shell, bench ─▶ cli
+//! id, time, bencode, address ─▶ message ─▶ wire ─▶ node ─▶ control ─▶ net, sim ─▶ shell, bench ─▶ cli
 //!  │                                        └───▶ xdp ────────┤
 //!  └───────────────────────────────────────────▶ state ────────┘
 //! ```
@@ -19,6 +19,7 @@
 //! | module | what lives there | what is not there, on purpose |
 //! |---|---|---|
 //! | [`id`] | 160-bit ids, XOR distance | networking |
+//! | [`address`] | what an address is: its reach, its networks | sockets |
 //! | [`time`] | instants and durations in µs | any clock |
 //! | [`bencode`] | a reader for strangers' bytes, checked values | meaning |
 //! | [`message`] | what RPCs ask and answer | bytes |
@@ -33,6 +34,7 @@
 //! | `bench` | the load that `kademlua bench` puts on a node | ways around the network |
 //! | `cli` | the command line and configurations | |
 
+pub mod address;
 #[cfg(feature = "shell")]
 mod bench;
 pub mod bencode;

@@ -4,7 +4,7 @@
 //! datagram they were read from, so that reading one allocates nothing.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use crate::bencode::{Item, List, Value};
 use crate::id::Id;
@@ -22,64 +22,6 @@ pub struct Contact {
 impl fmt::Debug for Contact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}@{}", self.id, self.address)
-    }
-}
-
-/// Whether a datagram can be sent there at all: a unicast address and a port.
-pub fn is_sendable(address: &SocketAddr) -> bool {
-    let unicast = match address.ip() {
-        IpAddr::V4(ip) => !ip.is_unspecified() && !ip.is_multicast() && !ip.is_broadcast(),
-        IpAddr::V6(ip) => !ip.is_unspecified() && !ip.is_multicast(),
-    };
-    unicast && address.port() != 0
-}
-
-/// How far an address can be reached from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Scope {
-    /// From its own machine.
-    Loopback,
-    /// From networks that agree on it: RFC 1918, RFC 3927, RFC 6598, RFC 4193, RFC 4291 §2.5.6.
-    Private,
-    /// From everywhere.
-    Global,
-}
-
-impl Scope {
-    /// The scope of an address.
-    pub fn of(ip: IpAddr) -> Scope {
-        let (loopback, private) = match ip.to_canonical() {
-            IpAddr::V4(ip) => {
-                let [a, b, ..] = ip.octets();
-                let shared = a == 100 && b & 0xc0 == 64;
-                (ip.is_loopback(), ip.is_private() || ip.is_link_local() || shared)
-            }
-            IpAddr::V6(ip) => {
-                (ip.is_loopback(), ip.is_unique_local() || ip.is_unicast_link_local())
-            }
-        };
-        match (loopback, private) {
-            (true, _) => Scope::Loopback,
-            (false, true) => Scope::Private,
-            (false, false) => Scope::Global,
-        }
-    }
-}
-
-/// The addresses that one owner usually holds together: a /24 of IPv4, a /64 of IPv6.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Subnet([u8; 8]);
-
-impl Subnet {
-    /// The subnet of an address.
-    pub fn of(ip: IpAddr) -> Subnet {
-        let mut bytes = [0; 8];
-        match ip.to_canonical() {
-            // IPv6 reserves what begins with so many zeros.
-            IpAddr::V4(ip) => bytes[5..].copy_from_slice(&ip.octets()[..3]),
-            IpAddr::V6(ip) => bytes.copy_from_slice(&ip.octets()[..8]),
-        }
-        Subnet(bytes)
     }
 }
 

@@ -137,7 +137,7 @@ fn contact() -> impl Strategy<Value = Contact> {
     (id(), address())
         .prop_map(|(id, address)| Contact { id, address })
         .prop_filter("nothing can be sent there", |contact| {
-            kademlua::message::is_sendable(&contact.address)
+            kademlua::address::is_sendable(&contact.address)
         })
 }
 
@@ -304,7 +304,7 @@ proptest! {
         let contacts: Vec<_> = contacts
             .into_iter()
             .map(|(id, ip, port)| Contact { id, address: SocketAddr::from((ip, port)) })
-            .filter(|contact| kademlua::message::is_sendable(&contact.address))
+            .filter(|contact| kademlua::address::is_sendable(&contact.address))
             .collect();
         let (read, _) = returned(Kind::FindNode, &header, |out| {
             v1::put_nodes(out, &header, encoded(&contacts).iter(), MAX_REPLY);

@@ -7,9 +7,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use crate::address::is_sendable;
 use crate::bencode::Value;
 use crate::id::Id;
-use crate::message::{Contact, CopyOf, Request, Response, Store, StoreMode, is_sendable};
+use crate::message::{Contact, CopyOf, Request, Response, Store, StoreMode};
 use crate::node::calls::Progress;
 use crate::node::lookup::{Found, Goal, Lookup};
 use crate::node::operations::Then;

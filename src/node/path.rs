@@ -4,8 +4,9 @@
 //! A path learns from the answers to its own queries alone. What it must know of the other paths of
 //! its lookup, whom they have asked already, is handed in.
 
+use crate::address::{Scope, Subnet};
 use crate::id::{Distance, Id};
-use crate::message::{Contact, Scope, Subnet};
+use crate::message::Contact;
 use crate::node::lookup::{End, MAX_QUERIES};
 
 /// Contacts that a path keeps in mind, the nearest of those it heard of: no fewer than may be asked,

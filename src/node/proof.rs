@@ -13,7 +13,8 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
 
-use crate::message::{Contact, Scope};
+use crate::address::Scope;
+use crate::message::Contact;
 use crate::node::Node;
 use crate::wire::v1::{AMPLIFICATION_MAX, MAX_REPLY};
 

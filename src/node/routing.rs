@@ -29,8 +29,9 @@
 
 use std::collections::VecDeque;
 
+use crate::address::{Scope, Subnet};
 use crate::id::{Distance, Id};
-use crate::message::{Contact, Scope, Subnet};
+use crate::message::Contact;
 use crate::node::config::Config;
 use crate::time::{Duration, Instant};
 use crate::wire::v1::EncodedContact;

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use mlua::{Function, MultiValue, Table, Value as LuaValue};
 
+use crate::address::is_sendable;
 use crate::bencode;
 use crate::id::Id;
-use crate::message::is_sendable;
 use crate::node::Peer;
 
 use super::convert;

@@ -31,11 +31,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::address::is_sendable;
 use crate::bencode::{Item, List, Malformed, Value, View, put_bytes, put_integer};
 use crate::id::Id;
-use crate::message::{
-    Contact, CopyOf, Kind, Request, Response, RpcId, Store, StoreMode, is_sendable,
-};
+use crate::message::{Contact, CopyOf, Kind, Request, Response, RpcId, Store, StoreMode};
 use crate::time::Duration;
 
 /// First byte of every datagram.

@@ -1,0 +1,176 @@
+//! What an address is: how far it reaches, in which networks it lies, whether a datagram can be sent
+//! to it.
+//!
+//! No sockets here, and no judgement about a sender. An IPv4 address written as an IPv6 one
+//! (`::ffff:a.b.c.d`) is the IPv4 address where somebody names it in a text; as the source of a datagram
+//! it is a lie, because each family has a socket of its own.
+
+use std::net::{IpAddr, SocketAddr};
+
+/// Whether a datagram can be sent there, or come from there: a unicast address and a port, and no IPv4
+/// address in the clothes of an IPv6 one.
+pub fn is_sendable(address: &SocketAddr) -> bool {
+    let unicast = match address.ip() {
+        IpAddr::V4(ip) => !ip.is_unspecified() && !ip.is_multicast() && !ip.is_broadcast(),
+        IpAddr::V6(ip) => {
+            !ip.is_unspecified() && !ip.is_multicast() && !is_ipv4_in_ipv6(ip.octets())
+        }
+    };
+    unicast && address.port() != 0
+}
+
+/// `::ffff:0:0/96` (RFC 4291 §2.5.5.2) and `::/96` (§2.5.5.1), less the loopback address.
+fn is_ipv4_in_ipv6(octets: [u8; 16]) -> bool {
+    let (head, tail) = octets.split_at(12);
+    let is_mapped = head[..10] == [0; 10] && head[10..] == [0xff; 2];
+    let is_compatible = head == [0; 12] && tail != [0, 0, 0, 1];
+    is_mapped || is_compatible
+}
+
+/// How far an address can be reached from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// From its own machine.
+    Loopback,
+    /// From networks that agree on it: RFC 1918, RFC 3927, RFC 6598, RFC 4193, RFC 4291 §2.5.6.
+    Private,
+    /// From everywhere.
+    Global,
+}
+
+impl Scope {
+    /// The scope of an address.
+    pub fn of(ip: IpAddr) -> Scope {
+        let (loopback, private) = match ip.to_canonical() {
+            IpAddr::V4(ip) => {
+                let [a, b, ..] = ip.octets();
+                let shared = a == 100 && b & 0xc0 == 64;
+                (ip.is_loopback(), ip.is_private() || ip.is_link_local() || shared)
+            }
+            IpAddr::V6(ip) => {
+                (ip.is_loopback(), ip.is_unique_local() || ip.is_unicast_link_local())
+            }
+        };
+        match (loopback, private) {
+            (true, _) => Scope::Loopback,
+            (false, true) => Scope::Private,
+            (false, false) => Scope::Global,
+        }
+    }
+}
+
+/// Addresses that one owner may hold together, as a prefix of them all.
+///
+/// Of IPv4 an owner holds one address, or at little cost a /24; of IPv6 a /64 at least, and often a
+/// /56 or a /48 (RFC 6177).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Subnet {
+    /// Bits of the prefix, IPv4 counted from 96 on.
+    bits: u8,
+    /// The prefix as of an IPv6 address (IPv4: mapped), zeros behind it.
+    prefix: u128,
+}
+
+/// Lengths of the prefixes that are looked at, the narrowest first.
+const IPV4_BITS: [u8; 2] = [96 + 32, 96 + 24];
+const IPV6_BITS: [u8; 3] = [64, 56, 48];
+
+impl Subnet {
+    /// The most networks that [`Subnet::all_of`] yields.
+    pub const LEVELS_MAX: usize = 3;
+
+    /// The addresses that one owner usually holds together: a /24 of IPv4, a /64 of IPv6.
+    pub fn of(ip: IpAddr) -> Subnet {
+        match ip.to_canonical() {
+            ip @ IpAddr::V4(_) => Subnet::with_bits(ip, 96 + 24),
+            ip @ IpAddr::V6(_) => Subnet::with_bits(ip, 64),
+        }
+    }
+
+    /// All that an owner of this address may hold with it, the narrowest first: the address itself
+    /// and its /24 of IPv4; its /64, /56 and /48 of IPv6.
+    pub fn all_of(ip: IpAddr) -> impl Iterator<Item = Subnet> + Clone {
+        let ip = ip.to_canonical();
+        let bits: &[u8] = if ip.is_ipv4() { &IPV4_BITS } else { &IPV6_BITS };
+        bits.iter().map(move |&bits| Subnet::with_bits(ip, bits))
+    }
+
+    /// Whether an address lies in it.
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        Subnet::with_bits(ip.to_canonical(), self.bits) == *self
+    }
+
+    /// The prefix and its length, for a hash.
+    pub fn to_bytes(self) -> [u8; 17] {
+        let mut bytes = [0; 17];
+        bytes[0] = self.bits;
+        bytes[1..].copy_from_slice(&self.prefix.to_be_bytes());
+        bytes
+    }
+
+    fn with_bits(ip: IpAddr, bits: u8) -> Subnet {
+        let all = match ip {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped().to_bits(),
+            IpAddr::V6(ip) => ip.to_bits(),
+        };
+        Subnet { bits, prefix: all & (u128::MAX << (128 - bits)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn an_owner_of_ipv6_holds_a_64_a_56_and_a_48() {
+        let own: Vec<_> = Subnet::all_of(ip("2001:db8:1:2203::1")).collect();
+        let shared = |other| {
+            let others: Vec<_> = Subnet::all_of(ip(other)).collect();
+            own.iter().zip(others).map(|(a, b)| *a == b).collect::<Vec<_>>()
+        };
+        assert_eq!(shared("2001:db8:1:2203:ffff::9"), [true, true, true]);
+        assert_eq!(shared("2001:db8:1:2204::1"), [false, true, true]);
+        assert_eq!(shared("2001:db8:1:2303::1"), [false, false, true]);
+        assert_eq!(shared("2001:db8:2:2203::1"), [false, false, false]);
+        assert_eq!(own[0], Subnet::of(ip("2001:db8:1:2203::1")));
+        assert!(own.iter().all(|subnet| subnet.contains(ip("2001:db8:1:2203::2"))));
+        assert!(own[2].contains(ip("2001:db8:1:ffff::")) && !own[1].contains(ip("2001:db8:1::")));
+    }
+
+    #[test]
+    fn an_owner_of_ipv4_holds_an_address_and_a_24() {
+        let own: Vec<_> = Subnet::all_of(ip("192.0.2.7")).collect();
+        assert_eq!(own.len(), 2);
+        assert!(own[0].contains(ip("192.0.2.7")) && !own[0].contains(ip("192.0.2.8")));
+        assert!(own[1].contains(ip("192.0.2.8")) && !own[1].contains(ip("192.0.3.7")));
+        assert_eq!(own[1], Subnet::of(ip("192.0.2.200")));
+        assert_eq!(own, Subnet::all_of(ip("::ffff:192.0.2.7")).collect::<Vec<_>>());
+        assert_ne!(Subnet::of(ip("0.0.0.0")), Subnet::of(ip("::")));
+    }
+
+    #[test]
+    fn no_ipv4_address_comes_in_the_clothes_of_ipv6() {
+        for source in [
+            "[::ffff:127.0.0.1]:1",
+            "[::ffff:192.0.2.1]:1",
+            "[::127.0.0.1]:1",
+            "[::192.0.2.1]:1",
+            "[::]:1",
+            "[ff02::1]:1",
+            "[2001:db8::1]:0",
+            "0.0.0.0:1",
+            "224.0.0.1:1",
+            "255.255.255.255:1",
+            "192.0.2.1:0",
+        ] {
+            assert!(!is_sendable(&source.parse().unwrap()), "{source}");
+        }
+        for source in ["[::1]:1", "127.0.0.1:1", "[2001:db8::1]:1", "192.0.2.1:1", "[fe80::1]:1"] {
+            assert!(is_sendable(&source.parse().unwrap()), "{source}");
+        }
+    }
+}
