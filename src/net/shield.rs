@@ -10,7 +10,7 @@ use std::net::{IpAddr, UdpSocket};
 
 use tracing::{debug, warn};
 
-use super::socket;
+use super::socket::{self, KeptOut};
 use crate::time::{Duration, Instant};
 
 /// How long a source is kept out. When it is let in again it takes some milliseconds to notice
@@ -64,9 +64,10 @@ impl Shield {
         if !std::mem::take(&mut self.is_changed) {
             return;
         }
-        let sources: Vec<IpAddr> = self.out.iter().map(|&(source, _)| source).collect();
-        match socket::keep_out(socket, &sources) {
-            Ok(()) => debug!(?sources, "kept out"),
+        let kept_out = |&(ip, _): &(IpAddr, Instant)| KeptOut { ip, reply_prefix: None };
+        let kept_out: Vec<KeptOut> = self.out.iter().map(kept_out).collect();
+        match socket::set_filter(socket, &kept_out) {
+            Ok(()) => debug!(?kept_out, "the filter is changed"),
             Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
             Err(error) => warn!(%error, "the system keeps nobody out"),
         }

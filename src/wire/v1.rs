@@ -53,7 +53,7 @@ pub const AMPLIFICATION_MAX: usize = 3;
 /// answer with [`MAX_REPLY`] bytes.
 pub const MIN_LOOKUP_REQUEST: usize = MAX_REPLY.div_ceil(AMPLIFICATION_MAX);
 
-/// Largest datagram that an original node receives whole.
+/// Largest datagram, padding included: the largest that an original node receives whole.
 pub const MAX_DATAGRAM: usize = 16_384;
 
 /// Values and arguments that an application's RPC may carry, in encoded bytes: with frame and name
@@ -67,7 +67,16 @@ pub const MAX_TOKEN: usize = 64;
 /// Contacts read from one answer at the most: k, as many as a node answers with.
 const MAX_CONTACTS: usize = 20;
 
-const HEADER_LEN: usize = 30;
+/// Where the rpc id begins.
+pub const RPC_ID_AT: usize = 21;
+
+/// Where the call byte lies.
+pub const CALL_AT: usize = 29;
+
+/// The lowest call byte of a reply.
+pub const FIRST_REPLY: u8 = RESPONSE;
+
+const HEADER_LEN: usize = CALL_AT + 1;
 const LENGTH_LEN: usize = 2;
 
 const REQUEST: u8 = 1;
@@ -126,6 +135,9 @@ pub enum FrameError {
     /// The first byte is not [`VERSION`].
     #[error("not version 1")]
     Version,
+    /// The datagram is longer than [`MAX_DATAGRAM`].
+    #[error("the datagram is longer than any message")]
+    TooLong,
     /// The datagram ends before its header or its announced payload does.
     #[error("the datagram is cut short")]
     Truncated,
@@ -141,20 +153,23 @@ impl<'a> Frame<'a> {
     /// If it is no v1 message; the payload is not looked at.
     #[inline]
     pub fn parse(datagram: &'a [u8]) -> Result<Frame<'a>, FrameError> {
+        if datagram.len() > MAX_DATAGRAM {
+            return Err(FrameError::TooLong);
+        }
         let (&version, _) = datagram.split_first().ok_or(FrameError::Truncated)?;
         if version != VERSION {
             return Err(FrameError::Version);
         }
         let (header, rest) = datagram.split_at_checked(HEADER_LEN).ok_or(FrameError::Truncated)?;
-        let body = match header[29] {
+        let body = match header[CALL_AT] {
             REQUEST => Body::Request(payload(rest)?),
             RESPONSE => Body::Response(payload(rest)?),
             NO_SUCH_RPC => Body::NoSuchRpc,
             FAILED => Body::Failed,
             call => return Err(FrameError::Call(call)),
         };
-        let from = Id::from_slice(&header[1..21]).expect("20 bytes");
-        let rpc_id = RpcId(header[21..29].try_into().expect("8 bytes"));
+        let from = Id::from_slice(&header[1..RPC_ID_AT]).expect("20 bytes");
+        let rpc_id = RpcId(header[RPC_ID_AT..CALL_AT].try_into().expect("8 bytes"));
         Ok(Frame { header: Header { from, rpc_id }, body })
     }
 }
@@ -720,6 +735,15 @@ mod tests {
         assert_eq!(Frame::parse(&bytes).unwrap().header, HEADER);
         let other_version = [&[2], &bytes[1..]].concat();
         assert_eq!(Frame::parse(&other_version), Err(FrameError::Version));
+    }
+
+    #[test]
+    fn padding_may_fill_the_largest_datagram_and_no_more() {
+        let mut bytes = with_payload(1, b"le");
+        bytes.resize(MAX_DATAGRAM, 0);
+        assert!(Frame::parse(&bytes).is_ok());
+        bytes.push(0);
+        assert_eq!(Frame::parse(&bytes), Err(FrameError::TooLong));
     }
 
     #[test]

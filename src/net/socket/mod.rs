@@ -11,6 +11,8 @@ use std::ops::Range;
 use socket2::{Domain, Protocol, Type};
 use tracing::debug;
 
+use crate::wire::v1::MAX_DATAGRAM;
+
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]
@@ -26,9 +28,9 @@ pub use system::Inbox;
 /// has arrived meanwhile never waits long.
 pub const BATCH: usize = 32;
 
-/// Bytes of a receive slot: no UDP payload is longer, so none is ever cut short. Only the pages
-/// that datagrams really fill take up memory.
-const SLOT: usize = 65_535;
+/// Bytes of a receive slot: what fills it is longer than any message, and dropped for that. Only the
+/// pages that datagrams really fill take up memory.
+const SLOT: usize = MAX_DATAGRAM + 1;
 
 /// An outbox counts as full from here on, so that few large datagrams do not make it grow.
 const OUTBOX_BYTES: usize = 64 << 10;
@@ -51,17 +53,33 @@ pub fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
     let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
     let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
     socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    Ok(socket.into())
+    let socket = socket.into();
+    // Where it is not to be had, the queue has less room in a flood.
+    if let Err(error) = set_filter(&socket, &[]) {
+        debug!(%error, "no filter before the socket's queue");
+    }
+    socket2::SockRef::from(&socket).bind(&address.into())?;
+    Ok(socket)
 }
 
-/// Has the system drop what comes from these sources, of IPv6 from their whole /64, before it takes a
-/// place in the socket's queue. Replaces what was asked for before.
+/// A source of which the system is to drop most before it takes a place in the socket's queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct KeptOut {
+    /// Its address; of IPv6 the whole /64 is meant.
+    pub(super) ip: IpAddr,
+    /// Replies whose rpc id begins so are let in: who only writes this address on its datagrams does
+    /// not know how. `None`: nothing is.
+    pub(super) reply_prefix: Option<[u8; 4]>,
+}
+
+/// Has the system drop what is longer than any message, and most of what comes from these sources,
+/// before it takes a place in the socket's queue. Replaces what was asked for before; [`bind`] asks for
+/// a filter that keeps nobody out.
 ///
 /// # Errors
 /// Those of the system; `Unsupported` where it has no such filter.
-pub(super) fn keep_out(socket: &UdpSocket, sources: &[IpAddr]) -> io::Result<()> {
-    system::keep_out(socket, sources)
+pub(super) fn set_filter(socket: &UdpSocket, kept_out: &[KeptOut]) -> io::Result<()> {
+    system::set_filter(socket, kept_out)
 }
 
 /// An address as an IPv4-only node would write it, if it is one in IPv6's clothes.
@@ -205,6 +223,8 @@ fn reachable(local: &SocketAddr, destination: SocketAddr) -> Option<SocketAddr> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(target_os = "linux")]
+    use crate::wire::v1;
 
     fn blocking(address: &str) -> UdpSocket {
         let socket = bind(address.parse().unwrap()).unwrap();
@@ -246,11 +266,25 @@ mod tests {
     fn datagrams_of_all_sizes_arrive_whole() {
         let (a, b) = (blocking("127.0.0.1:0"), blocking("127.0.0.1:0"));
         let mut outbox = outbox(&a);
-        for len in [0, 1, 1_400, 16_385, 65_507] {
+        for len in [0, 1, 1_400, MAX_DATAGRAM] {
             let datagram = vec![7; len];
             outbox.push(b.local_addr().unwrap(), &datagram);
             assert_eq!(carry(&mut outbox, &a, &b, 1), [datagram]);
         }
+    }
+
+    #[test]
+    fn what_is_longer_than_any_message_takes_no_place_or_is_seen_to_be() {
+        let (a, b) = (blocking("127.0.0.1:0"), blocking("127.0.0.1:0"));
+        let mut outbox = outbox(&a);
+        let to = b.local_addr().unwrap();
+        for len in [MAX_DATAGRAM + 1, 65_507, 65_507, 65_507, 65_507, 1] {
+            outbox.push(to, &vec![7; len]);
+        }
+        let expected = if cfg!(target_os = "linux") { 1 } else { 6 };
+        let received = carry(&mut outbox, &a, &b, expected);
+        assert!(received[..expected - 1].iter().all(|bytes| bytes.len() == MAX_DATAGRAM + 1));
+        assert_eq!(received[expected - 1], [7]);
     }
 
     #[test]
@@ -316,15 +350,15 @@ mod tests {
         assert!(inbox.is_empty());
     }
 
-    /// Which of these senders a socket still hears.
+    /// Which of these senders a socket still hears, if each sends these bytes.
     #[cfg(target_os = "linux")]
-    fn heard(socket: &UdpSocket, senders: &[&str]) -> Vec<IpAddr> {
+    fn heard(socket: &UdpSocket, senders: &[&str], bytes: &[u8]) -> Vec<IpAddr> {
         let port = socket.local_addr().unwrap().port();
         for sender in senders {
             let sender = blocking(sender);
             let own = sender.local_addr().unwrap().ip();
             let to = if own.is_ipv4() { "127.0.0.1".parse().unwrap() } else { own };
-            sender.send_to(b"hello", SocketAddr::new(to, port)).unwrap();
+            sender.send_to(bytes, SocketAddr::new(to, port)).unwrap();
         }
         // On loopback what was sent is there.
         let mut heard = Vec::new();
@@ -335,45 +369,84 @@ mod tests {
         heard
     }
 
+    #[cfg(target_os = "linux")]
+    fn keep_out(socket: &UdpSocket, kept_out: &[IpAddr]) {
+        let all = |&ip: &IpAddr| KeptOut { ip, reply_prefix: None };
+        set_filter(socket, &kept_out.iter().map(all).collect::<Vec<_>>()).unwrap();
+    }
+
     #[test]
     #[cfg(target_os = "linux")]
     fn who_is_kept_out_is_not_heard_and_all_others_are() {
         let all = ["127.0.0.1:0", "127.0.0.2:0", "127.0.0.3:0"];
         let [one, two, three] = all.map(|text| text.parse::<SocketAddr>().unwrap().ip());
         let socket = bind("0.0.0.0:0".parse().unwrap()).unwrap();
-        assert_eq!(heard(&socket, &all), [one, two, three]);
-        keep_out(&socket, &[two]).unwrap();
-        assert_eq!(heard(&socket, &all), [one, three]);
+        let heard = || heard(&socket, &all, b"hello");
+        assert_eq!(heard(), [one, two, three]);
+        keep_out(&socket, &[two]);
+        assert_eq!(heard(), [one, three]);
         // As many as there may be, among them the last.
         let mut many: Vec<IpAddr> = (0..15).map(|number| [10, 0, 0, number].into()).collect();
         many.push(three);
-        keep_out(&socket, &many).unwrap();
-        assert_eq!(heard(&socket, &all), [one, two]);
-        keep_out(&socket, &[]).unwrap();
-        assert_eq!(heard(&socket, &all), [one, two, three]);
-        // Nobody was kept out before either.
-        keep_out(&socket, &[]).unwrap();
-        assert_eq!(heard(&socket, &all), [one, two, three]);
+        keep_out(&socket, &many);
+        assert_eq!(heard(), [one, two]);
+        keep_out(&socket, &[]);
+        assert_eq!(heard(), [one, two, three]);
     }
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn ipv6_is_kept_out_by_its_network_and_ipv4_through_the_same_socket() {
-        let Ok(both) = bind("[::]:0".parse().unwrap()) else {
+    fn ipv6_is_kept_out_by_its_network() {
+        let Ok(socket) = bind("[::1]:0".parse().unwrap()) else {
             println!("skipped: this machine has no IPv6");
             return;
         };
-        let all = ["127.0.0.2:0", "[::1]:0"];
-        let [four, six]: [IpAddr; 2] = ["127.0.0.2", "::1"].map(|text| text.parse().unwrap());
-        keep_out(&both, &["fd77::1".parse().unwrap(), "10.0.0.1".parse().unwrap()]).unwrap();
-        assert_eq!(heard(&both, &all), [four, six]);
-        keep_out(&both, &["fd77::1".parse().unwrap(), four]).unwrap();
-        assert_eq!(heard(&both, &all), [six]);
+        let hears = || !heard(&socket, &["[::1]:0"], b"hello").is_empty();
         // ::1 is in ::/64, but not in 0:0:0:1::/64.
-        keep_out(&both, &["0:0:0:1::1".parse().unwrap(), "0:0:1::".parse().unwrap()]).unwrap();
-        assert_eq!(heard(&both, &all), [four, six]);
-        keep_out(&both, &["::2".parse().unwrap()]).unwrap();
-        assert_eq!(heard(&both, &all), [four]);
+        for (kept_out, is_heard) in [
+            (vec!["fd77::1", "10.0.0.1"], true),
+            (vec!["0:0:0:1::1", "0:0:1::"], true),
+            (vec!["fd77::1", "::2"], false),
+        ] {
+            let kept_out: Vec<IpAddr> = kept_out.iter().map(|text| text.parse().unwrap()).collect();
+            keep_out(&socket, &kept_out);
+            assert_eq!(hears(), is_heard, "{kept_out:?}");
+        }
+    }
+
+    /// The head of a message: a call, and an rpc id that begins so.
+    #[cfg(target_os = "linux")]
+    fn head(rpc_id: &[u8; 4], call: u8) -> Vec<u8> {
+        let mut head = vec![0; v1::CALL_AT + 1];
+        head[v1::RPC_ID_AT..][..4].copy_from_slice(rpc_id);
+        head[v1::CALL_AT] = call;
+        head
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn of_who_is_kept_out_replies_that_nobody_can_forge_are_heard() {
+        for sender in ["127.0.0.2:0", "[::1]:0"] {
+            let ip = sender.parse::<SocketAddr>().unwrap().ip();
+            let any = if ip.is_ipv4() { "0.0.0.0:0" } else { "[::1]:0" };
+            let Ok(socket) = bind(any.parse().unwrap()) else {
+                println!("skipped: this machine has no IPv6");
+                continue;
+            };
+            let other = "127.0.0.9".parse().unwrap();
+            let mut kept_out = [KeptOut { ip: other, reply_prefix: Some(*b"none") }; 16];
+            kept_out[7] = KeptOut { ip, reply_prefix: Some(*b"good") };
+            set_filter(&socket, &kept_out).unwrap();
+            let hears = |bytes: &[u8]| !heard(&socket, &[sender], bytes).is_empty();
+            for reply in [129, 130, 131] {
+                assert!(hears(&head(b"good", reply)), "{ip} {reply}");
+                assert!(hears(&[head(b"good", reply), vec![7; 1_000]].concat()), "{ip} {reply}");
+                assert!(!hears(&head(b"none", reply)) && !hears(&head(b"goof", reply)));
+            }
+            assert!(!hears(&head(b"good", 1)), "a request");
+            let whole = head(b"good", 129);
+            (0..whole.len()).for_each(|len| assert!(!hears(&whole[..len]), "{len} bytes"));
+        }
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! One datagram at a time, on any system.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 
-use super::{Parcel, SLOT, canonical};
+use super::{KeptOut, Parcel, SLOT, canonical};
 
 /// The datagram that was received last.
 pub struct Inbox {
@@ -52,7 +52,7 @@ impl Inbox {
 }
 
 /// Each system has a way of its own to do that, and some have none.
-pub(super) fn keep_out(_: &UdpSocket, _: &[IpAddr]) -> io::Result<()> {
+pub(super) fn set_filter(_: &UdpSocket, _: &[KeptOut]) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
