@@ -1,6 +1,7 @@
 //! What of a node is written to disk, and when: soon after something has changed, and never while
 //! something is being written.
 
+use std::collections::BTreeSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tracing::warn;
@@ -9,7 +10,7 @@ use crate::bencode::Value;
 use crate::id::Id;
 use crate::message::{Contact, StoreMode};
 use crate::node::Node;
-use crate::node::store::{Deposit, Owner, Stored};
+use crate::node::store::{Change, Deposit, Owner, RowId, Standing, Stored};
 use crate::state::{Batch, Kept, Record, Writer};
 use crate::time::{Duration, Instant};
 
@@ -32,8 +33,8 @@ const MAX_CONTACTS: usize = 60;
 /// there is with it.
 const GRACE: Duration = Duration::from_secs(7 * 24 * 3_600);
 
-/// Keys in one batch, so that to gather them holds nobody up.
-const MAX_KEYS: usize = 1_024;
+/// Changed rows in one batch, so that to gather them holds nobody up.
+const MAX_ROWS: usize = 1_024;
 
 pub(super) struct Keeper {
     writer: Writer,
@@ -86,13 +87,13 @@ impl Keeper {
             self.has_more = true;
             return;
         }
-        self.writer.take_failed().into_iter().for_each(|key| node.note_changed(key));
+        note_keys(node, self.writer.take_failed());
         let with_contacts = self.has_contacts(node) && now >= self.contacts_due;
         let batch = gather(now, node, with_contacts);
         self.has_more = node.has_changes();
         let version = node.table().version();
         match self.writer.offer(batch) {
-            Some(batch) => batch.values.into_iter().for_each(|(key, _)| node.note_changed(key)),
+            Some(batch) => note_keys(node, batch.values.into_iter().map(|(key, _)| key)),
             None if with_contacts => {
                 self.contacts = Some(version);
                 self.contacts_due = now + CONTACTS_EVERY;
@@ -103,7 +104,7 @@ impl Keeper {
 
     /// Writes all that is left, and waits until it is written.
     pub(super) fn finish(self, now: Instant, node: &mut Node) {
-        self.writer.take_failed().into_iter().for_each(|key| node.note_changed(key));
+        note_keys(node, self.writer.take_failed());
         let mut last = gather(now, node, self.has_contacts(node));
         while node.has_changes() {
             last.values.extend(gather(now, node, false).values);
@@ -114,7 +115,8 @@ impl Keeper {
 
 fn gather(now: Instant, node: &mut Node, with_contacts: bool) -> Batch {
     let wall = wall_clock();
-    let keys = node.take_changed(MAX_KEYS);
+    let changes = node.take_changed(MAX_ROWS);
+    let keys: BTreeSet<Id> = changes.into_iter().map(|change| change.key).collect();
     let record = |stored: &Stored| record(stored, now, wall);
     let values =
         keys.into_iter().map(|key| (key, node.store().stored(&key).iter().map(record).collect()));
@@ -122,6 +124,12 @@ fn gather(now: Instant, node: &mut Node, with_contacts: bool) -> Batch {
     let addresses = || node.table().worth_naming().map(|entry| entry.contact.address);
     let contacts = with_contacts.then(|| addresses().take(MAX_CONTACTS).collect());
     Batch { values, contacts }
+}
+
+/// Has all that lies under some keys written again. No row has the number 0, and the key is what counts.
+fn note_keys(node: &mut Node, keys: impl IntoIterator<Item = Id>) {
+    let changes = keys.into_iter().map(|key| Change { key, row: RowId(0) });
+    changes.for_each(|change| node.note_changed(change));
 }
 
 /// Milliseconds since 1970.
@@ -152,7 +160,7 @@ fn record(stored: &Stored, now: Instant, wall: u64) -> Record {
 pub(super) fn restore(now: Instant, node: &mut Node, kept: Kept) {
     let (wall, expire) = (wall_clock(), node.config().expire);
     let mut bygone: Vec<Id> = Vec::new();
-    let mut refused = 0;
+    let (mut refused, mut row) = (0, RowId(0));
     for (key, records) in kept.values {
         let (direct, copies): (Vec<_>, Vec<_>) =
             records.into_iter().partition(|record| record.owner == record.depositor);
@@ -167,7 +175,8 @@ pub(super) fn restore(now: Instant, node: &mut Node, kept: Kept) {
             // A clock that was set back must not make values live longer than any does.
             let age = expire.minus(left.min(expire));
             let deposit = deposit(key, record, age);
-            let taken = deposit.is_some_and(|deposit| node.restore(now, deposit).is_ok());
+            row.0 += 1;
+            let taken = deposit.is_some_and(|deposit| node.restore(now, row, deposit).is_ok());
             refused += usize::from(!taken);
         }
     }
@@ -175,19 +184,21 @@ pub(super) fn restore(now: Instant, node: &mut Node, kept: Kept) {
         warn!(refused, "values of the state on disk do not fit the limits of this node");
     }
     node.note_changes();
-    bygone.into_iter().for_each(|key| node.note_changed(key));
+    note_keys(node, bygone);
 }
 
 fn deposit(key: Id, record: Record, age: Duration) -> Option<Deposit> {
     let owner = |who: Option<([u8; Id::LEN], _)>| {
         who.map_or(Owner::Own, |(id, address)| Owner::Node(Contact { id: Id::new(id), address }))
     };
+    let is_direct = record.owner == record.depositor;
     Some(Deposit {
         key,
         value: Value::parse(&record.value).ok()?,
         mode: StoreMode::Add,
         owner: owner(record.owner),
         depositor: owner(record.depositor),
+        standing: if is_direct { Standing::Published } else { Standing::Hearsay },
         age,
     })
 }
@@ -219,9 +230,8 @@ mod tests {
         restore(Instant::ZERO, &mut node, kept);
         let mut kept: Vec<Id> = node.store().keys().copied().collect();
         kept.sort();
-        let mut changed = node.take_changed(usize::MAX);
-        changed.sort();
-        (kept, changed)
+        let changed = node.take_changed(usize::MAX);
+        (kept, changed.into_iter().map(|change| change.key).collect())
     }
 
     #[test]

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use crate::address::Scope;
 use crate::bencode::{List, Value};
 use crate::id::Id;
 use crate::message::{Contact, Kind, Request, Store, StoreMode};
 use crate::node::routing::Table;
-use crate::node::store::{Deposit, Owner};
+use crate::node::store::{Deposit, Owner, Standing};
 use crate::node::{CallError, Event, Node};
 use crate::time::{Duration, Instant};
 use crate::wire::v1::{self, EncodedContact, Header};
@@ -262,5 +263,10 @@ fn deposit(asker: &Contact, store: &Store<'_>, value: Value) -> Deposit {
     };
     // What is passed on replaces nothing, whatever it says.
     let mode = if owner == depositor { store.mode } else { StoreMode::Add };
-    Deposit { key: store.key, value, mode, owner, depositor, age }
+    let standing = match store.token {
+        _ if owner != depositor => Standing::Hearsay,
+        None if Scope::of(asker.address.ip()) != Scope::Loopback => Standing::Claimed,
+        _ => Standing::Published,
+    };
+    Deposit { key: store.key, value, mode, owner, depositor, standing, age }
 }

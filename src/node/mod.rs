@@ -49,7 +49,7 @@ use crate::node::operations::Operation;
 use crate::node::proof::Answered;
 use crate::node::routing::{Insertion, Table};
 use crate::node::rtt::RoundTrips;
-use crate::node::store::{Deposit, Refusal, Store};
+use crate::node::store::{Change, Deposit, Refusal, RowId, Store};
 use crate::node::tokens::{Mint, Wallet};
 use crate::time::{Duration, Instant};
 use crate::wire::v1::{self, Body, Frame, Header};
@@ -450,15 +450,15 @@ impl Node {
         &self.store
     }
 
-    /// Takes in a value that it kept in an earlier life.
+    /// Takes in a value that it kept in an earlier life, in the row of the store that it had then.
     ///
     /// # Errors
-    /// If a limit stands against it.
-    pub fn restore(&mut self, now: Instant, deposit: Deposit) -> Result<(), Refusal> {
-        self.store.put(now, deposit, &mut self.rng)
+    /// If a limit stands against it. The row's number is not given to another then either.
+    pub fn restore(&mut self, now: Instant, row: RowId, deposit: Deposit) -> Result<(), Refusal> {
+        self.store.restore(now, row, deposit, &mut self.rng)
     }
 
-    /// From now on [`Node::take_changed`] tells under which keys something has changed.
+    /// From now on [`Node::take_changed`] tells which rows of the store have changed.
     pub fn note_changes(&mut self) {
         self.store.note_changes();
     }
@@ -468,14 +468,15 @@ impl Node {
         self.store.has_changes()
     }
 
-    /// Some of the keys under which something has changed since they were last told, at most so many.
-    pub fn take_changed(&mut self, max: usize) -> Vec<Id> {
+    /// Some of the rows of the store that have changed since they were last told, `max` at most;
+    /// [`Store::row`] tells what is there now.
+    pub fn take_changed(&mut self, max: usize) -> Vec<Change> {
         self.store.take_changed(max)
     }
 
     /// Tells a change once more, later.
-    pub fn note_changed(&mut self, key: Id) {
-        self.store.note_changed(key);
+    pub fn note_changed(&mut self, change: Change) {
+        self.store.note_changed(change);
     }
 
     /// What it has counted.

@@ -10,7 +10,7 @@ use crate::id::Id;
 use crate::message::{Contact, Request, Response, Store, StoreMode};
 use crate::node::calls::{Call, Progress};
 use crate::node::lookup::{Answer, Cause, End, Goal, Lookup, Outcome, Record};
-use crate::node::store::{Deposit, Owner, Refusal};
+use crate::node::store::{Deposit, Owner, Refusal, Standing};
 use crate::node::{
     CallError, Delivery, Event, MAX_RECORDS, Node, OperationId, Peer, Purpose, StoreReport,
 };
@@ -330,8 +330,8 @@ impl Node {
         };
         if publish.report.kept_here {
             let (value, owner) = (publish.value.clone(), Owner::Own);
-            let deposit =
-                Deposit { key, value, mode, owner, depositor: owner, age: Duration::ZERO };
+            let (standing, age) = (Standing::Published, Duration::ZERO);
+            let deposit = Deposit { key, value, mode, owner, depositor: owner, standing, age };
             publish.report.kept_here = self.store.put(now, deposit, &mut self.rng).is_ok();
         }
         for contact in holders {

@@ -33,6 +33,34 @@ pub enum Owner {
     Node(Contact),
 }
 
+/// What a value has to stand on, the least first.
+///
+/// It is decided from the datagram that brought the value and from nothing else: what somebody proved
+/// earlier is no authority for what comes in his name now.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Standing {
+    /// A holder passed it on, and proved its own address. Who published it, and when, it claims.
+    Hearsay,
+    /// Its owner seems to have sent it, and proved nothing, as originals cannot.
+    Claimed,
+    /// Its owner sent it, and proved that it receives what is sent to its address.
+    Published,
+}
+
+/// A row of the store: one value that one owner, or one passer-on, left under a key. Its number is
+/// never given to another, and stays when the owner puts a newer value in its place.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct RowId(pub u64);
+
+/// A row that came, changed, or went: [`Store::row`] tells what is there now.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Change {
+    /// The key.
+    pub key: Id,
+    /// The row under it.
+    pub row: RowId,
+}
+
 /// A value on its way into the store.
 #[derive(Clone, Debug)]
 pub struct Deposit {
@@ -46,6 +74,8 @@ pub struct Deposit {
     pub owner: Owner,
     /// Who brought it; the owner itself, or a holder that passes on a copy.
     pub depositor: Owner,
+    /// What all this stands on.
+    pub standing: Standing,
     /// How long ago it was published.
     pub age: Duration,
 }
@@ -53,12 +83,16 @@ pub struct Deposit {
 /// A value in the store.
 #[derive(Clone, Debug)]
 pub struct Stored {
+    /// Its row.
+    pub row: RowId,
     /// The value.
     pub value: Value,
     /// Who published it, as far as the depositor is to be believed.
     pub owner: Owner,
     /// Who brought it.
     pub depositor: Owner,
+    /// What it stands on.
+    pub standing: Standing,
     /// When it will be forgotten. When it was published follows from that; the reverse would not
     /// do, for that may have been before the clock began to count.
     pub expires: Instant,
@@ -113,8 +147,9 @@ pub struct Store {
     due: BTreeSet<(Instant, Id)>,
     /// Values here by who brought them.
     deposits: BTreeMap<Owner, usize>,
-    /// Keys under which something has changed, where somebody wants to know.
-    changed: Option<BTreeSet<Id>>,
+    /// Rows that have changed, where somebody wants to know.
+    changed: Option<BTreeSet<Change>>,
+    last_row: RowId,
     bytes: usize,
     expire: Duration,
     republish: Duration,
@@ -141,6 +176,7 @@ impl Store {
             due: BTreeSet::new(),
             deposits: BTreeMap::new(),
             changed: None,
+            last_row: RowId::default(),
             bytes: 0,
             expire: config.expire,
             republish: config.republish,
@@ -176,26 +212,31 @@ impl Store {
         self.slot(key).map_or(&[], |slot| &slot.values)
     }
 
-    /// From now on notes under which keys something changes.
+    /// One row under a key.
+    pub fn row(&self, key: &Id, row: RowId) -> Option<&Stored> {
+        self.stored(key).iter().find(|stored| stored.row == row)
+    }
+
+    /// From now on notes which rows change.
     pub(super) fn note_changes(&mut self) {
         self.changed.get_or_insert_default();
     }
 
-    /// Whether there are such keys.
+    /// Whether there are such rows.
     pub(super) fn has_changes(&self) -> bool {
         self.changed.as_ref().is_some_and(|changed| !changed.is_empty())
     }
 
-    /// Takes some such keys, at most so many.
-    pub(super) fn take_changed(&mut self, max: usize) -> Vec<Id> {
+    /// Takes some such rows, `max` at most.
+    pub(super) fn take_changed(&mut self, max: usize) -> Vec<Change> {
         let Some(changed) = &mut self.changed else { return Vec::new() };
         std::iter::from_fn(|| changed.pop_first()).take(max).collect()
     }
 
-    /// Notes a change again that came to nothing.
-    pub(super) fn note_changed(&mut self, key: Id) {
+    /// Notes a change, perhaps again because it came to nothing.
+    pub(super) fn note_changed(&mut self, change: Change) {
         if let Some(changed) = &mut self.changed {
-            changed.insert(key);
+            changed.insert(change);
         }
     }
 
@@ -232,6 +273,32 @@ impl Store {
         deposit: Deposit,
         rng: &mut impl Rng,
     ) -> Result<(), Refusal> {
+        let row = RowId(self.last_row.0 + 1);
+        self.put_in(now, row, deposit, rng)
+    }
+
+    /// Keeps a value that was kept before, in a row with the number that it had.
+    ///
+    /// # Errors
+    /// As [`Store::put`]. The number is not given to another then either.
+    pub(super) fn restore(
+        &mut self,
+        now: Instant,
+        row: RowId,
+        deposit: Deposit,
+        rng: &mut impl Rng,
+    ) -> Result<(), Refusal> {
+        self.last_row = self.last_row.max(row);
+        self.put_in(now, row, deposit, rng)
+    }
+
+    fn put_in(
+        &mut self,
+        now: Instant,
+        row: RowId,
+        deposit: Deposit,
+        rng: &mut impl Rng,
+    ) -> Result<(), Refusal> {
         let bytes = deposit.value.as_bytes().len();
         if bytes > self.max_value_bytes {
             return Err(Refusal::ValueTooLarge { bytes, max: self.max_value_bytes });
@@ -243,7 +310,7 @@ impl Store {
         let expires = now + self.expire.minus(deposit.age);
         // Whoever brought it brings it to the other holders too, so ours can wait (paper §2.5).
         let republish = now + jittered(self.republish, rng);
-        let stored = Stored::new(expires, republish, deposit);
+        let stored = Stored::new(row, expires, republish, deposit);
         match self.place(&key, &stored)? {
             Place::Present(index) => self.postpone(&key, index, republish),
             Place::Replace(index) => self.replace(&key, index, stored.clone())?,
@@ -315,6 +382,8 @@ impl Store {
         }
         self.make_room(key, stored.cost())?;
         self.bytes += stored.cost();
+        self.last_row = self.last_row.max(stored.row);
+        self.note_changed(Change { key: *key, row: stored.row });
         *self.deposits.entry(stored.depositor).or_default() += 1;
         let slot = self.slots.entry(self.own.distance(key)).or_insert_with(|| Slot::new(*key));
         slot.values.push(stored);
@@ -326,7 +395,10 @@ impl Store {
         let old = self.slot(key).expect("the slot of a placed value").values[index].cost();
         self.make_room(key, stored.cost().saturating_sub(old))?;
         self.bytes = self.bytes - old + stored.cost();
-        self.slot_mut(key).expect("the slot of a placed value").values[index] = stored;
+        let slot = self.slot_mut(key).expect("the slot of a placed value");
+        let row = slot.values[index].row;
+        slot.values[index] = Stored { row, ..stored };
+        self.note_changed(Change { key: *key, row });
         Ok(())
     }
 
@@ -396,6 +468,9 @@ impl Store {
         let Some(slot) = self.slots.get_mut(&self.own.distance(key)) else { return };
         for stored in slot.values.extract_if(.., |stored| goes(stored)) {
             self.bytes -= stored.cost();
+            if let Some(changed) = &mut self.changed {
+                changed.insert(Change { key: *key, row: stored.row });
+            }
             let left = self.deposits.get_mut(&stored.depositor).expect("counted when it came");
             *left -= 1;
             if *left == 0 {
@@ -407,7 +482,6 @@ impl Store {
     /// Brings a slot's marks and its place in the schedule up to date after a change; an empty one
     /// is forgotten.
     fn settle(&mut self, key: &Id) {
-        self.note_changed(*key);
         let distance = self.own.distance(key);
         let Some(slot) = self.slots.get_mut(&distance) else { return };
         self.due.remove(&(slot.due, *key));
@@ -458,12 +532,14 @@ impl Slot {
 }
 
 impl Stored {
-    fn new(expires: Instant, republish: Instant, deposit: Deposit) -> Stored {
+    fn new(row: RowId, expires: Instant, republish: Instant, deposit: Deposit) -> Stored {
         Stored {
+            row,
             digest: Id::of_name(deposit.value.as_bytes()),
             value: deposit.value,
             owner: deposit.owner,
             depositor: deposit.depositor,
+            standing: deposit.standing,
             expires,
             republish,
             shown: true,
@@ -498,7 +574,9 @@ mod tests {
 
     fn deposit(value: &str, owner: Owner, depositor: Owner) -> Deposit {
         let (key, value) = (Id::of_name("key"), Value::bytes(value));
-        Deposit { key, value, mode: StoreMode::Add, owner, depositor, age: Duration::ZERO }
+        let standing = if owner == depositor { Standing::Published } else { Standing::Hearsay };
+        let (mode, age) = (StoreMode::Add, Duration::ZERO);
+        Deposit { key, value, mode, owner, depositor, standing, age }
     }
 
     struct Bench {
@@ -581,6 +659,39 @@ mod tests {
         bench.put(1, Deposit { mode, ..deposit("new", node(1), node(1)) }).unwrap();
         assert_eq!(bench.texts(), ["other", "new"]);
         assert_eq!(bench.store.value_count(), 2);
+    }
+
+    #[test]
+    fn a_change_names_the_one_row_that_it_concerns() {
+        let mut bench = Bench::with(|_| {});
+        bench.put(0, deposit("early", node(9), node(9))).unwrap();
+        assert!(!bench.store.has_changes(), "nobody asked");
+        bench.store.note_changes();
+        let changes = |bench: &mut Bench| {
+            let changes = bench.store.take_changed(usize::MAX);
+            let there = |change: Change| bench.store.row(&change.key, change.row);
+            let text = |stored: &Stored| format!("{:?}", stored.value);
+            changes
+                .into_iter()
+                .map(|change| (change.row.0, there(change).map(text)))
+                .collect::<Vec<_>>()
+        };
+        let told = |row, text: &str| vec![(row, Some(format!("\"{text}\"")))];
+        bench.put(0, deposit("a", node(1), node(1))).unwrap();
+        assert_eq!(changes(&mut bench), told(2, "a"));
+        bench.put(1, deposit("b", node(1), node(1))).unwrap();
+        assert_eq!(changes(&mut bench), told(2, "b"), "in the place of the first");
+        bench.put(2, deposit("c", node(2), node(3))).unwrap();
+        assert_eq!(changes(&mut bench), told(3, "c"));
+        bench.put(2, deposit("c", node(2), node(3))).unwrap();
+        assert_eq!(changes(&mut bench), vec![], "it was here already");
+        bench.pass(24 * 60, 24 * 60 + 1);
+        assert_eq!(changes(&mut bench), vec![(1, None)], "it has expired");
+        let again = deposit("d", node(4), node(4));
+        bench.store.restore(at(24), RowId(7), again, &mut bench.rng).unwrap();
+        assert_eq!(changes(&mut bench), told(7, "d"));
+        bench.put(24, deposit("e", node(5), node(5))).unwrap();
+        assert_eq!(changes(&mut bench), told(8, "e"));
     }
 
     #[test]
