@@ -10,6 +10,7 @@ use std::hint::black_box;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Instant as Clock;
 
+use kademlua::address::LocalEnd;
 use kademlua::id::Id;
 use kademlua::message::{Contact, Request, RpcId};
 use kademlua::node::config::Config;
@@ -96,7 +97,7 @@ fn datagrams(request: impl Fn(Id) -> Request<'static>) -> Vec<Vec<u8>> {
 /// Bytes that the node sends.
 fn answer(node: &mut Node, now: Instant, source: SocketAddrV4, bytes: &[u8]) -> usize {
     let source = source.into();
-    node.handle(now, Input::Datagram { source, bytes });
+    node.handle(now, Input::Datagram { source, local: LocalEnd::default(), bytes });
     let mut sent = 0;
     loop {
         match node.poll_output() {

@@ -27,6 +27,28 @@ fn is_ipv4_in_ipv6(octets: [u8; 16]) -> bool {
     is_mapped || is_compatible
 }
 
+/// The end of this machine that a datagram came in at, and that its answer leaves from.
+///
+/// The default is the one that the system chooses: for what nobody asked for, and where there is no
+/// system at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LocalEnd {
+    /// The address that was asked.
+    pub ip: Option<IpAddr>,
+    /// The number of the interface if the address belongs to that one alone (link-local), else 0.
+    pub scope: u32,
+    /// Whether the interface is one that other machines reach.
+    pub is_outside: bool,
+}
+
+impl LocalEnd {
+    /// Whether what came in here from that source can be from there: a source to which an answer can
+    /// be sent, and a loopback address on a loopback interface alone.
+    pub fn believes(&self, source: &SocketAddr) -> bool {
+        is_sendable(source) && !(self.is_outside && Scope::of(source.ip()) == Scope::Loopback)
+    }
+}
+
 /// How far an address can be reached from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
@@ -150,6 +172,26 @@ mod tests {
         assert_eq!(own[1], Subnet::of(ip("192.0.2.200")));
         assert_eq!(own, Subnet::all_of(ip("::ffff:192.0.2.7")).collect::<Vec<_>>());
         assert_ne!(Subnet::of(ip("0.0.0.0")), Subnet::of(ip("::")));
+    }
+
+    #[test]
+    fn a_loopback_source_is_believed_on_a_loopback_interface_alone() {
+        let inside = LocalEnd::default();
+        let outside = LocalEnd { is_outside: true, ..inside };
+        for (source, can_come_from_outside) in [
+            ("127.0.0.1:1", false),
+            ("127.255.0.9:1", false),
+            ("[::1]:1", false),
+            ("10.0.0.1:1", true),
+            ("[fe80::1]:1", true),
+            ("[2001:db8::1]:1", true),
+        ] {
+            let source = source.parse().unwrap();
+            assert!(inside.believes(&source), "{source}");
+            assert_eq!(outside.believes(&source), can_come_from_outside, "{source}");
+        }
+        let mapped = "[::ffff:127.0.0.1]:1".parse().unwrap();
+        assert!(!inside.believes(&mapped) && !outside.believes(&mapped));
     }
 
     #[test]

@@ -149,8 +149,7 @@ fn a_known_id_at_another_address_is_a_stranger() {
 #[test]
 fn an_answer_to_nothing_that_was_asked_proves_nothing() {
     let (mut bench, forger) = (bench(), far(9_500));
-    let ping =
-        Sent { to: forger.address, bytes: datagram(forger.id, RpcId([9; 8]), &Request::Ping) };
+    let ping = Sent::new(forger.address, datagram(forger.id, RpcId([9; 8]), &Request::Ping));
     bench.receive(forger.address, &ping.answer(forger.id, v1::put_pong));
     assert_eq!(count(&mut bench, forger), 5);
 }

@@ -309,8 +309,7 @@ fn a_node_that_bootstraps_from_itself_or_its_twin_stays_alone() {
 fn forged_requests_from_the_own_address_make_no_noise() {
     let mut bench = Bench::new();
     let own: SocketAddr = contact(8001).address;
-    let mut queue =
-        vec![Sent { to: own, bytes: datagram(contact(9001).id, RpcId([1; 8]), &Request::Ping) }];
+    let mut queue = vec![Sent::new(own, datagram(contact(9001).id, RpcId([1; 8]), &Request::Ping))];
     let mut total = 0;
     while let Some(sent) = queue.pop() {
         queue.extend(bench.receive(own, &sent.bytes));

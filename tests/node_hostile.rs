@@ -6,6 +6,7 @@ mod killers;
 mod peer;
 mod vectors;
 
+use kademlua::address::LocalEnd;
 use kademlua::bencode::Value;
 use kademlua::id::Id;
 use kademlua::message::{Contact, Request, RpcId, StoreMode};
@@ -28,7 +29,7 @@ const KEY: Id = Id::new([b'a'; 20]);
 
 /// Gives a node a datagram. Returns what it sends.
 fn take(bench: &mut Bench, from: Contact, bytes: &[u8]) -> Vec<Sent> {
-    let input = Input::Datagram { source: from.address, bytes };
+    let input = Input::Datagram { source: from.address, local: LocalEnd::default(), bytes };
     let allocated = allocated_bytes(|| bench.node.handle(bench.now, input));
     let limit = BYTES_A_BYTE * bytes.len() + BYTES_ON_TOP;
     assert!(allocated <= limit, "{allocated} bytes for a datagram of {}", bytes.len());
@@ -80,9 +81,14 @@ const QUESTIONS: [fn(&mut Bench); 6] = [
         // The lookup before it finds the peer alone.
         let query = bench.drain().remove(0);
         let found = query.answer_nodes(contact(9_001).id, &[]);
-        bench
-            .node
-            .handle(bench.now, Input::Datagram { source: contact(9_001).address, bytes: &found });
+        bench.node.handle(
+            bench.now,
+            Input::Datagram {
+                source: contact(9_001).address,
+                local: LocalEnd::default(),
+                bytes: &found,
+            },
+        );
     },
 ];
 

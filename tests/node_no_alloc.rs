@@ -6,6 +6,7 @@ mod peer;
 use std::hint::black_box;
 use std::net::SocketAddr;
 
+use kademlua::address::LocalEnd;
 use kademlua::bencode::Item;
 use kademlua::id::Id;
 use kademlua::message::{Contact, Request, RpcId, Store, StoreMode};
@@ -17,7 +18,10 @@ use peer::{Bench, contact, datagram};
 
 /// Takes a request in and its answer out, as a driver does. Returns the answer's length.
 fn answer(node: &mut Node, now: Instant, source: SocketAddr, datagram: &[u8]) -> usize {
-    node.handle(now, Input::Datagram { source, bytes: black_box(datagram) });
+    node.handle(
+        now,
+        Input::Datagram { source, local: LocalEnd::default(), bytes: black_box(datagram) },
+    );
     let mut bytes = 0;
     loop {
         match black_box(node.poll_output()) {

@@ -5,6 +5,7 @@ mod vectors;
 
 use std::net::SocketAddr;
 
+use kademlua::address::LocalEnd;
 use kademlua::bencode::Value;
 use kademlua::id::Id;
 use kademlua::message::{Kind, Request, Response, RpcId};
@@ -47,7 +48,10 @@ impl Lab {
     /// What the node answers to a datagram, while its own questions are answered by its clients.
     fn answers(&mut self, source: SocketAddr, datagram: &[u8]) -> Vec<Vec<u8>> {
         self.now += Duration::from_millis(10);
-        self.node.handle(self.now, Input::Datagram { source, bytes: datagram });
+        self.node.handle(
+            self.now,
+            Input::Datagram { source, local: LocalEnd::default(), bytes: datagram },
+        );
         let mut answers = Vec::new();
         while let Some((destination, bytes)) = self.next_transmit() {
             let Ok(Frame { header, body: Body::Request(payload) }) = Frame::parse(&bytes) else {
@@ -56,7 +60,11 @@ impl Lab {
                 continue;
             };
             if let Some(reply) = reply_of_client(destination, header.rpc_id, payload) {
-                let input = Input::Datagram { source: destination, bytes: &reply };
+                let input = Input::Datagram {
+                    source: destination,
+                    local: LocalEnd::default(),
+                    bytes: &reply,
+                };
                 self.node.handle(self.now, input);
             }
         }
@@ -66,7 +74,7 @@ impl Lab {
     fn next_transmit(&mut self) -> Option<(SocketAddr, Vec<u8>)> {
         loop {
             match self.node.poll_output() {
-                Output::Transmit { destination, bytes } => {
+                Output::Transmit { destination, bytes, .. } => {
                     return Some((destination, bytes.to_vec()));
                 }
                 Output::Event(_) => {}

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
+use kademlua::address::LocalEnd;
 use kademlua::bencode::Value;
 use kademlua::id::Id;
 use kademlua::message::{Contact, Kind, Request, Response, RpcId, StoreMode};
@@ -255,7 +256,7 @@ impl<'a> World<'a> {
 
     fn receive(&mut self, source: SocketAddr, bytes: &[u8]) {
         let limit = self.limit(source, bytes);
-        self.node.handle(self.now, Input::Datagram { source, bytes });
+        self.node.handle(self.now, Input::Datagram { source, local: LocalEnd::default(), bytes });
         let replies = self.drain();
         assert!(replies.len() <= 1, "{} replies", replies.len());
         assert!(replies.iter().all(|&len| len <= limit));
@@ -309,7 +310,7 @@ impl<'a> World<'a> {
         let (mut replies, mut sent) = (Vec::new(), 0);
         loop {
             match self.node.poll_output() {
-                Output::Transmit { destination, bytes } => {
+                Output::Transmit { destination, bytes, .. } => {
                     sent += 1;
                     assert!(bytes.len() <= MAX_DATAGRAM && sent <= MAX_BURST);
                     let frame = Frame::parse(bytes).expect("a node sends messages");

@@ -24,6 +24,7 @@ use super::keeper::{self, Keeper};
 use super::observer::{Direction, Observed, Sight};
 use super::shield::Shield;
 use super::socket::{Inbox, Outbox};
+use crate::address::LocalEnd;
 use crate::control::{self, Command, CommandError, Reply};
 use crate::id::Id;
 use crate::message::Contact;
@@ -271,7 +272,7 @@ impl Driver {
         self.core.forget_withdrawn();
         for (source, bytes) in self.inbox.iter() {
             self.core.observed.packet(Direction::In, source, bytes);
-            self.core.handle(now, Input::Datagram { source, bytes });
+            self.core.handle(now, Input::Datagram { source, local: LocalEnd::default(), bytes });
             if self.core.outbox.is_full() {
                 flush(&mut self.core.outbox, &self.socket, &self.watched).await;
             }
@@ -365,7 +366,7 @@ impl Core {
     fn drain(&mut self, now: Instant) {
         loop {
             match self.node.poll_output() {
-                Output::Transmit { destination, bytes } => {
+                Output::Transmit { destination, bytes, .. } => {
                     if self.outbox.push(destination, bytes) {
                         self.observed.packet(Direction::Out, destination, bytes);
                     }

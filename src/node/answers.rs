@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use crate::address::Scope;
+use crate::address::{LocalEnd, Scope};
 use crate::bencode::{List, Value};
 use crate::id::Id;
 use crate::message::{Contact, Kind, Request, Store, StoreMode};
@@ -51,6 +51,7 @@ pub(super) struct Pending {
 struct Waiting {
     header: Header,
     source: SocketAddr,
+    local: LocalEnd,
     deadline: Instant,
 }
 
@@ -103,7 +104,7 @@ impl Node {
             Ok(values) if fits => v1::put_returned(&mut self.out.bytes, &waiting.header, &values),
             _ => v1::put_failed(&mut self.out.bytes, &waiting.header),
         }
-        self.transmit(waiting.source, start);
+        self.transmit(waiting.source, waiting.local, start);
         if fits { Ok(()) } else { Err(CallError::TooLarge { bytes, max }) }
     }
 
@@ -112,6 +113,7 @@ impl Node {
         &mut self,
         now: Instant,
         source: SocketAddr,
+        local: LocalEnd,
         header: &Header,
         payload: &[u8],
         len: usize,
@@ -120,23 +122,29 @@ impl Node {
         let header = Header { from: self.id, rpc_id: header.rpc_id };
         let start = self.out.bytes.len();
         match v1::request(payload) {
-            Ok(request) => self.put_answer(now, &asker, &header, &request, len),
+            Ok(request) => self.put_answer(now, &asker, local, &header, &request, len),
             Err(error) => {
                 self.counters.refused += 1;
-                return self.refuse(source, &header, error);
+                return self.refuse(source, local, &header, error);
             }
         }
         self.counters.requests += 1;
         if self.out.bytes.len() > start {
-            self.transmit(source, start);
+            self.transmit(source, local, start);
         }
-        self.on_asked(now, asker);
+        self.on_asked(now, asker, local);
     }
 
-    fn refuse(&mut self, source: SocketAddr, header: &Header, error: v1::PayloadError) {
+    fn refuse(
+        &mut self,
+        source: SocketAddr,
+        local: LocalEnd,
+        header: &Header,
+        error: v1::PayloadError,
+    ) {
         let start = self.out.bytes.len();
         v1::put_refusal(&mut self.out.bytes, header, error);
-        self.transmit(source, start);
+        self.transmit(source, local, start);
     }
 
     /// Appends the answer to a request of so many bytes, if it is not the application's to give.
@@ -144,6 +152,7 @@ impl Node {
         &mut self,
         now: Instant,
         asker: &Contact,
+        local: LocalEnd,
         header: &Header,
         request: &Request<'_>,
         len: usize,
@@ -168,7 +177,7 @@ impl Node {
                 v1::put_socket(&mut self.out.bytes, header, asker.address);
             }
             Request::Custom { name, args } => {
-                self.ask_application(now, asker, header, name, args);
+                self.ask_application(now, asker, local, header, name, args);
             }
         }
     }
@@ -178,6 +187,7 @@ impl Node {
         &mut self,
         now: Instant,
         asker: &Contact,
+        local: LocalEnd,
         header: &Header,
         name: &[u8],
         args: List<'_>,
@@ -189,7 +199,7 @@ impl Node {
         let Some(args) = v1::values(args).ok().filter(|_| has_room) else {
             return v1::put_failed(&mut self.out.bytes, header);
         };
-        let token = self.await_answer(now, asker.address, *header);
+        let token = self.await_answer(now, asker.address, local, *header);
         let name = name.to_vec();
         self.out.events.push_back(Event::Request { token, from: *asker, name, args });
     }
@@ -215,10 +225,16 @@ impl Node {
         }
     }
 
-    fn await_answer(&mut self, now: Instant, source: SocketAddr, header: Header) -> RequestToken {
+    fn await_answer(
+        &mut self,
+        now: Instant,
+        source: SocketAddr,
+        local: LocalEnd,
+        header: Header,
+    ) -> RequestToken {
         self.pending.last += 1;
         let token = RequestToken(self.pending.last);
-        let waiting = Waiting { header, source, deadline: now + ANSWER_WITHIN };
+        let waiting = Waiting { header, source, local, deadline: now + ANSWER_WITHIN };
         self.pending.requests.insert(token, waiting);
         token
     }

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::address::is_sendable;
+use crate::address::LocalEnd;
 use crate::bencode::Value;
 use crate::id::Id;
 use crate::message::{Contact, CopyOf, Request, Response, Store, StoreMode};
@@ -15,7 +15,7 @@ use crate::node::calls::Progress;
 use crate::node::lookup::{Found, Goal, Lookup};
 use crate::node::operations::Then;
 use crate::node::routing::Seen;
-use crate::node::{CallError, Event, Node, Peer, Purpose, jittered};
+use crate::node::{CallError, Event, Node, Purpose, jittered};
 use crate::time::{Duration, Instant};
 
 /// Lookups of upkeep at once.
@@ -180,18 +180,18 @@ impl Node {
     }
 
     /// A request came from somebody. A stranger must answer a ping before it becomes a contact,
-    /// because its address may be forged.
-    pub(super) fn on_asked(&mut self, now: Instant, asker: Contact) {
+    /// because its address may be forged. It is asked from where it asked: a NAT or a firewall may let
+    /// nothing else through to it.
+    pub(super) fn on_asked(&mut self, now: Instant, asker: Contact, local: LocalEnd) {
         match self.table.on_seen(now, &asker) {
             Seen::Live | Seen::Own => {}
-            Seen::Suspect => self.verify(now, asker),
+            Seen::Suspect => self.verify(now, asker, local),
             Seen::Elsewhere { check } => {
                 if let Some(check) = check {
                     self.check_liveness(now, check, 1);
                 }
             }
-            Seen::Stranger if !is_sendable(&asker.address) => {}
-            Seen::Stranger if self.table.has_room(&asker) => self.verify(now, asker),
+            Seen::Stranger if self.table.has_room(&asker) => self.verify(now, asker, local),
             Seen::Stranger => {
                 if let Some(check) = self.table.on_stranger(now, asker) {
                     self.check_liveness(now, check, 1);
@@ -201,23 +201,23 @@ impl Node {
     }
 
     /// Pings a contact that is not in the routing table, or doubtful there.
-    pub(super) fn verify(&mut self, now: Instant, contact: Contact) {
+    pub(super) fn verify(&mut self, now: Instant, contact: Contact, local: LocalEnd) {
         if self.maintenance.probing.len() < MAX_STRANGERS {
-            self.probe(now, contact, Purpose::Verify);
+            self.probe(now, contact, local, Purpose::Verify);
         }
     }
 
     /// Pings a contact of the routing table that may have gone.
     pub(super) fn check_liveness(&mut self, now: Instant, contact: Contact, attempt: u32) {
-        self.probe(now, contact, Purpose::Liveness { attempt });
+        self.probe(now, contact, LocalEnd::default(), Purpose::Liveness { attempt });
     }
 
-    fn probe(&mut self, now: Instant, contact: Contact, purpose: Purpose) {
+    fn probe(&mut self, now: Instant, contact: Contact, local: LocalEnd, purpose: Purpose) {
         let probing = &mut self.maintenance.probing;
         if probing.len() >= MAX_PROBES || !probing.insert(contact.id) {
             return;
         }
-        if self.send(now, Peer::from(contact), &Request::Ping, purpose).is_err() {
+        if self.send_from(now, local, contact.into(), &Request::Ping, purpose).is_err() {
             self.maintenance.probing.remove(&contact.id);
         }
     }
@@ -247,7 +247,7 @@ impl Node {
         self.on_contact_lost(now, contact);
         self.measure_soon(now);
         if let Some(replacement) = replacement {
-            self.verify(now, replacement);
+            self.verify(now, replacement, LocalEnd::default());
         }
     }
 
@@ -295,7 +295,7 @@ impl Node {
                 break;
             }
             for contact in self.table.stale_after(bucket, HOPELESS) {
-                self.verify(now, contact);
+                self.verify(now, contact, LocalEnd::default());
             }
             self.queue_refresh(now, bucket);
         }

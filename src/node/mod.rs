@@ -34,6 +34,7 @@ use std::net::{IpAddr, SocketAddr};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::address::{LocalEnd, is_sendable};
 use crate::bencode::Value;
 use crate::id::Id;
 use crate::message::{Contact, Kind, Request, Response, RpcId};
@@ -74,6 +75,8 @@ pub enum Input<'a> {
     Datagram {
         /// From where.
         source: SocketAddr,
+        /// Where it came in.
+        local: LocalEnd,
         /// All of it.
         bytes: &'a [u8],
     },
@@ -96,6 +99,8 @@ pub enum Output<'a> {
     Transmit {
         /// To where.
         destination: SocketAddr,
+        /// From where: for an answer the end that was asked.
+        local: LocalEnd,
         /// All of it.
         bytes: &'a [u8],
     },
@@ -278,6 +283,7 @@ pub enum CallError {
 /// A Kademlia node.
 ///
 /// ```
+/// use kademlua::address::LocalEnd;
 /// use kademlua::id::Id;
 /// use kademlua::node::{Input, Node, Output, config::Config};
 /// use kademlua::time::Instant;
@@ -289,8 +295,8 @@ pub enum CallError {
 /// ping.extend(*b"rpc id..\x01\x00\x16d4:name4:ping4:argslee");
 ///
 /// let source = ([127, 0, 0, 1], 9301).into();
-/// node.handle(now, Input::Datagram { source, bytes: &ping });
-/// let Output::Transmit { destination, bytes } = node.poll_output() else { panic!() };
+/// node.handle(now, Input::Datagram { source, local: LocalEnd::default(), bytes: &ping });
+/// let Output::Transmit { destination, bytes, .. } = node.poll_output() else { panic!() };
 /// assert_eq!(destination, source);
 /// assert!(bytes.ends_with(b"rpc id..\x81\x00\x05li5ee"));
 /// ```
@@ -385,8 +391,14 @@ impl Node {
     /// Takes in what happened.
     pub fn handle(&mut self, now: Instant, input: Input<'_>) {
         match input {
-            Input::Datagram { source, bytes } => self.on_datagram(now, source, bytes),
-            Input::Seen { contact } => self.on_asked(now, contact),
+            Input::Datagram { source, local, bytes } => {
+                self.on_datagram(now, source, local, bytes);
+            }
+            Input::Seen { contact } => {
+                if is_sendable(&contact.address) {
+                    self.on_asked(now, contact, LocalEnd::default());
+                }
+            }
             Input::Timeout => self.on_timeout(now),
         }
     }
@@ -398,8 +410,8 @@ impl Node {
             return Output::Timeout(self.next_timeout());
         }
         match self.out.transmits.pop_front() {
-            Some(Transmit { destination, start, end }) => {
-                Output::Transmit { destination, bytes: &self.out.bytes[start..end] }
+            Some(Transmit { destination, local, start, end }) => {
+                Output::Transmit { destination, local, bytes: &self.out.bytes[start..end] }
             }
             None => Output::Event(self.out.events.pop_front().expect("one of them has something")),
         }
@@ -519,14 +531,19 @@ impl Node {
         self.maintain(now);
     }
 
-    fn on_datagram(&mut self, now: Instant, source: SocketAddr, bytes: &[u8]) {
+    fn on_datagram(&mut self, now: Instant, source: SocketAddr, local: LocalEnd, bytes: &[u8]) {
         self.counters.datagrams_in += 1;
         self.counters.bytes_in += bytes.len() as u64;
+        if !local.believes(&source) {
+            // Forged, so that nobody is to be charged for it.
+            self.counters.dropped += 1;
+            return;
+        }
         let Ok(frame) = Frame::parse(bytes) else { return self.drop_unasked(now, source) };
         match frame.body {
             Body::Request(payload) => {
                 if self.may_ask(now, &Contact { id: frame.header.from, address: source }) {
-                    self.on_request(now, source, &frame.header, payload, bytes.len());
+                    self.on_request(now, source, local, &frame.header, payload, bytes.len());
                 } else {
                     self.counters.limited += 1;
                 }
@@ -659,6 +676,17 @@ impl Node {
         request: &Request<'_>,
         purpose: Purpose,
     ) -> Result<usize, CallError> {
+        self.send_from(now, LocalEnd::default(), peer, request, purpose)
+    }
+
+    fn send_from(
+        &mut self,
+        now: Instant,
+        local: LocalEnd,
+        peer: Peer,
+        request: &Request<'_>,
+        purpose: Purpose,
+    ) -> Result<usize, CallError> {
         if self.is_own_address(&peer.address) {
             return Err(CallError::Own);
         }
@@ -670,7 +698,7 @@ impl Node {
         let start = self.out.bytes.len();
         v1::put_request(&mut self.out.bytes, &header, request);
         let bytes = self.out.bytes.len() - start;
-        self.transmit(peer.address, start);
+        self.transmit(peer.address, local, start);
         let kind = request.kind();
         let deadline = now + self.timeout(&peer, kind, purpose);
         let overdue = match purpose {
@@ -697,11 +725,11 @@ impl Node {
 
     /// Queues what was appended to the outbox since `start`.
     #[inline]
-    fn transmit(&mut self, destination: SocketAddr, start: usize) {
+    fn transmit(&mut self, destination: SocketAddr, local: LocalEnd, start: usize) {
         let end = self.out.bytes.len();
         self.counters.datagrams_out += 1;
         self.counters.bytes_out += (end - start) as u64;
-        self.out.transmits.push_back(Transmit { destination, start, end });
+        self.out.transmits.push_back(Transmit { destination, local, start, end });
     }
 
     fn new_operation(&mut self) -> OperationId {
@@ -721,6 +749,7 @@ struct Outbox {
 
 struct Transmit {
     destination: SocketAddr,
+    local: LocalEnd,
     start: usize,
     end: usize,
 }

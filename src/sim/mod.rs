@@ -19,6 +19,7 @@ use std::ops::RangeInclusive;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::address::LocalEnd;
 use crate::control::{self, Command, CommandError, Reply};
 use crate::id::Id;
 use crate::message::Contact;
@@ -249,7 +250,7 @@ impl Network {
 
     /// Delivers a datagram at once, whoever sent it and whatever sender it names.
     pub fn forge(&mut self, source: SocketAddr, destination: NodeIndex, bytes: &[u8]) {
-        self.handle(destination, Input::Datagram { source, bytes });
+        self.handle(destination, Input::Datagram { source, local: LocalEnd::default(), bytes });
     }
 
     /// How it behaves now.
@@ -427,7 +428,10 @@ impl Network {
             Happening::Datagram { source, destination, bytes }
                 if !self.lie(source, destination, &bytes) =>
             {
-                self.handle(destination, Input::Datagram { source, bytes: &bytes });
+                self.handle(
+                    destination,
+                    Input::Datagram { source, local: LocalEnd::default(), bytes: &bytes },
+                );
             }
             Happening::Timer { node } if self.places[node.0].timer == at => {
                 self.places[node.0].timer = Instant::NEVER;
@@ -450,7 +454,7 @@ impl Network {
         let source = self.places[index.0].address;
         let timer = loop {
             match node.poll_output() {
-                Output::Transmit { destination, bytes } => {
+                Output::Transmit { destination, bytes, .. } => {
                     self.carry(source, destination, bytes.to_vec());
                 }
                 Output::Event(event) => self.on_event(index, event),

@@ -5,6 +5,7 @@ pub(crate) mod crowd;
 
 use std::net::SocketAddr;
 
+use kademlua::address::LocalEnd;
 use kademlua::id::Id;
 use kademlua::message::{Contact, Kind, Request, RpcId};
 use kademlua::node::config::Config;
@@ -28,6 +29,8 @@ pub(crate) struct Bench {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Sent {
     pub(crate) to: SocketAddr,
+    /// From where the node wants it sent.
+    pub(crate) from: LocalEnd,
     pub(crate) bytes: Vec<u8>,
 }
 
@@ -66,7 +69,17 @@ impl Bench {
 
     /// A datagram comes in; returns what the node sends.
     pub(crate) fn receive(&mut self, source: SocketAddr, bytes: &[u8]) -> Vec<Sent> {
-        self.node.handle(self.now, Input::Datagram { source, bytes });
+        self.receive_at(LocalEnd::default(), source, bytes)
+    }
+
+    /// The same at one of the node's ends.
+    pub(crate) fn receive_at(
+        &mut self,
+        local: LocalEnd,
+        source: SocketAddr,
+        bytes: &[u8],
+    ) -> Vec<Sent> {
+        self.node.handle(self.now, Input::Datagram { source, local, bytes });
         self.drain()
     }
 
@@ -107,8 +120,8 @@ impl Bench {
         let mut sent = Vec::new();
         loop {
             match self.node.poll_output() {
-                Output::Transmit { destination, bytes } => {
-                    sent.push(Sent { to: destination, bytes: bytes.to_vec() });
+                Output::Transmit { destination, local, bytes } => {
+                    sent.push(Sent { to: destination, from: local, bytes: bytes.to_vec() });
                 }
                 Output::Event(event) => self.events.push(event),
                 Output::Timeout(at) => {
@@ -125,6 +138,10 @@ impl Bench {
 }
 
 impl Sent {
+    pub(crate) fn new(to: SocketAddr, bytes: Vec<u8>) -> Sent {
+        Sent { to, from: LocalEnd::default(), bytes }
+    }
+
     pub(crate) fn frame(&self) -> Frame<'_> {
         Frame::parse(&self.bytes).expect("a node sends messages")
     }
