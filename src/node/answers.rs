@@ -50,8 +50,10 @@ pub(super) struct Pending {
 
 struct Waiting {
     header: Header,
-    source: SocketAddr,
+    from: Contact,
     local: LocalEnd,
+    /// How long the answer may get if the address is not validated by then.
+    reply_max: usize,
     deadline: Instant,
 }
 
@@ -87,7 +89,8 @@ impl Node {
     /// nowhere.
     ///
     /// # Errors
-    /// If the values do not fit a datagram; the caller is then told that the RPC failed.
+    /// If the values do not fit a datagram, or, where the caller's address is not validated, what it may
+    /// be sent for its request; the caller is then told that the RPC failed.
     pub fn answer(
         &mut self,
         token: RequestToken,
@@ -96,15 +99,19 @@ impl Node {
         let Some(waiting) = self.pending.requests.remove(&token) else {
             return Ok(());
         };
-        let max = v1::MAX_CUSTOM_PAYLOAD;
+        let Waiting { header, from, local, reply_max, .. } = waiting;
+        let is_validated = self.is_validated(&from);
+        let max =
+            if is_validated { usize::MAX } else { reply_max.saturating_sub(v1::RETURNED_AROUND) };
+        let max = max.min(v1::MAX_CUSTOM_PAYLOAD);
         let bytes = result.iter().flatten().map(|value| value.as_bytes().len()).sum();
         let start = self.out.bytes.len();
         let fits = bytes <= max;
         match result {
-            Ok(values) if fits => v1::put_returned(&mut self.out.bytes, &waiting.header, &values),
-            _ => v1::put_failed(&mut self.out.bytes, &waiting.header),
+            Ok(values) if fits => v1::put_returned(&mut self.out.bytes, &header, &values),
+            _ => v1::put_failed(&mut self.out.bytes, &header),
         }
-        self.transmit(waiting.source, waiting.local, start);
+        self.transmit(from.address, local, start);
         if fits { Ok(()) } else { Err(CallError::TooLarge { bytes, max }) }
     }
 
@@ -160,13 +167,13 @@ impl Node {
         match *request {
             Request::Ping => v1::put_pong(&mut self.out.bytes, header),
             Request::FindNode { target } => {
-                let max = self.max_reply(asker, len);
+                let max = self.reply_max(asker, len);
                 let Node { table, out, config, .. } = self;
                 let closest = closest_for(table, asker, &target, config.k);
                 v1::put_nodes(&mut out.bytes, header, closest, max);
             }
             Request::FindValue { key, limit } => {
-                let max = self.max_reply(asker, len);
+                let max = self.reply_max(asker, len);
                 let Node { table, store, out, config, .. } = self;
                 let values = store.values(&key).map(|values| values.take(limit));
                 let closest = closest_for(table, asker, &key, config.k);
@@ -177,7 +184,7 @@ impl Node {
                 v1::put_socket(&mut self.out.bytes, header, asker.address);
             }
             Request::Custom { name, args } => {
-                self.ask_application(now, asker, local, header, name, args);
+                self.ask_application(now, asker, local, header, (name, args), len);
             }
         }
     }
@@ -189,8 +196,8 @@ impl Node {
         asker: &Contact,
         local: LocalEnd,
         header: &Header,
-        name: &[u8],
-        args: List<'_>,
+        (name, args): (&[u8], List<'_>),
+        len: usize,
     ) {
         if !self.registered.contains(name) {
             return v1::put_no_such_rpc(&mut self.out.bytes, header);
@@ -199,7 +206,7 @@ impl Node {
         let Some(args) = v1::values(args).ok().filter(|_| has_room) else {
             return v1::put_failed(&mut self.out.bytes, header);
         };
-        let token = self.await_answer(now, asker.address, local, *header);
+        let token = self.await_answer(now, asker, local, *header, len);
         let name = name.to_vec();
         self.out.events.push_back(Event::Request { token, from: *asker, name, args });
     }
@@ -228,13 +235,16 @@ impl Node {
     fn await_answer(
         &mut self,
         now: Instant,
-        source: SocketAddr,
+        from: &Contact,
         local: LocalEnd,
         header: Header,
+        len: usize,
     ) -> RequestToken {
         self.pending.last += 1;
         let token = RequestToken(self.pending.last);
-        let waiting = Waiting { header, source, local, deadline: now + ANSWER_WITHIN };
+        let reply_max = v1::unvalidated_reply_max(len);
+        let deadline = now + ANSWER_WITHIN;
+        let waiting = Waiting { header, from: *from, local, reply_max, deadline };
         self.pending.requests.insert(token, waiting);
         token
     }

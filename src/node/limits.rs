@@ -16,7 +16,7 @@ use rand_chacha::ChaCha8Rng;
 use siphasher::sip::SipHasher13;
 
 use crate::node::config::Config;
-use crate::node::proof::is_loopback;
+use crate::node::validated::is_loopback;
 use crate::time::Instant;
 
 /// Buckets of sources: 8 kB, and who asks in peace shares one with a given flooder once in so often.

@@ -18,7 +18,7 @@ use crate::message::Contact;
 use crate::node::OperationId;
 use crate::node::config::Config;
 use crate::node::path::{Candidate, Crowd, Limits, Path};
-use crate::node::proof::is_loopback;
+use crate::node::validated::is_loopback;
 use crate::time::{Duration, Instant};
 
 /// Queries of one lookup at the most. Honest networks need some forty; a liar that keeps inventing

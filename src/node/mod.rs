@@ -22,11 +22,11 @@ mod lost;
 mod maintenance;
 mod operations;
 mod path;
-mod proof;
 pub mod routing;
 mod rtt;
 pub mod store;
 mod tokens;
+mod validated;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -47,11 +47,11 @@ use crate::node::lookup::Record;
 use crate::node::lost::Lost;
 use crate::node::maintenance::Maintenance;
 use crate::node::operations::Operation;
-use crate::node::proof::Answered;
 use crate::node::routing::{Insertion, Table};
 use crate::node::rtt::RoundTrips;
 use crate::node::store::{Change, Deposit, Refusal, RowId, Store};
 use crate::node::tokens::{Mint, Wallet};
+use crate::node::validated::Validated;
 use crate::time::{Duration, Instant};
 use crate::wire::v1::{self, Body, Frame, Header};
 
@@ -310,7 +310,7 @@ pub struct Node {
     table: Table,
     store: Store,
     calls: Calls,
-    answered: Answered,
+    validated: Validated,
     limits: Limits,
     mint: Mint,
     wallet: Wallet,
@@ -369,7 +369,7 @@ impl Node {
             table: Table::new(now, id, &config),
             store: Store::new(id, &config),
             calls: Calls::default(),
-            answered: Answered::default(),
+            validated: Validated::default(),
             limits: Limits::new(&config, &mut secrets),
             mint: Mint::new(&mut secrets),
             wallet: Wallet::default(),
@@ -556,7 +556,25 @@ impl Node {
     fn may_ask(&mut self, now: Instant, asker: &Contact) -> bool {
         self.charge(now, asker.address)
             && (self.limits.charge_all(now, asker.address, false)
-                || self.is_proved(asker) && self.limits.charge_all(now, asker.address, true))
+                || self.is_validated(asker) && self.limits.charge_all(now, asker.address, true))
+    }
+
+    /// Whether the asker receives what is sent to the address that it seems to ask from: it is a contact
+    /// that answers, or has lately answered something or sent a token back.
+    fn is_validated(&self, asker: &Contact) -> bool {
+        self.validated.contains(&asker.address)
+            || self.table.entry(&asker.id).is_some_and(|entry| {
+                entry.contact.address == asker.address && entry.is_worth_naming()
+            })
+    }
+
+    /// How long the answer to a request of `request_len` bytes may get.
+    fn reply_max(&self, asker: &Contact, request_len: usize) -> usize {
+        if self.is_validated(asker) {
+            v1::MAX_DATAGRAM
+        } else {
+            v1::unvalidated_reply_max(request_len)
+        }
     }
 
     /// What is no message, or answers nothing, is dropped, and counts as sent all the same.
@@ -651,7 +669,7 @@ impl Node {
     /// A contact answered: its address is its own, and it may enter the routing table.
     fn on_contact_answered(&mut self, now: Instant, contact: Contact, rtt: Duration) {
         self.maintenance.probing.remove(&contact.id);
-        self.answered.insert(contact.address);
+        self.validated.insert(contact.address);
         let insertion = self.table.on_answer(now, contact, rtt);
         if insertion != Insertion::Known {
             self.on_maybe_back(now, &contact);

@@ -58,12 +58,12 @@ impl Node {
         asker: &Contact,
         store: &Store<'_>,
     ) -> Result<(), Unproved> {
-        if self.is_proved(asker) {
+        if self.is_validated(asker) {
             return Ok(());
         }
         match store.token {
             Some(token) if self.mint.accepts(now, &asker.address, token) => {
-                self.answered.insert(asker.address);
+                self.validated.insert(asker.address);
                 Ok(())
             }
             Some(_) => Err(Unproved::WantsToken(self.mint.token(now, &asker.address))),

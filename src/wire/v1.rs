@@ -44,14 +44,23 @@ pub const VERSION: u8 = 1;
 /// unfragmented packet on any usual path.
 pub const MAX_REPLY: usize = 1_400;
 
-/// How many times the bytes of a request its answer may have, where nobody knows whether the address
-/// that it came from is the sender's own: whoever forges one gains no more than that. The limit of
-/// RFC 9000 §8.1.
+/// How many times the bytes of a datagram all that is sent because of it may have, where nobody knows
+/// whether the address that it came from is the sender's own: whoever forges one gains no more than
+/// that. The limit of RFC 9000 §8.1.
 pub const AMPLIFICATION_MAX: usize = 3;
 
+/// Length of a ping: what it costs to find out whether an address is the sender's own.
+pub const PING_BYTES: usize = HEADER_LEN + LENGTH_LEN + b"d4:name4:ping4:argslee".len();
+
 /// Smallest findnode or findvalue that we send: one to which even a node that does not know us may
-/// answer with [`MAX_REPLY`] bytes.
-pub const MIN_LOOKUP_REQUEST: usize = MAX_REPLY.div_ceil(AMPLIFICATION_MAX);
+/// answer with [`MAX_REPLY`] bytes and a ping.
+pub const MIN_LOOKUP_REQUEST: usize = (MAX_REPLY + PING_BYTES).div_ceil(AMPLIFICATION_MAX);
+
+/// How long the answer to a request of `request_len` bytes may get if its address is not validated: the
+/// ping that validates it counts too.
+pub const fn unvalidated_reply_max(request_len: usize) -> usize {
+    (AMPLIFICATION_MAX * request_len).saturating_sub(PING_BYTES)
+}
 
 /// Largest datagram, padding included: the largest that an original node receives whole.
 pub const MAX_DATAGRAM: usize = 16_384;
@@ -59,6 +68,9 @@ pub const MAX_DATAGRAM: usize = 16_384;
 /// Values and arguments that an application's RPC may carry, in encoded bytes: with frame and name
 /// they stay below [`MAX_DATAGRAM`].
 pub const MAX_CUSTOM_PAYLOAD: usize = 16_000;
+
+/// Bytes around the values that an application's RPC returns.
+pub const RETURNED_AROUND: usize = HEADER_LEN + LENGTH_LEN + b"le".len();
 
 /// Longest write token that a sender takes from a holder and gives back to it. With it the largest
 /// store still fits [`MAX_DATAGRAM`].
@@ -768,14 +780,24 @@ mod tests {
         assert_request(b"d4:name9:getsocket4:argslee", Request::GetSocket);
         assert_padded_request(
             b"d4:name8:findnode4:argsl20:abcdefghij0123456789ee",
-            467,
+            485,
             Request::FindNode { target: ID },
         );
         assert_padded_request(
             b"d4:name9:findvalue4:argsl20:abcdefghij0123456789i6eee",
-            467,
+            485,
             Request::FindValue { key: ID, limit: 6 },
         );
+    }
+
+    #[test]
+    fn the_smallest_lookup_leaves_room_for_the_largest_answer_and_a_ping() {
+        let ping = written(|out| put_request(out, &HEADER, &Request::Ping));
+        assert_eq!(ping.len(), PING_BYTES);
+        assert!(unvalidated_reply_max(MIN_LOOKUP_REQUEST) >= MAX_REPLY);
+        assert!(unvalidated_reply_max(MIN_LOOKUP_REQUEST - 1) < MAX_REPLY);
+        // Whatever is a frame may be told that it is no request.
+        assert!(unvalidated_reply_max(HEADER_LEN) >= HEADER_LEN);
     }
 
     #[test]
