@@ -24,6 +24,7 @@ mod operations;
 mod path;
 pub mod routing;
 mod rtt;
+mod spread;
 pub mod store;
 mod tokens;
 mod validated;
@@ -57,6 +58,7 @@ use crate::wire::v1::{self, Body, Frame, Header};
 
 pub use crate::node::answers::{RegisterError, RequestToken, RpcFailed};
 pub use crate::node::calls::Peer;
+pub use crate::node::spread::Spread;
 
 /// Lookups remembered for people to look at: a screenful.
 const MAX_RECORDS: usize = 16;
@@ -231,6 +233,11 @@ impl Delivery {
 }
 
 impl StoreReport {
+    /// How widely the nodes that keep the value are spread.
+    pub fn spread(&self) -> Spread {
+        Spread::of(&self.stored)
+    }
+
     /// Datagrams sent and received, those of the lookup among them.
     pub fn messages(&self) -> usize {
         let messages = |d: &Delivery| d.attempts + d.answers;
