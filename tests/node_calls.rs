@@ -191,8 +191,8 @@ fn a_flood_of_strangers_leaves_the_node_as_it_was() {
         pings += sent.iter().filter(|sent| sent.asks(Kind::Ping)).count();
         pings += bench.wait(Duration::from_micros(10)).len();
     }
-    // 64 at a time; the flood lasts a second, a ping a second and a half.
-    assert!((1..=64).contains(&pings), "{pings} pings");
+    // The flood lasts a second: what there is for all in one, and a quarter of that at once.
+    assert!((1..=10_300).contains(&pings), "{pings} pings");
     bench.wait(SECOND.times(5));
     let table = bench.node.table();
     assert_eq!(table.len(), friends.len());

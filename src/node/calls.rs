@@ -54,8 +54,8 @@ pub(super) enum Purpose {
     Caller { operation: OperationId },
     /// The first question to a node of which only the address is known.
     Bootstrap { operation: OperationId },
-    /// A contact wants to enter the routing table.
-    Verify,
+    /// Is somebody there again who was lost, or still there who waits for a place?
+    Recheck,
     /// Does a contact of the routing table still live?
     Liveness { attempt: u32 },
 }
@@ -116,6 +116,16 @@ pub(super) struct Calls {
 impl Calls {
     pub(super) fn len(&self) -> usize {
         self.calls.len()
+    }
+
+    /// Draws until there is no call of that number: those to one address differ in half of it alone.
+    pub(super) fn unused(&self, mut draw: impl FnMut() -> RpcId) -> RpcId {
+        loop {
+            let rpc_id = draw();
+            if !self.calls.contains_key(&rpc_id) {
+                return rpc_id;
+            }
+        }
     }
 
     pub(super) fn insert(&mut self, rpc_id: RpcId, call: Call) {

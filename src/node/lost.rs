@@ -7,7 +7,6 @@
 
 use std::collections::VecDeque;
 
-use crate::address::LocalEnd;
 use crate::message::Contact;
 use crate::node::{Node, jittered};
 use crate::time::{Duration, Instant};
@@ -78,7 +77,7 @@ impl Node {
             return false;
         };
         self.lost.contacts.rotate_left(1);
-        self.verify(now, contact, LocalEnd::default());
+        self.recheck(now, contact);
         true
     }
 

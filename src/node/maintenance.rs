@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::address::LocalEnd;
+use crate::address::{LocalEnd, is_sendable};
 use crate::bencode::Value;
 use crate::id::Id;
 use crate::message::{Contact, CopyOf, Request, Response, Store, StoreMode};
@@ -17,6 +17,7 @@ use crate::node::operations::Then;
 use crate::node::routing::Seen;
 use crate::node::{CallError, Event, Node, Purpose, jittered};
 use crate::time::{Duration, Instant};
+use crate::wire::v1::{self, Header};
 
 /// Lookups of upkeep at once.
 const MAX_RUNNING: usize = 4;
@@ -40,11 +41,7 @@ const COPIES_AHEAD: u64 = 64;
 /// next republished.
 const MAX_TASKS: usize = 65_536;
 
-/// Strangers pinged at once, so that a flood of forged ones makes few pings.
-const MAX_STRANGERS: usize = 64;
-
-/// Contacts and strangers pinged at once. Some places are left to contacts, lest a flood of strangers
-/// keep dead ones from being noticed.
+/// Contacts, former and future ones pinged at once.
 const MAX_PROBES: usize = 128;
 
 /// Pings in a row that a contact may leave unanswered before it counts as dead.
@@ -180,44 +177,56 @@ impl Node {
     }
 
     /// A request came from somebody. A stranger must answer a ping before it becomes a contact,
-    /// because its address may be forged. It is asked from where it asked: a NAT or a firewall may let
-    /// nothing else through to it.
+    /// because its address may be forged; and until then nobody else is pinged on its account. It is
+    /// asked from where it asked: a NAT or a firewall may let nothing else through to it.
     pub(super) fn on_asked(&mut self, now: Instant, asker: Contact, local: LocalEnd) {
-        match self.table.on_seen(now, &asker) {
-            Seen::Live | Seen::Own => {}
-            Seen::Suspect => self.verify(now, asker, local),
-            Seen::Elsewhere { check } => {
-                if let Some(check) = check {
-                    self.check_liveness(now, check, 1);
-                }
+        let check = match self.table.on_seen(now, &asker) {
+            Seen::Live | Seen::Own => None,
+            Seen::Suspect => return self.verify(now, &asker, local),
+            Seen::Elsewhere { check } => check,
+            Seen::Stranger if self.table.has_room(&asker) => {
+                return self.verify(now, &asker, local);
             }
-            Seen::Stranger if self.table.has_room(&asker) => self.verify(now, asker, local),
-            Seen::Stranger => {
-                if let Some(check) = self.table.on_stranger(now, asker) {
-                    self.check_liveness(now, check, 1);
-                }
-            }
+            Seen::Stranger if self.is_validated(&asker) => self.table.on_stranger(now, asker),
+            Seen::Stranger => self.table.due_for_check(now, &asker.id),
+        };
+        match check {
+            Some(contact) if self.is_validated(&asker) => self.check_liveness(now, contact, 1),
+            // If it answers, the table names whom to check.
+            Some(_) => self.verify(now, &asker, local),
+            None => {}
         }
     }
 
-    /// Pings a contact that is not in the routing table, or doubtful there.
-    pub(super) fn verify(&mut self, now: Instant, contact: Contact, local: LocalEnd) {
-        if self.maintenance.probing.len() < MAX_STRANGERS {
-            self.probe(now, contact, local, Purpose::Verify);
+    /// Pings an address that somebody asks from, to see whether it is that one's own. Nothing is
+    /// remembered of it; see [`Challenge`](super::challenge::Challenge).
+    pub(super) fn verify(&mut self, now: Instant, asker: &Contact, local: LocalEnd) {
+        let address = &asker.address;
+        if !is_sendable(address) || self.is_own_address(address) || !self.rations.take(now, asker) {
+            return;
         }
+        let header = Header { from: self.id, rpc_id: self.challenge.ping_id(now, address) };
+        let start = self.out.bytes.len();
+        v1::put_request(&mut self.out.bytes, &header, &Request::Ping);
+        self.transmit(*address, local, start);
+    }
+
+    /// Pings somebody who was lost, or waits for a place in the routing table.
+    pub(super) fn recheck(&mut self, now: Instant, contact: Contact) {
+        self.probe(now, contact, Purpose::Recheck);
     }
 
     /// Pings a contact of the routing table that may have gone.
     pub(super) fn check_liveness(&mut self, now: Instant, contact: Contact, attempt: u32) {
-        self.probe(now, contact, LocalEnd::default(), Purpose::Liveness { attempt });
+        self.probe(now, contact, Purpose::Liveness { attempt });
     }
 
-    fn probe(&mut self, now: Instant, contact: Contact, local: LocalEnd, purpose: Purpose) {
+    fn probe(&mut self, now: Instant, contact: Contact, purpose: Purpose) {
         let probing = &mut self.maintenance.probing;
         if probing.len() >= MAX_PROBES || !probing.insert(contact.id) {
             return;
         }
-        if self.send_from(now, local, contact.into(), &Request::Ping, purpose).is_err() {
+        if self.send(now, contact.into(), &Request::Ping, purpose).is_err() {
             self.maintenance.probing.remove(&contact.id);
         }
     }
@@ -226,7 +235,7 @@ impl Node {
     pub(super) fn on_contact_silent(&mut self, now: Instant, contact: Contact, purpose: Purpose) {
         let in_table = self.table.on_silence(&contact);
         match purpose {
-            Purpose::Verify => {
+            Purpose::Recheck => {
                 self.maintenance.probing.remove(&contact.id);
             }
             Purpose::Liveness { attempt } => {
@@ -247,7 +256,7 @@ impl Node {
         self.on_contact_lost(now, contact);
         self.measure_soon(now);
         if let Some(replacement) = replacement {
-            self.verify(now, replacement, LocalEnd::default());
+            self.recheck(now, replacement);
         }
     }
 
@@ -295,7 +304,7 @@ impl Node {
                 break;
             }
             for contact in self.table.stale_after(bucket, HOPELESS) {
-                self.verify(now, contact, LocalEnd::default());
+                self.recheck(now, contact);
             }
             self.queue_refresh(now, bucket);
         }

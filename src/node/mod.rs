@@ -14,8 +14,8 @@
 
 mod answers;
 mod calls;
+mod challenge;
 pub mod config;
-mod cost;
 pub mod estimate;
 mod limits;
 pub mod lookup;
@@ -23,9 +23,9 @@ mod lost;
 mod maintenance;
 mod operations;
 mod path;
+mod rations;
 pub mod routing;
 mod rtt;
-mod spread;
 pub mod store;
 mod tokens;
 mod validated;
@@ -39,17 +39,18 @@ use rand_chacha::ChaCha8Rng;
 use crate::address::{LocalEnd, is_sendable};
 use crate::bencode::Value;
 use crate::id::Id;
-use crate::message::{Contact, Kind, Request, Response, RpcId};
+use crate::message::{Contact, Kind, Request, Response};
 use crate::node::answers::Pending;
 use crate::node::calls::{Call, Calls, Expired, MAX_CALLS, Purpose};
+use crate::node::challenge::Challenge;
 use crate::node::config::Config;
-use crate::node::cost::Bill;
 use crate::node::estimate::{Estimate, Estimator};
-use crate::node::limits::{Account, Limits, Refused};
+use crate::node::limits::{Limits, Verdict};
 use crate::node::lookup::Record;
 use crate::node::lost::Lost;
 use crate::node::maintenance::Maintenance;
 use crate::node::operations::Operation;
+use crate::node::rations::Rations;
 use crate::node::routing::{Insertion, Table};
 use crate::node::rtt::RoundTrips;
 use crate::node::store::{Change, Deposit, Refusal, RowId, Store};
@@ -60,7 +61,6 @@ use crate::wire::v1::{self, Body, Frame, Header};
 
 pub use crate::node::answers::{RegisterError, RequestToken, RpcFailed};
 pub use crate::node::calls::Peer;
-pub use crate::node::spread::Spread;
 
 /// Lookups remembered for people to look at: a screenful.
 const MAX_RECORDS: usize = 16;
@@ -235,11 +235,6 @@ impl Delivery {
 }
 
 impl StoreReport {
-    /// How widely the nodes that keep the value are spread.
-    pub fn spread(&self) -> Spread {
-        Spread::of(&self.stored)
-    }
-
     /// Datagrams sent and received, those of the lookup among them.
     pub fn messages(&self) -> usize {
         let messages = |d: &Delivery| d.attempts + d.answers;
@@ -322,6 +317,8 @@ pub struct Node {
     validated: Validated,
     limits: Limits,
     mint: Mint,
+    challenge: Challenge,
+    rations: Rations,
     wallet: Wallet,
     round_trips: RoundTrips,
     operations: BTreeMap<OperationId, Operation>,
@@ -334,8 +331,6 @@ pub struct Node {
     pending: Pending,
     records: VecDeque<Record>,
     counters: Counters,
-    /// Of the request that is being answered.
-    bill: Bill,
     out: Outbox,
 }
 
@@ -383,6 +378,8 @@ impl Node {
             validated: Validated::default(),
             limits: Limits::new(&config, &mut secrets),
             mint: Mint::new(&mut secrets),
+            challenge: Challenge::new(&mut secrets),
+            rations: Rations::new(&mut secrets),
             wallet: Wallet::default(),
             round_trips: RoundTrips::new(config.rpc_timeout_min, config.rpc_timeout_max),
             operations: BTreeMap::new(),
@@ -394,7 +391,6 @@ impl Node {
             pending: Pending::default(),
             records: VecDeque::new(),
             counters: Counters::default(),
-            bill: Bill::default(),
             out: Outbox::default(),
             config,
         }
@@ -551,22 +547,13 @@ impl Node {
             self.counters.dropped += 1;
             return;
         }
-        let Ok(frame) = Frame::parse(bytes) else {
-            return self.drop_unasked(now, source, bytes.len());
-        };
+        let Ok(frame) = Frame::parse(bytes) else { return self.drop_unasked(now, source) };
         match frame.body {
             Body::Request(payload) => {
-                let account = self.limits.account(&source);
-                let asker = Contact { id: frame.header.from, address: source };
-                if !self.may_ask(now, account.as_ref(), &asker) {
+                if self.may_ask(now, &Contact { id: frame.header.from, address: source }) {
+                    self.on_request(now, source, local, &frame.header, payload, bytes.len());
+                } else {
                     self.counters.limited += 1;
-                    return self.note_refused(now, source, false);
-                }
-                let before = self.counters;
-                self.bill = Bill::of_datagram(bytes.len());
-                self.on_request(now, source, local, &frame.header, payload, bytes.len());
-                if let Some(account) = account {
-                    self.charge_request(now, &account, &before);
                 }
             }
             _ => self.on_reply(now, source, &frame, bytes.len()),
@@ -574,12 +561,10 @@ impl Node {
     }
 
     /// Whether a request is within the limits.
-    fn may_ask(&self, now: Instant, account: Option<&Account>, asker: &Contact) -> bool {
-        account.is_none_or(|account| {
-            self.limits.has_left(now, account)
-                && (self.limits.has_left_for_all(now, false)
-                    || self.is_validated(asker) && self.limits.has_left_for_all(now, true))
-        })
+    fn may_ask(&mut self, now: Instant, asker: &Contact) -> bool {
+        self.charge(now, asker.address)
+            && (self.limits.charge_all(now, asker.address, false)
+                || self.is_validated(asker) && self.limits.charge_all(now, asker.address, true))
     }
 
     /// Whether the asker receives what is sent to the address that it seems to ask from: it is a contact
@@ -600,35 +585,24 @@ impl Node {
         }
     }
 
-    /// Charges a request for what it has cost, all that was sent since then with it.
-    fn charge_request(&mut self, now: Instant, account: &Account, before: &Counters) {
-        let datagrams = self.counters.datagrams_out - before.datagrams_out;
-        self.bill.sent(datagrams, self.counters.bytes_out - before.bytes_out);
-        self.limits.charge(now, account, self.bill.nanos());
-        self.limits.charge_all(now, self.bill.nanos());
-    }
-
-    /// What is no message, or answers nothing, is dropped, and charged for all the same.
-    fn drop_unasked(&mut self, now: Instant, source: SocketAddr, bytes: usize) {
+    /// What is no message, or answers nothing, is dropped, and counts as sent all the same.
+    fn drop_unasked(&mut self, now: Instant, source: SocketAddr) {
         self.counters.dropped += 1;
-        let Some(account) = self.limits.account(&source) else { return };
-        if self.limits.has_left(now, &account) {
-            self.limits.charge(now, &account, Bill::of_datagram(bytes).nanos());
-        } else {
-            self.note_refused(now, source, false);
-        }
+        self.charge(now, source);
     }
 
-    /// Counts a datagram beyond the limits, `genuine` if only the source can have sent it.
-    fn note_refused(&mut self, now: Instant, source: SocketAddr, genuine: bool) {
-        if self.limits.refuse(now, source.ip(), genuine) == Refused::Flood {
+    /// Takes a datagram from the allowance of its source. Returns whether there was any left.
+    fn charge(&mut self, now: Instant, source: SocketAddr) -> bool {
+        let verdict = self.limits.charge_source(now, source);
+        if verdict == Verdict::Flood {
             self.out.events.push_back(Event::Flood { source: source.ip() });
         }
+        verdict == Verdict::Within
     }
 
     fn on_reply(&mut self, now: Instant, source: SocketAddr, frame: &Frame<'_>, bytes: usize) {
         let Some(call) = self.calls.take(&frame.header, source) else {
-            return self.drop_unasked(now, source, bytes);
+            return self.on_unawaited_reply(now, source, &frame.header);
         };
         let contact = Contact { id: frame.header.from, address: source };
         if contact.id == self.id {
@@ -641,7 +615,7 @@ impl Node {
         if call.kind != Kind::Custom {
             self.round_trips.on_measured(rtt);
         }
-        self.on_contact_answered(now, contact, rtt);
+        self.on_contact_answered(now, contact, Some(rtt));
         let response = match frame.body {
             Body::Response(payload) => v1::response(call.kind, payload),
             Body::NoSuchRpc => Ok(Response::NoSuchRpc),
@@ -658,6 +632,28 @@ impl Node {
             self.wallet.keep(now, source, token);
         }
         self.on_call_done(now, call, Some(contact), outcome, bytes);
+    }
+
+    /// A reply to no call in flight: that of a stranger who was asked back, or nothing.
+    fn on_unawaited_reply(&mut self, now: Instant, source: SocketAddr, header: &Header) {
+        if !self.challenge.proves(now, &source, header.rpc_id) {
+            return self.drop_unasked(now, source);
+        }
+        // It may come again and again, so it counts as sent; but whoever is flooded in its own name
+        // must be able to answer.
+        self.charge(now, source);
+        if header.from == self.id {
+            return self.add_own_address(source);
+        }
+        let contact = Contact { id: header.from, address: source };
+        match self.rations.sent(now, &source) {
+            // Who asked is not there; who is there is asked under its own id.
+            Some((_, asker)) if asker != contact.id => {
+                self.validated.insert(source);
+                self.recheck(now, contact);
+            }
+            sent => self.on_contact_answered(now, contact, sent.map(|(at, _)| now.since(at))),
+        }
     }
 
     fn on_call_timed_out(&mut self, now: Instant, call: Call) {
@@ -696,12 +692,13 @@ impl Node {
             }
             Purpose::PassOn { number } => self.on_passed_on(now, number, outcome),
             // What the answer, or its absence, means for the routing table was noted already.
-            Purpose::Verify | Purpose::Liveness { .. } => {}
+            Purpose::Recheck | Purpose::Liveness { .. } => {}
         }
     }
 
-    /// A contact answered: its address is its own, and it may enter the routing table.
-    fn on_contact_answered(&mut self, now: Instant, contact: Contact, rtt: Duration) {
+    /// A contact answered, in what time if that was measured: its address is its own, and it may enter
+    /// the routing table.
+    fn on_contact_answered(&mut self, now: Instant, contact: Contact, rtt: Option<Duration>) {
         self.maintenance.probing.remove(&contact.id);
         self.validated.insert(contact.address);
         let insertion = self.table.on_answer(now, contact, rtt);
@@ -728,29 +725,18 @@ impl Node {
         request: &Request<'_>,
         purpose: Purpose,
     ) -> Result<usize, CallError> {
-        self.send_from(now, LocalEnd::default(), peer, request, purpose)
-    }
-
-    fn send_from(
-        &mut self,
-        now: Instant,
-        local: LocalEnd,
-        peer: Peer,
-        request: &Request<'_>,
-        purpose: Purpose,
-    ) -> Result<usize, CallError> {
         if self.is_own_address(&peer.address) {
             return Err(CallError::Own);
         }
         if self.calls.len() >= MAX_CALLS {
             return Err(CallError::Busy);
         }
-        let rpc_id = RpcId(self.rng.random());
+        let rpc_id = self.calls.unused(|| self.challenge.rpc_id(peer.address.ip(), &mut self.rng));
         let header = Header { from: self.id, rpc_id };
         let start = self.out.bytes.len();
         v1::put_request(&mut self.out.bytes, &header, request);
         let bytes = self.out.bytes.len() - start;
-        self.transmit(peer.address, local, start);
+        self.transmit(peer.address, LocalEnd::default(), start);
         let kind = request.kind();
         let deadline = now + self.timeout(&peer, kind, purpose);
         let overdue = match purpose {
@@ -765,13 +751,17 @@ impl Node {
     /// which nothing is known, or that lets an application answer, as much as there is.
     fn timeout(&self, peer: &Peer, kind: Kind, purpose: Purpose) -> Duration {
         let max = self.config.rpc_timeout_max;
-        let first_asked =
-            matches!(purpose, Purpose::Verify | Purpose::Bootstrap { .. } | Purpose::Caller { .. });
-        if first_asked || kind == Kind::Custom {
+        let entry = peer.id.and_then(|id| self.table.entry(&id));
+        let rtt = entry.and_then(|entry| entry.rtt);
+        let is_last_word = match purpose {
+            Purpose::Recheck | Purpose::Bootstrap { .. } | Purpose::Caller { .. } => true,
+            Purpose::Liveness { .. } => rtt.is_none(),
+            Purpose::Query { .. } | Purpose::Publish { .. } | Purpose::PassOn { .. } => false,
+        };
+        if is_last_word || kind == Kind::Custom {
             return max;
         }
-        let known = peer.id.and_then(|id| self.table.entry(&id)?.rtt);
-        let twice = known.map_or(Duration::ZERO, |rtt| rtt.times(2));
+        let twice = rtt.map_or(Duration::ZERO, |rtt| rtt.times(2));
         self.round_trips.timeout().max(twice.min(max))
     }
 

@@ -252,12 +252,17 @@ impl Table {
         Insertion::Added
     }
 
-    /// Notes a contact that asked something but has not answered yet, and whose bucket has no room
-    /// for it. Returns the contact to ask whether it is still alive, if one is due for that.
+    /// Notes somebody whose address is validated, and whose bucket has no room for it. Returns the
+    /// contact to ask whether it is still alive, if one is due for that.
     pub fn on_stranger(&mut self, now: Instant, contact: Contact) -> Option<Contact> {
         self.wait(contact);
-        let least_recent = self.alike(&contact.id).min_by_key(|entry| entry.last_seen);
-        least_recent?.due_for_check(now)
+        self.due_for_check(now, &contact.id)
+    }
+
+    /// The least recently seen of the contacts in whose place an id could come, if it is due to be
+    /// asked whether it is still alive.
+    pub fn due_for_check(&self, now: Instant, id: &Id) -> Option<Contact> {
+        self.alike(id).min_by_key(|entry| entry.last_seen)?.due_for_check(now)
     }
 
     /// Whether a contact that answered would be one too many of its subnet in its bucket.

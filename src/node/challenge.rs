@@ -1,0 +1,179 @@
+//! The numbers of calls, by which a node knows what was meant for it without remembering what it asked.
+//!
+//! An rpc id has two halves. The first is a keyed hash of the IP address that is asked, so only who
+//! receives there knows it: a filter in front of the socket can tell replies to us from what is forged
+//! in a peer's name. The second is random, or in a verification ping a keyed hash of address and time:
+//!
+//! ```text
+//! call               ┌ hash(ip) ┬ random              ┐    32 bits each
+//! verification ping  └ hash(ip) ┴ hash(address, tick) ┘
+//! ```
+//!
+//! So who answers a verification ping proves that it receives at its address, as with a SYN cookie
+//! (RFC 4987 §3.6) or the Retry of RFC 9000 §8.1.2, and a flood of strangers takes no memory. The hash
+//! does not cover an id: who lives at the address says in its answer who it is. So whoever forges
+//! strange ids at a newcomer's address only has it validated the sooner.
+//!
+//! No calls in flight here, nor how often somebody is pinged; see [`rations`](super::rations).
+
+use std::net::{IpAddr, SocketAddr};
+
+use rand::{Rng, RngExt};
+use rand_chacha::ChaCha8Rng;
+use siphasher::sip::SipHasher24;
+
+use crate::message::RpcId;
+use crate::time::{Duration, Instant};
+
+/// Two verification pings to one address have the same number only if one follows the other faster.
+const TICK: Duration = Duration::from_secs(1);
+
+/// An answer counts for so many ticks more: longer than an answer is waited for by default.
+const TICKS_MORE: u64 = 2;
+
+/// Makes rpc ids, and knows its own.
+pub(super) struct Challenge {
+    prefixes: SipHasher24,
+    pings: SipHasher24,
+}
+
+impl Challenge {
+    pub(super) fn new(secrets: &mut ChaCha8Rng) -> Challenge {
+        let mut hasher = || SipHasher24::new_with_keys(secrets.random(), secrets.random());
+        Challenge { prefixes: hasher(), pings: hasher() }
+    }
+
+    /// The first half of each rpc id that goes to an address: unknown to all who receive nothing there.
+    pub(super) fn prefix(&self, ip: IpAddr) -> [u8; 4] {
+        half(self.prefixes.hash(&octets(ip)))
+    }
+
+    /// A number for a call that is remembered until it is answered.
+    pub(super) fn rpc_id(&self, ip: IpAddr, rng: &mut impl Rng) -> RpcId {
+        join(self.prefix(ip), rng.random())
+    }
+
+    /// The number of a verification ping, which need not be remembered.
+    pub(super) fn ping_id(&self, now: Instant, address: &SocketAddr) -> RpcId {
+        join(self.prefix(address.ip()), self.proof(tick(now), address))
+    }
+
+    /// Whether a reply from this address answers a verification ping that was sent there lately.
+    pub(super) fn proves(&self, now: Instant, source: &SocketAddr, rpc_id: RpcId) -> bool {
+        let (prefix, proof) = rpc_id.0.split_at(4);
+        let tick = tick(now);
+        prefix == self.prefix(source.ip())
+            && (tick.saturating_sub(TICKS_MORE)..=tick)
+                .any(|tick| proof == self.proof(tick, source))
+    }
+
+    fn proof(&self, tick: u64, address: &SocketAddr) -> [u8; 4] {
+        let mut bytes = [0; 26];
+        bytes[..16].copy_from_slice(&octets(address.ip()));
+        bytes[16..18].copy_from_slice(&address.port().to_be_bytes());
+        bytes[18..].copy_from_slice(&tick.to_be_bytes());
+        half(self.pings.hash(&bytes))
+    }
+}
+
+fn tick(now: Instant) -> u64 {
+    now.as_micros() / TICK.as_micros()
+}
+
+/// No source is an IPv4 address in the form of an IPv6 one, so the two families do not meet.
+fn octets(ip: IpAddr) -> [u8; 16] {
+    match ip {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+        IpAddr::V6(ip) => ip.octets(),
+    }
+}
+
+fn half(hash: u64) -> [u8; 4] {
+    ((hash >> 32) as u32).to_be_bytes()
+}
+
+fn join(first: [u8; 4], second: [u8; 4]) -> RpcId {
+    let mut bytes = [0; 8];
+    bytes[..4].copy_from_slice(&first);
+    bytes[4..].copy_from_slice(&second);
+    RpcId(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+    use rand::SeedableRng;
+
+    use super::*;
+
+    const NOW: Instant = Instant::from_micros(1_000 * TICK.as_micros());
+
+    fn challenge(seed: u64) -> Challenge {
+        Challenge::new(&mut ChaCha8Rng::seed_from_u64(seed))
+    }
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_verification_ping_is_answered_from_its_own_address_alone() {
+        let (challenge, own) = (challenge(1), address("192.0.2.1:8001"));
+        let id = challenge.ping_id(NOW, &own);
+        assert!(challenge.proves(NOW, &own, id));
+        for other in ["192.0.2.2:8001", "192.0.2.1:8002", "[2001:db8::1]:8001"] {
+            assert!(!challenge.proves(NOW, &address(other), id), "{other}");
+        }
+        assert!(!self::challenge(2).proves(NOW, &own, id), "another node");
+        for bit in 0..64 {
+            let other = RpcId((u64::from_be_bytes(id.0) ^ 1 << bit).to_be_bytes());
+            assert!(!challenge.proves(NOW, &own, other), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn an_answer_counts_for_longer_than_one_is_waited_for_and_not_for_ever() {
+        let (challenge, own) = (challenge(1), address("[2001:db8::1]:8001"));
+        let micro = Duration::from_micros(1);
+        for sent in [NOW, NOW + TICK.minus(micro)] {
+            let id = challenge.ping_id(sent, &own);
+            for (after, counts) in
+                [(0, true), (1_500_000, true), (2_000_000, true), (3_000_000, false)]
+            {
+                let at = sent + Duration::from_micros(after);
+                assert_eq!(challenge.proves(at, &own, id), counts, "{after} µs");
+            }
+            let before = Instant::from_micros(NOW.as_micros() - 1);
+            assert!(!challenge.proves(before, &own, id), "from a time to come");
+        }
+        let first = challenge.ping_id(Instant::ZERO, &own);
+        assert!(challenge.proves(Instant::ZERO, &own, first), "the clock has just begun");
+        let seconds = (0..100).map(|second| NOW + Duration::from_secs(second));
+        let ids: BTreeSet<RpcId> = seconds.map(|at| challenge.ping_id(at, &own)).collect();
+        assert_eq!(ids.len(), 100, "those of different seconds are told apart");
+    }
+
+    #[test]
+    fn all_that_goes_to_an_address_begins_alike_and_elsewhere_otherwise() {
+        let (challenge, mut rng) = (challenge(1), ChaCha8Rng::seed_from_u64(3));
+        let own = address("192.0.2.1:8001");
+        let prefix = challenge.prefix(own.ip());
+        let ids: BTreeSet<RpcId> = (0..100).map(|_| challenge.rpc_id(own.ip(), &mut rng)).collect();
+        assert_eq!(ids.len(), 100);
+        assert!(ids.iter().all(|id| id.0.starts_with(&prefix)));
+        assert!(challenge.ping_id(NOW, &own).0.starts_with(&prefix));
+        let others = (0..=255).map(|last| challenge.prefix([192, 0, 2, last].into()));
+        assert_eq!(others.collect::<BTreeSet<_>>().len(), 256);
+        assert_ne!(self::challenge(2).prefix(own.ip()), prefix);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_guessed_proves_nothing(guess: [u8; 8], ip: [u8; 4], port: u16, seed: u64, at: u64) {
+            let now = Instant::from_micros(at);
+            prop_assert!(!challenge(seed).proves(now, &(ip, port).into(), RpcId(guess)));
+        }
+    }
+}
