@@ -17,14 +17,15 @@ use net_helpers::{Stranger, run};
 use state_helpers::{Files, Folder, missing, start, store};
 
 const VALUES: usize = 60;
-const DATABASE: &str = "state.redb";
+const LOG: &str = "state.1.log";
 const MARK: &str = "state.mark";
+const MARK_BYTES: usize = 56;
 
 /// A state with its values: what a killed node leaves, and what one leaves that was stopped.
 async fn states(folder: &Path) -> (Id, [(&'static str, Files); 2]) {
     let node = start(folder).unwrap();
     let mut stranger = Stranger::new();
-    // Several transactions, so that there is one to be turned back to.
+    // Several batches, so that there is one to be cut off.
     for number in 0..VALUES {
         store(&mut stranger, node.local_addr(), number);
         if number % 20 == 0 {
@@ -87,13 +88,13 @@ fn flipped_bits_are_never_reported_as_success() {
         for (name, state) in states {
             state.put_back(&folder.0);
             assert!(!refuses(&folder.0, id, name).await);
-            let len = state.clone().get(DATABASE).len();
-            // The header, of which not all has a checksum; then anywhere.
+            let len = state.clone().get(LOG).len();
+            // The beginning, then anywhere.
             let header = (0..320).step_by(if name == "killed" { 1 } else { 4 }).map(Some);
             let mut refused = 0;
             for at in header.chain([None; 80]) {
                 let mut damaged = state.clone();
-                let bytes = damaged.get(DATABASE);
+                let bytes = damaged.get(LOG);
                 let at = at.unwrap_or_else(|| place(bytes, &mut rng));
                 let bit = rng.random_range(0..8);
                 bytes[at] ^= 1 << bit;
@@ -102,7 +103,7 @@ fn flipped_bits_are_never_reported_as_success() {
                 refused += usize::from(refuses(&folder.0, id, &what).await);
             }
             assert!(refused > 20, "{refused} were noticed");
-            for at in 0..16 {
+            for at in 0..MARK_BYTES {
                 let mut damaged = state.clone();
                 damaged.get(MARK)[at] ^= 1 << rng.random_range(0..8);
                 damaged.put_back(&folder.0);
@@ -121,11 +122,11 @@ fn what_was_cut_off_is_never_reported_as_success() {
     run(async {
         let (id, states) = states(&folder.0).await;
         for (name, state) in states {
-            let len = state.clone().get(DATABASE).len();
+            let len = state.clone().get(LOG).len();
             let random = (0..40).map(|_| rng.random_range(0..len)).collect::<Vec<_>>();
             for left in [0, 1, 9, 64, 320, 4_096, len - 1].into_iter().chain(random) {
                 let mut damaged = state.clone();
-                damaged.get(DATABASE).truncate(left);
+                damaged.get(LOG).truncate(left);
                 damaged.put_back(&folder.0);
                 let what = format!("seed {seed}, {name}, {left} of {len} bytes");
                 refuses(&folder.0, id, &what).await;
@@ -133,13 +134,13 @@ fn what_was_cut_off_is_never_reported_as_success() {
                     assert!(refuses(&folder.0, id, &what).await, "{what}");
                 }
             }
-            for left in 0..16 {
+            for left in 0..MARK_BYTES {
                 let mut damaged = state.clone();
                 damaged.get(MARK).truncate(left);
                 damaged.put_back(&folder.0);
                 assert!(refuses(&folder.0, id, &format!("{name}, {left} of the mark")).await);
             }
-            for gone in [DATABASE, MARK] {
+            for gone in [LOG, MARK] {
                 state.put_back(&folder.0);
                 std::fs::remove_file(folder.0.join(gone)).unwrap();
                 assert!(refuses(&folder.0, id, &format!("{name}, no {gone}")).await);
@@ -149,7 +150,7 @@ fn what_was_cut_off_is_never_reported_as_success() {
 }
 
 #[test]
-fn an_older_database_beside_a_newer_mark_is_never_reported_as_success() {
+fn an_older_log_beside_a_newer_mark_is_never_reported_as_success() {
     let folder = Folder::in_memory("older");
     run(async {
         let node = start(&folder.0).unwrap();
@@ -158,9 +159,9 @@ fn an_older_database_beside_a_newer_mark_is_never_reported_as_success() {
         tokio::time::sleep(Duration::from_secs(1)).await;
         node.stop().await;
         let mut mixed = Files::of(&folder.0);
-        *mixed.get(DATABASE) = older.get(DATABASE).clone();
+        *mixed.get(LOG) = older.get(LOG).clone();
         mixed.put_back(&folder.0);
-        assert!(refuses(&folder.0, node.id(), "an older database").await);
+        assert!(refuses(&folder.0, node.id(), "an older log").await);
     });
 }
 
@@ -169,7 +170,7 @@ fn a_damaged_state_is_an_error_that_says_what_to_do() {
     let folder = Folder::in_memory("words");
     run(async {
         start(&folder.0).unwrap().stop().await;
-        std::fs::write(folder.0.join(DATABASE), "no database").unwrap();
+        std::fs::write(folder.0.join(LOG), "no log").unwrap();
         let error = start(&folder.0).unwrap_err().to_string();
         let path = folder.0.display();
         assert!(error.starts_with(&format!("the state in {path} is damaged (")), "{error}");

@@ -117,7 +117,7 @@ fn on_a_full_disk_a_node_serves_from_memory_and_writes_once_there_is_room() {
     if !may_mount() {
         return;
     }
-    for size in ["16k", "700k"] {
+    for size in ["16k", "160k"] {
         let (folder, log) = (Folder::new("full"), Folder::new("full-log"));
         let mut node = Logged::start(&tmpfs(size), &folder.0, &log);
         let mut stored = 0;

@@ -7,8 +7,8 @@
 //! in a bounded queue, and those for which there is no room are counted as lost.
 
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek as _, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 use tracing::error;
 
 use super::observer::{Direction, Losses, Packet, Sight, Source, Tap, tap};
+use crate::state::{Access, Refused, open_plain};
 
 /// Times in nanoseconds, numbers in the order of this machine's bytes: readers tell by the magic.
 const MAGIC: u32 = 0xa1b2_3c4d;
@@ -227,17 +228,22 @@ fn open(file: &Path, existing: Existing) -> Result<File, CaptureError> {
     if existing == Existing::Keep {
         return Err(CaptureError::Exists(file.to_owned()));
     }
-    // Asked first: to open what is no file, a pipe, may wait for ever.
-    let is_file = fs::metadata(file).map_err(failed)?.is_file();
-    if !is_file || !is_capture(file).map_err(failed)? {
+    // In a folder that others share it may be anything, and a pipe would be waited for.
+    let mut there = match open_plain(file, Access::Write) {
+        Err(Refused::Unsafe { .. }) => return Err(CaptureError::NoCapture(file.to_owned())),
+        Err(Refused::Io(error)) => return Err(failed(error)),
+        Ok(there) => there,
+    };
+    if !is_capture(&mut there).map_err(failed)? {
         return Err(CaptureError::NoCapture(file.to_owned()));
     }
-    OpenOptions::new().write(true).truncate(true).open(file).map_err(failed)
+    there.set_len(0).and_then(|()| there.rewind()).map_err(failed)?;
+    Ok(there)
 }
 
-fn is_capture(file: &Path) -> io::Result<bool> {
+fn is_capture(file: &mut File) -> io::Result<bool> {
     let mut magic = [0; 4];
-    match File::open(file)?.read_exact(&mut magic) {
+    match file.read_exact(&mut magic) {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
         read => read.map(|()| MAGICS.contains(&magic)),
     }
@@ -416,6 +422,7 @@ fn unspecified(peer: SocketAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::time::Duration;
 
     use etherparse::{PacketHeaders, TransportHeader};
@@ -567,6 +574,13 @@ mod tests {
         fs::write(&file, "-- a program").unwrap();
         assert!(matches!(open(&file, Existing::Replace), Err(CaptureError::NoCapture(_))));
         assert_eq!(fs::read(&file).unwrap(), b"-- a program");
+        // As anybody may leave it in a folder that is shared.
+        let target = folder.join("b.pcap");
+        fs::write(&target, MAGIC.to_be_bytes()).unwrap();
+        fs::remove_file(&file).unwrap();
+        std::os::unix::fs::symlink(&target, &file).unwrap();
+        assert!(matches!(open(&file, Existing::Replace), Err(CaptureError::NoCapture(_))));
+        assert_eq!(fs::read(&target).unwrap(), MAGIC.to_be_bytes());
         let error = open(&folder.join("no/a.pcap"), Existing::Keep).unwrap_err().to_string();
         assert!(error.contains("no/a.pcap: No such file"), "{error}");
         fs::remove_dir_all(folder).unwrap();

@@ -13,14 +13,15 @@ use std::{io, thread};
 use tokio::io::Interest;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant as TokioInstant, Sleep, sleep_until, timeout};
+use tokio::time::{Sleep, sleep_until, timeout};
 use tracing::{debug, error, info, warn};
 
 use super::bootstrap::{self, Bootstrap};
+use super::clock::Clock;
 use super::handle::{
     Answer, Handle, IncomingCall, OperationError, Order, Returned, Watched, WayBack,
 };
-use super::keeper::{self, Keeper};
+use super::keeper::Keeper;
 use super::observer::{Direction, Observed, Sight};
 use super::shield::Shield;
 use super::socket::{Inbox, Outbox};
@@ -64,8 +65,7 @@ pub(super) struct Plan {
     pub(super) config: Config,
     pub(super) mirror: Option<Mirror>,
     /// What the node had when it ran last, and where it keeps what it has now.
-    pub(super) kept: Option<Kept>,
-    pub(super) writer: Option<Writer>,
+    pub(super) state: Option<(Kept, Writer)>,
     pub(super) keeps_packets: bool,
 }
 
@@ -92,20 +92,6 @@ pub(super) fn start(plan: Plan, watched: Watched) -> io::Result<Handle> {
 fn watch(runtime: &Runtime, socket: &UdpSocket) -> io::Result<tokio::net::UdpSocket> {
     let _inside = runtime.enter();
     tokio::net::UdpSocket::from_std(socket.try_clone()?)
-}
-
-/// Counts the node's time from its start.
-#[derive(Clone, Copy)]
-struct Clock(TokioInstant);
-
-impl Clock {
-    fn now(self) -> Instant {
-        Instant::ZERO + self.0.elapsed().into()
-    }
-
-    fn at(self, instant: Instant) -> TokioInstant {
-        self.0 + StdDuration::from_micros(instant.as_micros())
-    }
 }
 
 /// Why the loop goes on.
@@ -143,12 +129,11 @@ fn reached_at(local: SocketAddr) -> SocketAddr {
 
 impl Driver {
     fn new(plan: Plan, watched: tokio::net::UdpSocket) -> Driver {
-        let clock = Clock(TokioInstant::now());
+        let clock = Clock::start();
         let (answers, returned) = mpsc::unbounded_channel();
         let mut node = Node::new(Instant::ZERO, plan.id, plan.config, plan.seed);
-        if let Some(kept) = plan.kept {
-            keeper::restore(Instant::ZERO, &mut node, kept);
-        }
+        let keep = |(kept, writer)| Keeper::new(writer, kept, clock.epoch(), &mut node);
+        let keeper = plan.state.map(keep);
         node.add_own_address(reached_at(plan.local));
         Driver {
             clock,
@@ -157,7 +142,7 @@ impl Driver {
             receive_failures: 0,
             returned,
             fast_path: plan.mirror.map(FastPath::new),
-            keeper: plan.writer.map(Keeper::new),
+            keeper,
             core: Core {
                 bootstrap: Bootstrap::new(Instant::ZERO, plan.local, &plan.bootstrap),
                 node,
@@ -181,7 +166,7 @@ impl Driver {
 
     async fn serve(&mut self, orders: &mut mpsc::Receiver<Order>) {
         info!(id = %self.core.node.id(), address = %self.core.local, "started");
-        let mut timer = pin!(sleep_until(self.clock.0));
+        let mut timer = pin!(sleep_until(self.clock.at(Instant::ZERO)));
         loop {
             self.core.on_time(self.clock.now());
             self.tend_fast_path();
@@ -208,7 +193,7 @@ impl Driver {
             }
         }
         if let Some(keeper) = self.keeper.take() {
-            keeper.finish(self.clock.now(), &mut self.core.node);
+            keeper.finish(self.clock.now(), self.clock.epoch(), &mut self.core.node);
         }
         info!("stopped");
     }
@@ -245,7 +230,7 @@ impl Driver {
 
     fn tend_state(&mut self) {
         if let Some(keeper) = &mut self.keeper {
-            keeper.tend(self.clock.now(), &mut self.core.node);
+            keeper.tend(self.clock.now(), self.clock.epoch(), &mut self.core.node);
         }
     }
 

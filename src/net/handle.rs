@@ -6,7 +6,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -340,6 +340,23 @@ impl Handle {
             // panic has been reported by the thread itself.
             let _ = thread.join();
         }
+    }
+
+    /// The same for who is in no runtime, or in any: it blocks this thread meanwhile.
+    pub fn stop_and_wait(&self) {
+        let stop = || {
+            let _ = self.orders.blocking_send(Order::Stop);
+            let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(thread) = thread {
+                let _ = thread.join();
+            }
+            // Somebody else may have begun to stop it.
+            while !self.stopped() {
+                thread::sleep(std::time::Duration::from_millis(1));
+            }
+        };
+        // Within a runtime no thread of it may wait.
+        thread::scope(|scope| drop(scope.spawn(stop).join()));
     }
 
     /// Whether the node has stopped.

@@ -1,8 +1,14 @@
-//! What of a node is written to disk, and when: soon after something has changed, and never while
-//! something is being written.
+//! What of a node is written to disk, and when: soon after something has changed, never while
+//! something is being written, and no more than the disk is to bear.
+//!
+//! When a value expires is written down in the time that nodes of the folder have run, with how the
+//! clock on the wall stood to that. A value has expired for certain when they have run for as long as
+//! it was to live. If only the clock on the wall says so, that may be wrong: the node leaves the value
+//! out, and it stays on disk for a start with another clock.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::net::SocketAddr;
 
 use tracing::warn;
 
@@ -11,7 +17,7 @@ use crate::id::Id;
 use crate::message::{Contact, StoreMode};
 use crate::node::Node;
 use crate::node::store::{Change, Deposit, Owner, RowId, Standing, Stored};
-use crate::state::{Batch, Kept, Record, Writer};
+use crate::state::{BURST, Batch, Budget, Kept, KeptRow, RATE, Record, Stamp, Writer};
 use crate::time::{Duration, Instant};
 
 /// Time between two batches: with what writing one takes, less than the second that is promised.
@@ -29,35 +35,68 @@ const CONTACTS_EVERY: Duration = Duration::from_secs(10);
 /// Contacts that are kept: a bootstrap asks no more than 64, those named to the node first.
 const MAX_CONTACTS: usize = 60;
 
-/// How long what has expired stays on disk: a clock that is ahead at one start must not take all that
-/// there is with it.
-const GRACE: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// How often to look whether the clock on the wall was set: a node that is killed later knows of it.
+const CLOCK_EVERY: Duration = Duration::from_secs(1);
 
-/// Changed rows in one batch, so that to gather them holds nobody up.
+/// Rows in one batch, so that to gather them holds nobody up.
 const MAX_ROWS: usize = 1_024;
+
+/// Bytes of values that stay on disk though the node does not take them: as much as a store keeps by
+/// default. Of more, what expired first goes.
+const MAX_LEFT_OUT: usize = 64 << 20;
 
 pub(super) struct Keeper {
     writer: Writer,
+    /// How long nodes of the folder had run when this one started, in milliseconds, and its number
+    /// among them.
+    began: (u64, u32),
     /// When something was last handed over, or could not be.
     last: Instant,
     /// What follows the last batch follows at once.
     has_more: bool,
     contacts_due: Instant,
-    /// The version of the contacts that were written last.
-    contacts: Option<u64>,
+    /// The version of the contacts that were looked at last, and those that were written last.
+    contacts: (Option<u64>, BTreeSet<SocketAddr>),
+    clock_due: Instant,
+    /// When the node started by the clock on the wall, as it was written last.
+    epoch: Option<u64>,
+    /// The clock on the wall was set since.
+    is_set: bool,
+    budget: Budget,
+    /// What was spent of it, as the writer counts.
+    spent: u64,
 }
 
 impl Keeper {
-    pub(super) fn new(writer: Writer) -> Keeper {
+    /// Gives a node that knows nothing what it kept, and keeps what changes from now on. `epoch` is
+    /// when the node started by the clock on the wall, in milliseconds since 1970.
+    pub(super) fn new(writer: Writer, kept: Kept, epoch: u64, node: &mut Node) -> Keeper {
         let now = Instant::ZERO;
-        let contacts_due = now + PAUSE;
-        Keeper { writer, last: now, has_more: false, contacts_due, contacts: None }
+        let began = (kept.time, kept.era);
+        restore(now, epoch, node, kept);
+        Keeper {
+            writer,
+            began,
+            last: now,
+            has_more: false,
+            contacts_due: now + PAUSE,
+            contacts: (None, BTreeSet::new()),
+            clock_due: now + CLOCK_EVERY,
+            epoch: None,
+            is_set: false,
+            budget: Budget::new(now, RATE, BURST),
+            spent: 0,
+        }
     }
 
-    /// When there is something to write.
+    /// When there is something to do.
     pub(super) fn next_time(&self, node: &Node) -> Instant {
-        let changed = node.has_changes() || self.writer.is_failing();
-        let due = self.last + self.pause();
+        self.batch_time(node).min(self.clock_due)
+    }
+
+    fn batch_time(&self, node: &Node) -> Instant {
+        let due = (self.last + self.pause()).max(self.budget.free_at());
+        let changed = node.has_changes() || self.writer.is_failing() || self.is_set;
         let values = if changed { due } else { Instant::NEVER };
         let contacts = self.contacts_due.max(due);
         let contacts = if self.has_contacts(node) { contacts } else { Instant::NEVER };
@@ -74,12 +113,16 @@ impl Keeper {
 
     fn has_contacts(&self, node: &Node) -> bool {
         // An empty table is what one has at first, and no reason to forget who was there before.
-        self.contacts != Some(node.table().version()) && !node.table().is_empty()
+        self.contacts.0 != Some(node.table().version()) && !node.table().is_empty()
     }
 
     /// Hands over what has changed, if it is time and nothing is being written.
-    pub(super) fn tend(&mut self, now: Instant, node: &mut Node) {
-        if self.next_time(node) > now {
+    pub(super) fn tend(&mut self, now: Instant, epoch: u64, node: &mut Node) {
+        if now >= self.clock_due {
+            self.clock_due = now + CLOCK_EVERY;
+            self.is_set = self.epoch.is_some_and(|written| written != epoch);
+        }
+        if self.batch_time(node) > now {
             return;
         }
         self.last = now;
@@ -87,62 +130,81 @@ impl Keeper {
             self.has_more = true;
             return;
         }
-        note_keys(node, self.writer.take_failed());
-        let with_contacts = self.has_contacts(node) && now >= self.contacts_due;
-        let batch = gather(now, node, with_contacts);
+        let spent = self.writer.bytes();
+        self.budget.spend(now, spent - self.spent);
+        self.spent = spent;
+        if self.budget.free_at() > now {
+            return;
+        }
+        note_rows(node, self.writer.take_failed());
+        let is_failing = self.writer.is_failing();
+        let contacts = self.contacts_to_write(now, node);
+        let batch = self.gather(now, epoch, node, contacts);
         self.has_more = node.has_changes();
-        let version = node.table().version();
+        if batch.rows.is_empty() && batch.contacts.is_none() && !self.is_set && !is_failing {
+            return;
+        }
         match self.writer.offer(batch) {
-            Some(batch) => note_keys(node, batch.values.into_iter().map(|(key, _)| key)),
-            None if with_contacts => {
-                self.contacts = Some(version);
-                self.contacts_due = now + CONTACTS_EVERY;
-            }
-            None => {}
+            Some(batch) => note_rows(node, batch.rows.into_iter().map(|(row, key, _)| (row, key))),
+            None => (self.epoch, self.is_set) = (Some(epoch), false),
         }
     }
 
     /// Writes all that is left, and waits until it is written.
-    pub(super) fn finish(self, now: Instant, node: &mut Node) {
-        note_keys(node, self.writer.take_failed());
-        let mut last = gather(now, node, self.has_contacts(node));
+    pub(super) fn finish(mut self, now: Instant, epoch: u64, node: &mut Node) {
+        note_rows(node, self.writer.take_failed());
+        self.contacts_due = now;
+        let contacts = self.contacts_to_write(now, node);
+        let mut last = self.gather(now, epoch, node, contacts);
         while node.has_changes() {
-            last.values.extend(gather(now, node, false).values);
+            last.rows.extend(self.gather(now, epoch, node, None).rows);
         }
         self.writer.finish(last);
     }
+
+    /// The contacts, if it is time for them and others than those that were written.
+    fn contacts_to_write(&mut self, now: Instant, node: &Node) -> Option<Vec<SocketAddr>> {
+        if !self.has_contacts(node) || now < self.contacts_due {
+            return None;
+        }
+        self.contacts_due = now + CONTACTS_EVERY;
+        let addresses = node.table().worth_naming().map(|entry| entry.contact.address);
+        let addresses: Vec<SocketAddr> = addresses.take(MAX_CONTACTS).collect();
+        let all = addresses.iter().copied().collect();
+        let before = std::mem::replace(&mut self.contacts, (Some(node.table().version()), all));
+        (before.1 != self.contacts.1).then_some(addresses)
+    }
+
+    fn gather(
+        &self,
+        now: Instant,
+        epoch: u64,
+        node: &mut Node,
+        contacts: Option<Vec<SocketAddr>>,
+    ) -> Batch {
+        let (began, era) = self.began;
+        let since = millis(now.since(Instant::ZERO));
+        let stamp = Stamp { time: began + since, wall: epoch + since, era };
+        let changes = node.take_changed(MAX_ROWS);
+        let rows = changes.into_iter().map(|Change { key, row }| {
+            let stored = node.store().row(&key, row);
+            (row.0, key, stored.map(|stored| record(stored, began)))
+        });
+        Batch { stamp, rows: rows.collect(), contacts }
+    }
 }
 
-fn gather(now: Instant, node: &mut Node, with_contacts: bool) -> Batch {
-    let wall = wall_clock();
-    let changes = node.take_changed(MAX_ROWS);
-    let keys: BTreeSet<Id> = changes.into_iter().map(|change| change.key).collect();
-    let record = |stored: &Stored| record(stored, now, wall);
-    let values =
-        keys.into_iter().map(|key| (key, node.store().stored(&key).iter().map(record).collect()));
-    let values = values.collect();
-    let addresses = || node.table().worth_naming().map(|entry| entry.contact.address);
-    let contacts = with_contacts.then(|| addresses().take(MAX_CONTACTS).collect());
-    Batch { values, contacts }
-}
-
-/// Has all that lies under some keys written again. No row has the number 0, and the key is what counts.
-fn note_keys(node: &mut Node, keys: impl IntoIterator<Item = Id>) {
-    let changes = keys.into_iter().map(|key| Change { key, row: RowId(0) });
+/// Has some rows written again.
+fn note_rows(node: &mut Node, rows: impl IntoIterator<Item = (u64, Id)>) {
+    let changes = rows.into_iter().map(|(row, key)| Change { key, row: RowId(row) });
     changes.for_each(|change| node.note_changed(change));
-}
-
-/// Milliseconds since 1970.
-fn wall_clock() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn millis(span: Duration) -> u64 {
     span.as_micros() / 1_000
 }
 
-fn record(stored: &Stored, now: Instant, wall: u64) -> Record {
+fn record(stored: &Stored, began: u64) -> Record {
     let who = |owner: Owner| match owner {
         Owner::Own => None,
         Owner::Node(contact) => Some((*contact.id.as_bytes(), contact.address)),
@@ -150,55 +212,108 @@ fn record(stored: &Stored, now: Instant, wall: u64) -> Record {
     Record {
         owner: who(stored.owner),
         depositor: who(stored.depositor),
-        expires: wall.saturating_add(millis(stored.expires.since(now))),
+        standing: match stored.standing {
+            Standing::Hearsay => 0,
+            Standing::Claimed => 1,
+            Standing::Published => 2,
+        },
+        expires: began + millis(stored.expires.since(Instant::ZERO)),
         value: stored.value.as_bytes().to_vec(),
     }
 }
 
-/// Gives a node that knows nothing what it kept, less what has expired meanwhile. What does not fit
-/// its limits stays on disk until it expires: they may be others the next time.
-pub(super) fn restore(now: Instant, node: &mut Node, kept: Kept) {
-    let (wall, expire) = (wall_clock(), node.config().expire);
-    let mut bygone: Vec<Id> = Vec::new();
-    let (mut refused, mut row) = (0, RowId(0));
-    for (key, records) in kept.values {
-        let (direct, copies): (Vec<_>, Vec<_>) =
-            records.into_iter().partition(|record| record.owner == record.depositor);
-        for record in direct.into_iter().chain(copies) {
-            if record.expires <= wall {
-                if wall - record.expires > millis(GRACE) {
-                    bygone.push(key);
-                }
+/// Gives a node what it kept, less what has expired. What does not fit its limits stays on disk:
+/// they may be others the next time.
+fn restore(now: Instant, wall: u64, node: &mut Node, kept: Kept) {
+    let Kept { mut rows, time, .. } = kept;
+    // What a publisher stored itself stands against hearsay, so it comes first.
+    rows.sort_by_key(|row| (Reverse(row.record.standing), row.row));
+    let (mut gone, mut left_out, mut refused) = (Vec::new(), Vec::new(), 0);
+    for row in rows {
+        let life = Life::of(&row, time, wall);
+        let place = (row.row, row.key);
+        let left = match life {
+            Life::Over => {
+                gone.push(place);
                 continue;
             }
-            let left = Duration::from_micros((record.expires - wall).saturating_mul(1_000));
-            // A clock that was set back must not make values live longer than any does.
-            let age = expire.minus(left.min(expire));
-            let deposit = deposit(key, record, age);
-            row.0 += 1;
-            let taken = deposit.is_some_and(|deposit| node.restore(now, row, deposit).is_ok());
-            refused += usize::from(!taken);
+            Life::OverByTheWall => Duration::ZERO,
+            Life::Left(left) => left,
+        };
+        let (bytes, expires) = (row.record.value.len(), row.expires_wall);
+        let taken = give(now, node, row, left);
+        if !taken {
+            left_out.push((expires, bytes, place));
+            refused += usize::from(left > Duration::ZERO);
         }
     }
     if refused > 0 {
         warn!(refused, "values of the state on disk do not fit the limits of this node");
     }
+    gone.extend(beyond(left_out));
     node.note_changes();
-    note_keys(node, bygone);
+    note_rows(node, gone);
+}
+
+/// What there is to say of the life of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    /// Nodes have run since for as long as it was to live.
+    Over,
+    /// The clock on the wall says so.
+    OverByTheWall,
+    Left(Duration),
+}
+
+impl Life {
+    fn of(row: &KeptRow, time: u64, wall: u64) -> Life {
+        let Some(left) = row.record.expires.checked_sub(time).filter(|&left| left > 0) else {
+            return Life::Over;
+        };
+        let wall = i64::try_from(wall).unwrap_or(i64::MAX);
+        match u64::try_from(row.expires_wall.saturating_sub(wall)) {
+            Ok(by_wall @ 1..) => Life::Left(Duration::from_millis(left.min(by_wall))),
+            _ => Life::OverByTheWall,
+        }
+    }
+}
+
+/// Gives a node a value that has so long to live.
+fn give(now: Instant, node: &mut Node, row: KeptRow, left: Duration) -> bool {
+    let expire = node.config().expire;
+    // An earlier life may have let values live longer.
+    let age = expire.minus(left.min(expire));
+    let (number, key) = (RowId(row.row), row.key);
+    let deposit = deposit(key, row.record, age);
+    deposit.is_some_and(|deposit| node.restore(now, number, deposit).is_ok())
+}
+
+/// Of values that are left out, those for which there is no room.
+fn beyond(mut left_out: Vec<(i64, usize, (u64, Id))>) -> Vec<(u64, Id)> {
+    left_out.sort_by_key(|(expires, ..)| Reverse(*expires));
+    let mut total = 0;
+    left_out.retain(|(_, bytes, _)| {
+        total += bytes;
+        total > MAX_LEFT_OUT
+    });
+    left_out.into_iter().map(|(_, _, place)| place).collect()
 }
 
 fn deposit(key: Id, record: Record, age: Duration) -> Option<Deposit> {
     let owner = |who: Option<([u8; Id::LEN], _)>| {
         who.map_or(Owner::Own, |(id, address)| Owner::Node(Contact { id: Id::new(id), address }))
     };
-    let is_direct = record.owner == record.depositor;
     Some(Deposit {
         key,
         value: Value::parse(&record.value).ok()?,
         mode: StoreMode::Add,
         owner: owner(record.owner),
         depositor: owner(record.depositor),
-        standing: if is_direct { Standing::Published } else { Standing::Hearsay },
+        standing: match record.standing {
+            0 => Standing::Hearsay,
+            1 => Standing::Claimed,
+            _ => Standing::Published,
+        },
         age,
     })
 }
@@ -209,55 +324,98 @@ mod tests {
     use crate::node::config::Config;
 
     const HOUR: u64 = 3_600_000;
+    const DAY: u64 = 24 * HOUR;
+
+    /// Now, by the clock on the wall.
+    const WALL: u64 = 20_000 * DAY;
 
     fn key(number: u64) -> Id {
         Id::of_name(number.to_string())
     }
 
-    /// What a node keeps of values that are to expire in so many hours, and of which keys it tells
-    /// that they have changed.
-    fn restored(config: Config, hours: &[i64]) -> (Vec<Id>, Vec<Id>) {
-        let mut node = Node::new(Instant::ZERO, Id::of_name("id"), config, [1; 32]);
-        let record = |hours: i64| Record {
-            owner: None,
-            depositor: None,
-            expires: wall_clock().saturating_add_signed(hours * HOUR as i64),
-            value: b"1:v".to_vec(),
+    fn node(config: Config) -> Node {
+        Node::new(Instant::ZERO, Id::of_name("id"), config, [1; 32])
+    }
+
+    /// Values that have so many hours to live by the time that nodes have run, at most, and by a clock
+    /// on the wall that is right.
+    fn kept(hours: &[(i64, i64)]) -> Kept {
+        let time = 10 * DAY;
+        let row = |(row, &(run, wall)): (u64, &(i64, i64))| KeptRow {
+            row: row + 1,
+            key: key(row),
+            record: Record {
+                owner: None,
+                depositor: None,
+                standing: 2,
+                expires: time.saturating_add_signed(run * HOUR as i64),
+                value: b"1:v".to_vec(),
+            },
+            expires_wall: WALL as i64 + wall * HOUR as i64,
         };
-        let values = hours.iter().enumerate();
-        let values = values.map(|(at, &hours)| (key(at as u64), vec![record(hours)])).collect();
-        let kept = Kept { id: node.id(), contacts: Vec::new(), values };
-        restore(Instant::ZERO, &mut node, kept);
-        let mut kept: Vec<Id> = node.store().keys().copied().collect();
-        kept.sort();
-        let changed = node.take_changed(usize::MAX);
-        (kept, changed.into_iter().map(|change| change.key).collect())
+        let rows = (0..).zip(hours).map(row).collect();
+        Kept { rows, time, ..Kept::new(Id::of_name("id")) }
+    }
+
+    /// Which of such values a node has, and which are taken off the disk.
+    fn restored(config: Config, wall: u64, hours: &[(i64, i64)]) -> (Vec<u64>, Vec<u64>) {
+        let mut node = node(config);
+        restore(Instant::ZERO, wall, &mut node, kept(hours));
+        let has = |number: &u64| !node.store().stored(&key(*number)).is_empty();
+        let kept = (0..hours.len() as u64).filter(has).collect();
+        let mut gone: Vec<u64> =
+            node.take_changed(usize::MAX).iter().map(|change| change.row.0 - 1).collect();
+        gone.sort_unstable();
+        (kept, gone)
     }
 
     #[test]
-    fn a_clock_that_is_days_ahead_takes_nothing_from_the_disk() {
-        let (kept, changed) = restored(Config::default(), &[5, -48, -24 * 8]);
-        assert_eq!(kept, [key(0)]);
-        assert_eq!(changed, [key(2)], "only what is long gone");
+    fn no_clock_on_the_wall_takes_anything_from_the_disk() {
+        let hours = [(20, 5), (20, -1)];
+        assert_eq!(restored(Config::default(), WALL, &hours), (vec![0], vec![]));
+        for ahead in [8, 400, 50 * 365] {
+            let (kept, gone) = restored(Config::default(), WALL + ahead * DAY, &hours);
+            assert_eq!((kept, gone), (vec![], vec![]), "{ahead} days ahead");
+        }
+        for wall in [0, HOUR, WALL - 50 * 365 * DAY] {
+            assert_eq!(restored(Config::default(), wall, &hours), (vec![0, 1], vec![]), "{wall}");
+        }
+    }
+
+    #[test]
+    fn what_nodes_have_outlived_is_taken_off_the_disk_whatever_the_clock() {
+        let hours = [(0, 5), (-3, 5), (1, 5)];
+        for wall in [0, WALL] {
+            assert_eq!(restored(Config::default(), wall, &hours), (vec![2], vec![0, 1]));
+        }
     }
 
     #[test]
     fn a_clock_that_was_set_back_makes_nothing_live_longer() {
+        let mut node = node(Config::default());
+        restore(Instant::ZERO, 0, &mut node, kept(&[(7, 5)]));
+        let expires = node.store().stored(&key(0))[0].expires;
+        assert_eq!(expires, Instant::ZERO + Duration::from_secs(7 * 3_600));
         let expire = Duration::from_secs(3_600);
         let config = Config { expire, ..Config::default() };
         let mut node = Node::new(Instant::ZERO, Id::of_name("id"), config, [1; 32]);
-        let record =
-            Record { owner: None, depositor: None, expires: u64::MAX, value: b"1:v".to_vec() };
-        let values = vec![(key(0), vec![record])];
-        let kept = Kept { id: node.id(), contacts: Vec::new(), values };
-        restore(Instant::ZERO, &mut node, kept);
+        restore(Instant::ZERO, WALL, &mut node, kept(&[(7, 5)]));
         assert_eq!(node.store().stored(&key(0))[0].expires, Instant::ZERO + expire);
     }
 
     #[test]
     fn limits_that_are_less_take_nothing_from_the_disk() {
-        let config = Config { max_store_bytes: 600, ..Config::default() };
-        let (kept, changed) = restored(config, &[5; 9]);
-        assert_eq!((kept.len(), changed), (2, vec![]));
+        let config = Config { max_values_per_key: 1, max_store_bytes: 1_500, ..Config::default() };
+        let (kept, gone) = restored(config, WALL, &[(20, 5); 9]);
+        assert!(kept.len() < 9, "{kept:?}");
+        assert!(gone.is_empty(), "{gone:?}");
+    }
+
+    #[test]
+    fn what_is_left_out_is_bounded_and_the_youngest_stays() {
+        let left_out = |(row, bytes): (u64, usize)| (row as i64, bytes, (row, key(row)));
+        let all = (1..).zip([MAX_LEFT_OUT / 2; 5]).map(left_out).collect();
+        let gone: Vec<u64> = beyond(all).into_iter().map(|(row, _)| row).collect();
+        assert_eq!(gone, [3, 2, 1]);
     }
 }

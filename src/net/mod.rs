@@ -30,13 +30,14 @@ use std::path::PathBuf;
 
 use crate::id::Id;
 use crate::node::config::{Config, ConfigError};
-use crate::state::{self, StateError, Writer};
+use crate::state::{self, StateError};
 use crate::xdp::{self, Mirror, Place};
 
 use self::handle::Watched;
 
 mod bootstrap;
 mod capture;
+mod clock;
 mod driver;
 mod handle;
 mod keeper;
@@ -144,29 +145,18 @@ pub fn spawn(settings: Settings) -> Result<Handle, SpawnError> {
     getrandom::fill(&mut seed).map_err(SpawnError::Seed)?;
     let default = default_id(local, &seed);
     let Settings { mut bootstrap, config, fast_path, state, keeps_packets, .. } = settings;
-    let (id, kept, writer) = match state {
-        None => (settings.id.unwrap_or(default), None, None),
-        Some(folder) => {
-            let (kept, writer) = state::open(&folder, settings.id, default)?;
-            (kept.id, Some(kept), Some(writer))
-        }
+    let state = state.map(|folder| state::open(&folder, settings.id, default)).transpose()?;
+    let id = match &state {
+        None => settings.id.unwrap_or(default),
+        Some((kept, _)) => kept.id,
     };
-    bootstrap.extend(kept.iter().flat_map(|kept| &kept.contacts));
+    bootstrap.extend(state.iter().flat_map(|(kept, _)| &kept.contacts));
     let place = fast_path.map(|bpffs| Place { bpffs, port: local.port() });
     let mirror = place.clone().map(Mirror::new).transpose()?;
-    let watched = Watched { fast_path: place, state: writer.as_ref().map(Writer::watch) };
-    let plan = driver::Plan {
-        socket,
-        local,
-        id,
-        seed,
-        bootstrap,
-        config,
-        mirror,
-        kept,
-        writer,
-        keeps_packets,
-    };
+    let watched =
+        Watched { fast_path: place, state: state.as_ref().map(|(_, writer)| writer.watch()) };
+    let plan =
+        driver::Plan { socket, local, id, seed, bootstrap, config, mirror, state, keeps_packets };
     driver::start(plan, watched).map_err(SpawnError::Thread)
 }
 

@@ -2,11 +2,27 @@
 
 use std::path::PathBuf;
 
-/// The history file, its folder made if need be; `None` where there is no place for it.
+use tracing::warn;
+
+use crate::state::{Access, PrivateFolder, Refused};
+
+const FILE: &str = "history";
+
+/// The history file, its folder made if need be; `None` where there is no place for it, or others
+/// could have put there what is there.
 pub(crate) fn file() -> Option<PathBuf> {
     let folder = state_folder()?.join("kademlua");
-    std::fs::create_dir_all(&folder).ok()?;
-    Some(folder.join("history"))
+    let opened = PrivateFolder::make(&folder, &[FILE]).and_then(|folder| {
+        match folder.open(FILE, Access::Write) {
+            Err(Refused::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => {}
+            opened => drop(opened?),
+        }
+        Ok(folder.path().join(FILE))
+    });
+    if let Err(refused @ Refused::Unsafe { .. }) = &opened {
+        warn!("there is no history: {refused}");
+    }
+    opened.ok()
 }
 
 /// The user's folder for such things, as the XDG base directory specification has it.

@@ -1,48 +1,57 @@
-//! The database and its mark in a folder.
+//! The log and its mark in a folder.
+//!
+//! New entries go to the end of the youngest segment. When the segments take several times what still
+//! counts of them, the oldest is given up: what counts of it is written once more, at the end. A byte
+//! is therefore written a fifth again at the most, however its neighbours change.
 
-use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
+use std::collections::{BTreeMap, HashMap};
+use std::io::{self, Seek as _, Write as _};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Once;
-use std::{fs, io};
+use std::time::{Duration, Instant};
+use std::{fs, mem};
 
 use redb::backends::FileBackend;
-use redb::{Builder, Database, DatabaseError, ReadableTable as _, StorageBackend as _};
-use redb::{TableDefinition, TableError};
-use serde::{Deserialize, Serialize};
+use redb::{DatabaseError, StorageBackend as _};
+use tracing::{info, warn};
 
-use super::shadow::Shadow;
-use super::{Batch, Kept, StateError};
+use super::log::{self, Body, Entry, Eras, Frame, Mark};
+use super::{Access, Batch, Kept, KeptRow, PrivateFolder, Record, Refused, Stamp, StateError, old};
 use crate::id::Id;
 
-/// The database.
-const FILE: &str = "state.redb";
-
-/// It, before it has anything in it.
-const NEW_FILE: &str = "state.redb.new";
-
-/// The number of the last transaction, and a checksum of that.
+/// What must be there, and its lock keeps other nodes away.
 const MARK: &str = "state.mark";
 
-/// Bytes of a mark.
-const MARK_BYTES: usize = 16;
+/// What segments are called, around their number.
+const SEGMENT: (&str, &str) = ("state.", ".log");
 
-/// Memory for pages of the file: they are read once, and written once in a while.
-const CACHE_BYTES: usize = 1 << 20;
+/// Segments may take this many times what counts of them, and [`SLACK`]: the more, the less is
+/// written again, and the more room is taken. With five a value of 16 kB costs 3.2 kB more at worst.
+const GARBAGE: u64 = 5;
 
-/// The version of what is written here.
-const VERSION: u32 = 1;
+/// Bytes that segments may take beside; writing a small state again and again costs more than that.
+const SLACK: u64 = 1 << 20;
 
-const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
-const VALUES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("values");
+/// Bytes after which a segment ends: a quarter of what counts, within these bounds. A large one is
+/// given up at once, which must not take long.
+const SEGMENT_BYTES: (u64, u64) = (256 << 10, 4 << 20);
 
-const META_VERSION: &str = "version";
-const META_ID: &str = "id";
-const META_CONTACTS: &str = "contacts";
-const META_TRANSACTION: &str = "transaction";
+/// Bytes after which a frame ends: it is read as a whole.
+const FRAME_BYTES: usize = 256 << 10;
+
+/// Bytes of an entry beside its value, about.
+const ENTRY_BYTES: usize = 64;
+
+/// Segments given up after one batch at the most, so that the next need not wait long.
+const GIVEN_UP_MAX: usize = 4;
+
+/// After this time what was written is brought to the disk. It outlives this process before that, and
+/// the machine after; each time costs a page or two.
+const SYNC_EVERY: Duration = Duration::from_secs(5);
 
 /// What cannot be.
 const MISSING: &str = "a file is missing";
+const LAST_MISSING: &str = "the last that was written is missing";
 
 /// Why something was not read or written.
 #[derive(Debug, thiserror::Error)]
@@ -53,146 +62,208 @@ pub(super) enum Failure {
     /// The system does not let us.
     #[error(transparent)]
     Io(#[from] io::Error),
-    #[error(transparent)]
-    Database(#[from] Trouble),
-    #[error("the database fails")]
+    #[error("the writer fails")]
     Panic,
-    #[error("the database was removed or replaced; what comes is kept again after a new start")]
+    #[error("the state was removed or replaced; what comes is kept again after a new start")]
     Gone,
-}
-
-/// What the database says, which is large.
-#[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-pub(super) struct Trouble(Box<redb::Error>);
-
-impl<E: Into<redb::Error>> From<E> for Trouble {
-    fn from(error: E) -> Trouble {
-        Trouble(Box::new(error.into()))
-    }
 }
 
 /// The state of a node in its folder.
 pub(super) struct File {
-    folder: PathBuf,
+    path: PathBuf,
     id: Id,
-    /// The lock, and the last transaction.
+    /// The lock.
     mark: Option<FileBackend>,
-    /// Closed after a failure: it takes no more then.
-    open: Option<Open>,
-    /// Which file the database is, from when it was opened first.
+    open: Option<Log>,
+    /// Which file the mark is, from when it was opened first.
     place: Option<Place>,
+    /// What there was has been read.
+    is_read: bool,
+    /// Bytes written in all.
+    written: u64,
 }
 
 /// Device and number of a file.
 type Place = (u64, u64);
 
-/// An open database.
-struct Open {
-    database: Database,
-    transaction: u64,
+/// Where an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Location {
+    segment: u64,
+    /// Of its frame, in which a row is named once.
+    offset: u32,
+    /// Bytes of the entry, about.
+    bytes: u32,
+}
+
+/// A log that is open for writing.
+struct Log {
+    folder: PrivateFolder,
+    id: Id,
+    mark: Mark,
+    /// The last frame.
+    number: u64,
+    /// Segments that count, and how long they are.
+    segments: BTreeMap<u64, u64>,
+    /// The last of them.
+    youngest: Option<fs::File>,
+    rows: HashMap<u64, Location>,
+    contacts: Option<Location>,
+    /// Bytes that count.
+    live: u64,
+    eras: Eras,
+    /// The oldest segment could not be given up.
+    has_trouble: bool,
+    synced_at: Instant,
+    /// Bytes written since they were asked for last.
+    written: u64,
+}
+
+/// What a log says.
+struct Loaded {
+    id: Id,
+    number: u64,
+    time: u64,
+    segments: BTreeMap<u64, u64>,
+    rows: HashMap<u64, (Location, Id, u32, Record)>,
+    contacts: Option<(Location, Vec<SocketAddr>)>,
+    eras: Eras,
 }
 
 impl File {
     /// Opens what is in a folder, or makes it for a node of this id. Also tells why nothing can be
     /// written there, if so; that is tried again with each batch.
     pub(super) fn open(folder: &Path, id: Id) -> Result<(Kept, File, Option<String>), StateError> {
-        let mut file = File { folder: folder.to_owned(), id, mark: None, open: None, place: None };
+        let path = folder.to_owned();
+        let is_read = false;
+        let mut file = File { path, id, mark: None, open: None, place: None, is_read, written: 0 };
         let (kept, failure) = match file.attach() {
-            Ok(kept) => (kept, None),
+            Ok(kept) => (Some(kept), None),
             Err(Failure::Refused(refused)) => return Err(refused),
             Err(failure) => (file.look()?, Some(failure.to_string())),
         };
-        let kept = kept.unwrap_or(Kept { id, contacts: Vec::new(), values: Vec::new() });
+        file.is_read = kept.is_some();
+        let kept = kept.unwrap_or_else(|| Kept::new(id));
         file.id = kept.id;
         Ok((kept, file, failure))
     }
 
     pub(super) fn folder(&self) -> &Path {
-        &self.folder
+        &self.path
     }
 
-    /// Writes a batch as one transaction.
+    /// Bytes written so far.
+    pub(super) fn written(&mut self) -> u64 {
+        self.written += self.open.as_mut().map_or(0, |log| mem::take(&mut log.written));
+        self.written
+    }
+
+    /// Writes a batch; this process may be killed then.
     pub(super) fn write(&mut self, batch: &Batch) -> Result<(), Failure> {
         // What is written to a file without a name is lost.
-        if self.place.is_some_and(|place| place_of(&self.folder.join(FILE)).ok() != Some(place)) {
+        if self.place.is_some_and(|place| place_of(&self.path.join(MARK)).ok() != Some(place)) {
             return Err(Failure::Gone);
         }
         if self.open.is_none() {
-            let kept = self.attach()?;
-            let (folder, wanted) = (self.folder.clone(), self.id);
-            if let Some(kept) = kept.map(|kept| kept.id).filter(|kept| *kept != wanted) {
+            let (folder, wanted) = (self.path.clone(), self.id);
+            let Kept { id: kept, rows, .. } = self.attach()?;
+            if kept != wanted {
                 self.open = None;
                 return Err(StateError::Id { folder, kept, wanted }.into());
             }
+            // Rows of that would be taken for rows of this.
+            if !self.is_read && !rows.is_empty() {
+                self.open = None;
+                return Err(Failure::Gone);
+            }
+            self.is_read = true;
         }
-        // Not put back after a failure.
-        let mut open = self.open.take().expect("attached just above");
-        open.write(batch)?;
-        self.set_mark(open.transaction)?;
-        self.open = Some(open);
+        let log = self.open.as_mut().expect("attached just above");
+        let result = log.write(batch);
+        if result.is_ok() {
+            log.give_up_old(batch.stamp);
+        }
+        if log.mark.boot == NO_BOOT {
+            log.sync()?;
+        }
+        log.mark.written = log.number;
+        let marked = log.set_mark(self.mark.as_ref().expect("taken before the log"));
+        result.and(marked)
+    }
+
+    /// Brings to the disk what was written, if that is due or `now` asks for it.
+    pub(super) fn sync(&mut self, now: bool) -> Result<(), Failure> {
+        let Some(log) = &mut self.open else { return Ok(()) };
+        if log.mark.synced == log.number || !(now || log.synced_at.elapsed() >= SYNC_EVERY) {
+            return Ok(());
+        }
+        log.sync()?;
+        log.set_mark(self.mark.as_ref().expect("taken before the log"))?;
         Ok(())
     }
 
-    /// Takes the lock and opens the database; what it keeps, `None` if it is new.
-    fn attach(&mut self) -> Result<Option<Kept>, Failure> {
-        let kept = self.attach_to_file()?;
-        self.place = Some(place_of(&self.folder.join(FILE))?);
-        Ok(kept)
+    /// Whether all that was written is on the disk.
+    pub(super) fn is_synced(&self) -> bool {
+        self.open.as_ref().is_none_or(|log| log.mark.synced == log.number)
     }
 
-    fn attach_to_file(&mut self) -> Result<Option<Kept>, Failure> {
+    /// Takes the lock and opens the log; what it keeps.
+    fn attach(&mut self) -> Result<Kept, Failure> {
+        let folder = PrivateFolder::make(&self.path, &[MARK, old::FILE]);
+        let folder = folder.map_err(|refused| self.refused(refused))?;
         if self.mark.is_none() {
-            fs::create_dir_all(&self.folder)?;
-            if self.existing(MARK)?.is_none() && self.existing(FILE)?.is_some() {
-                return Err(self.damaged(MISSING).into());
-            }
-            let mark = writable().create(true).truncate(false).open(self.folder.join(MARK))?;
+            let mark = match folder.open(MARK, Access::Write) {
+                Err(Refused::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
+                    self.check_unmarked(&folder)?;
+                    folder.create(MARK)?
+                }
+                mark => mark.map_err(|refused| self.refused(refused))?,
+            };
             self.mark = Some(self.locked(mark)?);
         }
-        let marked = self.marked()?;
-        match writable().open(self.folder.join(FILE)) {
-            Ok(file) => {
-                let (kept, shadow, open) = self.read(file, marked)?;
-                shadow.release()?;
-                if marked.is_none() {
-                    self.set_mark(0)?;
-                }
-                self.open = Some(open);
-                Ok(Some(kept))
+        let (kept, log) = match self.mark_bytes()?.as_slice() {
+            mark if is_old_mark(mark) && self.has_old(&folder)? => self.migrate(folder, mark)?,
+            [] => self.begin(folder)?,
+            mark => {
+                let loaded = self.load(&folder, Some(self.parse_mark(mark)?), Access::Write)?;
+                self.go_on(folder, self.parse_mark(mark)?, loaded)?
             }
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
-            Err(_) if marked.is_some() => Err(self.damaged(MISSING).into()),
-            Err(_) => {
-                let open = self.make()?;
-                self.set_mark(0)?;
-                self.open = Some(open);
-                Ok(None)
-            }
-        }
+        };
+        self.place = Some(place_of(&self.path.join(MARK))?);
+        self.open = Some(log);
+        Ok(kept)
     }
 
     /// Reads what a folder keeps in which nothing can be written.
     fn look(&mut self) -> Result<Option<Kept>, StateError> {
         // A folder that may not be read keeps nothing that could be lost here.
-        if fs::read_dir(&self.folder).is_err() {
+        if fs::read_dir(&self.path).is_err() {
             return Ok(None);
         }
+        let folder = PrivateFolder::existing(&self.path, &[MARK, old::FILE]);
+        let folder = folder.map_err(|refused| self.stated(refused))?;
         let is_locked = self.mark.is_some();
         if !is_locked {
-            let Some(mark) = self.existing(MARK)? else {
-                return match self.existing(FILE)? {
-                    Some(_) => Err(self.damaged(MISSING)),
-                    None => Ok(None),
-                };
-            };
-            self.mark = Some(self.locked(mark)?);
+            match folder.open(MARK, Access::Read) {
+                Err(Refused::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
+                    self.check_unmarked(&folder)?;
+                    return Ok(None);
+                }
+                mark => {
+                    let mark = mark.map_err(|refused| self.stated(refused))?;
+                    self.mark = Some(self.locked(mark)?);
+                }
+            }
         }
-        let marked = self.marked()?;
-        let kept = match self.existing(FILE)? {
-            Some(file) => Some(self.read(file, marked)?.0),
-            None if marked.is_some() => return Err(self.damaged(MISSING)),
-            None => None,
+        let kept = match self.mark_bytes()?.as_slice() {
+            mark if is_old_mark(mark) && self.has_old(&folder)? => {
+                Some(self.read_old(&folder, mark)?)
+            }
+            [] => None,
+            mark => {
+                let mark = self.parse_mark(mark)?;
+                Some(self.load(&folder, Some(mark), Access::Read)?.kept())
+            }
         };
         if !is_locked {
             // To write takes one that was opened for it.
@@ -201,138 +272,540 @@ impl File {
         Ok(kept)
     }
 
-    fn existing(&self, name: &str) -> Result<Option<fs::File>, StateError> {
-        match fs::File::open(self.folder.join(name)) {
-            Ok(file) => Ok(Some(file)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(self.damaged(&error.to_string())),
+    /// Where no mark is there must be nothing else.
+    fn check_unmarked(&self, folder: &PrivateFolder) -> Result<(), StateError> {
+        match self.has_old(folder)? || !self.segments(folder)?.is_empty() {
+            true => Err(self.damaged(MISSING)),
+            false => Ok(()),
         }
+    }
+
+    /// Whether there is a database of an earlier version. One that a log has replaced is gone.
+    fn has_old(&self, folder: &PrivateFolder) -> Result<bool, StateError> {
+        match folder.open(old::FILE, Access::Read) {
+            Err(Refused::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            opened => opened.map(|_| true).map_err(|refused| self.stated(refused)),
+        }
+    }
+
+    fn mark_bytes(&self) -> Result<Vec<u8>, StateError> {
+        let unreadable = |error: io::Error| self.damaged(&error.to_string());
+        let mark = self.mark.as_ref().expect("taken before it is read");
+        let len = mark.len().map_err(unreadable)?;
+        // None is longer.
+        let len = len.min(Mark::LEN as u64 + 1) as usize;
+        mark.read(0, len).map_err(unreadable)
+    }
+
+    fn parse_mark(&self, bytes: &[u8]) -> Result<Mark, StateError> {
+        match bytes.len() {
+            Mark::LEN => Mark::parse(bytes).ok_or_else(|| self.damaged("the mark makes no sense")),
+            old::MARK_BYTES => Err(self.damaged(MISSING)),
+            _ => Err(self.damaged("the mark has a wrong length")),
+        }
+    }
+
+    /// The numbers of all segments in the folder.
+    fn segments(&self, folder: &PrivateFolder) -> Result<Vec<u64>, StateError> {
+        let unreadable = |error: io::Error| self.damaged(&error.to_string());
+        let entries = fs::read_dir(folder.path()).map_err(unreadable)?;
+        let names = entries.map(|entry| entry.map(|entry| entry.file_name()));
+        let names = names.collect::<io::Result<Vec<_>>>().map_err(unreadable)?;
+        let mut numbers: Vec<u64> =
+            names.iter().filter_map(|name| segment_of(name.to_str()?)).collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    /// Begins a log where there is none.
+    fn begin(&self, folder: PrivateFolder) -> Result<(Kept, Log), Failure> {
+        // Of one that was begun and never written to there may be the first frame.
+        if !self.segments(&folder)?.is_empty() && self.load(&folder, None, Access::Read)?.number > 1
+        {
+            return Err(self.damaged("the mark is empty").into());
+        }
+        let mut log = self.new_log(folder)?;
+        log.append(Stamp::default(), Vec::new())?;
+        log.mark.written = log.number;
+        log.set_mark(self.mark.as_ref().expect("taken before the log"))?;
+        Ok((Kept { era: log.eras.next(), ..Kept::new(self.id) }, log))
+    }
+
+    /// A log without a segment; what there is of others is removed.
+    fn new_log(&self, folder: PrivateFolder) -> Result<Log, Failure> {
+        for number in self.segments(&folder)? {
+            fs::remove_file(folder.path().join(segment_name(number)))?;
+        }
+        Ok(Log {
+            folder,
+            id: self.id,
+            mark: Mark { oldest: 1, written: 0, synced: 0, boot: boot() },
+            number: 0,
+            segments: BTreeMap::new(),
+            youngest: None,
+            rows: HashMap::new(),
+            contacts: None,
+            live: 0,
+            eras: Eras::default(),
+            has_trouble: false,
+            synced_at: Instant::now(),
+            written: 0,
+        })
+    }
+
+    /// Opens a log that was read.
+    fn go_on(
+        &self,
+        folder: PrivateFolder,
+        mark: Mark,
+        loaded: Loaded,
+    ) -> Result<(Kept, Log), Failure> {
+        for number in self.segments(&folder)? {
+            if !loaded.segments.contains_key(&number) {
+                // Given up by a process that was killed before it could remove it.
+                fs::remove_file(folder.path().join(segment_name(number)))?;
+            }
+        }
+        let (&last, &len) = loaded.segments.last_key_value().expect("none is no log");
+        let youngest = folder.open(&segment_name(last), Access::Write);
+        let youngest = youngest.map_err(|refused| self.refused(refused))?;
+        if youngest.metadata()?.len() > len {
+            warn!(folder = %self.path.display(), "the end of the state was never written whole, and is cut off");
+            youngest.set_len(len)?;
+        }
+        let locations = loaded.rows.iter().map(|(&row, (location, ..))| (row, *location));
+        let rows: HashMap<u64, Location> = locations.collect();
+        let contacts = loaded.contacts.as_ref().map(|(location, _)| *location);
+        let bytes = |location: &Location| u64::from(location.bytes);
+        let mut log = Log {
+            folder,
+            id: loaded.id,
+            mark: Mark { boot: boot(), ..mark },
+            number: loaded.number,
+            segments: loaded.segments.clone(),
+            youngest: Some(youngest),
+            live: rows.values().map(bytes).sum::<u64>() + contacts.as_ref().map_or(0, bytes),
+            rows,
+            contacts,
+            eras: loaded.eras.clone(),
+            has_trouble: false,
+            synced_at: Instant::now(),
+            written: 0,
+        };
+        if mark.boot != log.mark.boot {
+            // The machine was down: what is there now is what must be there from now on.
+            log.sync()?;
+        }
+        log.mark.written = log.number;
+        log.set_mark(self.mark.as_ref().expect("taken before the log"))?;
+        Ok((loaded.kept(), log))
+    }
+
+    /// Reads all segments that count. Without a mark nothing has to be there.
+    fn load(
+        &self,
+        folder: &PrivateFolder,
+        mark: Option<Mark>,
+        access: Access,
+    ) -> Result<Loaded, StateError> {
+        let needed = mark.map_or(0, |mark| match mark.boot == boot() {
+            true => mark.written,
+            // What was not on the disk when the machine stopped may be missing.
+            false => mark.synced,
+        });
+        let oldest = mark.map_or(1, |mark| mark.oldest);
+        let numbers = self.segments(folder)?;
+        let numbers: Vec<u64> = numbers.into_iter().filter(|&number| number >= oldest).collect();
+        if numbers.iter().zip(oldest..).any(|(&number, expected)| number != expected) {
+            return Err(self.damaged(MISSING));
+        }
+        let mut loaded = Loaded {
+            id: self.id,
+            number: 0,
+            time: 0,
+            segments: BTreeMap::new(),
+            rows: HashMap::new(),
+            contacts: None,
+            eras: Eras::default(),
+        };
+        for &number in &numbers {
+            let mut file = folder.open(&segment_name(number), access);
+            let file = file.as_mut().map_err(|refused| match refused {
+                Refused::Io(error) => self.damaged(&error.to_string()),
+                refused => self.not_safe(refused),
+            })?;
+            let mut bytes = Vec::new();
+            io::Read::read_to_end(file, &mut bytes)
+                .map_err(|error| self.damaged(&error.to_string()))?;
+            let len = loaded.take(number, &bytes);
+            let is_last = Some(&number) == numbers.last();
+            if len < bytes.len() && !(is_last && loaded.number >= needed) {
+                return Err(self.damaged("checksums are wrong"));
+            }
+            // Of the last, nothing may have been written yet.
+            if len > 0 {
+                loaded.segments.insert(number, len as u64);
+            }
+        }
+        if loaded.number < needed || (mark.is_some() && loaded.segments.is_empty()) {
+            return Err(self.damaged(LAST_MISSING));
+        }
+        Ok(loaded)
+    }
+
+    fn read_old(&self, folder: &PrivateFolder, mark: &[u8]) -> Result<Kept, StateError> {
+        let file = folder.open(old::FILE, Access::Read);
+        let mut file = file.map_err(|refused| self.stated(refused))?;
+        let mut bytes = Vec::new();
+        io::Read::read_to_end(&mut file, &mut bytes)
+            .map_err(|error| self.damaged(&error.to_string()))?;
+        let kept = old::read(&bytes, mark).map_err(|unread| match unread {
+            old::Unread::Version => StateError::Version(self.path.clone()),
+            old::Unread::Damaged(reason) => self.damaged(&reason),
+        })?;
+        Ok(Kept::of_old(kept))
+    }
+
+    /// Writes a state of an earlier version anew. Until the mark is set the old one counts.
+    fn migrate(&self, folder: PrivateFolder, mark: &[u8]) -> Result<(Kept, Log), Failure> {
+        let mut kept = self.read_old(&folder, mark)?;
+        let mut log = self.new_log(folder)?;
+        log.id = kept.id;
+        // The times of their clock, which is the only one there is.
+        let offset =
+            kept.rows.first().map_or(0, |row| row.expires_wall - row.record.expires as i64);
+        let stamp = Stamp { time: 0, wall: offset.max(0) as u64, era: 0 };
+        let rows = kept.rows.iter().map(|row| (row.row, row.key, Some(row.record.clone())));
+        let contacts = Some(kept.contacts.clone());
+        log.write(&Batch { stamp, rows: rows.collect(), contacts })?;
+        log.mark.written = log.number;
+        log.sync()?;
+        let mark = self.mark.as_ref().expect("taken before the log");
+        log.set_mark(mark)?;
+        mark.sync_data(false)?;
+        for name in [old::FILE, old::NEW_FILE] {
+            match fs::remove_file(log.folder.path().join(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+                _ => {}
+            }
+        }
+        info!(folder = %self.path.display(), "the state of an earlier version was written anew");
+        kept.era = log.eras.next();
+        Ok((kept, log))
     }
 
     fn locked(&self, file: fs::File) -> Result<FileBackend, StateError> {
         FileBackend::new(file).map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => StateError::InUse(self.folder.clone()),
+            DatabaseError::DatabaseAlreadyOpen => StateError::InUse(self.path.clone()),
             error => self.damaged(&error.to_string()),
         })
     }
 
     fn damaged(&self, reason: &str) -> StateError {
-        StateError::Damaged { folder: self.folder.clone(), reason: reason.to_owned() }
+        StateError::Damaged { folder: self.path.clone(), reason: reason.to_owned() }
     }
 
-    fn set_mark(&self, number: u64) -> io::Result<()> {
-        let mark = self.mark.as_ref().expect("taken before the database");
-        mark.write(0, &encode_mark(number))
+    fn not_safe(&self, refused: &Refused) -> StateError {
+        StateError::Unsafe { folder: self.path.clone(), reason: refused.to_string() }
     }
 
-    /// The number of the last transaction, `None` before the database was made.
-    fn marked(&self) -> Result<Option<u64>, StateError> {
-        let mark = self.mark.as_ref().expect("taken before it is read");
-        let read = |len| mark.read(0, len).map_err(|error| self.damaged(&error.to_string()));
-        match mark.len().map_err(|error| self.damaged(&error.to_string()))? {
-            0 => Ok(None),
-            len if len == MARK_BYTES as u64 => {
-                let number = decode_mark(&read(MARK_BYTES)?);
-                number.map(Some).ok_or_else(|| self.damaged("the mark makes no sense"))
-            }
-            _ => Err(self.damaged("the mark has a wrong length")),
+    fn refused(&self, refused: Refused) -> Failure {
+        match refused {
+            Refused::Io(error) => error.into(),
+            refused => self.not_safe(&refused).into(),
         }
     }
 
-    /// Reads a database without changing its file.
-    fn read(
-        &self,
-        file: fs::File,
-        marked: Option<u64>,
-    ) -> Result<(Kept, Shadow, Open), StateError> {
-        let unreadable = |error: io::Error| self.damaged(&error.to_string());
-        let file = self.locked(file)?;
-        if file.len().map_err(unreadable)? == 0 {
-            return Err(self.damaged("the database is empty"));
+    /// The same, where nothing else is to be tried.
+    fn stated(&self, refused: Refused) -> StateError {
+        match refused {
+            Refused::Io(error) => self.damaged(&error.to_string()),
+            refused => self.not_safe(&refused),
         }
-        let shadow = Shadow::new(file).map_err(unreadable)?;
-        let read = quietly(|| read(shadow.clone()));
-        let read = read.unwrap_or_else(|| Err(Unread::Damaged("it makes no sense".to_owned())));
-        let (kept, open) = read.map_err(|unread| match unread {
-            Unread::Version => StateError::Version(self.folder.clone()),
-            Unread::Damaged(reason) => self.damaged(&reason),
-        })?;
-        // The mark is set after the transaction, and may have missed the last one.
-        if open.transaction < marked.unwrap_or(0) {
-            return Err(self.damaged("the last that was written is missing"));
-        }
-        if marked.is_none() && open.transaction > 0 {
-            return Err(self.damaged("the mark is empty"));
-        }
-        Ok((kept, shadow, open))
-    }
-
-    /// Makes a database; it has its name once it is whole.
-    fn make(&self) -> Result<Open, Failure> {
-        let new = self.folder.join(NEW_FILE);
-        let file = writable().create(true).truncate(true).open(&new)?;
-        let shadow = Shadow::new(self.locked(file)?)?;
-        let database = builder().create_with_backend(shadow.clone()).map_err(Trouble::from)?;
-        begin(&database, self.id)?;
-        shadow.release()?;
-        fs::rename(&new, self.folder.join(FILE))?;
-        Ok(Open { database, transaction: 0 })
     }
 }
 
-impl Open {
-    fn write(&mut self, batch: &Batch) -> Result<(), Trouble> {
-        // In two phases: after the first kind of commit a damaged transaction would be taken for one
-        // that was never finished, and passed over.
-        let mut transaction = self.database.begin_write()?;
-        transaction.set_two_phase_commit(true);
-        {
-            let mut values = transaction.open_table(VALUES)?;
-            for (key, records) in &batch.values {
-                if records.is_empty() {
-                    values.remove(&key.as_bytes()[..])?;
-                } else {
-                    values.insert(&key.as_bytes()[..], &encode(records)[..])?;
-                }
+impl Loaded {
+    /// Takes in a segment; how much of it is whole.
+    fn take(&mut self, segment: u64, bytes: &[u8]) -> usize {
+        let Some(mut rest) = bytes.strip_prefix(log::MAGIC) else { return 0 };
+        let mut whole = 0;
+        while let Some(frame) = Frame::parse(rest) {
+            let offset = bytes.len() - rest.len();
+            let is_first = whole == 0;
+            // Only a segment that begins the log may begin with any number.
+            let follows = frame.number == self.number + 1 || (is_first && self.segments.is_empty());
+            let heads = matches!(&frame.body.entries[..], [Entry::Head { segment: own, .. }, ..] if *own == segment);
+            if !follows || heads != is_first {
+                break;
             }
-            let mut meta = transaction.open_table(META)?;
-            meta.insert(META_TRANSACTION, &(self.transaction + 1).to_le_bytes()[..])?;
-            if let Some(contacts) = &batch.contacts {
-                meta.insert(META_CONTACTS, &encode(contacts)[..])?;
+            self.number = frame.number;
+            self.take_body(segment, offset, frame.body);
+            rest = &rest[frame.len..];
+            whole = offset + frame.len;
+        }
+        whole
+    }
+
+    fn take_body(&mut self, segment: u64, offset: usize, body: Body) {
+        self.time = self.time.max(body.time);
+        for entry in body.entries {
+            let location = Location::of(segment, offset as u64, &entry);
+            match entry {
+                Entry::Head { node, eras, .. } => {
+                    self.id = Id::new(node);
+                    if self.segments.is_empty() {
+                        self.eras = eras;
+                    }
+                }
+                Entry::Row { row, key, era, record } => {
+                    self.rows.insert(row, (location, Id::new(key), era, record));
+                }
+                Entry::Gone { row } => _ = self.rows.remove(&row),
+                Entry::Contacts(contacts) => self.contacts = Some((location, contacts)),
             }
         }
-        transaction.commit()?;
-        self.transaction += 1;
+        self.eras.note(body.era, (body.wall as i64).saturating_sub(body.time as i64));
+    }
+
+    fn kept(self) -> Kept {
+        let Loaded { id, time, rows, contacts, eras, .. } = self;
+        let row = |(row, (_, key, era, record)): (u64, (Location, Id, u32, Record))| {
+            let expires_wall = (record.expires as i64).saturating_add(eras.offset(era));
+            KeptRow { row, key, record, expires_wall }
+        };
+        let mut rows: Vec<KeptRow> = rows.into_iter().map(row).collect();
+        // As they came.
+        rows.sort_by_key(|row| row.row);
+        let contacts = contacts.map(|(_, contacts)| contacts).unwrap_or_default();
+        Kept { id, contacts, rows, time, era: eras.next() }
+    }
+}
+
+impl Location {
+    fn of(segment: u64, offset: u64, entry: &Entry) -> Location {
+        let bytes = match entry {
+            Entry::Row { record, .. } => ENTRY_BYTES + record.value.len(),
+            Entry::Contacts(contacts) => contacts.len() * ENTRY_BYTES / 4,
+            Entry::Head { .. } | Entry::Gone { .. } => 0,
+        };
+        let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        Location { segment, offset: u32::try_from(offset).unwrap_or(u32::MAX), bytes: small(bytes) }
+    }
+}
+
+impl Log {
+    fn write(&mut self, batch: &Batch) -> Result<(), Failure> {
+        let era = batch.stamp.era;
+        let row = |(row, key, record): &(u64, Id, Option<Record>)| match record {
+            Some(record) => {
+                Entry::Row { row: *row, key: *key.as_bytes(), era, record: record.clone() }
+            }
+            None => Entry::Gone { row: *row },
+        };
+        // What never was here need not be taken back.
+        let matters = |(row, _, record): &&(u64, Id, Option<Record>)| {
+            record.is_some() || self.rows.contains_key(row)
+        };
+        let rows: Vec<Entry> = batch.rows.iter().filter(matters).map(row).collect();
+        let contacts = batch.contacts.clone().map(Entry::Contacts);
+        self.append_all(batch.stamp, rows.into_iter().chain(contacts))
+    }
+
+    /// Appends entries in as many frames as they take, in one that is empty if there are none: the
+    /// clocks may have changed.
+    fn append_all(
+        &mut self,
+        stamp: Stamp,
+        entries: impl Iterator<Item = Entry>,
+    ) -> Result<(), Failure> {
+        let (mut frame, mut bytes, mut is_begun) = (Vec::new(), 0, false);
+        for entry in entries {
+            bytes += Location::of(0, 0, &entry).bytes as usize + ENTRY_BYTES / 4;
+            frame.push(entry);
+            if bytes >= FRAME_BYTES {
+                self.append(stamp, mem::take(&mut frame))?;
+                (bytes, is_begun) = (0, true);
+            }
+        }
+        if is_begun && frame.is_empty() { Ok(()) } else { self.append(stamp, frame) }
+    }
+
+    /// Appends one frame; if that fails nothing has changed.
+    fn append(&mut self, stamp: Stamp, mut entries: Vec<Entry>) -> Result<(), Failure> {
+        let Stamp { time, wall, era } = stamp;
+        let full = (self.live / 4).clamp(SEGMENT_BYTES.0, SEGMENT_BYTES.1);
+        let last = self.segments.last_key_value().map(|(&number, &len)| (number, len));
+        let mut bytes = Vec::new();
+        let (segment, end, made) = match last {
+            Some((segment, end)) if end < full => (segment, end, None),
+            last => {
+                // Of what lies before the youngest segment all is on the disk.
+                self.sync()?;
+                let segment = last.map_or(1, |(number, _)| number + 1);
+                bytes.extend(log::MAGIC);
+                let node = *self.id.as_bytes();
+                entries.insert(0, Entry::Head { node, segment, eras: self.eras.clone() });
+                (segment, 0, Some(self.folder.create(&segment_name(segment))?))
+            }
+        };
+        let offset = end + bytes.len() as u64;
+        let body = Body { time, wall, era, entries };
+        bytes.extend(log::emit(self.number + 1, &body));
+        let mut file = made.as_ref().or(self.youngest.as_ref()).expect("one or the other");
+        let done = file.seek(io::SeekFrom::Start(end)).and_then(|_| file.write_all(&bytes));
+        let done =
+            done.and_then(|()| if end == 0 { sync_folder(self.folder.path()) } else { Ok(()) });
+        if let Err(error) = done {
+            // What is written next must not lie behind a part of this.
+            match made {
+                Some(_) => fs::remove_file(self.folder.path().join(segment_name(segment)))?,
+                None => file.set_len(end)?,
+            }
+            return Err(error.into());
+        }
+        self.youngest = made.or_else(|| self.youngest.take());
+        self.number += 1;
+        self.written += bytes.len() as u64;
+        self.segments.insert(segment, end + bytes.len() as u64);
+        self.eras.note(era, (wall as i64).saturating_sub(time as i64));
+        self.point_to(segment, offset, &body.entries);
+        Ok(())
+    }
+
+    /// Notes where entries are now.
+    fn point_to(&mut self, segment: u64, offset: u64, entries: &[Entry]) {
+        for entry in entries {
+            let location = Location::of(segment, offset, entry);
+            let before = match entry {
+                Entry::Row { row, .. } => self.rows.insert(*row, location),
+                Entry::Gone { row } => self.rows.remove(row),
+                Entry::Contacts(_) => self.contacts.replace(location),
+                Entry::Head { .. } => None,
+            };
+            self.live += u64::from(location.bytes);
+            self.live -= before.map_or(0, |before| u64::from(before.bytes));
+        }
+    }
+
+    /// Gives up the oldest segments while all take too much. Where that fails they take more yet,
+    /// and what was written is written all the same.
+    fn give_up_old(&mut self, stamp: Stamp) {
+        for _ in 0..GIVEN_UP_MAX {
+            let total: u64 = self.segments.values().sum();
+            if self.segments.len() < 2 || total <= (1 + GARBAGE) * self.live + SLACK {
+                return;
+            }
+            let given_up = self.give_up_oldest(stamp);
+            let had_trouble = mem::replace(&mut self.has_trouble, given_up.is_err());
+            if let Err(error) = given_up {
+                if !had_trouble {
+                    let folder = self.folder.path().display();
+                    warn!(%folder, %error, "the state cannot be made smaller");
+                }
+                return;
+            }
+        }
+    }
+
+    fn give_up_oldest(&mut self, stamp: Stamp) -> Result<(), Failure> {
+        let (&oldest, _) = self.segments.first_key_value().expect("two at least");
+        let name = segment_name(oldest);
+        let mut file = self.folder.open(&name, Access::Read).map_err(io::Error::other)?;
+        let mut bytes = Vec::new();
+        io::Read::read_to_end(&mut file, &mut bytes)?;
+        let mut rest = bytes.strip_prefix(log::MAGIC).unwrap_or_default();
+        let mut counting = Vec::new();
+        while let Some(frame) = Frame::parse(rest) {
+            let offset = (bytes.len() - rest.len()) as u64;
+            rest = &rest[frame.len..];
+            counting.extend(frame.body.entries.into_iter().filter(|entry| {
+                let location = Some(Location::of(oldest, offset, entry));
+                match entry {
+                    Entry::Row { row, .. } => self.rows.get(row).copied() == location,
+                    Entry::Contacts(_) => self.contacts == location,
+                    // Nothing older is left that it could take back.
+                    Entry::Gone { .. } | Entry::Head { .. } => false,
+                }
+            }));
+        }
+        if !rest.is_empty() {
+            return Err(io::Error::other("an old part of the state has been damaged").into());
+        }
+        if !counting.is_empty() {
+            self.append_all(stamp, counting.into_iter())?;
+        }
+        self.sync()?;
+        self.segments.remove(&oldest);
+        self.mark.oldest = oldest + 1;
+        Ok(())
+    }
+
+    /// Brings all frames to the disk.
+    fn sync(&mut self) -> io::Result<()> {
+        if let Some(youngest) = &self.youngest {
+            youngest.sync_data()?;
+        }
+        self.mark.synced = self.number;
+        self.synced_at = Instant::now();
+        Ok(())
+    }
+
+    /// Writes the mark, and removes what it does not count any more.
+    fn set_mark(&mut self, mark: &FileBackend) -> Result<(), Failure> {
+        let bytes = self.mark.emit();
+        mark.write(0, &bytes)?;
+        self.written += bytes.len() as u64;
+        let first = self.segments.first_key_value().map_or(1, |(&first, _)| first);
+        let mut given_up =
+            (1..first).rev().map(|number| self.folder.path().join(segment_name(number)));
+        let mut there = given_up.by_ref().take_while(|path| path.exists()).peekable();
+        if there.peek().is_some() {
+            // After the machine has stopped the mark must not count what is gone.
+            mark.sync_data(false)?;
+        }
+        for path in there {
+            fs::remove_file(path)?;
+        }
         Ok(())
     }
 }
 
-thread_local! {
-    static IS_QUIET: Cell<bool> = const { Cell::new(false) };
+/// Whether a mark may be that of an earlier version, which may have been empty.
+fn is_old_mark(mark: &[u8]) -> bool {
+    mark.is_empty() || mark.len() == old::MARK_BYTES
 }
 
-/// Does something with a library that trusts what it wrote, and panics over what somebody else did:
-/// `None` then, and nothing is printed.
-fn quietly<T>(act: impl FnOnce() -> T) -> Option<T> {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let usual = take_hook();
-        set_hook(Box::new(move |panic| {
-            if !IS_QUIET.get() {
-                usual(panic);
-            }
-        }));
-    });
-    IS_QUIET.set(true);
-    let result = catch_unwind(AssertUnwindSafe(act));
-    IS_QUIET.set(false);
-    result.ok()
+fn segment_name(number: u64) -> String {
+    format!("{}{number}{}", SEGMENT.0, SEGMENT.1)
+}
+
+fn segment_of(name: &str) -> Option<u64> {
+    let number = name.strip_prefix(SEGMENT.0)?.strip_suffix(SEGMENT.1)?;
+    number.parse().ok().filter(|&number| segment_name(number) == name)
+}
+
+/// Where the system does not tell which start of the machine this is. All goes to the disk at once
+/// there, since nobody can tell a machine that has stopped from one that ran on.
+const NO_BOOT: [u8; 16] = [0; 16];
+
+/// Which start of the machine this is.
+fn boot() -> [u8; 16] {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let digits = text.trim().replace('-', "");
+    let number = u128::from_str_radix(&digits, 16).unwrap_or_default();
+    number.to_be_bytes()
+}
+
+/// Brings the names in a folder to the disk.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    if cfg!(unix) { fs::File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
 #[cfg(unix)]
 fn place_of(path: &Path) -> io::Result<Place> {
     use std::os::unix::fs::MetadataExt as _;
-    fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
+    fs::symlink_metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 /// Here no more is known than that there is one.
@@ -341,157 +814,263 @@ fn place_of(path: &Path) -> io::Result<Place> {
     fs::metadata(path).map(|_| (0, 0))
 }
 
-fn writable() -> fs::OpenOptions {
-    let mut options = fs::OpenOptions::new();
-    options.read(true).write(true);
-    options
-}
-
-fn builder() -> Builder {
-    let mut builder = Database::builder();
-    // The format before it changes pages in place as it recovers; if it is killed meanwhile, what is
-    // left cannot be opened.
-    builder.set_cache_size(CACHE_BYTES).create_with_file_format_v3(true);
-    builder
-}
-
-/// Writes what must be there from the first.
-fn begin(database: &Database, id: Id) -> Result<(), Trouble> {
-    let mut transaction = database.begin_write()?;
-    transaction.set_two_phase_commit(true);
-    {
-        let mut meta = transaction.open_table(META)?;
-        meta.insert(META_VERSION, &VERSION.to_le_bytes()[..])?;
-        meta.insert(META_ID, &id.as_bytes()[..])?;
-        meta.insert(META_TRANSACTION, &0_u64.to_le_bytes()[..])?;
-        transaction.open_table(VALUES)?;
-    }
-    transaction.commit()?;
-    Ok(())
-}
-
-/// Why a database is not read.
-enum Unread {
-    Version,
-    Damaged(String),
-}
-
-impl<E: Into<redb::Error>> From<E> for Unread {
-    fn from(error: E) -> Unread {
-        match error.into() {
-            redb::Error::UpgradeRequired(_) => Unread::Version,
-            error => Unread::Damaged(error.to_string()),
-        }
-    }
-}
-
-fn read(shadow: Shadow) -> Result<(Kept, Open), Unread> {
-    let damaged = |reason: &str| Unread::Damaged(reason.to_owned());
-    let mut database = builder().create_with_backend(shadow)?;
-    // What a process that was killed left half done is undone by then, and not counted.
-    if !database.check_integrity()? {
-        return Err(damaged("checksums are wrong"));
-    }
-    let transaction = database.begin_read()?;
-    let meta = match transaction.open_table(META) {
-        Err(TableError::TableDoesNotExist(_)) => return Err(damaged("it is of no node")),
-        meta => meta?,
-    };
-    let get = |name| -> Result<Option<Vec<u8>>, Unread> {
-        Ok(meta.get(name)?.map(|value| value.value().to_vec()))
-    };
-    if get(META_VERSION)?.as_deref() != Some(&VERSION.to_le_bytes()) {
-        return Err(Unread::Version);
-    }
-    let id = get(META_ID)?.as_deref().and_then(Id::from_slice);
-    let id = id.ok_or_else(|| damaged("it names no node"))?;
-    let number = get(META_TRANSACTION)?.and_then(|bytes| bytes.try_into().ok());
-    let number = number.map(u64::from_le_bytes).ok_or_else(|| damaged("it has no number"))?;
-    let mut kept = Kept { id, contacts: Vec::new(), values: Vec::new() };
-    if let Some(contacts) = get(META_CONTACTS)? {
-        kept.contacts = decode(&contacts).ok_or_else(|| damaged("the contacts make no sense"))?;
-    }
-    let values = transaction.open_table(VALUES)?;
-    for entry in values.iter()? {
-        let (key, records) = entry?;
-        let key = Id::from_slice(key.value()).ok_or_else(|| damaged("a key makes no sense"))?;
-        let records =
-            decode(records.value()).ok_or_else(|| damaged("the values of a key make no sense"))?;
-        kept.values.push((key, records));
-    }
-    drop((meta, values));
-    drop(transaction);
-    Ok((kept, Open { database, transaction: number }))
-}
-
-fn encode_mark(number: u64) -> [u8; MARK_BYTES] {
-    let mut mark = [0; MARK_BYTES];
-    let (bytes, check) = mark.split_at_mut(8);
-    bytes.copy_from_slice(&number.to_le_bytes());
-    check.copy_from_slice(&Id::of_name(&*bytes).as_bytes()[..8]);
-    mark
-}
-
-fn decode_mark(mark: &[u8]) -> Option<u64> {
-    let number = u64::from_le_bytes(mark.get(..8)?.try_into().ok()?);
-    (encode_mark(number) == mark).then_some(number)
-}
-
-fn encode(what: &(impl Serialize + ?Sized)) -> Vec<u8> {
-    postcard::to_stdvec(what).expect("memory takes all")
-}
-
-fn decode<'b, T: Deserialize<'b>>(bytes: &'b [u8]) -> Option<T> {
-    postcard::from_bytes(bytes).ok()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::state::Record;
+    use rand::{Rng as _, RngExt as _, SeedableRng as _};
+    use rand_chacha::ChaCha8Rng;
 
-    fn batch(from: u32) -> Batch {
-        let record = |n: u32| Record {
-            owner: None,
-            depositor: None,
-            expires: u64::MAX,
-            value: n.to_string().into_bytes(),
+    use super::*;
+
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Folder {
+            let place = [Path::new("/dev/shm"), &std::env::temp_dir()].map(Path::to_owned);
+            let place = place.into_iter().find(|place| place.is_dir()).expect("some place");
+            let folder = place.join(format!("kademlua-state-{name}-{}", std::process::id()));
+            let _ = fs::remove_dir_all(&folder);
+            Folder(folder)
+        }
+
+        fn open(&self) -> (Kept, File) {
+            let (kept, file, problem) = File::open(&self.0, id()).unwrap();
+            assert_eq!(problem, None);
+            (kept, file)
+        }
+
+        fn bytes(&self) -> u64 {
+            let files = fs::read_dir(&self.0).unwrap();
+            files.map(|file| file.unwrap().metadata().unwrap().len()).sum()
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn id() -> Id {
+        Id::of_name("id")
+    }
+
+    fn record(value: &[u8]) -> Record {
+        let owner = Some(([7; Id::LEN], "192.0.2.1:8001".parse().unwrap()));
+        Record { owner, depositor: owner, standing: 2, expires: 86_400_000, value: value.to_vec() }
+    }
+
+    /// A batch at a second of a life.
+    fn batch(second: u64, rows: &[(u64, Option<&[u8]>)]) -> Batch {
+        let stamp = Stamp { time: second * 1_000, wall: 1_000_000 + second * 1_000, era: 1 };
+        let row = |&(row, value): &(u64, Option<&[u8]>)| {
+            (row, Id::of_name(row.to_string()), value.map(record))
         };
-        let value = |n: u32| (Id::of_name(n.to_string()), vec![record(n); 3]);
-        Batch { values: (from..from + 300).map(value).collect(), contacts: None }
+        Batch { stamp, rows: rows.iter().map(row).collect(), contacts: None }
+    }
+
+    fn values(kept: &Kept) -> BTreeMap<u64, Vec<u8>> {
+        kept.rows.iter().map(|row| (row.row, row.record.value.clone())).collect()
+    }
+
+    /// Bytes written for each store beside its own, in the long run: `stores` of them after `before`.
+    fn overhead(name: &str, before: &[(u64, usize)], stores: &[(u64, usize)]) -> u64 {
+        let folder = Folder::new(name);
+        let (_, mut file) = folder.open();
+        for &(row, len) in before {
+            file.write(&batch(0, &[(row, Some(&vec![0; len]))])).unwrap();
+        }
+        let begun = file.written();
+        for (second, &(row, len)) in (0..).zip(stores) {
+            file.write(&batch(second, &[(row, Some(&vec![second as u8; len]))])).unwrap();
+        }
+        let own: usize = stores.iter().map(|(_, len)| len).sum();
+        let (written, live) = (file.written() - begun, file.open.as_ref().unwrap().live);
+        let most = (1 + GARBAGE) * live + SLACK + 2 * SEGMENT_BYTES.1;
+        assert!(folder.bytes() <= most, "{} bytes for {live} that count", folder.bytes());
+        drop(file);
+        let expected: BTreeMap<u64, usize> = before.iter().chain(stores).copied().collect();
+        let kept: BTreeMap<u64, usize> =
+            values(&folder.open().0).into_iter().map(|(row, value)| (row, value.len())).collect();
+        assert_eq!(kept, expected);
+        (written - own as u64) / stores.len() as u64
     }
 
     #[test]
-    fn a_recovery_that_is_killed_at_any_point_can_be_done_again() {
-        let folder = std::env::temp_dir().join(format!("kademlua-state-{}", std::process::id()));
-        let id = Id::of_name("id");
-        let (_, mut file, problem) = File::open(&folder, id).unwrap();
-        assert_eq!(problem, None);
-        (0..5).for_each(|number| file.write(&batch(number * 200)).unwrap());
-        // As a killed node leaves it.
-        let left = fs::read(folder.join(FILE)).unwrap();
-        drop(file);
-
-        let trials = Cell::new(0);
-        let shadow_of = |bytes: &[u8]| {
-            trials.set(trials.get() + 1);
-            let path = folder.join(trials.get().to_string());
-            fs::write(&path, bytes).unwrap();
-            Shadow::new(FileBackend::new(writable().open(&path).unwrap()).unwrap()).unwrap()
-        };
-        let keeps = |shadow: Shadow| {
-            let (kept, open) = quietly(|| read(shadow)).expect("no panic").ok().expect("whole");
-            assert_eq!((kept.id, kept.values.len(), open.transaction), (id, 1_100, 5));
-            open
-        };
-        let shadow = shadow_of(&left);
-        let open = keeps(shadow.clone());
-        let changes = shadow.change_count();
-        assert!(changes > 2, "{changes}");
-        for count in 0..=changes {
-            keeps(shadow_of(&shadow.after(&left, count)));
+    fn a_store_costs_its_bytes_and_4_kb_whatever_lies_beside_it() {
+        const MAX: u64 = 4_096;
+        let again: Vec<_> = (0..20_000).map(|_| (1, 82)).collect();
+        let beside: Vec<_> = (1..=512).map(|row| (row, 15_700)).collect();
+        let tiny: Vec<_> = (1..40_000).map(|row| (row, 5)).collect();
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let large: Vec<_> = (0..6_000).map(|_| (rng.random_range(1..=512), 15_700)).collect();
+        let half: Vec<_> = (0..6_000).map(|n| (1 + n % 256, 15_700)).collect();
+        for (name, before, stores) in [
+            ("again", &[][..], &again),
+            ("beside", &beside, &again),
+            ("tiny", &[], &tiny),
+            ("large", &beside, &large),
+            ("half", &beside, &half),
+        ] {
+            let overhead = overhead(name, before, stores);
+            eprintln!("{name}: {overhead} bytes beside its own for each store");
+            assert!(overhead <= MAX, "{name}: {overhead}");
         }
-        drop(open);
-        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn what_was_written_is_there_after_each_end_and_segments_are_given_up() {
+        let folder = Folder::new("model");
+        let mut rng = ChaCha8Rng::seed_from_u64(2);
+        let mut model: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
+        let (_, mut file) = folder.open();
+        let mut oldest = 1;
+        for second in 0..4_000 {
+            let mut rows = BTreeMap::new();
+            for _ in 0..rng.random_range(0..4) {
+                let mut value = vec![0; rng.random_range(0..4_000)];
+                rng.fill_bytes(&mut value);
+                rows.insert(rng.random_range(1..200), rng.random_bool(0.7).then_some(value));
+            }
+            let written: Vec<_> =
+                rows.iter().map(|(&row, value)| (row, value.as_deref())).collect();
+            file.write(&batch(second, &written)).unwrap();
+            for (row, value) in rows {
+                match value {
+                    Some(value) => _ = model.insert(row, value),
+                    None => _ = model.remove(&row),
+                }
+            }
+            if rng.random_bool(0.02) {
+                // As a process ends that is killed.
+                drop(file);
+                let (kept, next) = folder.open();
+                assert_eq!(
+                    (values(&kept), kept.id, kept.time),
+                    (model.clone(), id(), second * 1_000)
+                );
+                file = next;
+            }
+            oldest = file.open.as_ref().unwrap().mark.oldest;
+        }
+        assert!(oldest > 10, "{oldest}");
+    }
+
+    #[test]
+    fn a_process_that_is_killed_at_any_byte_loses_no_more_than_it_was_writing() {
+        let folder = Folder::new("killed");
+        let (_, mut file) = folder.open();
+        file.write(&batch(1, &[(1, Some(b"one"))])).unwrap();
+        let (before, mark) = (
+            fs::read(folder.0.join("state.1.log")).unwrap(),
+            fs::read(folder.0.join(MARK)).unwrap(),
+        );
+        file.write(&batch(2, &[(1, Some(b"two")), (2, Some(b"more"))])).unwrap();
+        let after = fs::read(folder.0.join("state.1.log")).unwrap();
+        drop(file);
+        for len in before.len()..=after.len() {
+            fs::write(folder.0.join(MARK), &mark).unwrap();
+            fs::write(folder.0.join("state.1.log"), &after[..len]).unwrap();
+            let (kept, mut file) = folder.open();
+            let expected = if len == after.len() { 2 } else { 1 };
+            assert_eq!(kept.rows.len(), expected, "{len} of {}", after.len());
+            file.write(&batch(3, &[(3, Some(b"three"))])).unwrap();
+            drop(file);
+            assert_eq!(folder.open().0.rows.len(), expected + 1, "{len} of {}", after.len());
+        }
+    }
+
+    /// After the machine has stopped, what was not brought to the disk may be missing; what was may
+    /// not, and the mark may say more than there is.
+    #[test]
+    fn a_machine_that_stops_takes_the_last_seconds_and_no_more() {
+        let folder = Folder::new("stopped");
+        let (_, mut file) = folder.open();
+        file.write(&batch(1, &[(1, Some(b"one"))])).unwrap();
+        file.sync(true).unwrap();
+        let on_disk = fs::read(folder.0.join("state.1.log")).unwrap();
+        file.write(&batch(2, &[(1, Some(b"two"))])).unwrap();
+        drop(file);
+        let mark = Mark::parse(&fs::read(folder.0.join(MARK)).unwrap()).unwrap();
+        assert_eq!((mark.written, mark.synced), (3, 2));
+        let all = fs::read(folder.0.join("state.1.log")).unwrap();
+        let elsewhere = Mark { boot: [9; 16], ..mark };
+        let try_with = |mark: Mark, bytes: &[u8]| {
+            fs::write(folder.0.join(MARK), mark.emit()).unwrap();
+            fs::write(folder.0.join("state.1.log"), bytes).unwrap();
+            let opened = File::open(&folder.0, id());
+            opened.map(|(kept, ..)| values(&kept)[&1].clone())
+        };
+        let torn = [&all[..all.len() - 9], &[0; 9]].concat();
+        for bytes in [&on_disk[..], &all[..all.len() - 1], &torn] {
+            assert!(matches!(try_with(mark, bytes), Err(StateError::Damaged { .. })));
+            assert_eq!(try_with(elsewhere, bytes).unwrap(), b"one");
+        }
+        assert_eq!(try_with(elsewhere, &all).unwrap(), b"two");
+        let cut = &on_disk[..on_disk.len() - 1];
+        assert!(matches!(try_with(elsewhere, cut), Err(StateError::Damaged { .. })));
+    }
+
+    #[test]
+    fn clocks_of_every_life_are_kept_and_the_last_word_of_each_counts() {
+        let folder = Folder::new("clocks");
+        let (_, mut file) = folder.open();
+        let stamp = |time, wall, era| Stamp { time, wall, era };
+        let row = |row, stamp| Batch { stamp, ..batch(0, &[(row, Some(b"v"))]) };
+        file.write(&row(1, stamp(10, 1_010, 1))).unwrap();
+        file.write(&Batch { stamp: stamp(20, 5_020, 1), ..Batch::default() }).unwrap();
+        file.write(&row(2, stamp(30, 30, 2))).unwrap();
+        // Long enough that nothing is left of the first segment.
+        (0..20_000).for_each(|_| file.write(&row(3, stamp(40, 9_040, 3))).unwrap());
+        assert!(file.open.as_ref().unwrap().mark.oldest > 1);
+        drop(file);
+        let kept = folder.open().0;
+        let by_wall: Vec<i64> = kept.rows.iter().map(|row| row.expires_wall - 86_400_000).collect();
+        assert_eq!((by_wall, kept.time, kept.era), (vec![5_000, 0, 9_000], 40, 4));
+    }
+
+    #[test]
+    fn a_file_that_is_missing_or_of_another_log_is_damage() {
+        let folder = Folder::new("missing");
+        let (_, mut file) = folder.open();
+        let value = vec![0; 9_000];
+        (0..200).for_each(|row| file.write(&batch(1, &[(row, Some(&value))])).unwrap());
+        drop(file);
+        let names: Vec<_> =
+            fs::read_dir(&folder.0).unwrap().map(|file| file.unwrap().path()).collect();
+        assert!(names.len() > 4, "{names:?}");
+        for name in &names {
+            let bytes = fs::read(name).unwrap();
+            for other in names.iter().filter(|other| *other != name) {
+                fs::copy(other, name).unwrap();
+                let opened = File::open(&folder.0, id());
+                assert!(matches!(opened, Err(StateError::Damaged { .. })), "{other:?} as {name:?}");
+            }
+            fs::remove_file(name).unwrap();
+            let opened = File::open(&folder.0, id());
+            assert!(matches!(opened, Err(StateError::Damaged { .. })), "no {name:?}");
+            fs::write(name, bytes).unwrap();
+        }
+        assert_eq!(folder.open().0.rows.len(), 200);
+    }
+
+    #[test]
+    fn a_state_of_an_earlier_version_is_taken_over_once() {
+        let folder = Folder::new("old");
+        fs::create_dir(&folder.0).unwrap();
+        old::write_for_test(&folder.0, id(), 3);
+        let (kept, file) = folder.open();
+        drop(file);
+        let again = folder.open().0;
+        for kept in [kept, again] {
+            assert_eq!((kept.id, kept.contacts.len(), kept.rows.len()), (id(), 1, 6));
+            let by_wall: Vec<i64> = kept.rows.iter().map(|row| row.expires_wall).collect();
+            assert_eq!(by_wall.iter().min(), Some(&1_000_000));
+            assert_eq!(by_wall.iter().max(), Some(&1_000_002));
+            assert!(kept.rows.iter().all(|row| row.record.expires > kept.time));
+        }
+        let mut names: Vec<_> =
+            fs::read_dir(&folder.0).unwrap().map(|file| file.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["state.1.log", "state.mark"]);
     }
 }

@@ -1,16 +1,21 @@
-//! What a node keeps on disk: its id, its contacts and its values, in one database.
+//! What a node keeps on disk: its id, its contacts and its values.
 //!
 //! Opening reads what is there and hands over a writer, which has a thread of its own: whoever
-//! gives it something never waits for the disk. A database that is damaged, or that another node
-//! has open, is left as it is, and the node does not start; where nothing can be written it starts
+//! gives it something never waits for the disk. A state that is damaged, that another node has open or
+//! that others may have put there is left as it is, and the node does not start; where nothing can be written it starts
 //! with what can be read, and keeps what comes in memory.
 //!
-//! The database is redb's: copy-on-write, so that a process that is killed leaves the last complete
-//! transaction, and with checksums, all of which are checked here before anything is believed. Until
-//! then it runs on a copy of its file, because it would mend the file as it opens it.
+//! It is a log: each change of a row of the store is one entry at its end, so that what is written
+//! follows what changes, whatever lies beside it. (A database of pages, redb, wrote six pages for each
+//! commit at the least.) When the log is much longer than what counts of it, its beginning is given up.
+//! All of it has checksums, which are checked before anything is believed.
 //!
-//! Beside it lies a mark, the number of the last transaction. It tells a database that was turned
-//! back to an older transaction, which is whole in itself, and its lock keeps other nodes away.
+//! Beside it lies a mark, the number of the last entries. It tells a log that was cut off, which is whole
+//! in itself, and its lock keeps other nodes away. What was written outlives the process at once, and
+//! the machine seconds later.
+//!
+//! Times in the log count how long nodes of the folder have run, since a clock on the wall may be
+//! wrong: how that stood is noted beside, once for each life of a node, and may be corrected later.
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,26 +28,44 @@ use crate::id::Id;
 
 use self::file::File;
 
+mod budget;
 mod file;
-mod shadow;
+mod folder;
+mod log;
+mod old;
 mod writer;
 
+pub(crate) use budget::{BURST, Budget, RATE};
+pub(crate) use folder::{Access, PrivateFolder, Refused, open_plain};
 pub(crate) use writer::{Watch, Writer};
 
 /// A contact as it is written.
 type Who = ([u8; Id::LEN], SocketAddr);
 
-/// A value under a key as it is written.
+/// What lies in a row of the store, as it is written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
     /// Who published it; `None`: this node.
     pub(crate) owner: Option<Who>,
     /// Who brought it.
     pub(crate) depositor: Option<Who>,
-    /// When it is forgotten, in milliseconds since 1970: clocks that count from a start begin anew.
+    /// What it stands on: 0 hearsay, 1 claimed, 2 published.
+    pub(crate) standing: u8,
+    /// When it is forgotten, in milliseconds that nodes of the folder have run.
     pub(crate) expires: u64,
     /// Encoded.
     pub(crate) value: Vec<u8>,
+}
+
+/// A row that was there.
+#[derive(Clone, Debug)]
+pub(crate) struct KeptRow {
+    /// Its number in the store.
+    pub(crate) row: u64,
+    pub(crate) key: Id,
+    pub(crate) record: Record,
+    /// When it is forgotten by the clock on the wall, in milliseconds since 1970.
+    pub(crate) expires_wall: i64,
 }
 
 /// What was there.
@@ -52,14 +75,62 @@ pub(crate) struct Kept {
     pub(crate) id: Id,
     /// Where contacts were that answered.
     pub(crate) contacts: Vec<SocketAddr>,
-    pub(crate) values: Vec<(Id, Vec<Record>)>,
+    /// In the order of their numbers.
+    pub(crate) rows: Vec<KeptRow>,
+    /// How long nodes of the folder have run, in milliseconds.
+    pub(crate) time: u64,
+    /// The number of the life that begins.
+    pub(crate) era: u32,
+}
+
+impl Kept {
+    /// Nothing.
+    pub(crate) fn new(id: Id) -> Kept {
+        Kept { id, contacts: Vec::new(), rows: Vec::new(), time: 0, era: 0 }
+    }
+
+    /// What an earlier version kept, with rows numbered anew. It had no time but the wall's, so
+    /// nothing counts as older than what expires first.
+    fn of_old(old: old::Kept) -> Kept {
+        let expiries = old.values.iter().flat_map(|(_, records)| records);
+        let offset = expiries.map(|record| record.expires).min().unwrap_or(1) - 1;
+        let records = old
+            .values
+            .into_iter()
+            .flat_map(|(key, records)| records.into_iter().map(move |record| (key, record)));
+        let rows = records.zip(1..).map(|((key, record), row)| KeptRow {
+            row,
+            key,
+            expires_wall: i64::try_from(record.expires).unwrap_or(i64::MAX),
+            record: Record {
+                standing: if record.owner == record.depositor { 2 } else { 0 },
+                owner: record.owner,
+                depositor: record.depositor,
+                expires: record.expires - offset,
+                value: record.value,
+            },
+        });
+        Kept { rows: rows.collect(), contacts: old.contacts, ..Kept::new(old.id) }
+    }
+}
+
+/// When something is written, by the clocks of a life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    /// Milliseconds that nodes of the folder have run.
+    pub(crate) time: u64,
+    /// Milliseconds since 1970.
+    pub(crate) wall: u64,
+    /// The number of the life.
+    pub(crate) era: u32,
 }
 
 /// What is to be written together.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
-    /// All that lies under a key now; nothing takes the key away.
-    pub(crate) values: Vec<(Id, Vec<Record>)>,
+    pub(crate) stamp: Stamp,
+    /// What lies in rows now: their numbers, their keys, and nothing if they are gone.
+    pub(crate) rows: Vec<(u64, Id, Option<Record>)>,
     pub(crate) contacts: Option<Vec<SocketAddr>>,
 }
 
@@ -77,6 +148,14 @@ pub enum StateError {
          a copy of the folder back, or move it away to begin anew"
     )]
     Damaged {
+        /// The folder.
+        folder: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Others may have put there what is there.
+    #[error("the state in {folder} is not used: {reason}")]
+    Unsafe {
         /// The folder.
         folder: PathBuf,
         /// What is wrong.
@@ -110,6 +189,8 @@ pub struct Status {
     pub folder: PathBuf,
     /// When something was written last.
     pub written: Option<Instant>,
+    /// Bytes written since the node started.
+    pub bytes: u64,
     /// Why nothing is written at present; what came since then is in memory alone.
     pub problem: Option<String>,
 }

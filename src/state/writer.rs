@@ -2,10 +2,10 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
@@ -13,11 +13,14 @@ use super::file::{Failure, File};
 use super::{Batch, Status};
 use crate::id::Id;
 
+/// How often to look whether something has to be brought to the disk.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// What writer and node share.
 struct Shared {
     status: Status,
-    /// Keys of a batch that was not written.
-    failed: Vec<Id>,
+    /// Rows of a batch that was not written, with their keys.
+    failed: Vec<(u64, Id)>,
     /// A batch is being written.
     is_busy: bool,
 }
@@ -46,18 +49,12 @@ impl Writer {
         if let Some(problem) = &problem {
             complain(&folder.display().to_string(), problem);
         }
-        let status = Status { folder, written: None, problem };
+        let status = Status { folder, written: None, bytes: 0, problem };
         let shared = Arc::new(Mutex::new(Shared { status, failed: Vec::new(), is_busy: false }));
         // Takes one only while the thread waits for it.
         let (batches, received) = sync_channel::<Batch>(0);
         let told = shared.clone();
-        let run = move || {
-            while let Ok(batch) = received.recv() {
-                // A library that trusts what it wrote may stumble over what somebody else did.
-                let written = catch_unwind(AssertUnwindSafe(|| file.write(&batch)));
-                tell(&told, &batch, written.unwrap_or(Err(Failure::Panic)));
-            }
-        };
+        let run = move || write_all(&mut file, &received, &told);
         let thread = thread::Builder::new().name("kademlua-state".into()).spawn(run)?;
         Ok(Writer { batches: Some(batches), thread: Some(thread), shared })
     }
@@ -66,14 +63,19 @@ impl Writer {
         Watch(self.shared.clone())
     }
 
-    /// Keys whose values were not written, to be given again.
-    pub(crate) fn take_failed(&self) -> Vec<Id> {
+    /// Rows that were not written, with their keys, to be given again.
+    pub(crate) fn take_failed(&self) -> Vec<(u64, Id)> {
         std::mem::take(&mut lock(&self.shared).failed)
     }
 
     /// Whether the last attempt to write failed.
     pub(crate) fn is_failing(&self) -> bool {
         lock(&self.shared).status.problem.is_some()
+    }
+
+    /// Bytes written so far.
+    pub(crate) fn bytes(&self) -> u64 {
+        lock(&self.shared).status.bytes
     }
 
     /// Whether it would take a batch.
@@ -93,7 +95,7 @@ impl Writer {
         }
     }
 
-    /// Writes a last batch, and waits until it is written.
+    /// Writes a last batch, and waits until all is on the disk.
     pub(crate) fn finish(mut self, batch: Batch) {
         if let Some(batches) = self.batches.take() {
             let _ = batches.send(batch);
@@ -104,10 +106,41 @@ impl Writer {
     }
 }
 
+/// The body of the thread.
+fn write_all(file: &mut File, batches: &Receiver<Batch>, shared: &Mutex<Shared>) {
+    let mut unsynced = false;
+    loop {
+        // Waits for the next batch, and no longer than is good for what was written before.
+        let received = match unsynced {
+            true => batches.recv_timeout(LOOK_EVERY),
+            false => batches.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        let batch = match received {
+            Ok(batch) => Some(batch),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => break,
+        };
+        let act = || match &batch {
+            Some(batch) => file.write(batch).and_then(|()| file.sync(false)),
+            None => file.sync(false),
+        };
+        // A node serves on whatever becomes of its state.
+        let done = catch_unwind(AssertUnwindSafe(act)).unwrap_or(Err(Failure::Panic));
+        unsynced = !file.is_synced();
+        if batch.is_some() || done.is_err() {
+            tell(shared, batch, file.written(), done);
+        }
+    }
+    if let Err(error) = file.sync(true) {
+        complain(&lock(shared).status.folder.display().to_string(), &error.to_string());
+    }
+}
+
 /// Notes how it went.
-fn tell(shared: &Mutex<Shared>, batch: &Batch, result: Result<(), Failure>) {
+fn tell(shared: &Mutex<Shared>, batch: Option<Batch>, bytes: u64, result: Result<(), Failure>) {
     let mut shared = lock(shared);
-    shared.is_busy = false;
+    shared.is_busy &= batch.is_none();
+    shared.status.bytes = bytes;
     let folder = shared.status.folder.display().to_string();
     match result {
         Ok(()) => {
@@ -122,7 +155,8 @@ fn tell(shared: &Mutex<Shared>, batch: &Batch, result: Result<(), Failure>) {
                 complain(&folder, &problem);
             }
             shared.status.problem = Some(problem);
-            shared.failed.extend(batch.values.iter().map(|(key, _)| *key));
+            let rows = batch.into_iter().flat_map(|batch| batch.rows);
+            shared.failed.extend(rows.map(|(row, key, _)| (row, key)));
         }
     }
 }

@@ -1,0 +1,350 @@
+//! A folder that is one user's alone, and files in it that are opened without trust: no link is
+//! followed, nothing that is no plain file is opened, and what belongs to somebody else is refused.
+//!
+//! A folder in a place where others may write may have been made by them, with anything in it. What
+//! is in a folder that nobody else can write to was put there by its owner.
+
+use std::fs::{self, File, Metadata};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tracing::warn;
+
+/// Why a folder or a file is not opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refused {
+    /// It is not what it should be, or not whose it should be.
+    #[error("{} {reason}", .path.display())]
+    Unsafe {
+        /// Folder or file.
+        path: PathBuf,
+        /// What is wrong with it, and what to do.
+        reason: &'static str,
+    },
+    /// The system does not let us.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// What is to be done with a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// It is only read, also where nothing can be written.
+    Read,
+    /// It is read and written.
+    Write,
+}
+
+/// A folder that others cannot write to.
+#[derive(Clone, Debug)]
+pub(crate) struct PrivateFolder(PathBuf);
+
+impl PrivateFolder {
+    /// Checks a folder that is there. One that others may enter is closed to them if it is empty or
+    /// one of the files named here lies in it; if it holds other things it is left as it is, and
+    /// refused where others may write.
+    ///
+    /// # Errors
+    /// Of kind `NotFound` if it is not there; [`Refused::Unsafe`] if it cannot be trusted.
+    pub(crate) fn existing(path: &Path, known: &[&str]) -> Result<PrivateFolder, Refused> {
+        // Without a slash at its end, which would follow a link.
+        let path: PathBuf = path.components().collect();
+        let path = resolved(&path)?;
+        let metadata = fs::symlink_metadata(&path)?;
+        let refused = |reason| Refused::Unsafe { path: path.clone(), reason };
+        if !metadata.is_dir() {
+            return Err(refused("is no folder"));
+        }
+        if !is_own(&metadata) {
+            return Err(refused("belongs to another user; take a folder of your own"));
+        }
+        if is_open(&metadata) {
+            let is_known = known.iter().any(|name| path.join(name).symlink_metadata().is_ok());
+            if is_known || fs::read_dir(&path)?.next().is_none() {
+                close(&path, &open(&path, Access::Read)?, 0o700);
+            } else if others_write(&metadata) {
+                return Err(refused(
+                    "is open to others and holds other things; take a folder of its own",
+                ));
+            }
+        }
+        Ok(PrivateFolder(path))
+    }
+
+    /// The same, but makes the folder if it is not there, for its owner alone.
+    ///
+    /// # Errors
+    /// [`Refused`], and what making it may say.
+    pub(crate) fn make(path: &Path, known: &[&str]) -> Result<PrivateFolder, Refused> {
+        match PrivateFolder::existing(path, known) {
+            Err(Refused::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
+            other => return other,
+        }
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(path)?;
+        PrivateFolder::existing(path, known)
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Opens a file that is there. If it is to be written, it is closed to others.
+    ///
+    /// # Errors
+    /// Of kind `NotFound` if it is not there; [`Refused::Unsafe`] if it is no plain file, or not of
+    /// this user.
+    pub(crate) fn open(&self, name: &str, access: Access) -> Result<File, Refused> {
+        let path = self.0.join(name);
+        let file = open_plain(&path, access)?;
+        if access == Access::Write && is_open(&file.metadata()?) {
+            close(&path, &file, 0o600);
+        }
+        Ok(file)
+    }
+
+    /// Makes a file for its owner alone, in the place of one that is there.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn create(&self, name: &str) -> io::Result<File> {
+        let path = self.0.join(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut options = fs::OpenOptions::new();
+        options.read(true).write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        options.open(&path)
+    }
+}
+
+/// Opens a plain file of this user that is there.
+///
+/// # Errors
+/// As [`PrivateFolder::open`].
+pub(crate) fn open_plain(path: &Path, access: Access) -> Result<File, Refused> {
+    // Looked at first: to open a device may do something.
+    check_file(path, &fs::symlink_metadata(path)?)?;
+    let file = open(path, access)?;
+    check_file(path, &file.metadata()?)?;
+    Ok(file)
+}
+
+/// Where a folder is whose name may be a link: one that others could have put there is not followed.
+fn resolved(path: &Path) -> Result<PathBuf, Refused> {
+    let link = fs::symlink_metadata(path)?;
+    if !link.is_symlink() {
+        return Ok(path.to_owned());
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = fs::metadata(parent.unwrap_or(Path::new(".")))?;
+    if !is_own(&link) || others_write(&parent) {
+        let reason = "is a link in a place where others may write; name the folder itself";
+        return Err(Refused::Unsafe { path: path.to_owned(), reason });
+    }
+    Ok(fs::canonicalize(path)?)
+}
+
+fn check_file(path: &Path, metadata: &Metadata) -> Result<(), Refused> {
+    let refused = |reason| Err(Refused::Unsafe { path: path.to_owned(), reason });
+    if metadata.is_symlink() {
+        return refused("is a link, which is not followed");
+    }
+    if !metadata.is_file() {
+        return refused("is no plain file");
+    }
+    if !is_own(metadata) {
+        return refused("belongs to another user");
+    }
+    Ok(())
+}
+
+/// Opens what is there, unless it has become a link; a pipe is not waited for.
+fn open(path: &Path, access: Access) -> io::Result<File> {
+    let mut options = fs::OpenOptions::new();
+    options.read(true).write(access == Access::Write);
+    #[cfg(unix)]
+    {
+        use nix::fcntl::OFlag;
+        let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+        std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, flags.bits());
+    }
+    options.open(path)
+}
+
+/// Takes a file or a folder from all but its owner. Where that cannot be, as where nothing can be
+/// written, it stays as it is.
+#[cfg(unix)]
+fn close(path: &Path, file: &File, mode: u32) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let path = path.display();
+    match file.set_permissions(fs::Permissions::from_mode(mode)) {
+        Ok(()) => warn!(%path, "it was open to other users, and is now its owner's alone"),
+        Err(error) => warn!(%path, %error, "it is open to other users, and stays so"),
+    }
+}
+
+#[cfg(unix)]
+fn is_own(metadata: &Metadata) -> bool {
+    std::os::unix::fs::MetadataExt::uid(metadata) == nix::unistd::geteuid().as_raw()
+}
+
+/// Whether others may do anything with it.
+#[cfg(unix)]
+fn is_open(metadata: &Metadata) -> bool {
+    std::os::unix::fs::MetadataExt::mode(metadata) & 0o077 != 0
+}
+
+/// Whether others may put something there, also where only its owner could take it away again.
+#[cfg(unix)]
+fn others_write(metadata: &Metadata) -> bool {
+    std::os::unix::fs::MetadataExt::mode(metadata) & 0o022 != 0
+}
+
+#[cfg(not(unix))]
+fn close(_: &Path, _: &File, _: u32) {}
+
+/// Here a folder is its user's by the rules of the system.
+#[cfg(not(unix))]
+fn is_own(_: &Metadata) -> bool {
+    true
+}
+
+#[cfg(not(unix))]
+fn is_open(_: &Metadata) -> bool {
+    false
+}
+
+#[cfg(not(unix))]
+fn others_write(_: &Metadata) -> bool {
+    false
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
+
+    use super::*;
+
+    struct Place(PathBuf);
+
+    impl Place {
+        fn new(name: &str) -> Place {
+            let name = format!("kademlua-folder-{name}-{}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            let _ = fs::remove_dir_all(&path);
+            fs::create_dir(&path).unwrap();
+            Place(path)
+        }
+
+        fn set_mode(&self, name: &str, mode: u32) {
+            fs::set_permissions(self.0.join(name), fs::Permissions::from_mode(mode)).unwrap();
+        }
+
+        fn mode(&self, name: &str) -> u32 {
+            fs::symlink_metadata(self.0.join(name)).unwrap().mode() & 0o7777
+        }
+    }
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn is_refused<T>(result: Result<T, Refused>) -> bool {
+        matches!(result, Err(Refused::Unsafe { .. }))
+    }
+
+    #[test]
+    fn what_is_made_is_its_owners_alone() {
+        let place = Place::new("made");
+        let folder = PrivateFolder::make(&place.0.join("a/b"), &[]).unwrap();
+        folder.create("file").unwrap();
+        assert_eq!((place.mode("a/b"), place.mode("a/b/file")), (0o700, 0o600));
+    }
+
+    #[test]
+    fn what_was_open_to_others_is_closed() {
+        let place = Place::new("closed");
+        PrivateFolder::make(&place.0.join("a"), &[]).unwrap().create("known").unwrap();
+        place.set_mode("a", 0o777);
+        place.set_mode("a/known", 0o644);
+        let folder = PrivateFolder::existing(&place.0.join("a/"), &["known"]).unwrap();
+        folder.open("known", Access::Write).unwrap();
+        assert_eq!((place.mode("a"), place.mode("a/known")), (0o700, 0o600));
+    }
+
+    /// As somebody may name the home or `/tmp` by mistake.
+    #[test]
+    fn a_folder_with_other_things_in_it_is_not_changed() {
+        let place = Place::new("other");
+        fs::create_dir(place.0.join("a")).unwrap();
+        fs::write(place.0.join("a/thing"), "").unwrap();
+        for (mode, refused) in [(0o755, false), (0o775, true), (0o1777, true)] {
+            place.set_mode("a", mode);
+            let existing = PrivateFolder::existing(&place.0.join("a"), &["known"]);
+            assert_eq!((is_refused(existing), place.mode("a")), (refused, mode), "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_plain_file_is_refused_and_not_waited_for() {
+        let place = Place::new("kinds");
+        let folder = PrivateFolder::make(&place.0.join("a"), &[]).unwrap();
+        let at = |name| folder.path().join(name);
+        fs::write(place.0.join("target"), "precious").unwrap();
+        symlink(place.0.join("target"), at("link")).unwrap();
+        symlink("nowhere", at("dangling")).unwrap();
+        symlink("/dev/zero", at("device")).unwrap();
+        fs::create_dir(at("folder")).unwrap();
+        nix::unistd::mkfifo(&at("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+        for name in ["link", "dangling", "device", "folder", "pipe", "socket"] {
+            for access in [Access::Read, Access::Write] {
+                assert!(is_refused(folder.open(name, access)), "{name}");
+            }
+        }
+        // Made anew it is not followed either.
+        folder.create("link").unwrap();
+        assert_eq!(fs::read(place.0.join("target")).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn a_link_to_a_folder_is_followed_only_where_nobody_else_writes() {
+        let place = Place::new("links");
+        fs::create_dir(place.0.join("a")).unwrap();
+        symlink("a", place.0.join("b")).unwrap();
+        for (mode, refused) in [(0o755, false), (0o775, true), (0o1777, true)] {
+            fs::set_permissions(&place.0, fs::Permissions::from_mode(mode)).unwrap();
+            for name in ["b", "b/"] {
+                let existing = PrivateFolder::existing(&place.0.join(name), &[]);
+                assert_eq!(is_refused(existing), refused, "{name} in {mode:o}");
+            }
+        }
+        fs::write(place.0.join("file"), "").unwrap();
+        assert!(is_refused(PrivateFolder::make(&place.0.join("file"), &[])));
+    }
+
+    #[test]
+    fn what_belongs_to_another_user_is_refused() {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("skipped: only root can give something away");
+            return;
+        }
+        let place = Place::new("owners");
+        let folder = PrivateFolder::make(&place.0.join("a"), &[]).unwrap();
+        folder.create("file").unwrap();
+        chown(folder.path().join("file"), Some(12_345), None).unwrap();
+        assert!(is_refused(folder.open("file", Access::Read)));
+        chown(folder.path(), Some(12_345), None).unwrap();
+        assert!(is_refused(PrivateFolder::existing(folder.path(), &["file"])));
+    }
+}
