@@ -211,6 +211,29 @@ fn complaints_say_what_to_do() {
     assert!(deaf.contains("its peer deaf-b runs no XDP itself"), "{deaf}");
 }
 
+/// As where all may write to the bpf file system, and whoever comes first makes what others look for.
+#[test]
+fn a_folder_that_another_user_made_is_not_used() {
+    use std::os::unix::fs::{PermissionsExt as _, chown};
+    let Some(lab) = Lab::new("foreign") else { return };
+    let folder = lab.bpffs().join("kademlua");
+    let bpffs = format!("--bpffs {}", lab.bpffs().display());
+    for (owner, mode) in [(12_345, 0o755), (12_345, 0o700), (0, 0o777), (0, 0o1777), (0, 0o775)] {
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(mode)).unwrap();
+        chown(&folder, Some(owner), None).unwrap();
+        for command in ["attach --iface lo", "status", "status --port 8001", "detach"] {
+            let said = lab.complaint(SERVER, &format!("{command} {bpffs}"));
+            let expected = format!("belongs to user {owner} with mode {mode:o}");
+            assert!(said.contains(&expected), "{command}: {said}");
+        }
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
+        std::fs::remove_dir(&folder).unwrap();
+    }
+    lab.xdp(SERVER, "attach --iface lo");
+    lab.xdp(SERVER, "detach");
+}
+
 fn is_ours(entry: &std::io::Result<std::fs::DirEntry>) -> bool {
     entry.as_ref().unwrap().file_name() == "kademlua"
 }

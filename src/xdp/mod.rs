@@ -237,6 +237,19 @@ pub enum Error {
         /// The user.
         uid: u32,
     },
+    /// Somebody else made the folder of all fast paths, or can write to it.
+    #[error(
+        "{} belongs to user {uid} with mode {mode:o}, so that others could put anything there; remove \
+         it, or mount another bpf file system and name it with --bpffs", .folder.display()
+    )]
+    Foreign {
+        /// The folder.
+        folder: PathBuf,
+        /// Whose it is.
+        uid: u32,
+        /// Who may do what with it.
+        mode: u32,
+    },
     /// The kernel lacks something.
     #[error("{what} needs Linux {needed} or newer; this is {running}")]
     Kernel {

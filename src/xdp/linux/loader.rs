@@ -1,6 +1,6 @@
 //! Loads and attaches the program, and takes it away.
 
-use std::os::unix::fs::{MetadataExt as _, chown};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, chown};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use std::{fs, io};
@@ -81,27 +81,25 @@ fn make_folder(place: &Place, owner: Owner) -> Result<std::path::PathBuf, Error>
     if let Some(folder) = closed_to(owner, &place.bpffs) {
         return Err(Error::Closed { folder, uid: owner.uid });
     }
-    let folder = folder(place)?;
-    let make = |folder: &Path| match fs::create_dir(folder) {
+    let make = |folder: &Path| match fs::DirBuilder::new().mode(0o755).create(folder) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => Ok(()),
     };
+    let folder = place.folder()?;
     if folder.exists() {
         let about = pins::about(&folder, place.port)?;
         let interface = pins::interface_of(&about);
         return Err(Error::Attached { port: place.port, interface });
     }
-    make(&pins::all(&place.bpffs)).and_then(|()| make(&folder)).map_err(|error| {
-        match error.kind() {
-            io::ErrorKind::PermissionDenied => Error::Permission("writing to the bpf file system"),
-            _ => Error::failed("making a folder in the bpf file system", error),
-        }
-    })?;
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::PermissionDenied => Error::Permission("writing to the bpf file system"),
+        _ => Error::failed("making a folder in the bpf file system", error),
+    };
+    make(&pins::all(&place.bpffs)).map_err(failed)?;
+    // Somebody else may have been first.
+    pins::check(&place.bpffs)?;
+    make(&folder).map_err(failed)?;
     Ok(folder)
-}
-
-fn folder(place: &Place) -> Result<std::path::PathBuf, Error> {
-    place.folder().map_err(|error| Error::failed("finding the network namespace", error))
 }
 
 /// The first folder on the way that a user may not pass.
@@ -307,7 +305,7 @@ fn give_to(folder: &Path, owner: Owner) -> Result<(), Error> {
 /// # Errors
 /// If there is none, or the caller may not.
 pub fn detach(place: &Place) -> Result<(), Error> {
-    let folder = folder(place)?;
+    let folder = place.folder()?;
     match fs::metadata(&folder) {
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
@@ -366,6 +364,7 @@ pub fn found(bpffs: &Path) -> Result<Vec<Place>, Error> {
     if !pins::is_bpffs(bpffs) {
         return Err(Error::NoBpffs(bpffs.to_owned()));
     }
+    pins::check(bpffs)?;
     let entries = match fs::read_dir(pins::all(bpffs)) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -383,7 +382,7 @@ pub fn found(bpffs: &Path) -> Result<Vec<Place>, Error> {
 /// # Errors
 /// If there is none, or its maps cannot be read.
 pub fn status(place: &Place) -> Result<Status, Error> {
-    let folder = folder(place)?;
+    let folder = place.folder()?;
     match fs::metadata(folder.join("about")) {
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {

@@ -85,13 +85,15 @@ impl Mirror {
     }
 
     fn look(&mut self) {
-        let Ok(folder) = self.place.folder() else { return };
-        if !folder.join(pins::LINK).exists() {
-            return;
-        }
-        match Link::open(folder, self.place.port) {
-            Ok(link) => {
-                info!(port = self.place.port, "the kernel answers for this node from now on");
+        let port = self.place.port;
+        let opened = self.place.folder().and_then(|folder| {
+            let is_there = folder.join(pins::LINK).exists();
+            is_there.then(|| Link::open(folder, port)).transpose()
+        });
+        match opened {
+            Ok(None) => {}
+            Ok(Some(link)) => {
+                info!(port, "the kernel answers for this node from now on");
                 self.attached = Some(link);
                 self.complaint = None;
             }

@@ -7,12 +7,13 @@
 //!     tables ipv4_a ipv4_b ipv6_a ipv6_b
 //! ```
 
+use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
 use aya::maps::{Array, MapData};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+use nix::unistd::geteuid;
 
 use crate::xdp::layout::{About, LAYOUT_VERSION};
 use crate::xdp::{Error, Place};
@@ -44,10 +45,26 @@ pub(super) fn all(bpffs: &Path) -> PathBuf {
     bpffs.join(FOLDER)
 }
 
+/// Checks that nobody else can put something into the folder of all fast paths: in a bpf file system
+/// that all may write to, whoever comes first makes it.
+pub(super) fn check(bpffs: &Path) -> Result<(), Error> {
+    let folder = all(bpffs);
+    let Ok(metadata) = fs::symlink_metadata(&folder) else { return Ok(()) };
+    let (uid, mode) = (metadata.uid(), metadata.mode());
+    let is_ours = uid == 0 || uid == geteuid().as_raw();
+    match metadata.is_dir() && is_ours && mode & 0o022 == 0 {
+        true => Ok(()),
+        false => Err(Error::Foreign { folder, uid, mode: mode & 0o7777 }),
+    }
+}
+
 impl Place {
-    /// The folder of this fast path.
-    pub(super) fn folder(&self) -> io::Result<PathBuf> {
-        let namespace = fs::metadata("/proc/thread-self/ns/net")?.ino();
+    /// The folder of this fast path, which nobody else can have made.
+    pub(super) fn folder(&self) -> Result<PathBuf, Error> {
+        check(&self.bpffs)?;
+        let namespace = fs::metadata("/proc/thread-self/ns/net");
+        let namespace =
+            namespace.map_err(|error| Error::failed("finding the network namespace", error))?.ino();
         Ok(all(&self.bpffs).join(format!("{namespace}-{}", self.port)))
     }
 }
