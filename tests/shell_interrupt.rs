@@ -55,7 +55,7 @@ fn interrupted(chunk: &str) -> String {
     let status = status(&mut child);
     let mut err = String::new();
     child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
-    assert_eq!(status, Some(1), "{chunk}: {err}");
+    assert_eq!(status, Some(130), "{chunk}: {err}");
     err
 }
 
@@ -131,7 +131,7 @@ fn a_long_call_of_the_library_is_left_by_a_second_ctrl_c_and_the_node_answers_me
     assert!(is_answered(address.trim()), "{address}");
     assert!(child.0.try_wait().unwrap().is_none(), "the program goes on");
     send("-INT", &child.0);
-    assert_eq!(status(&mut child.0), Some(1));
+    assert_eq!(status(&mut child.0), Some(130));
 }
 
 /// Whether the node at an address answers a ping.

@@ -1,9 +1,11 @@
 //! The command line: what it means, and the exit status.
 //!
-//! Status 0: fine; 1: the program or command failed; 2: bad usage. Each subcommand is a module
+//! Status 0: fine; 1: the program or command failed; 2: bad usage; 130: Ctrl-C ended the program, and
+//! 143 or 129 SIGTERM or SIGHUP. Each subcommand is a module
 //! with its arguments and a `run`; add one to `Command` and to its `run`.
 
 mod configuration;
+mod descriptors;
 mod node;
 mod serve;
 mod shell;
@@ -16,7 +18,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::shell::escape_lines;
+use crate::shell::{ChunkError, INTERRUPTED, escape_lines};
 
 use self::node::NodeArguments;
 
@@ -28,7 +30,7 @@ Without a program the shell prompts for one, or reads it from standard input if 
 terminal. help() lists the functions; with --json each result is a line of JSON, in which bytes \
 that are no text stand as {\"hex\": \"…\"}.
 
-Exit status: 0 fine, 1 the program or command failed, 2 bad usage.")]
+Exit status: 0 fine, 1 the program or command failed, 2 bad usage, 130 Ctrl-C ended the program (SIGTERM: 143, SIGHUP: 129). However it ends, the node keeps first what it has acknowledged.")]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -57,8 +59,16 @@ pub fn main() -> ExitCode {
             // The message may quote what came from the network. Nobody is left to tell that
             // standard error is closed.
             let _ = writeln!(io::stderr(), "kademlua: {}", escape_lines(&format!("{error:#}")));
-            ExitCode::from(if error.is::<BadUsage>() { 2 } else { 1 })
+            ExitCode::from(status_of(&error))
         }
+    }
+}
+
+fn status_of(error: &anyhow::Error) -> u8 {
+    match error.downcast_ref() {
+        Some(ChunkError::Interrupted) => INTERRUPTED,
+        _ if error.is::<BadUsage>() => 2,
+        _ => 1,
     }
 }
 
@@ -68,6 +78,7 @@ pub fn main() -> ExitCode {
 struct BadUsage(String);
 
 fn run(cli: Cli) -> anyhow::Result<()> {
+    descriptors::check()?;
     match cli.command {
         None => shell::run(cli.shell),
         Some(Command::Serve(arguments)) => serve::run(arguments),

@@ -7,7 +7,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::net::Handle;
-use crate::shell::{Chunk, Options, Output, Shell};
+use crate::shell::{Chunk, Options, Output, Requests, Shell};
 
 use super::NodeArguments;
 
@@ -27,7 +27,7 @@ pub(super) struct Arguments {
     node: NodeArguments,
 }
 
-/// Runs until SIGINT or SIGTERM.
+/// Runs until SIGINT, SIGTERM or SIGHUP.
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     arguments.node.start_log("info", std::io::stderr)?;
     if arguments.lines {
@@ -37,11 +37,11 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
+        let mut requests = Requests::new()?;
         let (handle, _) = arguments.node.start(arguments.port, false)?;
         tokio::select! {
             _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+            _ = requests.next() => {}
             () = stopped_by_itself(&handle) => bail!("the node has stopped by itself"),
         }
         handle.stop().await;
@@ -55,6 +55,7 @@ fn run_lines(arguments: &Arguments) -> anyhow::Result<()> {
     let (handle, _) = arguments.node.start(arguments.port, false)?;
     let options = Options { json: true, ..Options::default() };
     let mut shell = Shell::start(Some(handle), Output::new(), options)?;
+    let way_out = shell.way_out();
     let (lines, chunks) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         for line in std::io::stdin().lines().map_while(Result::ok) {
@@ -62,7 +63,7 @@ fn run_lines(arguments: &Arguments) -> anyhow::Result<()> {
                 break;
             }
         }
-        std::process::exit(0);
+        way_out.now(0)
     });
     for line in chunks {
         if let Err(error) = shell.run(Chunk::program(line, "=line".to_owned())) {

@@ -19,6 +19,10 @@ const JOIN_WITHIN: Duration = Duration::from_secs(2);
 /// waiting for a network that is not there.
 const PROMPT_WITHIN: Duration = Duration::from_millis(300);
 
+/// A service, a container or `nohup` start the program so.
+const NOTHING_TO_DO: &str = "expected a program, but standard input is empty, and no terminal to \
+    prompt at; for a node without a shell: kademlua serve";
+
 /// What the shell takes.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -84,7 +88,6 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
             shell.run(chunk)?;
         }
     }
-    shell.stop();
     Ok(())
 }
 
@@ -114,6 +117,9 @@ impl<'a> Program<'a> {
             Program::StandardInput => {
                 let mut source = String::new();
                 std::io::stdin().read_to_string(&mut source).context("standard input")?;
+                if source.trim().is_empty() {
+                    return Err(BadUsage(NOTHING_TO_DO.to_owned()).into());
+                }
                 (plain, Some(Chunk::program(source, "=stdin".to_owned())))
             }
             Program::File { name, arguments } => {

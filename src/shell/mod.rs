@@ -12,6 +12,7 @@ mod chunk;
 mod cluster;
 mod convert;
 mod editor;
+mod end;
 mod engine;
 mod failure;
 mod functions;
@@ -46,9 +47,11 @@ pub use self::output::{LogWriter, Output};
 // What the command line and configurations read as the shell does.
 pub(crate) use self::arguments::{address_of, id_of, peer_of};
 pub(crate) use self::convert::describe;
+pub(crate) use self::end::{End, INTERRUPTED, Requests};
 pub(crate) use self::failure::message_of as error_message;
 pub(crate) use self::terminal::takes_colours;
 
+use self::end::Way;
 use self::engine::Engine;
 
 /// After Ctrl-C a program ends within milliseconds, unless it is inside of a library function that
@@ -63,21 +66,25 @@ pub struct Shell {
     engine: Engine,
     output: Arc<Output>,
     ctrl_c: Signal,
+    /// Last, so that what else there is has ended.
+    end: End,
 }
 
 impl Shell {
-    /// Starts the Lua thread; without a node what needs one is not there. From now on Ctrl-C ends programs and not the process.
+    /// Starts the Lua thread; without a node what needs one is not there. From now on Ctrl-C ends
+    /// programs and not the process, and the node ends with the shell, however that ends.
     ///
     /// # Errors
     /// If the system has no thread or signal to give.
     pub fn start(node: Option<Handle>, output: Arc<Output>, options: Options) -> io::Result<Shell> {
+        let end = End::of(node.clone())?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let ctrl_c = {
             let _entered = runtime.enter();
             signal(SignalKind::interrupt())?
         };
         let engine = Engine::start(node.clone(), output.clone(), options)?;
-        Ok(Shell { runtime, node, engine, output, ctrl_c })
+        Ok(Shell { runtime, node, engine, output, ctrl_c, end })
     }
 
     /// Runs a program to its end and shows the values that it returns.
@@ -85,7 +92,7 @@ impl Shell {
     /// # Errors
     /// If it fails or the user ends it.
     pub fn run(&mut self, chunk: Chunk) -> Result<(), ChunkError> {
-        let Shell { runtime, engine, ctrl_c, output, .. } = self;
+        let Shell { runtime, engine, ctrl_c, output, end, .. } = self;
         runtime.block_on(async {
             let running = engine.run(chunk);
             tokio::pin!(running);
@@ -102,7 +109,7 @@ impl Shell {
             );
             tokio::select! {
                 result = &mut running => result,
-                _ = ctrl_c.recv() => std::process::exit(1),
+                _ = ctrl_c.recv() => end.way().now(INTERRUPTED),
             }
         })
     }
@@ -126,11 +133,9 @@ impl Shell {
         })
     }
 
-    /// Stops the node.
-    pub fn stop(self) {
-        if let Some(node) = &self.node {
-            self.runtime.block_on(node.stop());
-        }
+    /// How threads that are not the caller's end the process.
+    pub(crate) fn way_out(&self) -> Way {
+        self.end.way().clone()
     }
 
     /// Prompts for chunks and runs them until the user leaves.
