@@ -4,15 +4,18 @@
 //! cargo bench --no-default-features --bench node
 //! ```
 //! A node that knows a hundred others answers; `kademlua bench` measures the same with the
-//! system's share.
+//! system's share. The rows under "of the cost model" are what the constants of `node/cost.rs` were
+//! taken from: what is dear for its bytes, and the system's share of a datagram.
 
 use std::hint::black_box;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::time::Instant as Clock;
 
 use kademlua::address::LocalEnd;
+use kademlua::bencode::{Item, List, Value};
 use kademlua::id::Id;
-use kademlua::message::{Contact, Request, RpcId};
+use kademlua::message::{Contact, Request, RpcId, Store, StoreMode};
+use kademlua::net::socket::{self, BATCH, Inbox, Outbox};
 use kademlua::node::config::Config;
 use kademlua::node::{Input, Node, Output};
 use kademlua::time::{Duration, Instant};
@@ -52,6 +55,102 @@ fn main() {
     measure("20 closest of 100", runs, &ids(), |id| node.table().closest(id).take(20).count());
     let findnodes = datagrams(|target| Request::FindNode { target });
     measure("read findnode", runs, &findnodes, |datagram| read(datagram));
+
+    costs(runs.div_ceil(100));
+}
+
+/// Prints what the constants of the cost model were taken from.
+fn costs(runs: u32) {
+    println!("\nof the cost model");
+    let key = Id::of_name("key");
+    for (name, bytes) in values() {
+        let value = Item::parse(&bytes).expect("a value");
+        let asks = [
+            ("store", store(key, value)),
+            (
+                "no such RPC",
+                Request::Custom { name: b"none", args: value.list().unwrap_or(List::EMPTY) },
+            ),
+        ];
+        for (rpc, request) in asks {
+            let mut node = node();
+            let ask = datagrams_of(&[key], |_| request);
+            measure(&format!("{rpc}: {name}"), runs, &ask, |ask| answer(&mut node, NOW, NEAR, ask));
+        }
+    }
+    for (len, count) in [(20, 1), (20, 512), (1_000, 16), (15_900, 1)] {
+        let mut node = node();
+        for number in 0..count {
+            let value =
+                Value::bytes([format!("{number:05}").as_bytes(), &vec![7; len - 5]].concat());
+            let header = Header { from: Id::of_name(number.to_string()), rpc_id: RpcId([7; 8]) };
+            let mut out = Vec::new();
+            v1::put_request(&mut out, &header, &store(key, value.item()));
+            answer(&mut node, NOW, NEAR, &out);
+        }
+        let find = datagrams_of(&[key], |key| Request::FindValue { key, limit: 512 });
+        let name = format!("findvalue: {count} of {len} B");
+        measure(&name, runs, &find, |datagram| answer(&mut node, NOW, NEAR, datagram));
+    }
+    for (bytes_in, bytes_out) in [(52, 37), (1_400, 37), (16_384, 37), (52, 1_400), (52, 16_384)] {
+        system(bytes_in, bytes_out, runs);
+    }
+}
+
+/// Values of some 15,900 bytes that are dear to read, as whoever means harm would write them, and two
+/// that are cheap.
+fn values() -> Vec<(&'static str, Vec<u8>)> {
+    let many = |part: &str| format!("l{}e", part.repeat(15_900 / part.len()));
+    let falling: String = (1_000..3_000).rev().map(|number| format!("i{number}e0:")).collect();
+    let deep = (0..50)
+        .fold(format!("15000:{}", "v".repeat(15_000)), |inner, _| format!("d1:b{inner}1:a0:e"));
+    let deep_lists = format!("{}{}", "l".repeat(50), "e".repeat(50));
+    let deep_dicts = (0..50).fold("le".to_owned(), |inner, _| format!("d1:b{inner}1:a0:e"));
+    [
+        ("text", "20:abcdefghij0123456789".to_owned()),
+        ("long text", format!("15900:{}", "v".repeat(15_900))),
+        ("empty lists", many("le")),
+        ("numbers", many("i1e")),
+        ("deep lists", many(&deep_lists)),
+        ("deep dictionaries", many(&deep_dicts)),
+        ("small dictionaries", many("d1:b0:1:a0:e")),
+        ("a dictionary", format!("d{falling}e")),
+        ("deep around text", deep),
+    ]
+    .map(|(name, value)| (name, value.into_bytes()))
+    .to_vec()
+}
+
+fn store(key: Id, value: Item<'_>) -> Request<'_> {
+    Request::Store(Store { key, value, mode: StoreMode::Add, copy: None, token: None })
+}
+
+/// Prints what it takes the system to carry a datagram to a node and its answer away, on loopback:
+/// half of what it takes two sockets to carry them to and fro.
+fn system(bytes_in: usize, bytes_out: usize, runs: u32) {
+    let pair = [(); 2]
+        .map(|()| socket::bind("127.0.0.1:0".parse().expect("an address")).expect("a socket"));
+    let addresses = [0, 1].map(|end: usize| pair[end].local_addr().expect("bound"));
+    let mut outboxes = addresses.map(Outbox::new);
+    let mut inbox = Inbox::new();
+    let count = (200_000 / bytes_in.max(bytes_out)).clamp(1, BATCH);
+    let datagrams = [vec![7; bytes_in], vec![7; bytes_out]];
+    let mut carry = |from: usize, sockets: &[UdpSocket; 2]| {
+        (0..count).for_each(|_| _ = outboxes[from].push(addresses[1 - from], &datagrams[from]));
+        outboxes[from].send(&sockets[from]).expect("room to send");
+        let mut received = 0;
+        while inbox.receive(&sockets[1 - from]).is_ok() {
+            received += inbox.len();
+        }
+        received
+    };
+    let mut best = f64::MAX;
+    for _ in 0..runs {
+        let start = Clock::now();
+        let received = carry(0, &pair).min(carry(1, &pair));
+        best = best.min(start.elapsed().as_nanos() as f64 / received.max(1) as f64 / 2.0);
+    }
+    println!("system, {bytes_in} B in and {bytes_out} B out: {best:.0} ns at best");
 }
 
 /// Prints nanoseconds a run: the median of some samples, and the least.
@@ -63,7 +162,7 @@ fn measure<I, O>(name: &str, runs: u32, inputs: &[I], mut run: impl FnMut(&I) ->
     };
     let mut samples: Vec<f64> = (0..21).map(|_| sample()).collect();
     samples.sort_by(f64::total_cmp);
-    println!("{name:22} {:>7.0} ns, at best {:.0} ns", samples[10], samples[0]);
+    println!("{name:30} {:>7.0} ns, at best {:.0} ns", samples[10], samples[0]);
 }
 
 /// A node whose first five buckets are full.
@@ -85,13 +184,17 @@ fn ids() -> Vec<Id> {
 }
 
 fn datagrams(request: impl Fn(Id) -> Request<'static>) -> Vec<Vec<u8>> {
+    datagrams_of(&ids(), request)
+}
+
+fn datagrams_of<'r>(ids: &[Id], request: impl Fn(Id) -> Request<'r>) -> Vec<Vec<u8>> {
     let header = Header { from: Id::of_name("asker"), rpc_id: RpcId([7; 8]) };
     let datagram = |id| {
         let mut out = Vec::new();
         v1::put_request(&mut out, &header, &request(id));
         out
     };
-    ids().into_iter().map(datagram).collect()
+    ids.iter().copied().map(datagram).collect()
 }
 
 /// Bytes that the node sends.

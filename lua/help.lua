@@ -14,7 +14,9 @@ The value is stored at the nodes nearest to the key, where anybody finds it for 
 holds one value of each node that added one. A value is a string, a whole number of at most 14
 digits, or a table of these.
 The result has `stored`, `refused` and `silent` (nodes), `kept_here`, `ms`, `hops`, `messages`, and
-the way it took; see help(trace).]],
+the way it took; see help(trace). One owner may hold many addresses of a subnet (/24, of IPv6 /48):
+`public` holders, those with addresses that anybody reaches, lie in `subnets` of them, and
+`few_subnets` tells that these are fewer than half as many.]],
     example = 'add(sha1("key"), "value")',
   },
   {
@@ -229,9 +231,10 @@ it. The result is for cancel.]],
     name = "net", args = "settings", summary = "make a simulated network, on virtual time",
     text = [[
 Settings are `nodes` (100), `seed` (1), `latency` in ms, one way (a number or {least, most}),
-`loss` (0 to 1) and the constants of a node: k, alpha, expire, … split_bits, 1 to 5, is how finely
-far buckets are cut; require_tokens, 0 or 1, whether stores of strangers need a token. The same seed
-gives the same results. Nodes are numbered from 1. With n = net{}, results as those of the real
+`loss` (0 to 1), `addresses` ("private" of one house, or "public", all over; "private6", "public6")
+and the constants of a node: k, alpha, expire, … split_bits, 1 to 5, is how finely far buckets are
+cut; require_tokens, 0 or 1, whether stores of strangers need a token. The same seed gives the same
+results. Nodes are numbered from 1. With n = net{}, results as those of the real
 functions:
   n:add(i, key, value) n:put(…) n:findvalue(i, key) n:findnode(i, id)
   n:ping(i, contact)         one that a result names, or its "address:port"
@@ -239,11 +242,13 @@ functions:
   n:lookups(i)               the last lookups of a node
   n:node(i)                  a node, with add, findvalue, routing, tree, node, …
   n:run(seconds)             lets virtual time pass; returns the time
-  n:join(count, id, bits)    new nodes; their ids share so many bits with id
+  n:join(count, id, bits)    new nodes; their ids share `bits` bits with id
+  n:join(…, {"192.0.2.0/24"})   the same, their addresses in these ranges
   n:kill(0.3) n:kill{3, 5}   a share of the nodes dies, or these
   n:partition{0.5} n:heal()  the network falls apart, and together again
   n:loss(0.2)                so many datagrams are lost from now on
-  n:lie(0.2)                 a share lies to searchers; paths = 8 in net helps
+  n:lie(0.2) n:lie(0.2, "drop")   a share lies to searchers, in one way ("drop",
+                             "collude", "garbage") or in turn; paths = 8 helps
   n:spoof(i, id, j)          node i gets a ping with a forged sender
   n:alive() n:random() n:holders(key)   all alive, one of them, who keeps key
   n:stats() n:stats("reset") `hops`, `messages`, `ms` (lists), `success`, …]],

@@ -273,6 +273,13 @@ function lines.findnode(result, out)
   insert(out, took(result))
 end
 
+-- A word to the publisher whose holders may be one owner's.
+local function put_spread(result, out, pen)
+  if not result.few_subnets then return end
+  put_text(out, pen.paint("bad", "careful:") .. format(" %d of them lie in %s; whoever owns that can hide the value",
+    result.public, count(result.subnets, "subnet")), pen.width)
+end
+
 function lines.stored(result, out, pen)
   for _, refusal in ipairs(result.refused) do
     put_text(out, where(refusal.who) .. ": refused: " .. escape(refusal.reason), pen.width)
@@ -281,6 +288,7 @@ function lines.stored(result, out, pen)
   local holders = count(#result.stored, "node")
   if result.kept_here then holders = #result.stored == 0 and "this node alone" or holders .. " and this one" end
   insert(out, "stored at " .. holders .. ", " .. took(result))
+  put_spread(result, out, pen)
 end
 
 function lines.ping(result, out) insert(out, where(result.who) .. ": " .. span(result.ms)) end
@@ -413,5 +421,5 @@ return {
   value = value, shapes = shapes, shape = shape, pen = pen, lines = lines,
   bar = bar, spread = spread, strip = strip, wrap = wrap, put_text = put_text, clipped = clipped,
   where = where, places = places, count = count, short = short, known_row = known_row, span = span,
-  seconds = seconds, took = took, found = found,
+  seconds = seconds, took = took, found = found, put_spread = put_spread,
 }

@@ -71,8 +71,17 @@ impl<'a> Item<'a> {
     /// # Errors
     /// If they are not, or nest deeper than [`MAX_DEPTH`].
     pub fn parse(bytes: &'a [u8]) -> Result<Item<'a>, Malformed> {
-        match checked_len(bytes, MAX_DEPTH)? {
-            len if len == bytes.len() => Ok(Item(bytes)),
+        Item::parse_counting(bytes).map(|(item, _)| item)
+    }
+
+    /// The same, and of how many tokens the value consists: string, integer, begin and end of a list or
+    /// a dictionary. To read them is what a value takes, far more than its bytes.
+    ///
+    /// # Errors
+    /// Those of [`Item::parse`].
+    pub fn parse_counting(bytes: &'a [u8]) -> Result<(Item<'a>, usize), Malformed> {
+        match checked(bytes, MAX_DEPTH)? {
+            (len, tokens) if len == bytes.len() => Ok((Item(bytes), tokens)),
             _ => Err(Malformed::Trailing),
         }
     }
@@ -189,6 +198,11 @@ pub struct List<'a>(&'a [u8]);
 impl List<'_> {
     /// The list without items.
     pub const EMPTY: List<'static> = List(b"e");
+
+    /// How many bytes there are from here at the most.
+    pub fn len_max(&self) -> usize {
+        self.0.len()
+    }
 }
 
 impl<'a> Iterator for List<'a> {
@@ -243,13 +257,20 @@ enum Token {
 
 /// The length of the value at the front of `bytes`, every part of it checked.
 fn checked_len(bytes: &[u8], max_depth: usize) -> Result<usize, Malformed> {
+    checked(bytes, max_depth).map(|(len, _)| len)
+}
+
+/// The same, and the number of its tokens.
+fn checked(bytes: &[u8], max_depth: usize) -> Result<(usize, usize), Malformed> {
     let mut at = 0;
+    let mut tokens = 0;
     let mut depth = 0_usize;
     // One bit a level, the innermost lowest: is it a dictionary, does it wait for a value?
     let (mut dicts, mut waiting) = (0_u64, 0_u64);
     loop {
         let (token, len) = token(&bytes[at..])?;
         at += len;
+        tokens += 1;
         let key_expected = dicts & 1 == 1 && waiting & 1 == 0;
         match token {
             Token::Integer | Token::Bytes => {}
@@ -270,7 +291,7 @@ fn checked_len(bytes: &[u8], max_depth: usize) -> Result<usize, Malformed> {
             }
         }
         if depth == 0 {
-            return Ok(at);
+            return Ok((at, tokens));
         }
         // A value or a key is complete: in a dictionary they take turns.
         waiting ^= dicts & 1;
@@ -390,9 +411,17 @@ impl Value {
         if checked_len(bytes, MAX_VALUE_DEPTH)? < bytes.len() {
             return Err(Malformed::Trailing);
         }
-        let (mut out, mut rest) = (Vec::with_capacity(bytes.len()), bytes);
-        put_canonical(&mut out, &mut rest);
-        Ok(Value(out.into()))
+        Value::of(Item(bytes))
+    }
+
+    /// The value that an item holds, which is not checked once more.
+    ///
+    /// # Errors
+    /// If it nests deeper than [`MAX_VALUE_DEPTH`].
+    pub fn of(item: Item<'_>) -> Result<Value, Malformed> {
+        let mut canon = Canon { out: Vec::with_capacity(item.0.len()), ..Canon::default() };
+        canon.put(&mut item.as_bytes(), 0)?;
+        Ok(Value(canon.out.into()))
     }
 
     /// A byte string.
@@ -442,31 +471,88 @@ impl fmt::Debug for Value {
     }
 }
 
-/// Appends the canonical form of the checked value at the front of `rest` and moves past it.
+/// Writes the canonical form of checked values.
 ///
-/// One pass: views would read what nests once a level. Recurses at most [`MAX_DEPTH`] deep.
-fn put_canonical(out: &mut Vec<u8>, rest: &mut &[u8]) {
-    let (token, len) = token(rest).expect("checked before");
-    let (bytes, tail) = rest.split_at(len);
-    *rest = tail;
-    match token {
-        Token::Bytes => out.extend_from_slice(bytes),
-        Token::Integer => {
-            let (sign, digits) = Integer(&bytes[1..len - 1]).canonical();
-            out.push(b'i');
-            out.extend_from_slice(sign);
-            out.extend_from_slice(digits);
-            out.push(b'e');
-        }
-        Token::List => {
-            out.push(b'l');
-            while !skip_end(rest) {
-                put_canonical(out, rest);
+/// One pass: views would read what nests once a level. Recurses at most [`MAX_VALUE_DEPTH`] deep, and
+/// shares its buffers between the levels.
+#[derive(Default)]
+struct Canon {
+    out: Vec<u8>,
+    /// Where keys and values lie in `out`, of all dictionaries that are being written.
+    entries: Vec<(Range<usize>, Range<usize>)>,
+    /// The entries of a dictionary that is being put in order.
+    unordered: Vec<u8>,
+}
+
+impl Canon {
+    /// Appends the value at the front of `rest` and moves past it.
+    fn put(&mut self, rest: &mut &[u8], depth: usize) -> Result<(), Malformed> {
+        let (token, len) = token(rest).expect("checked before");
+        let (bytes, tail) = rest.split_at(len);
+        *rest = tail;
+        match token {
+            Token::Bytes => self.out.extend_from_slice(bytes),
+            Token::Integer => {
+                let (sign, digits) = Integer(&bytes[1..len - 1]).canonical();
+                self.out.push(b'i');
+                self.out.extend_from_slice(sign);
+                self.out.extend_from_slice(digits);
+                self.out.push(b'e');
             }
-            out.push(b'e');
+            Token::List | Token::Dict if depth == MAX_VALUE_DEPTH => {
+                return Err(Malformed::TooDeep);
+            }
+            Token::List => {
+                self.out.push(b'l');
+                while !skip_end(rest) {
+                    self.put(rest, depth + 1)?;
+                }
+                self.out.push(b'e');
+            }
+            Token::Dict => self.put_dict(rest, depth + 1)?,
+            Token::End => unreachable!("a checked value does not start with its end"),
         }
-        Token::Dict => put_canonical_dict(out, rest),
-        Token::End => unreachable!("a checked value does not start with its end"),
+        Ok(())
+    }
+
+    fn put_dict(&mut self, rest: &mut &[u8], depth: usize) -> Result<(), Malformed> {
+        let (start, first) = (self.out.len(), self.entries.len());
+        self.out.push(b'd');
+        while !skip_end(rest) {
+            let key = self.out.len();
+            self.put(rest, depth)?;
+            let value = self.out.len();
+            self.put(rest, depth)?;
+            self.entries.push((key..value, value..self.out.len()));
+        }
+        if self.entries.len() == first {
+            self.out[start] = b'l';
+        } else {
+            self.put_in_order(first, start + 1);
+        }
+        self.entries.truncate(first);
+        self.out.push(b'e');
+        Ok(())
+    }
+
+    /// Puts a dictionary's entries in order: those from `first` on, which lie in `out` from `start` on.
+    fn put_in_order(&mut self, first: usize, start: usize) {
+        let Canon { out, entries, unordered } = self;
+        let entries = &mut entries[first..];
+        let order = |key: &Range<usize>| key_order(&out[key.clone()]);
+        if entries.is_sorted_by(|(a, _), (b, _)| order(a) < order(b)) {
+            return;
+        }
+        // The sort is stable, so of equal keys the last written is the last here.
+        entries.sort_by(|(a, _), (b, _)| order(a).cmp(&order(b)));
+        unordered.clear();
+        for (index, (key, value)) in entries.iter().enumerate() {
+            if entries.get(index + 1).is_none_or(|(next, _)| order(next) != order(key)) {
+                unordered.extend_from_slice(&out[key.start..value.end]);
+            }
+        }
+        out.truncate(start);
+        out.extend_from_slice(unordered);
     }
 }
 
@@ -475,29 +561,6 @@ fn skip_end(rest: &mut &[u8]) -> bool {
     let tail = rest.strip_prefix(b"e");
     *rest = tail.unwrap_or(rest);
     tail.is_some()
-}
-
-fn put_canonical_dict(out: &mut Vec<u8>, rest: &mut &[u8]) {
-    let start = out.len();
-    let mut entries = Vec::new();
-    while !skip_end(rest) {
-        let key = out.len() - start;
-        put_canonical(out, rest);
-        let value = out.len() - start;
-        put_canonical(out, rest);
-        entries.push((key..value, value..out.len() - start));
-    }
-    let written = out.split_off(start);
-    let order = |key: &Range<usize>| key_order(&written[key.clone()]);
-    // The sort is stable, so of equal keys the last written is the last here.
-    entries.sort_by(|(a, _), (b, _)| order(a).cmp(&order(b)));
-    out.push(if entries.is_empty() { b'l' } else { b'd' });
-    for (index, (key, value)) in entries.iter().enumerate() {
-        if entries.get(index + 1).is_none_or(|(next, _)| order(next) != order(key)) {
-            out.extend_from_slice(&written[key.start..value.end]);
-        }
-    }
-    out.push(b'e');
 }
 
 /// Integers before strings, strings by their bytes as BEP 3 has it.

@@ -5,7 +5,7 @@ mod sim_helpers;
 use kademlua::bencode::Value;
 use kademlua::id::Id;
 use kademlua::node::lookup::End;
-use kademlua::sim::{NodeIndex, Settings};
+use kademlua::sim::{Addresses, NodeIndex, Settings};
 use kademlua::time::Duration;
 
 use sim_helpers::{Stage, add, find_node, find_value};
@@ -52,14 +52,17 @@ fn lookups_find_the_k_nearest_of_all() {
 
 #[test]
 fn values_are_found_from_every_node() {
-    for ipv6 in [false, true] {
-        let mut network = Stage::joined(Settings { ipv6, ..Settings::default() }, 100);
+    for (_, addresses) in Addresses::NAMES {
+        let mut network = Stage::joined(Settings { addresses, ..Settings::default() }, 100);
         let (key, value) = (Id::of_name("key"), Value::bytes("value"));
         let report = add(&mut network, NodeIndex(7), key, value.clone());
         assert_eq!(report.stored.len(), 20);
         for index in network.alive().collect::<Vec<_>>() {
             let record = find_value(&mut network, index, key);
-            assert!(record.values.iter().any(|found| found.value == value), "node {index:?}");
+            assert!(
+                record.values.iter().any(|found| found.value == value),
+                "{addresses:?}, node {index:?}"
+            );
         }
     }
 }

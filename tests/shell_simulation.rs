@@ -81,8 +81,15 @@ fn complaints_say_what_was_expected() {
         ("net{node = 1}", "net: no setting is called 'node'; there are nodes, seed"),
         ("net{k = 21}", "net: k: expected a whole number from 1 to 20, got 21"),
         ("net{latency = {80, 20}}", "net: latency: expected milliseconds"),
+        ("net{addresses = 4}", "net: addresses: expected \"private\", \"private6\", \"public\" or"),
+        (
+            "net{}:join(1, nil, nil, 'x/8')",
+            "n:join: ranges: expected a list of ranges of addresses",
+        ),
+        ("net{}:join(1, nil, nil, {'x/8'})", "n:join: ranges: expected a list of ranges"),
         ("net(5)", "net: settings: expected a table, got 5. Try net{"),
         ("net{}:kill(2)", "n:kill: nodes: expected a share"),
+        ("net{}:lie(0.1, 'x')", "n:lie: way: expected \"drop\", \"collude\" or \"garbage\""),
         ("net{}:findvalue(101, 'x')", "n:findvalue: node: expected a whole number from 1 to 100"),
         ("net{}:findvalue(1, 'x')", "Try n:findvalue(1, sha1(\"key\"))"),
         ("local n = net{} n:kill{7} n:findnode(7, sha1('x'))", "n:findnode: node 7 is dead"),
@@ -106,8 +113,15 @@ fn networks_that_nobody_holds_make_room() {
 
 #[test]
 fn every_example_prints_its_table() {
-    let examples =
-        [("hops", 4), ("churn", 4), ("alpha", 4), ("k", 6), ("partition", 4), ("liars", 5)];
+    let examples = [
+        ("hops", 4),
+        ("churn", 4),
+        ("alpha", 4),
+        ("k", 6),
+        ("partition", 4),
+        ("liars", 5),
+        ("sybil", 4),
+    ];
     for (example, lines) in examples {
         let out = sim(&[&format!("{example}.lua"), "quick"]);
         assert_eq!(out.lines().count(), lines, "{example}: {out}");
@@ -124,6 +138,24 @@ fn disjoint_paths_find_values_among_liars() {
     let fifth = out.lines().find(|line| line.starts_with("  20%")).expect("a line for each share");
     let found = fifth.split_whitespace().nth_back(1).and_then(|found| found.strip_suffix('%'));
     assert!(found.expect("a share").parse::<f64>().unwrap() >= 99.0, "{out}");
+}
+
+#[test]
+fn a_publisher_learns_that_few_owners_may_hold_a_value() {
+    let store = "local n, key = net{nodes = 60, max_per_subnet = 20, addresses = KIND}, sha1('key')
+        n:join(30, key, 40, RANGES)
+        print(n:add(1, key, 'value'))
+        return n:add(1, key, 'value').few_subnets";
+    for (kind, ranges, told) in [
+        ("'public'", "{'203.0.113.0/24', '198.51.100.0/24'}", true),
+        ("'public6'", "{'2001:db8:1::/48'}", true),
+        ("'public'", "nil", false),
+        ("'private'", "nil", false),
+    ] {
+        let out = sim(&["-e", &store.replace("KIND", kind).replace("RANGES", ranges)]);
+        assert_eq!(out.contains("careful: "), told, "{kind}, {ranges}: {out}");
+        assert!(out.ends_with(&format!("{told}\n")), "{out}");
+    }
 }
 
 #[test]

@@ -140,6 +140,7 @@ local function put_deliveries(result, out, pen)
     insert(out, format(row, number(delivery.sent), number(delivery.ms), delivery.tries, where(delivery.who), outcome))
   end
   insert(out, "stored at " .. count(#result.stored, "node") .. (result.kept_here and " and this one" or ""))
+  pretty.put_spread(result, out, pen)
 end
 
 local function write_trace(result, out, pen)

@@ -11,20 +11,21 @@ use super::BadUsage;
 use super::shell::script;
 
 /// The examples that are built in.
-const EXAMPLES: [(&str, &str); 6] = [
+const EXAMPLES: [(&str, &str); 7] = [
     ("hops.lua", include_str!("../../lua/examples/hops.lua")),
     ("churn.lua", include_str!("../../lua/examples/churn.lua")),
     ("alpha.lua", include_str!("../../lua/examples/alpha.lua")),
     ("k.lua", include_str!("../../lua/examples/k.lua")),
     ("partition.lua", include_str!("../../lua/examples/partition.lua")),
     ("liars.lua", include_str!("../../lua/examples/liars.lua")),
+    ("sybil.lua", include_str!("../../lua/examples/sybil.lua")),
 ];
 
 /// What `sim` takes.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Built in are hops.lua, churn.lua, alpha.lua, k.lua, partition.lua and liars.lua; each takes the \
-argument 'quick'. Without a script there is a prompt: n = net{nodes = 100}, or lesson().")]
+Built in are hops.lua, churn.lua, alpha.lua, k.lua, partition.lua, liars.lua and sybil.lua; each \
+takes the argument 'quick'. Without a script there is a prompt: n = net{nodes = 100}, or lesson().")]
 pub(super) struct Arguments {
     /// Script, or one of the examples, and its arguments
     #[arg(value_name = "SCRIPT.lua ARG", trailing_var_arg = true, allow_hyphen_values = true)]

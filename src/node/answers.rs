@@ -7,6 +7,7 @@ use crate::address::{LocalEnd, Scope};
 use crate::bencode::{List, Value};
 use crate::id::Id;
 use crate::message::{Contact, Kind, Request, Store, StoreMode};
+use crate::node::cost::Bill;
 use crate::node::routing::Table;
 use crate::node::store::{Deposit, Owner, Standing};
 use crate::node::{CallError, Event, Node};
@@ -54,13 +55,19 @@ struct Waiting {
     local: LocalEnd,
     /// How long the answer may get if the address is not validated by then.
     reply_max: usize,
-    deadline: Instant,
+    asked: Instant,
+}
+
+impl Waiting {
+    fn deadline(&self) -> Instant {
+        self.asked + ANSWER_WITHIN
+    }
 }
 
 impl Pending {
     pub(super) fn next_timeout(&self) -> Instant {
         // All wait equally long, so the oldest is first.
-        self.requests.first_key_value().map_or(Instant::NEVER, |(_, waiting)| waiting.deadline)
+        self.requests.first_key_value().map_or(Instant::NEVER, |(_, waiting)| waiting.deadline())
     }
 }
 
@@ -99,7 +106,7 @@ impl Node {
         let Some(waiting) = self.pending.requests.remove(&token) else {
             return Ok(());
         };
-        let Waiting { header, from, local, reply_max, .. } = waiting;
+        let Waiting { header, from, local, reply_max, asked, .. } = waiting;
         let is_validated = self.is_validated(&from);
         let max =
             if is_validated { usize::MAX } else { reply_max.saturating_sub(v1::RETURNED_AROUND) };
@@ -110,6 +117,11 @@ impl Node {
         match result {
             Ok(values) if fits => v1::put_returned(&mut self.out.bytes, &header, &values),
             _ => v1::put_failed(&mut self.out.bytes, &header),
+        }
+        let mut bill = Bill::default();
+        bill.sent(1, (self.out.bytes.len() - start) as u64);
+        if let Some(account) = self.limits.account(&from.address) {
+            self.limits.charge(asked, &account, bill.nanos());
         }
         self.transmit(from.address, local, start);
         if fits { Ok(()) } else { Err(CallError::TooLarge { bytes, max }) }
@@ -128,7 +140,9 @@ impl Node {
         let asker = Contact { id: header.from, address: source };
         let header = Header { from: self.id, rpc_id: header.rpc_id };
         let start = self.out.bytes.len();
-        match v1::request(payload) {
+        let (request, tokens) = v1::request_counting(payload);
+        self.bill.read(tokens);
+        match request {
             Ok(request) => self.put_answer(now, &asker, local, &header, &request, len),
             Err(error) => {
                 self.counters.refused += 1;
@@ -168,12 +182,14 @@ impl Node {
             Request::Ping => v1::put_pong(&mut self.out.bytes, header),
             Request::FindNode { target } => {
                 let max = self.reply_max(asker, len);
+                self.bill.named();
                 let Node { table, out, config, .. } = self;
                 let closest = closest_for(table, asker, &target, config.k);
                 v1::put_nodes(&mut out.bytes, header, closest, max);
             }
             Request::FindValue { key, limit } => {
                 let max = self.reply_max(asker, len);
+                self.bill.named();
                 let Node { table, store, out, config, .. } = self;
                 let values = store.values(&key).map(|values| values.take(limit));
                 let closest = closest_for(table, asker, &key, config.k);
@@ -202,8 +218,11 @@ impl Node {
         if !self.registered.contains(name) {
             return v1::put_no_such_rpc(&mut self.out.bytes, header);
         }
-        let has_room = self.pending.requests.len() < MAX_PENDING;
-        let Some(args) = v1::values(args).ok().filter(|_| has_room) else {
+        if self.pending.requests.len() >= MAX_PENDING {
+            return v1::put_failed(&mut self.out.bytes, header);
+        }
+        self.bill.kept(args.len_max());
+        let Ok(args) = v1::values(args) else {
             return v1::put_failed(&mut self.out.bytes, header);
         };
         let token = self.await_answer(now, asker, local, *header, len);
@@ -223,7 +242,12 @@ impl Node {
         if let Err(unproved) = admitted {
             return v1::put_refused(out, header, &unproved.to_string(), unproved.token());
         }
-        let Ok(value) = Value::parse(store.value.as_bytes()) else {
+        let bytes = store.value.as_bytes().len();
+        if let Err(refusal) = self.store.check_size(bytes) {
+            return v1::put_refused(out, header, &refusal.to_string(), None);
+        }
+        self.bill.kept(bytes);
+        let Ok(value) = Value::of(store.value) else {
             return v1::put_refused(out, header, "the value nests too deep", None);
         };
         match self.store.put(now, deposit(asker, store, value), &mut self.rng) {
@@ -243,8 +267,7 @@ impl Node {
         self.pending.last += 1;
         let token = RequestToken(self.pending.last);
         let reply_max = v1::unvalidated_reply_max(len);
-        let deadline = now + ANSWER_WITHIN;
-        let waiting = Waiting { header, from: *from, local, reply_max, deadline };
+        let waiting = Waiting { header, from: *from, local, reply_max, asked: now };
         self.pending.requests.insert(token, waiting);
         token
     }
@@ -252,7 +275,7 @@ impl Node {
     /// Tells the callers of RPCs that the application left unanswered that they failed.
     pub(super) fn fail_overdue_requests(&mut self, now: Instant) {
         while let Some((&token, waiting)) = self.pending.requests.first_key_value()
-            && waiting.deadline <= now
+            && waiting.deadline() <= now
         {
             self.answer(token, Err(RpcFailed)).expect("a failure fits a datagram");
         }

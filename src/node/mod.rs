@@ -16,6 +16,7 @@ mod answers;
 mod calls;
 mod challenge;
 pub mod config;
+mod cost;
 pub mod estimate;
 mod limits;
 pub mod lookup;
@@ -26,6 +27,7 @@ mod path;
 mod rations;
 pub mod routing;
 mod rtt;
+mod spread;
 pub mod store;
 mod tokens;
 mod validated;
@@ -44,8 +46,9 @@ use crate::node::answers::Pending;
 use crate::node::calls::{Call, Calls, Expired, MAX_CALLS, Purpose};
 use crate::node::challenge::Challenge;
 use crate::node::config::Config;
+use crate::node::cost::Bill;
 use crate::node::estimate::{Estimate, Estimator};
-use crate::node::limits::{Limits, Verdict};
+use crate::node::limits::{Account, Limits, Refused};
 use crate::node::lookup::Record;
 use crate::node::lost::Lost;
 use crate::node::maintenance::Maintenance;
@@ -61,6 +64,7 @@ use crate::wire::v1::{self, Body, Frame, Header};
 
 pub use crate::node::answers::{RegisterError, RequestToken, RpcFailed};
 pub use crate::node::calls::Peer;
+pub use crate::node::spread::Spread;
 
 /// Lookups remembered for people to look at: a screenful.
 const MAX_RECORDS: usize = 16;
@@ -235,6 +239,11 @@ impl Delivery {
 }
 
 impl StoreReport {
+    /// How widely the nodes that keep the value are spread.
+    pub fn spread(&self) -> Spread {
+        Spread::of(&self.stored)
+    }
+
     /// Datagrams sent and received, those of the lookup among them.
     pub fn messages(&self) -> usize {
         let messages = |d: &Delivery| d.attempts + d.answers;
@@ -331,6 +340,8 @@ pub struct Node {
     pending: Pending,
     records: VecDeque<Record>,
     counters: Counters,
+    /// Of the request that is being answered.
+    bill: Bill,
     out: Outbox,
 }
 
@@ -391,6 +402,7 @@ impl Node {
             pending: Pending::default(),
             records: VecDeque::new(),
             counters: Counters::default(),
+            bill: Bill::default(),
             out: Outbox::default(),
             config,
         }
@@ -547,13 +559,22 @@ impl Node {
             self.counters.dropped += 1;
             return;
         }
-        let Ok(frame) = Frame::parse(bytes) else { return self.drop_unasked(now, source) };
+        let Ok(frame) = Frame::parse(bytes) else {
+            return self.drop_unasked(now, source, bytes.len());
+        };
         match frame.body {
             Body::Request(payload) => {
-                if self.may_ask(now, &Contact { id: frame.header.from, address: source }) {
-                    self.on_request(now, source, local, &frame.header, payload, bytes.len());
-                } else {
+                let account = self.limits.account(&source);
+                let asker = Contact { id: frame.header.from, address: source };
+                if !self.may_ask(now, account.as_ref(), &asker) {
                     self.counters.limited += 1;
+                    return self.note_refused(now, source, false);
+                }
+                let before = self.counters;
+                self.bill = Bill::of_datagram(bytes.len());
+                self.on_request(now, source, local, &frame.header, payload, bytes.len());
+                if let Some(account) = account {
+                    self.charge_request(now, &account, &before);
                 }
             }
             _ => self.on_reply(now, source, &frame, bytes.len()),
@@ -561,10 +582,12 @@ impl Node {
     }
 
     /// Whether a request is within the limits.
-    fn may_ask(&mut self, now: Instant, asker: &Contact) -> bool {
-        self.charge(now, asker.address)
-            && (self.limits.charge_all(now, asker.address, false)
-                || self.is_validated(asker) && self.limits.charge_all(now, asker.address, true))
+    fn may_ask(&self, now: Instant, account: Option<&Account>, asker: &Contact) -> bool {
+        account.is_none_or(|account| {
+            self.limits.has_left(now, account)
+                && (self.limits.has_left_for_all(now, false)
+                    || self.is_validated(asker) && self.limits.has_left_for_all(now, true))
+        })
     }
 
     /// Whether the asker receives what is sent to the address that it seems to ask from: it is a contact
@@ -585,24 +608,39 @@ impl Node {
         }
     }
 
-    /// What is no message, or answers nothing, is dropped, and counts as sent all the same.
-    fn drop_unasked(&mut self, now: Instant, source: SocketAddr) {
-        self.counters.dropped += 1;
-        self.charge(now, source);
+    /// Charges a request for what it has cost, all that was sent since then with it.
+    fn charge_request(&mut self, now: Instant, account: &Account, before: &Counters) {
+        let datagrams = self.counters.datagrams_out - before.datagrams_out;
+        self.bill.sent(datagrams, self.counters.bytes_out - before.bytes_out);
+        self.limits.charge(now, account, self.bill.nanos());
+        self.limits.charge_all(now, self.bill.nanos());
     }
 
-    /// Takes a datagram from the allowance of its source. Returns whether there was any left.
-    fn charge(&mut self, now: Instant, source: SocketAddr) -> bool {
-        let verdict = self.limits.charge_source(now, source);
-        if verdict == Verdict::Flood {
+    /// What is no message, or answers nothing, is dropped, and charged for all the same.
+    fn drop_unasked(&mut self, now: Instant, source: SocketAddr, bytes: usize) {
+        self.counters.dropped += 1;
+        self.charge_unasked(now, source, bytes);
+    }
+
+    fn charge_unasked(&mut self, now: Instant, source: SocketAddr, bytes: usize) {
+        let Some(account) = self.limits.account(&source) else { return };
+        if self.limits.has_left(now, &account) {
+            self.limits.charge(now, &account, Bill::of_datagram(bytes).nanos());
+        } else {
+            self.note_refused(now, source, false);
+        }
+    }
+
+    /// Counts a datagram beyond the limits, `genuine` if only the source can have sent it.
+    fn note_refused(&mut self, now: Instant, source: SocketAddr, genuine: bool) {
+        if self.limits.refuse(now, source.ip(), genuine) == Refused::Flood {
             self.out.events.push_back(Event::Flood { source: source.ip() });
         }
-        verdict == Verdict::Within
     }
 
     fn on_reply(&mut self, now: Instant, source: SocketAddr, frame: &Frame<'_>, bytes: usize) {
         let Some(call) = self.calls.take(&frame.header, source) else {
-            return self.on_unawaited_reply(now, source, &frame.header);
+            return self.on_unawaited_reply(now, source, &frame.header, bytes);
         };
         let contact = Contact { id: frame.header.from, address: source };
         if contact.id == self.id {
@@ -635,13 +673,19 @@ impl Node {
     }
 
     /// A reply to no call in flight: that of a stranger who was asked back, or nothing.
-    fn on_unawaited_reply(&mut self, now: Instant, source: SocketAddr, header: &Header) {
+    fn on_unawaited_reply(
+        &mut self,
+        now: Instant,
+        source: SocketAddr,
+        header: &Header,
+        bytes: usize,
+    ) {
         if !self.challenge.proves(now, &source, header.rpc_id) {
-            return self.drop_unasked(now, source);
+            return self.drop_unasked(now, source, bytes);
         }
-        // It may come again and again, so it counts as sent; but whoever is flooded in its own name
+        // It may come again and again, so it is charged for; but whoever is flooded in its own name
         // must be able to answer.
-        self.charge(now, source);
+        self.charge_unasked(now, source, bytes);
         if header.from == self.id {
             return self.add_own_address(source);
         }

@@ -277,6 +277,15 @@ impl Store {
         self.put_in(now, row, deposit, rng)
     }
 
+    /// Whether a value of so many bytes can be kept, which is known before anything looks into it.
+    ///
+    /// # Errors
+    /// If it is too large.
+    pub fn check_size(&self, bytes: usize) -> Result<(), Refusal> {
+        let max = self.max_value_bytes;
+        if bytes > max { Err(Refusal::ValueTooLarge { bytes, max }) } else { Ok(()) }
+    }
+
     /// Keeps a value that was kept before, in a row with the number that it had.
     ///
     /// # Errors
@@ -299,10 +308,7 @@ impl Store {
         deposit: Deposit,
         rng: &mut impl Rng,
     ) -> Result<(), Refusal> {
-        let bytes = deposit.value.as_bytes().len();
-        if bytes > self.max_value_bytes {
-            return Err(Refusal::ValueTooLarge { bytes, max: self.max_value_bytes });
-        }
+        self.check_size(deposit.value.as_bytes().len())?;
         if deposit.age >= self.expire {
             return Err(Refusal::Expired);
         }

@@ -77,6 +77,7 @@ impl Arguments {
     /// A second id, where there may be one.
     pub(crate) fn optional_id(&mut self, name: &str) -> Result<Option<Id>, Complaint> {
         if matches!(self.values.as_slice().first(), None | Some(LuaValue::Nil)) {
+            self.any();
             return Ok(None);
         }
         self.id(name).map(Some)

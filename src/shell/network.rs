@@ -450,6 +450,10 @@ impl Tables<'_> {
         table.raw_set("bytes_sent", report.bytes_sent())?;
         table.raw_set("bytes_received", report.bytes_received())?;
         table.raw_set("kept_here", report.kept_here)?;
+        let spread = report.spread();
+        table.raw_set("public", spread.global)?;
+        table.raw_set("subnets", spread.subnets)?;
+        table.raw_set("few_subnets", spread.is_narrow())?;
         table.raw_set("ms", report.ended.since(report.started).as_millis_f64())?;
         Ok(table)
     }

@@ -14,7 +14,7 @@ use crate::message::{Request, RpcId, StoreMode};
 use crate::node::config::Config;
 use crate::node::lookup::{Goal, Record};
 use crate::node::{Node, StoreReport};
-use crate::sim::{Finished, Lie, Network, NodeIndex, Settings};
+use crate::sim::{Addresses, Finished, Lie, Network, NodeIndex, Prefix, Settings};
 use crate::time::{Duration, Instant};
 use crate::wire::v1::{self, Header};
 
@@ -218,6 +218,7 @@ fn settings(arguments: &mut Arguments) -> Result<(Settings, usize), Complaint> {
             "seed" => settings.seed = whole(arguments, &name, &value, 1 << 53)? as u64,
             "loss" => settings.loss = share(arguments, &name, &value)?,
             "latency" => settings.latency = latency(arguments, &value)?,
+            "addresses" => settings.addresses = addresses(arguments, &value)?,
             _ => set_constant(arguments, &mut settings.config, &name, &value)?,
         }
     }
@@ -235,7 +236,7 @@ fn set_constant(
     if !Config::NAMES.contains(&name) {
         let known = Config::NAMES.join(", ");
         return Err(arguments.complaint(format_args!(
-            "no setting is called '{name}'; there are nodes, seed, latency, loss, {known}"
+            "no setting is called '{name}'; there are nodes, seed, latency, loss, addresses, {known}"
         )));
     }
     let number = number_of(value).ok_or_else(|| arguments.wrong(name, "a number", value, ""))?;
@@ -263,6 +264,15 @@ fn latency(
     }
 }
 
+fn addresses(arguments: &Arguments, value: &LuaValue) -> Result<Addresses, Complaint> {
+    let is_it = |name: &str| matches!(value, LuaValue::String(string) if *string == name);
+    let kind = Addresses::NAMES.into_iter().find(|(name, _)| is_it(name));
+    kind.map(|(_, kind)| kind).ok_or_else(|| {
+        let expected = "\"private\", \"private6\", \"public\" or \"public6\"";
+        arguments.wrong("addresses", expected, value, "")
+    })
+}
+
 async fn run(_: Rc<Context>, _: Lua, mut arguments: Arguments) -> Result<f64, Trouble> {
     let simulated = Simulated::of(&mut arguments)?;
     let span = arguments.seconds("seconds")?;
@@ -271,28 +281,40 @@ async fn run(_: Rc<Context>, _: Lua, mut arguments: Arguments) -> Result<f64, Tr
     Ok(now.since(Instant::ZERO).as_millis_f64() / 1e3)
 }
 
-/// `n:join(count, near, bits)`: new nodes join one after the other; their numbers.
+/// `n:join(count, near, bits, ranges)`: new nodes join one after the other; their numbers.
 async fn join(_: Rc<Context>, lua: Lua, mut arguments: Arguments) -> Result<Table, Trouble> {
     let simulated = Simulated::of(&mut arguments)?;
     let count = arguments.count("count", 1, NODES_MAX)?;
     let near = arguments.optional_id("near")?;
     let bits = arguments.count("bits", 20, 159)? as u32;
+    let ranges = ranges(&mut arguments)?;
     simulated.grow(&arguments, count)?;
     let mut numbers = Vec::new();
+    let mut in_turn = ranges.iter().cycle();
     for _ in 0..count {
-        let index = {
-            let mut network = simulated.0.network.borrow_mut();
-            match &near {
-                None => network.join(),
-                Some(id) => network.join_near(id, bits),
-            }
-        };
+        let near = near.as_ref().map(|id| (id, bits));
+        let index = simulated.0.network.borrow_mut().join_chosen(near, in_turn.next());
         numbers.push(number(index));
         simulated.pass(JOIN_EVERY).await;
     }
     // The last ones too have joined then, or given up.
     simulated.pass(Duration::from_secs(5)).await;
     Ok(lua.create_sequence_from(numbers)?)
+}
+
+/// Ranges of addresses; none is anywhere.
+fn ranges(arguments: &mut Arguments) -> Result<Vec<Prefix>, Complaint> {
+    let value = arguments.any();
+    let range = |text: mlua::Result<String>| text.ok()?.parse().ok();
+    let ranges = match &value {
+        LuaValue::Nil => Some(Vec::new()),
+        LuaValue::Table(list) => list.sequence_values().map(range).collect(),
+        _ => None,
+    };
+    ranges.ok_or_else(|| {
+        let expected = "a list of ranges of addresses, as in {\"203.0.113.0/24\"}";
+        arguments.wrong("ranges", expected, &value, "")
+    })
 }
 
 async fn store(
@@ -449,15 +471,30 @@ fn loss(_: &Context, _: &Lua, mut arguments: Arguments) -> Result<f64, Trouble> 
 }
 
 /// `n:lie(0.2)` makes a share lie to those that look something up, `n:lie{3, 5}` these, and nobody
-/// else; their numbers. They take turns at the ways of lying.
+/// else; their numbers. They take turns at the ways of lying, or all lie in one way.
 fn lie(_: &Context, lua: &Lua, mut arguments: Arguments) -> Result<Table, Trouble> {
     let simulated = Simulated::of(&mut arguments)?;
     let mut network = simulated.0.network.borrow_mut();
     let liars = named(&mut network, &mut arguments)?;
+    let ways = ways(&mut arguments)?;
     (0..network.len()).for_each(|index| network.set_lie(NodeIndex(index), None));
-    let ways = Lie::ALL.into_iter().cycle();
-    liars.iter().zip(ways).for_each(|(&index, lie)| network.set_lie(index, Some(lie)));
+    let in_turn = ways.iter().cycle();
+    liars.iter().zip(in_turn).for_each(|(&index, lie)| network.set_lie(index, Some(*lie)));
     Ok(lua.create_sequence_from(liars.into_iter().map(number))?)
+}
+
+fn ways(arguments: &mut Arguments) -> Result<Vec<Lie>, Complaint> {
+    let value = arguments.any();
+    match &value {
+        LuaValue::Nil => Ok(Lie::ALL.to_vec()),
+        LuaValue::String(way) if *way == "drop" => Ok(vec![Lie::Drop]),
+        LuaValue::String(way) if *way == "collude" => Ok(vec![Lie::Collude]),
+        LuaValue::String(way) if *way == "garbage" => Ok(vec![Lie::Garbage]),
+        other => {
+            let expected = "\"drop\", \"collude\" or \"garbage\"";
+            Err(arguments.wrong("way", expected, other, ""))
+        }
+    }
 }
 
 /// `n:spoof(i, id, j)`: node i receives a ping that claims to come from `id` at the address of node

@@ -92,9 +92,15 @@ impl Network {
     fn invented(&mut self, target: &Id) -> Vec<Contact> {
         let invent = |_| Contact {
             id: target.random_at(INVENTED_BITS, &mut self.rng),
-            // Above all addresses of nodes.
-            address: ([10, 255, self.rng.random(), self.rng.random()], 8001).into(),
+            address: self.nobodys_address(),
         };
         (0..NAMED).map(invent).collect()
+    }
+
+    fn nobodys_address(&mut self) -> SocketAddr {
+        let is_taken = |address: &_| self.by_address.contains_key(address);
+        let public = self.dealer.deal_free(is_taken);
+        // Above all private addresses of nodes.
+        public.unwrap_or_else(|| ([10, 255, self.rng.random(), self.rng.random()], 8001).into())
     }
 }

@@ -8,12 +8,13 @@
 //! went. Left out on purpose: bandwidth, reordering beyond what latency brings, and any judgement
 //! about what a run should show.
 
+mod addresses;
 mod liars;
 mod statistics;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
 use rand::{RngExt, SeedableRng};
@@ -27,6 +28,9 @@ use crate::node::config::Config;
 use crate::node::{Event, Input, Node, OperationId, Output};
 use crate::time::{Duration, Instant};
 
+use self::addresses::Dealer;
+
+pub use self::addresses::{Addresses, NoPrefix, Prefix};
 pub use self::liars::Lie;
 pub use self::statistics::{Finished, Statistics};
 
@@ -39,8 +43,8 @@ pub struct Settings {
     pub latency: RangeInclusive<Duration>,
     /// Share of datagrams that are lost, 0 to 1.
     pub loss: f64,
-    /// IPv6 addresses instead of IPv4.
-    pub ipv6: bool,
+    /// Which addresses the nodes have.
+    pub addresses: Addresses,
     /// Settings of every node.
     pub config: Config,
 }
@@ -51,7 +55,7 @@ impl Default for Settings {
             seed: 1,
             latency: Duration::from_millis(10)..=Duration::from_millis(50),
             loss: 0.0,
-            ipv6: false,
+            addresses: Addresses::Private,
             config: Config::default(),
         }
     }
@@ -66,6 +70,7 @@ pub struct Network {
     settings: Settings,
     rng: ChaCha8Rng,
     now: Instant,
+    dealer: Dealer,
     places: Vec<Place>,
     by_address: BTreeMap<SocketAddr, NodeIndex>,
     /// What is going to happen, the earliest on top; equal times in the order of queueing.
@@ -100,6 +105,7 @@ impl Network {
     pub fn new(settings: Settings) -> Network {
         Network {
             rng: ChaCha8Rng::seed_from_u64(settings.seed),
+            dealer: Dealer::new(settings.addresses, settings.seed),
             settings,
             now: Instant::ZERO,
             places: Vec::new(),
@@ -173,23 +179,22 @@ impl Network {
 
     /// Adds a node with a random id that joins through a random node, if there is one.
     pub fn join(&mut self) -> NodeIndex {
-        let via = self.random_alive().map(|index| self.address(index));
-        let index = self.add();
-        if let Some(via) = via {
-            self.start_join(index, via);
-        }
-        index
+        self.join_chosen(None, None)
     }
 
-    /// Adds a node that chose its id, as attackers do, and joins as others do: the id shares exactly
-    /// so many leading bits with another.
+    /// Adds a node that chose its id or its address, as attackers do, and joins as others do. With
+    /// `near` the id shares exactly that many leading bits with another, with `range` the address
+    /// lies in that range; without they are what those of others are.
     ///
     /// # Panics
-    /// If `shared_bits` is 160 or more: no other id shares all bits.
-    pub fn join_near(&mut self, id: &Id, shared_bits: u32) -> NodeIndex {
+    /// If 160 or more bits are to be shared: no other id shares all.
+    pub fn join_chosen(&mut self, near: Option<(&Id, u32)>, range: Option<&Prefix>) -> NodeIndex {
         let via = self.random_alive().map(|index| self.address(index));
-        let id = id.random_at(shared_bits, &mut self.rng);
-        let index = self.add_with(id);
+        let id = match near {
+            Some((id, shared_bits)) => id.random_at(shared_bits, &mut self.rng),
+            None => Id::random(&mut self.rng),
+        };
+        let index = self.add_with(id, range);
         if let Some(via) = via {
             self.start_join(index, via);
         }
@@ -203,13 +208,17 @@ impl Network {
     /// Adds a node with a random id that knows nobody.
     pub fn add(&mut self) -> NodeIndex {
         let id = Id::random(&mut self.rng);
-        self.add_with(id)
+        self.add_with(id, None)
     }
 
-    fn add_with(&mut self, id: Id) -> NodeIndex {
+    fn add_with(&mut self, id: Id, range: Option<&Prefix>) -> NodeIndex {
         let index = NodeIndex(self.places.len());
         let mut node = Node::new(self.now, id, self.settings.config.clone(), self.rng.random());
-        let address = self.address_of(index.0);
+        let is_taken = |address: &_| self.by_address.contains_key(address);
+        let address = match range {
+            Some(range) => self.dealer.deal_in(range, is_taken),
+            None => self.dealer.deal(index.0, is_taken),
+        };
         node.add_own_address(address);
         self.by_address.insert(address, index);
         self.places.push(Place {
@@ -499,26 +508,5 @@ impl Network {
     fn schedule(&mut self, at: Instant, happening: Happening) {
         self.sequence += 1;
         self.agenda.push(Reverse((at, self.sequence, happening)));
-    }
-
-    fn address_of(&self, index: usize) -> SocketAddr {
-        let number = u32::try_from(index + 1).expect("fewer than 2^32 nodes");
-        let [_, b, c, d] = number.to_be_bytes();
-        let ip = if self.settings.ipv6 {
-            // A prefix of RFC 4193: like the IPv4 one, a range of its own.
-            IpAddr::V6(Ipv6Addr::new(
-                0xfd00,
-                0,
-                0,
-                0,
-                0,
-                0,
-                u16::from(b),
-                u16::from_be_bytes([c, d]),
-            ))
-        } else {
-            IpAddr::V4(Ipv4Addr::new(10, b, c, d))
-        };
-        SocketAddr::new(ip, 8001)
     }
 }

@@ -224,7 +224,19 @@ pub enum PayloadError {
 /// # Errors
 /// If it is none; [`put_refusal`] writes the answer that an original caller can live with.
 pub fn request(payload: &[u8]) -> Result<Request<'_>, PayloadError> {
-    let call = Item::parse(payload)?.dict().ok_or(PayloadError::Shape)?;
+    request_counting(payload).0
+}
+
+/// The same, and how many tokens were read for it, or of a malformed payload may have been.
+pub fn request_counting(payload: &[u8]) -> (Result<Request<'_>, PayloadError>, usize) {
+    match Item::parse_counting(payload) {
+        Ok((item, tokens)) => (request_in(item), tokens),
+        Err(malformed) => (Err(malformed.into()), payload.len()),
+    }
+}
+
+fn request_in(payload: Item<'_>) -> Result<Request<'_>, PayloadError> {
+    let call = payload.dict().ok_or(PayloadError::Shape)?;
     let (mut name, mut args) = (None, None);
     for (key, value) in call {
         match key.bytes() {
@@ -347,7 +359,7 @@ fn contacts(item: Item<'_>) -> Result<Vec<Contact>, PayloadError> {
 /// # Errors
 /// If one nests too deep for a value.
 pub fn values(list: List<'_>) -> Result<Vec<Value>, PayloadError> {
-    Ok(list.map(|item| Value::parse(item.as_bytes())).collect::<Result<_, _>>()?)
+    Ok(list.map(Value::of).collect::<Result<_, _>>()?)
 }
 
 /// Reads the payload of a response to a request of that kind.
