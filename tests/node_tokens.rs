@@ -55,8 +55,8 @@ fn token_from(bench: &mut Bench, from: Contact, instead_of: &[u8]) -> Vec<u8> {
 }
 
 fn is_kept(bench: &Bench, owner: Contact) -> bool {
-    let stored = bench.node.store().stored(&key());
-    stored.iter().any(|stored| stored.owner == kademlua::node::store::Owner::Node(owner))
+    let mut stored = bench.node.store().stored(&key());
+    stored.any(|stored| stored.owner == kademlua::node::store::Owner::Node(owner))
 }
 
 #[test]

@@ -211,7 +211,7 @@ fn record(stored: &Stored, began: u64) -> Record {
     };
     Record {
         owner: who(stored.owner),
-        depositor: who(stored.depositor),
+        depositor: who(*stored.depositor()),
         standing: match stored.standing {
             Standing::Hearsay => 0,
             Standing::Claimed => 1,
@@ -361,7 +361,7 @@ mod tests {
     fn restored(config: Config, wall: u64, hours: &[(i64, i64)]) -> (Vec<u64>, Vec<u64>) {
         let mut node = node(config);
         restore(Instant::ZERO, wall, &mut node, kept(hours));
-        let has = |number: &u64| !node.store().stored(&key(*number)).is_empty();
+        let has = |number: &u64| node.store().stored(&key(*number)).next().is_some();
         let kept = (0..hours.len() as u64).filter(has).collect();
         let mut gone: Vec<u64> =
             node.take_changed(usize::MAX).iter().map(|change| change.row.0 - 1).collect();
@@ -394,13 +394,13 @@ mod tests {
     fn a_clock_that_was_set_back_makes_nothing_live_longer() {
         let mut node = node(Config::default());
         restore(Instant::ZERO, 0, &mut node, kept(&[(7, 5)]));
-        let expires = node.store().stored(&key(0))[0].expires;
+        let expires = node.store().stored(&key(0)).next().unwrap().expires;
         assert_eq!(expires, Instant::ZERO + Duration::from_secs(7 * 3_600));
         let expire = Duration::from_secs(3_600);
         let config = Config { expire, ..Config::default() };
         let mut node = Node::new(Instant::ZERO, Id::of_name("id"), config, [1; 32]);
         restore(Instant::ZERO, WALL, &mut node, kept(&[(7, 5)]));
-        assert_eq!(node.store().stored(&key(0))[0].expires, Instant::ZERO + expire);
+        assert_eq!(node.store().stored(&key(0)).next().unwrap().expires, Instant::ZERO + expire);
     }
 
     #[test]

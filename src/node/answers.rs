@@ -190,8 +190,9 @@ impl Node {
             Request::FindValue { key, limit } => {
                 let max = self.reply_max(asker, len);
                 self.bill.named();
-                let Node { table, store, out, config, .. } = self;
-                let values = store.values(&key).map(|values| values.take(limit));
+                let Node { table, store, out, config, rng, .. } = self;
+                let values = store.pick(&key, limit, v1::MAX_VALUES, None, rng);
+                let values = values.map(|picked| picked.values);
                 let closest = closest_for(table, asker, &key, config.k);
                 v1::put_values(&mut out.bytes, header, values, closest, max);
             }

@@ -178,8 +178,8 @@ impl Node {
             lookup.seed(named.iter().copied());
         }
         if let Goal::Value { max_entries, .. } = goal {
-            let own = self.store.values(&target).into_iter().flatten();
-            lookup.on_own_values(own.take(max_entries).cloned());
+            let own = self.store.pick(&target, max_entries, usize::MAX, None, &mut self.rng);
+            lookup.on_own_values(own.into_iter().flat_map(|own| own.values).cloned());
         }
         self.operations.insert(operation, Operation::Lookup { lookup, then });
         self.drive_lookup(now, operation);

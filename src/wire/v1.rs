@@ -65,6 +65,11 @@ pub const fn unvalidated_reply_max(request_len: usize) -> usize {
 /// Largest datagram, padding included: the largest that an original node receives whole.
 pub const MAX_DATAGRAM: usize = 16_384;
 
+/// Values that the answer to a findvalue may carry, in encoded bytes: with what is around them they
+/// fit [`MAX_DATAGRAM`].
+pub const MAX_VALUES: usize =
+    MAX_DATAGRAM - HEADER_LEN - LENGTH_LEN - b"ld6:retvalle7:closestleee".len();
+
 /// Values and arguments that an application's RPC may carry, in encoded bytes: with frame and name
 /// they stay below [`MAX_DATAGRAM`].
 pub const MAX_CUSTOM_PAYLOAD: usize = 16_000;

@@ -15,6 +15,13 @@ thread_local! {
     static BYTES: Cell<usize> = const { Cell::new(0) };
     /// Bytes that were not given back yet.
     static LIVE: Cell<isize> = const { Cell::new(0) };
+    /// What the system's allocator takes for these.
+    static TAKEN: Cell<isize> = const { Cell::new(0) };
+}
+
+/// As glibc has it on 64 bits: a word before each piece, pieces of a multiple of 16 bytes, 32 at least.
+fn taken(bytes: usize) -> isize {
+    (bytes + 8).next_multiple_of(16).max(32) as isize
 }
 
 struct Counting;
@@ -24,10 +31,12 @@ fn count(bytes: usize) {
     let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
     let _ = BYTES.try_with(|count| count.set(count.get() + bytes));
     let _ = LIVE.try_with(|live| live.set(live.get() + bytes as isize));
+    let _ = TAKEN.try_with(|all| all.set(all.get() + taken(bytes)));
 }
 
 fn uncount(bytes: usize) {
     let _ = LIVE.try_with(|live| live.set(live.get() - bytes as isize));
+    let _ = TAKEN.try_with(|all| all.set(all.get() - taken(bytes)));
 }
 
 // SAFETY: every call goes to the system's allocator unchanged; counting touches no memory of it.
@@ -69,4 +78,9 @@ pub(crate) fn allocated_bytes(run: impl FnOnce()) -> usize {
 /// Bytes that this thread has now, give or take those that went from thread to thread.
 pub(crate) fn live_bytes() -> isize {
     LIVE.get()
+}
+
+/// What the allocator has taken from the system for [`live_bytes`], as far as one can tell.
+pub(crate) fn taken_bytes() -> isize {
+    TAKEN.get()
 }

@@ -1,0 +1,842 @@
+//! The values that a node keeps for the network.
+//!
+//! Under a key lies one value for each owner that stored it here itself, and beside them the copies
+//! that other holders passed on. What a value stands on, its [`Standing`], decides what it may do to
+//! others: what is lower never replaces, refreshes, puts off or drops what is higher, and takes none of
+//! its room. A copy whose owner was here itself is not kept at all.
+//!
+//! Each deposit is charged to the address that brought it and to the networks around that (`shares`),
+//! none of which may take more than a tenth of the store or of a key's places; what nobody proved takes
+//! a quarter at most, all together. When room is short it is taken from whoever holds most, and of
+//! that what lies farthest from the own id, the oldest first. The node's own values are no stranger's:
+//! they have no such limits, and leave for nobody.
+//!
+//! Nothing is sent from here; the store says which keys are due for republishing, the node does it.
+//! Read [`Store::put`] first; [`Store::pick`] chooses what an answer holds.
+
+mod pick;
+mod shares;
+mod slot;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rand::Rng;
+
+use crate::bencode::Value;
+use crate::id::Id;
+use crate::message::{Contact, CopyOf, StoreMode};
+use crate::node::config::Config;
+use crate::node::jittered;
+use crate::time::{Duration, Instant};
+
+use self::shares::{ACCOUNT, Path, Place, Pool};
+use self::slot::{Entry, Slot};
+
+pub use self::pick::{Picked, Values};
+pub use self::shares::Holder;
+
+/// Memory that a value takes beside its bytes: what there is to know of it, its place under its key and
+/// in its account. Trees are between half full and full, and allocators round up, so this and the next
+/// are what is right within a tenth; `store_memory` measures that.
+const ROW: usize = 280;
+
+/// Memory that a key takes: its place and its date.
+const SLOT: usize = 138;
+
+/// Memory that a passer-on takes who is not the owner.
+const PASSER_ON: usize = 56;
+
+/// Memory that a change takes until it is told.
+const CHANGE: usize = 50;
+
+/// No account takes more of the store, or of a key's places, than one part in this.
+const SHARE: usize = 10;
+
+/// What nobody proved takes no more than one part in this, of the store, of a key's places, and of the
+/// share of an account, which somebody else can so use up in its name.
+const UNPROVED: usize = 4;
+
+/// Others put off the republishing of a value for no longer than this many times the usual span: who
+/// brings it here need not bring it to others.
+const PUT_OFF_MAX: u64 = 8;
+
+/// Whose value it is, or who brought it here.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Owner {
+    /// This node itself, which does not know its own address.
+    Own,
+    /// Another node.
+    Node(Contact),
+}
+
+/// What a value has to stand on, the least first.
+///
+/// It is decided from the datagram that brought the value and from nothing else: what somebody proved
+/// earlier is no authority for what comes in his name now.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Standing {
+    /// A holder passed it on, and proved its own address. Who published it, and when, it claims.
+    Hearsay,
+    /// Its owner seems to have sent it, and proved nothing, as originals cannot.
+    Claimed,
+    /// Its owner sent it, and proved that it receives what is sent to its address.
+    Published,
+}
+
+/// A row of the store: one value that one owner, or one passer-on, left under a key. Its number is
+/// never given to another, and stays when the owner puts a newer value in its place.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct RowId(pub u64);
+
+/// A row that came, changed, or went: [`Store::row`] tells what is there now.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Change {
+    /// The key.
+    pub key: Id,
+    /// The row under it.
+    pub row: RowId,
+}
+
+/// A value on its way into the store.
+#[derive(Clone, Debug)]
+pub struct Deposit {
+    /// The key.
+    pub key: Id,
+    /// The value.
+    pub value: Value,
+    /// Whether copies of the owner's earlier values go.
+    pub mode: StoreMode,
+    /// Who published it.
+    pub owner: Owner,
+    /// Who brought it; the owner itself, or a holder that passes on a copy.
+    pub depositor: Owner,
+    /// What all this stands on.
+    pub standing: Standing,
+    /// How long ago it was published.
+    pub age: Duration,
+}
+
+/// A value in the store.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// Its row.
+    pub row: RowId,
+    /// The value.
+    pub value: Value,
+    /// Who published it, as far as its standing goes.
+    pub owner: Owner,
+    /// Who brought it, if not the owner.
+    passer_on: Option<Box<Owner>>,
+    /// What it stands on.
+    pub standing: Standing,
+    /// Somebody was told of the row.
+    is_told: bool,
+    /// When it will be forgotten. When it was published follows from that; the reverse would not
+    /// do, for that may have been before the clock began to count.
+    pub expires: Instant,
+    /// When it is passed on to other holders, unless somebody else does so before.
+    republish: Instant,
+    /// When it is passed on whoever else does.
+    republish_max: Instant,
+    /// SHA-1 of the value, so that equal values are found without comparing them.
+    digest: Id,
+}
+
+/// Why a value is not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Larger than [`Config::max_value_bytes`].
+    #[error("the value takes {bytes} bytes, at most {max} are kept")]
+    ValueTooLarge {
+        /// Encoded size.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// [`Config::max_values_per_key`] is reached, or what of it is for values that nobody proved.
+    #[error("the key holds {max} values already")]
+    KeyFull {
+        /// The limit.
+        max: usize,
+    },
+    /// A network has its share of the key's places.
+    #[error("the key holds {max} values from {holder} already")]
+    KeyShareFull {
+        /// The network.
+        holder: Holder,
+        /// The limit.
+        max: usize,
+    },
+    /// [`Config::max_values_per_owner`] is reached.
+    #[error("{max} values of this sender are kept already")]
+    OwnerFull {
+        /// The limit.
+        max: usize,
+    },
+    /// An address or its network has its share of [`Config::max_store_bytes`].
+    #[error("values from {holder} take their {max} bytes already")]
+    ShareFull {
+        /// The address or network.
+        holder: Holder,
+        /// The limit.
+        max: usize,
+    },
+    /// What nobody proved has its share of [`Config::max_store_bytes`].
+    #[error("values without a token take their {max} bytes already")]
+    UnprovedFull {
+        /// The limit.
+        max: usize,
+    },
+    /// [`Config::max_store_bytes`] is reached, and nobody holds more than the sender would.
+    #[error("the store is full")]
+    StoreFull,
+    /// It was published longer ago than values live.
+    #[error("the value has expired")]
+    Expired,
+    /// The owner has stored another value here itself.
+    #[error("the owner stored a newer value")]
+    Superseded,
+}
+
+/// All values of a node.
+pub struct Store {
+    own: Id,
+    slots: BTreeMap<Id, Slot>,
+    /// One entry for each slot: when to look whether something is to be done about it.
+    due: BTreeSet<(Instant, Id)>,
+    /// Accounts of those that brought values, by what these stand on.
+    pools: [Pool; 3],
+    count: usize,
+    /// What the values take, without keys and accounts.
+    row_bytes: usize,
+    /// Rows that have changed, where somebody wants to know.
+    changed: Option<BTreeSet<Change>>,
+    last_row: RowId,
+    expire: Duration,
+    republish: Duration,
+    limits: Limits,
+}
+
+struct Limits {
+    value_bytes: usize,
+    per_key: usize,
+    per_owner: usize,
+    bytes: usize,
+}
+
+impl Limits {
+    /// Bytes that one account may take with values of a standing and what is limited with these.
+    fn share_bytes(&self, standing: Standing) -> usize {
+        // A tenth of a small store would be less than one value.
+        let least = ROW + SLOT + 3 * ACCOUNT + PASSER_ON + self.value_bytes;
+        share(self.bytes, standing).max(least)
+    }
+
+    /// Places under a key that one account may take.
+    fn share_places(&self, standing: Standing) -> usize {
+        share(self.per_key, standing).max(1)
+    }
+
+    /// Bytes that all values together may take that nobody proved.
+    fn unproved_bytes(&self) -> usize {
+        self.bytes / UNPROVED
+    }
+
+    /// Places under a key for these.
+    fn unproved_places(&self) -> usize {
+        (self.per_key / UNPROVED).max(1)
+    }
+}
+
+fn share(all: usize, standing: Standing) -> usize {
+    let unproved = all / (SHARE * UNPROVED);
+    match standing {
+        Standing::Claimed => unproved,
+        Standing::Hearsay | Standing::Published => all / SHARE - unproved,
+    }
+}
+
+impl Standing {
+    /// What it makes room for, the first to leave first. A claim and hearsay make none for each other.
+    fn lower(self) -> &'static [Standing] {
+        match self {
+            Standing::Published => &[Standing::Claimed, Standing::Hearsay],
+            Standing::Claimed | Standing::Hearsay => &[],
+        }
+    }
+
+    /// The standings whose values are limited together.
+    fn limited_with(self) -> &'static [Standing] {
+        match self {
+            Standing::Claimed => &[Standing::Claimed],
+            Standing::Hearsay | Standing::Published => &[Standing::Hearsay, Standing::Published],
+        }
+    }
+
+    /// Those of these that make room for it.
+    fn lower_limited_with(self) -> impl Iterator<Item = Standing> {
+        self.lower().iter().copied().filter(move |lower| self.limited_with().contains(lower))
+    }
+}
+
+/// What becomes of a deposit, seen from what lies under its key.
+struct Ruling {
+    fit: Fit,
+    /// Values that it makes superfluous.
+    drops: Vec<usize>,
+}
+
+enum Fit {
+    New,
+    /// In the place of this one, of which it takes the row over.
+    Instead(usize),
+    /// This one is as good.
+    Known(usize),
+}
+
+/// Values that had to make room, with their keys.
+type Gone = Vec<(Id, Box<Stored>)>;
+
+impl Store {
+    /// An empty store of the node `own`, with the limits of a configuration.
+    pub fn new(own: Id, config: &Config) -> Store {
+        let limits = Limits {
+            value_bytes: config.max_value_bytes.min(usize::from(u16::MAX)),
+            per_key: config.max_values_per_key,
+            per_owner: config.max_values_per_owner,
+            bytes: config.max_store_bytes,
+        };
+        Store {
+            own,
+            slots: BTreeMap::new(),
+            due: BTreeSet::new(),
+            pools: Default::default(),
+            count: 0,
+            row_bytes: 0,
+            changed: None,
+            last_row: RowId::default(),
+            expire: config.expire,
+            republish: config.republish,
+            limits,
+        }
+    }
+
+    /// Keys under which something lies, in order.
+    pub fn keys(&self) -> impl Iterator<Item = &Id> {
+        self.slots.keys()
+    }
+
+    /// How many keys there are.
+    pub fn key_count(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// How many values there are, copies counted one by one.
+    pub fn value_count(&self) -> usize {
+        self.count
+    }
+
+    /// Memory taken, in bytes, as counted against the limit: with keys and bookkeeping, and right
+    /// within a tenth.
+    pub fn bytes(&self) -> usize {
+        let accounts: usize = self.pools.iter().map(Pool::account_count).sum();
+        let changes = self.changed.as_ref().map_or(0, BTreeSet::len);
+        self.row_bytes + self.slots.len() * SLOT + accounts * ACCOUNT + changes * CHANGE
+    }
+
+    /// All that lies under a key.
+    pub fn stored<'s>(&'s self, key: &Id) -> impl Iterator<Item = &'s Stored> + use<'s> {
+        self.entries(key).iter().map(|entry| &*entry.stored)
+    }
+
+    /// One row under a key.
+    pub fn row(&self, key: &Id, row: RowId) -> Option<&Stored> {
+        self.stored(key).find(|stored| stored.row == row)
+    }
+
+    /// From now on notes which rows change.
+    pub(super) fn note_changes(&mut self) {
+        self.changed.get_or_insert_default();
+    }
+
+    /// Whether there are such rows.
+    pub(super) fn has_changes(&self) -> bool {
+        self.changed.as_ref().is_some_and(|changed| !changed.is_empty())
+    }
+
+    /// Takes some such rows, `max` at most.
+    pub(super) fn take_changed(&mut self, max: usize) -> Vec<Change> {
+        let Some(changed) = &mut self.changed else { return Vec::new() };
+        let taken: Vec<_> = std::iter::from_fn(|| changed.pop_first()).take(max).collect();
+        for Change { key, row } in &taken {
+            let slot = self.slots.get_mut(key);
+            let stored = slot.and_then(|slot| slot.all_mut().find(|stored| stored.row == *row));
+            stored.into_iter().for_each(|stored| stored.is_told = true);
+        }
+        taken
+    }
+
+    /// Notes a change, perhaps again because it came to nothing.
+    pub(super) fn note_changed(&mut self, change: Change) {
+        if let Some(changed) = &mut self.changed {
+            changed.insert(change);
+        }
+    }
+
+    /// The different values under a key, or `None` if nothing is stored there.
+    pub fn values(&self, key: &Id) -> Option<impl Iterator<Item = &Value>> {
+        let slot = self.slots.get(key)?;
+        Some(shown(slot).map(|stored| &stored.value))
+    }
+
+    /// The different values under a key as this node passes them on to others.
+    pub fn copies(&self, now: Instant, key: &Id) -> Vec<(Value, CopyOf)> {
+        let copy = |stored: &Stored| {
+            let owner = match stored.owner {
+                Owner::Own => None,
+                Owner::Node(contact) => Some(contact),
+            };
+            let age = self.expire.minus(stored.expires.since(now));
+            (stored.value.clone(), CopyOf { owner, age })
+        };
+        self.slots.get(key).into_iter().flat_map(shown).map(copy).collect()
+    }
+
+    /// Keeps a value.
+    ///
+    /// # Errors
+    /// If a limit stands against it or the owner knows better; nothing has changed then.
+    pub fn put(
+        &mut self,
+        now: Instant,
+        deposit: Deposit,
+        rng: &mut impl Rng,
+    ) -> Result<(), Refusal> {
+        let row = RowId(self.last_row.0 + 1);
+        self.put_in(now, row, false, deposit, rng)
+    }
+
+    /// Whether a value of so many bytes can be kept, which is known before anything looks into it.
+    ///
+    /// # Errors
+    /// If it is too large.
+    pub fn check_size(&self, bytes: usize) -> Result<(), Refusal> {
+        let max = self.limits.value_bytes;
+        if bytes > max { Err(Refusal::ValueTooLarge { bytes, max }) } else { Ok(()) }
+    }
+
+    /// Keeps a value that was kept before, in a row with the number that it had; it is no change.
+    ///
+    /// # Errors
+    /// As [`Store::put`]. The number is not given to another then either.
+    pub(super) fn restore(
+        &mut self,
+        now: Instant,
+        row: RowId,
+        deposit: Deposit,
+        rng: &mut impl Rng,
+    ) -> Result<(), Refusal> {
+        self.last_row = self.last_row.max(row);
+        self.put_in(now, row, true, deposit, rng)
+    }
+
+    fn put_in(
+        &mut self,
+        now: Instant,
+        row: RowId,
+        is_told: bool,
+        deposit: Deposit,
+        rng: &mut impl Rng,
+    ) -> Result<(), Refusal> {
+        self.check_size(deposit.value.as_bytes().len())?;
+        if deposit.age >= self.expire {
+            return Err(Refusal::Expired);
+        }
+        let (key, mode) = (deposit.key, deposit.mode);
+        // Whoever brought it brings it to the other holders too, so ours can wait (paper §2.5).
+        let republish = now + jittered(self.republish, rng);
+        let mut new = Box::new(Stored {
+            row,
+            digest: Id::of_name(deposit.value.as_bytes()),
+            value: deposit.value,
+            owner: deposit.owner,
+            passer_on: (deposit.depositor != deposit.owner).then(|| Box::new(deposit.depositor)),
+            standing: deposit.standing,
+            is_told,
+            expires: now + self.expire.minus(deposit.age),
+            republish,
+            republish_max: now + self.republish.times(PUT_OFF_MAX),
+        });
+        let Ruling { fit, mut drops } = self.rule(&key, &new, mode)?;
+        if let Fit::Instead(index) = fit {
+            drops.push(index);
+            let old = &self.entries(&key)[index].stored;
+            (new.row, new.is_told) = (old.row, old.is_told);
+        }
+        if let Fit::Known(index) = fit {
+            self.put_off(&key, index, &new);
+        }
+        // The last first, so that the others keep their numbers.
+        drops.sort_unstable();
+        let mut gone: Gone = drops.iter().rev().map(|&index| self.take(&key, index)).collect();
+        if !matches!(fit, Fit::Known(_)) {
+            if let Err(refusal) = self.make_room(&key, &new, &mut gone) {
+                gone.into_iter().for_each(|(key, stored)| self.lay(key, stored));
+                return Err(refusal);
+            }
+            gone.retain(|(_, stored)| stored.row != new.row);
+            self.last_row = self.last_row.max(new.row);
+            if !is_told {
+                self.note_changed(Change { key, row: new.row });
+            }
+            self.lay(key, new);
+        }
+        gone.iter().for_each(|(key, stored)| self.note_gone(*key, stored));
+        Ok(())
+    }
+
+    /// When [`Store::pop_due`] may have something to say.
+    pub fn next_due(&self) -> Instant {
+        self.due.first().map_or(Instant::NEVER, |(at, _)| *at)
+    }
+
+    /// Forgets what has expired, and returns a key that is to be republished, if one is.
+    pub fn pop_due(&mut self, now: Instant, rng: &mut impl Rng) -> Option<Id> {
+        while let Some(&(at, key)) = self.due.first()
+            && at <= now
+        {
+            self.forget_expired(now, &key);
+            let next = now + jittered(self.republish, rng);
+            let latest = now + self.republish.times(PUT_OFF_MAX);
+            let Some(slot) = self.slots.get_mut(&key) else { continue };
+            // All are passed on together, so for all the next time is set.
+            let is_due = slot.all_mut().any(|stored| stored.republish <= now);
+            if is_due {
+                slot.all_mut().for_each(|stored| {
+                    (stored.republish, stored.republish_max) = (next, latest);
+                });
+            }
+            let first = slot.all_mut().map(|stored| stored.due()).min();
+            self.schedule(&key, first.expect("a slot holds something"));
+            if is_due {
+                return Some(key);
+            }
+        }
+        None
+    }
+
+    /// What a deposit does to what lies under its key; see [`Standing`].
+    fn rule(&self, key: &Id, new: &Stored, mode: StoreMode) -> Result<Ruling, Refusal> {
+        let (mut published, mut claimed) = (None, None);
+        let (mut copy, mut copies) = (None, Vec::new());
+        let slot = self.slots.get(key);
+        for (index, entry) in slot.into_iter().flat_map(|slot| slot.of_owner(&new.owner)) {
+            let is_equal = entry.stored.digest == new.digest;
+            match entry.standing {
+                Standing::Published => published = Some(index),
+                Standing::Claimed => claimed = Some(index),
+                Standing::Hearsay => {
+                    copy = copy.or(is_equal.then_some(index));
+                    if is_equal || mode == StoreMode::Replace {
+                        copies.push(index);
+                    }
+                }
+            }
+        }
+        let alone = |fit| Ok(Ruling { fit, drops: Vec::new() });
+        match new.standing {
+            Standing::Published => {
+                let fit = match (published, claimed) {
+                    (Some(index), _) => self.succeed(key, index, new)?,
+                    (None, Some(index)) => Fit::Instead(index),
+                    (None, None) => Fit::New,
+                };
+                let mut drops = copies;
+                drops.extend(published.and(claimed));
+                Ok(Ruling { fit, drops })
+            }
+            // Nobody knows whether it is the owner's: it takes no other's place.
+            Standing::Claimed => match claimed {
+                Some(index) => alone(self.succeed(key, index, new)?),
+                None => alone(Fit::New),
+            },
+            Standing::Hearsay => {
+                let mut direct = published.into_iter().chain(claimed).peekable();
+                if direct.peek().is_none() {
+                    return alone(copy.map_or(Fit::New, Fit::Known));
+                }
+                let is_equal =
+                    |index: &usize| self.entries(key)[*index].stored.digest == new.digest;
+                let known = direct.find(is_equal).ok_or(Refusal::Superseded)?;
+                alone(Fit::Known(known))
+            }
+        }
+    }
+
+    /// What the owner brings is put in the place of what it brought before, if it is newer.
+    fn succeed(&self, key: &Id, index: usize, new: &Stored) -> Result<Fit, Refusal> {
+        let old = &self.entries(key)[index].stored;
+        match (new.expires > old.expires, new.digest == old.digest) {
+            (true, _) => Ok(Fit::Instead(index)),
+            (false, true) => Ok(Fit::Known(index)),
+            (false, false) if new.expires == old.expires => Ok(Fit::Instead(index)),
+            (false, false) => Err(Refusal::Superseded),
+        }
+    }
+
+    /// A value that is here already was brought again: its republishing can wait, but not for ever if
+    /// it was brought by others than its publisher.
+    fn put_off(&mut self, key: &Id, index: usize, new: &Stored) {
+        let slot = self.slots.get_mut(key).expect("the slot of a known value");
+        let old = slot.stored_mut(index);
+        if new.standing == Standing::Published {
+            old.republish_max = new.republish_max;
+        }
+        old.republish = old.republish.max(new.republish.min(old.republish_max));
+    }
+
+    /// Takes from others what a value needs, as far as they have more than is theirs.
+    fn make_room(&mut self, key: &Id, new: &Stored, gone: &mut Gone) -> Result<(), Refusal> {
+        let Owner::Node(depositor) = new.depositor() else {
+            return self.make_room_for_own(key, new, gone);
+        };
+        let path = Path::of(&depositor.address);
+        self.make_room_under_key(key, new, &path, gone)?;
+        self.make_room_in_accounts(key, new, &path, gone)
+    }
+
+    /// The node's own user is no stranger to be limited: its values leave for nobody, and strangers'
+    /// for them, the lowest first.
+    fn make_room_for_own(
+        &mut self,
+        key: &Id,
+        new: &Stored,
+        gone: &mut Gone,
+    ) -> Result<(), Refusal> {
+        const STRANGERS: [Standing; 3] =
+            [Standing::Claimed, Standing::Hearsay, Standing::Published];
+        let max = self.limits.per_key;
+        while let Some(slot) = self.slots.get(key)
+            && slot.len() >= max
+        {
+            let spare = STRANGERS.iter().find_map(|standing| slot.heaviest(*standing, None));
+            gone.push(self.take(key, spare.ok_or(Refusal::KeyFull { max })?));
+        }
+        while self.bytes() + self.needed(key, new, None, gone) > self.limits.bytes {
+            let mut strangers = STRANGERS.into_iter();
+            let spare = strangers.find_map(|of| Some((of, self.pools[of as usize].heaviest()?)));
+            let (standing, place) = spare.ok_or(Refusal::StoreFull)?;
+            gone.push(self.evict(standing, &place));
+        }
+        Ok(())
+    }
+
+    fn make_room_under_key(
+        &mut self,
+        key: &Id,
+        new: &Stored,
+        path: &Path,
+        gone: &mut Gone,
+    ) -> Result<(), Refusal> {
+        let (standing, tag) = (new.standing, path.leaf().tag());
+        let (max, share) = (self.limits.per_key, self.limits.share_places(standing));
+        while let Some(slot) = self.slots.get(key) {
+            let is_limited = |entry: &Entry| standing.limited_with().contains(&entry.standing);
+            let taken = |entry: &Entry| entry.tag == tag && is_limited(entry);
+            let spare = if slot.len() >= share && slot.count(taken) >= share {
+                let lower = standing.lower_limited_with();
+                let lower = lower.filter_map(|lower| slot.heaviest(lower, Some(tag))).next();
+                let spare = lower.or_else(|| slot.heavier(standing, path, true));
+                spare.ok_or(match slot.len() >= max {
+                    true => Refusal::KeyFull { max },
+                    false => Refusal::KeyShareFull { holder: path.levels()[0], max: share },
+                })?
+            } else if standing == Standing::Claimed
+                && slot.count(|entry| entry.standing == standing) >= self.limits.unproved_places()
+            {
+                let max = self.limits.unproved_places();
+                slot.heavier(standing, path, false).ok_or(Refusal::KeyFull { max })?
+            } else if slot.len() >= max {
+                let mut lower = standing.lower().iter();
+                let lower = lower.find_map(|lower| slot.heaviest(*lower, None));
+                let spare = lower.or_else(|| slot.heavier(standing, path, false));
+                spare.ok_or(Refusal::KeyFull { max })?
+            } else {
+                break;
+            };
+            gone.push(self.take(key, spare));
+        }
+        Ok(())
+    }
+
+    fn make_room_in_accounts(
+        &mut self,
+        key: &Id,
+        new: &Stored,
+        path: &Path,
+        gone: &mut Gone,
+    ) -> Result<(), Refusal> {
+        let standing = new.standing;
+        let share = self.limits.share_bytes(standing);
+        loop {
+            let bytes = charge(new) + self.pool(standing).missing(path) * ACCOUNT;
+            let of_all = |count: fn(&Pool, &Holder) -> usize, holder: &Holder| {
+                let pools = standing.limited_with().iter().map(|standing| self.pool(*standing));
+                pools.map(|pool| count(pool, holder)).sum::<usize>()
+            };
+            let lower_in = |holder: &Holder| {
+                let place = |lower| Some((lower, self.pool(lower).heaviest_in(holder)?));
+                standing.lower_limited_with().find_map(place)
+            };
+            // Of those beside or below it.
+            let beside = |level| Some((standing, self.pool(standing).heavier(path, level, bytes)?));
+            let is_full = |holder| of_all(Pool::bytes_of, holder) + bytes > share;
+            let full = path.levels().iter().position(is_full);
+            let spare = if of_all(Pool::rows_of, path.leaf()) >= self.limits.per_owner {
+                let max = self.limits.per_owner;
+                lower_in(path.leaf()).ok_or(Refusal::OwnerFull { max })?
+            } else if let Some(level) = full {
+                let holder = path.levels()[level];
+                let spare = lower_in(&holder).or_else(|| beside(level + 1));
+                spare.ok_or(Refusal::ShareFull { holder, max: share })?
+            } else if standing == Standing::Claimed
+                && self.pool(standing).bytes() + bytes > self.limits.unproved_bytes()
+            {
+                let max = self.limits.unproved_bytes();
+                beside(0).ok_or(Refusal::UnprovedFull { max })?
+            } else if self.bytes() + self.needed(key, new, Some(path), gone) > self.limits.bytes {
+                let place = |lower: &Standing| Some((*lower, self.pool(*lower).heaviest()?));
+                let lower = standing.lower().iter().find_map(place);
+                lower.or_else(|| beside(0)).ok_or(Refusal::StoreFull)?
+            } else {
+                return Ok(());
+            };
+            let (standing, place) = spare;
+            gone.push(self.evict(standing, &place));
+        }
+    }
+
+    /// Memory that a value would take, with what it needs of keys and accounts, and to tell of it and of
+    /// what makes room.
+    fn needed(&self, key: &Id, new: &Stored, path: Option<&Path>, gone: &Gone) -> usize {
+        let slot = if self.slots.contains_key(key) { 0 } else { SLOT };
+        let accounts = path.map_or(0, |path| self.pool(new.standing).missing(path));
+        let changes = if self.changed.is_some() { 1 + gone.len() } else { 0 };
+        new.cost() + slot + accounts * ACCOUNT + changes * CHANGE
+    }
+
+    fn pool(&self, standing: Standing) -> &Pool {
+        &self.pools[standing as usize]
+    }
+
+    fn entries(&self, key: &Id) -> &[Entry] {
+        self.slots.get(key).map_or(&[], Slot::entries)
+    }
+
+    fn place(&self, key: &Id, path: &Path, row: RowId) -> Place {
+        Place { leaf: *path.leaf(), nearness: turned(&self.own, key.as_bytes()), row: row.0 }
+    }
+
+    /// Lays a value under its key.
+    fn lay(&mut self, key: Id, stored: Box<Stored>) {
+        self.count += 1;
+        self.row_bytes += stored.cost();
+        if let Owner::Node(contact) = stored.depositor() {
+            let path = Path::of(&contact.address);
+            let place = self.place(&key, &path, stored.row);
+            self.pools[stored.standing as usize].add(&path, place, charge(&stored));
+        }
+        let due = stored.due();
+        let slot = self.slots.entry(key).or_insert_with(Slot::new);
+        slot.insert(stored);
+        if due < slot.due {
+            self.schedule(&key, due);
+        }
+    }
+
+    /// Takes a value away, and its key with the last one.
+    fn take(&mut self, key: &Id, index: usize) -> (Id, Box<Stored>) {
+        let slot = self.slots.get_mut(key).expect("the slot of a value");
+        let stored = slot.remove(index);
+        if slot.is_empty() {
+            self.due.remove(&(slot.due, *key));
+            self.slots.remove(key);
+        }
+        self.count -= 1;
+        self.row_bytes -= stored.cost();
+        if let Owner::Node(contact) = stored.depositor() {
+            let path = Path::of(&contact.address);
+            let place = self.place(key, &path, stored.row);
+            self.pools[stored.standing as usize].remove(&path, &place, charge(&stored));
+        }
+        (*key, stored)
+    }
+
+    /// Takes the oldest value away that an account has under a key.
+    fn evict(&mut self, standing: Standing, place: &Place) -> (Id, Box<Stored>) {
+        let key = Id::new(turned(&self.own, &place.nearness));
+        let slot = self.slots.get(&key).expect("the slot of a place");
+        let oldest = slot.oldest(&place.leaf, standing);
+        self.take(&key, oldest.expect("a place belongs to a value"))
+    }
+
+    fn forget_expired(&mut self, now: Instant, key: &Id) {
+        let is_gone = |entry: &Entry| entry.stored.expires <= now;
+        while let Some(index) = self.entries(key).iter().rposition(is_gone) {
+            let (_, stored) = self.take(key, index);
+            self.note_gone(*key, &stored);
+        }
+    }
+
+    /// Of what came and went before anybody was told there is nothing to tell.
+    fn note_gone(&mut self, key: Id, stored: &Stored) {
+        let change = Change { key, row: stored.row };
+        if stored.is_told {
+            self.note_changed(change);
+        } else if let Some(changed) = &mut self.changed {
+            changed.remove(&change);
+        }
+    }
+
+    fn schedule(&mut self, key: &Id, due: Instant) {
+        let slot = self.slots.get_mut(key).expect("a slot that was found");
+        self.due.remove(&(slot.due, *key));
+        slot.due = due;
+        self.due.insert((due, *key));
+    }
+}
+
+/// The different values of a slot.
+fn shown(slot: &Slot) -> impl Iterator<Item = &Stored> {
+    slot.entries().iter().filter(|entry| entry.is_shown).map(|entry| &*entry.stored)
+}
+
+/// Turns a key into its nearness to a node, and back.
+fn turned(own: &Id, bytes: &[u8; Id::LEN]) -> [u8; Id::LEN] {
+    std::array::from_fn(|at| !(bytes[at] ^ own.as_bytes()[at]))
+}
+
+/// What a value counts for against the share of an account: its key is charged to each that has
+/// something there.
+fn charge(stored: &Stored) -> usize {
+    stored.cost() + SLOT
+}
+
+impl Stored {
+    /// Who brought it.
+    pub fn depositor(&self) -> &Owner {
+        self.passer_on.as_deref().unwrap_or(&self.owner)
+    }
+
+    fn due(&self) -> Instant {
+        self.expires.min(self.republish)
+    }
+
+    fn cost(&self) -> usize {
+        let passer_on = if self.passer_on.is_some() { PASSER_ON } else { 0 };
+        ROW + passer_on + self.value.as_bytes().len()
+    }
+}
+
+#[cfg(test)]
+mod tests;

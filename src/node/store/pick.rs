@@ -1,0 +1,181 @@
+//! Which of the values under a key an answer holds, where it does not hold them all.
+//!
+//! Whoever came first is not served first: accounts take turns, in random order, and what nobody
+//! proved takes turns with what somebody did. What was chosen is laid down small ones first, so that
+//! a large one never takes the place of others. With a cursor the values come one after the other, in
+//! the order of their digests.
+
+use std::ops::Range;
+
+use rand::{Rng, RngExt as _};
+
+use super::Store;
+use super::slot::{Entry, Slot};
+use crate::bencode::Value;
+use crate::id::Id;
+
+/// A choice of the values under a key.
+pub struct Picked<'s> {
+    /// What was chosen, no value twice.
+    pub values: Values<'s>,
+    /// Other values that lie there, behind the cursor if there was one.
+    pub more: usize,
+    /// The cursor with which to ask for these, `None` if nothing more would come.
+    pub next: Option<Id>,
+}
+
+/// The values of a [`Picked`].
+pub struct Values<'s>(Choice<'s>);
+
+enum Choice<'s> {
+    All(std::slice::Iter<'s, Entry>),
+    Some(std::vec::IntoIter<&'s Entry>),
+}
+
+impl<'s> Iterator for Values<'s> {
+    type Item = &'s Value;
+
+    fn next(&mut self) -> Option<&'s Value> {
+        let entry = match &mut self.0 {
+            Choice::All(entries) => entries.find(|entry| entry.is_shown),
+            Choice::Some(entries) => entries.next(),
+        };
+        entry.map(|entry| &entry.stored.value)
+    }
+}
+
+impl Store {
+    /// Chooses values under a key: `limit` at most, and `max_bytes` of them encoded. `after` is the
+    /// cursor of an earlier answer; without one the choice is random. `None` if nothing lies there.
+    pub fn pick(
+        &self,
+        key: &Id,
+        limit: usize,
+        max_bytes: usize,
+        after: Option<&Id>,
+        rng: &mut impl Rng,
+    ) -> Option<Picked<'_>> {
+        let slot = self.slots.get(key)?;
+        Some(match after {
+            Some(after) => slot.page(after, limit, max_bytes),
+            None => slot.choose(limit, max_bytes, rng),
+        })
+    }
+}
+
+impl Slot {
+    fn choose(&self, limit: usize, max_bytes: usize, rng: &mut impl Rng) -> Picked<'_> {
+        let shown = self.entries().iter().filter(|entry| entry.is_shown);
+        let (count, bytes) =
+            shown.fold((0, 0), |(count, bytes), entry| (count + 1, bytes + usize::from(entry.len)));
+        if count <= limit && bytes <= max_bytes {
+            let values = Values(Choice::All(self.entries().iter()));
+            return Picked { values, more: 0, next: None };
+        }
+        let mut dealer = Dealer::new(self, rng);
+        let mut chosen: Vec<&Entry> = std::iter::from_fn(|| dealer.next(rng)).take(limit).collect();
+        // Stable: of equal size those stay first that were dealt first.
+        chosen.sort_by_key(|entry| entry.len);
+        let mut left = max_bytes;
+        let mut fits = |entry: &Entry| {
+            let len = usize::from(entry.len);
+            let fits = len <= left;
+            left -= if fits { len } else { 0 };
+            fits
+        };
+        chosen.retain(|entry| fits(entry));
+        while chosen.len() < limit
+            && let Some(entry) = dealer.next(rng)
+        {
+            if fits(entry) {
+                chosen.push(entry);
+            }
+        }
+        let more = count - chosen.len();
+        // From the first on: what was chosen at random is no place to go on from.
+        let next = (more > 0).then_some(Id::new([0; Id::LEN]));
+        Picked { values: Values(Choice::Some(chosen.into_iter())), more, next }
+    }
+
+    fn page(&self, after: &Id, limit: usize, max_bytes: usize) -> Picked<'_> {
+        let shown = self.entries().iter().filter(|entry| entry.is_shown);
+        let mut behind: Vec<&Entry> = shown.filter(|entry| entry.stored.digest > *after).collect();
+        behind.sort_unstable_by_key(|entry| entry.stored.digest);
+        let (mut left, mut chosen, mut next) = (max_bytes, Vec::new(), None);
+        for entry in &behind {
+            let len = usize::from(entry.len);
+            // What would not fit alone is not waited for.
+            if len > max_bytes {
+                continue;
+            }
+            if len > left || chosen.len() == limit {
+                next = chosen.last().map(|last: &&Entry| last.stored.digest);
+                break;
+            }
+            left -= len;
+            chosen.push(*entry);
+        }
+        let more = behind.len() - chosen.len();
+        Picked { values: Values(Choice::Some(chosen.into_iter())), more, next }
+    }
+}
+
+/// Deals the values of a slot, one at a time.
+struct Dealer<'s> {
+    /// What is not dealt yet, account by account.
+    entries: Vec<&'s Entry>,
+    /// What somebody proved, and what nobody did.
+    sides: [Side; 2],
+    turn: usize,
+}
+
+/// Accounts that take turns.
+#[derive(Default)]
+struct Side {
+    /// Where each has what it has left.
+    accounts: Vec<Range<usize>>,
+    /// How many have had their turn.
+    at: usize,
+}
+
+impl<'s> Dealer<'s> {
+    fn new(slot: &'s Slot, rng: &mut impl Rng) -> Dealer<'s> {
+        let (mut entries, mut sides) = (Vec::with_capacity(slot.len()), <[Side; 2]>::default());
+        for group in slot.entries().chunk_by(|one, next| one.group() == next.group()) {
+            let start = entries.len();
+            entries.extend(group.iter().filter(|entry| entry.is_shown));
+            if entries.len() > start {
+                let (is_unproved, _) = group[0].group();
+                sides[usize::from(is_unproved)].accounts.push(start..entries.len());
+            }
+        }
+        Dealer { entries, sides, turn: rng.random_range(0..2) }
+    }
+
+    fn next(&mut self, rng: &mut impl Rng) -> Option<&'s Entry> {
+        self.turn ^= 1;
+        let turn = self.turn;
+        self.deal(turn, rng).or_else(|| self.deal(turn ^ 1, rng))
+    }
+
+    fn deal(&mut self, side: usize, rng: &mut impl Rng) -> Option<&'s Entry> {
+        let Side { accounts, at } = &mut self.sides[side];
+        if *at >= accounts.len() {
+            *at = 0;
+        }
+        // One of those that have not had their turn, and one of what it has.
+        let next = (!accounts.is_empty()).then(|| rng.random_range(*at..accounts.len()))?;
+        accounts.swap(*at, next);
+        let account = &mut accounts[*at];
+        let chosen = rng.random_range(account.clone());
+        account.end -= 1;
+        self.entries.swap(chosen, account.end);
+        let entry = self.entries[account.end];
+        if account.start == account.end {
+            accounts.swap_remove(*at);
+        } else {
+            *at += 1;
+        }
+        Some(entry)
+    }
+}

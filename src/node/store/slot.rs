@@ -1,0 +1,240 @@
+//! What lies under one key.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use super::shares::{Holder, Path};
+use super::{Owner, Standing, Stored};
+use crate::address::Subnet;
+use crate::id::Id;
+use crate::time::Instant;
+
+/// The values under a key, those of one account beside each other.
+pub(super) struct Slot {
+    entries: Vec<Entry>,
+    /// Its entry in the schedule: not later than anything is to be done.
+    pub(super) due: Instant,
+}
+
+/// A value, with what most questions about it ask, so that they pass over the others without looking
+/// them up.
+pub(super) struct Entry {
+    /// The widest account; nothing of the node's own.
+    pub(super) tag: u32,
+    /// The first bytes of the owner's id.
+    owner: u32,
+    /// The first bytes of its digest.
+    digest: u32,
+    /// Encoded bytes.
+    pub(super) len: u16,
+    pub(super) standing: Standing,
+    /// It stands for all that are equal to it.
+    pub(super) is_shown: bool,
+    pub(super) stored: Box<Stored>,
+}
+
+/// The tag of the node's own values, which no address has.
+const OWN: u32 = 0;
+
+impl Slot {
+    pub(super) fn new() -> Slot {
+        Slot { entries: Vec::new(), due: Instant::NEVER }
+    }
+
+    pub(super) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub(super) fn stored_mut(&mut self, index: usize) -> &mut Stored {
+        &mut self.entries[index].stored
+    }
+
+    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Stored> {
+        self.entries.iter_mut().map(|entry| &mut *entry.stored)
+    }
+
+    pub(super) fn insert(&mut self, stored: Box<Stored>) {
+        let entry = Entry::new(stored);
+        let before =
+            |other: &Entry| (other.group(), other.stored.row) < (entry.group(), entry.stored.row);
+        let index = self.entries.partition_point(before);
+        let digest = entry.stored.digest;
+        // Doubling would leave a quarter of the memory unused, more than keys of one value take.
+        if self.entries.len() == self.entries.capacity() {
+            self.entries.reserve_exact(1 + self.entries.len() / 4);
+        }
+        self.entries.insert(index, entry);
+        self.mark_shown(&digest);
+    }
+
+    pub(super) fn remove(&mut self, index: usize) -> Box<Stored> {
+        let stored = self.entries.remove(index).stored;
+        if self.entries.capacity() > 2 * self.entries.len() {
+            self.entries.shrink_to(self.entries.len() + self.entries.len() / 4);
+        }
+        self.mark_shown(&stored.digest);
+        stored
+    }
+
+    /// Lets one of equal values stand for all: that of the highest standing, of these that which lives
+    /// longest, of these the first.
+    fn mark_shown(&mut self, digest: &Id) {
+        let best = self.equal_to(digest).max_by_key(|(index, entry)| {
+            (entry.standing, entry.stored.expires, std::cmp::Reverse(*index))
+        });
+        let Some(best) = best.map(|(index, _)| index) else { return };
+        let first = first_bytes(digest);
+        for (index, entry) in self.entries.iter_mut().enumerate() {
+            if entry.digest == first && entry.stored.digest == *digest {
+                entry.is_shown = index == best;
+            }
+        }
+    }
+
+    fn equal_to(&self, digest: &Id) -> impl Iterator<Item = (usize, &Entry)> {
+        let first = first_bytes(digest);
+        let entries = self.entries.iter().enumerate();
+        entries.filter(move |(_, entry)| entry.digest == first && entry.stored.digest == *digest)
+    }
+
+    /// The values of an owner, each with its number.
+    pub(super) fn of_owner(&self, owner: &Owner) -> impl Iterator<Item = (usize, &Entry)> {
+        let (first, owner) = (first_of(owner), *owner);
+        let entries = self.entries.iter().enumerate();
+        entries.filter(move |(_, entry)| entry.owner == first && entry.stored.owner == owner)
+    }
+
+    pub(super) fn count(&self, is_counted: impl Fn(&Entry) -> bool) -> usize {
+        self.entries.iter().filter(|entry| is_counted(entry)).count()
+    }
+
+    /// The oldest value of an account with a standing.
+    pub(super) fn oldest(&self, leaf: &Holder, standing: Standing) -> Option<usize> {
+        let tag = leaf.tag();
+        let entries = self.entries.iter().enumerate();
+        let of_account = entries.filter(|(_, entry)| {
+            entry.tag == tag
+                && entry.standing == standing
+                && entry.depositor().is_some_and(|address| Holder::of(address) == *leaf)
+        });
+        of_account.min_by_key(|(_, entry)| entry.stored.expires).map(|(index, _)| index)
+    }
+
+    /// A value with a standing of whoever has most of these here, if that is more than the account
+    /// beside it that has one more on `path`; of the widest account on the path alone, if told so.
+    pub(super) fn heavier(&self, standing: Standing, path: &Path, within: bool) -> Option<usize> {
+        let own = path.leaf().tag();
+        let most = self.most_common(standing, |tag| tag != own).filter(|_| !within);
+        let owns = self.count(|entry| entry.standing == standing && entry.tag == own);
+        match most {
+            Some((tag, count)) if count > owns + 1 => self.pick(standing, tag, None),
+            _ => self.pick(standing, own, Some(path)),
+        }
+    }
+
+    /// A value with a standing of whoever has most of these here; of one account, if a tag is given.
+    pub(super) fn heaviest(&self, standing: Standing, within: Option<u32>) -> Option<usize> {
+        let (tag, _) =
+            self.most_common(standing, |tag| within.is_none_or(|within| tag == within))?;
+        self.pick(standing, tag, None)
+    }
+
+    fn most_common(
+        &self,
+        standing: Standing,
+        is_meant: impl Fn(u32) -> bool,
+    ) -> Option<(u32, usize)> {
+        let counts = self.entries.chunk_by(|one, next| one.group() == next.group());
+        let counts = counts.filter(|group| group[0].tag != OWN && is_meant(group[0].tag));
+        let count =
+            |group: &[Entry]| group.iter().filter(|entry| entry.standing == standing).count();
+        let counts =
+            counts.map(|group| (group[0].tag, count(group))).filter(|(_, count)| *count > 0);
+        counts.max_by_key(|(_, count)| *count)
+    }
+
+    /// The oldest value of whoever has most of a widest account, seen from a depositor below it if
+    /// there is one: who then has no more than it leaves nothing.
+    fn pick(&self, standing: Standing, tag: u32, mut path: Option<&Path>) -> Option<usize> {
+        let mut rows: Vec<(Path, usize)> = Vec::new();
+        for (index, entry) in self.entries.iter().enumerate() {
+            if entry.tag == tag && entry.standing == standing {
+                rows.extend(entry.depositor().map(|address| (Path::of(address), index)));
+            }
+        }
+        for level in 1..Subnet::LEVELS_MAX {
+            let mut counts = BTreeMap::new();
+            for (row, _) in &rows {
+                *counts.entry(row.levels().get(level)).or_insert(0_usize) += 1;
+            }
+            let own = path.map(|path| path.levels().get(level));
+            let owns = own.and_then(|own| counts.get(&own)).copied().unwrap_or(0);
+            let others = counts.iter().filter(|(holder, _)| own != Some(**holder));
+            let most = others.max_by_key(|(_, count)| **count);
+            let kept = match (own, most) {
+                (None, Some((holder, _))) => holder.copied(),
+                (Some(_), Some((holder, &count))) if count > owns + 1 => {
+                    path = None;
+                    holder.copied()
+                }
+                (Some(own), _) => own.copied(),
+                (None, None) => return None,
+            };
+            rows.retain(|(row, _)| row.levels().get(level) == kept.as_ref());
+        }
+        if path.is_some() {
+            return None;
+        }
+        let oldest = rows.iter().min_by_key(|(_, index)| self.entries[*index].stored.expires);
+        oldest.map(|(_, index)| *index)
+    }
+}
+
+impl Entry {
+    fn new(stored: Box<Stored>) -> Entry {
+        let tag = match stored.depositor() {
+            Owner::Own => OWN,
+            Owner::Node(contact) => Holder::of(&contact.address).tag(),
+        };
+        Entry {
+            tag,
+            owner: first_of(&stored.owner),
+            digest: first_bytes(&stored.digest),
+            len: u16::try_from(stored.value.as_bytes().len()).unwrap_or(u16::MAX),
+            standing: stored.standing,
+            is_shown: true,
+            stored,
+        }
+    }
+
+    /// Whether the two are of one account: what nobody proved is not mixed with what somebody did.
+    pub(super) fn group(&self) -> (bool, u32) {
+        (self.standing == Standing::Claimed, self.tag)
+    }
+
+    fn depositor(&self) -> Option<&SocketAddr> {
+        match self.stored.depositor() {
+            Owner::Own => None,
+            Owner::Node(contact) => Some(&contact.address),
+        }
+    }
+}
+
+fn first_of(owner: &Owner) -> u32 {
+    match owner {
+        Owner::Own => 0,
+        Owner::Node(contact) => first_bytes(&contact.id),
+    }
+}
+
+fn first_bytes(id: &Id) -> u32 {
+    u32::from_be_bytes(*id.as_bytes().first_chunk().expect("an id has 20 bytes"))
+}
