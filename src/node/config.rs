@@ -40,12 +40,17 @@ pub struct Config {
     /// Largest value in encoded bytes: with its frame it still fits the 16,384 bytes of a datagram
     /// that an original node reads.
     pub max_value_bytes: usize,
-    /// Values under one key: a meeting place of hundreds, five times what one answer can carry.
+    /// Values under one key: a meeting place of hundreds, five times what one answer can carry. One
+    /// address with its network may have a tenth of the places, stores without a token a quarter
+    /// together.
     pub max_values_per_key: usize,
-    /// Values that one owner, or one passer-on of copies, may keep here: a flood from one node
-    /// stays a fraction of the store.
+    /// Values that one address, or on loopback one port, may keep here, its own and those that it
+    /// passes on; without a token as many again. What they take together is limited by its share of
+    /// the store too, which large values use up first.
     pub max_values_per_owner: usize,
-    /// Memory for values in all, keys and bookkeeping included: small beside any machine's.
+    /// Memory for values in all, keys and bookkeeping included, as it is used, within a tenth: small
+    /// beside any machine's. One address with its network may have a tenth of it, stores without a
+    /// token a quarter together; the node's own values may have all.
     pub max_store_bytes: usize,
     /// Datagrams a second that one source, an IPv4 address or a /64 of IPv6, may send besides answers
     /// to what it was asked; 0 for any. As much as the kernel lets in by default: a thousand times what

@@ -1,0 +1,274 @@
+//! What strangers store, datagram by datagram: shares, floods, and words in others' names.
+
+mod counting;
+mod peer;
+
+use std::net::SocketAddr;
+
+use kademlua::bencode::Value;
+use kademlua::id::Id;
+use kademlua::message::{Contact, CopyOf, Request, Response, Store, StoreMode};
+use kademlua::time::Duration;
+use kademlua::wire::v1::{self, Body};
+
+use peer::{Bench, Sent, contact};
+
+/// Somebody who asks from the node's own machine, which any answer may go to.
+fn local() -> Contact {
+    contact(9_500)
+}
+
+fn at(address: &str) -> SocketAddr {
+    address.parse().unwrap()
+}
+
+fn named(name: &str, address: SocketAddr) -> Contact {
+    Contact { id: Id::of_name(name), address }
+}
+
+fn answer(bench: &mut Bench, from: Contact, request: &Request<'_>) -> Response {
+    let sent = bench.ask(from, request);
+    let reply = sent.iter().find(|sent: &&Sent| sent.request().is_none()).expect("a reply");
+    let Body::Response(payload) = reply.frame().body else { panic!("a response") };
+    v1::response(request.kind(), payload).expect("one that can be read")
+}
+
+fn store<'a>(key: Id, value: &'a Value, token: Option<&'a [u8]>) -> Store<'a> {
+    Store { key, value: value.item(), mode: StoreMode::Add, copy: None, token }
+}
+
+/// The token of an address.
+fn token(bench: &mut Bench, address: SocketAddr) -> Vec<u8> {
+    let value = Value::bytes("");
+    let request = Request::Store(store(Id::of_name("nothing"), &value, Some(b"")));
+    match answer(bench, named("asks for a token", address), &request) {
+        Response::Refused { token: Some(token), .. } => token,
+        other => panic!("{other:?} is no token"),
+    }
+}
+
+fn put(bench: &mut Bench, from: Contact, store: Store<'_>) -> bool {
+    answer(bench, from, &Request::Store(store)) == Response::Stored
+}
+
+fn found(bench: &mut Bench, key: Id) -> Vec<Value> {
+    match answer(bench, local(), &Request::FindValue { key, limit: 6 }) {
+        Response::Values { values, .. } => values,
+        other => panic!("{other:?} to a findvalue"),
+    }
+}
+
+/// A publisher that proves its address, or as an original cannot.
+struct Publisher {
+    contact: Contact,
+    token: Option<Vec<u8>>,
+    stored: u32,
+}
+
+impl Publisher {
+    fn new(bench: &mut Bench, proves: bool) -> Publisher {
+        let contact = named("publisher", at("198.51.100.7:9"));
+        let token = proves.then(|| token(bench, contact.address));
+        Publisher { contact, token, stored: 0 }
+    }
+
+    fn value(number: u32) -> (Id, Value) {
+        let text = format!("legitimate {number}");
+        (Id::of_name(&text), Value::bytes(text))
+    }
+
+    fn publish(&mut self, bench: &mut Bench, count: u32) {
+        for number in self.stored..self.stored + count {
+            let (key, value) = Publisher::value(number);
+            let store = store(key, &value, self.token.as_deref());
+            assert!(put(bench, self.contact, store), "{number}");
+        }
+        self.stored += count;
+    }
+
+    fn missing(&self, bench: &mut Bench) -> usize {
+        let is_missing = |number: &u32| {
+            let (key, value) = Publisher::value(*number);
+            !found(bench, key).contains(&value)
+        };
+        (0..self.stored).filter(is_missing).count()
+    }
+}
+
+/// A flood: its name, how many values, of how many bytes, and where each comes from.
+struct Flood {
+    name: &'static str,
+    values: u32,
+    len: usize,
+    from: fn(u32) -> Contact,
+    proves: bool,
+}
+
+fn one_id(_: u32) -> Contact {
+    named("flooder", at("192.0.2.1:9"))
+}
+
+fn many_ids(number: u32) -> Contact {
+    named(&number.to_string(), at("192.0.2.1:9"))
+}
+
+fn one_24(number: u32) -> Contact {
+    named(&number.to_string(), ([192, 0, 2, number as u8], 9).into())
+}
+
+fn one_48(number: u32) -> Contact {
+    let address = ([0x2001, 0xdb8, 0, (number % 4_096) as u16, 0, 0, 0, 1], 9).into();
+    named(&number.to_string(), address)
+}
+
+/// Anybody can write down any address.
+fn others_names(number: u32) -> Contact {
+    let [_, a, b, c] = number.to_be_bytes();
+    named(&number.to_string(), ([20 + a, b, c, 1], 9).into())
+}
+
+const FLOODS: [Flood; 6] = [
+    Flood { name: "many ids", values: 264_960, len: 0, from: many_ids, proves: true },
+    Flood { name: "one id", values: 4_096, len: 15_900, from: one_id, proves: true },
+    Flood { name: "one /24", values: 20_000, len: 0, from: one_24, proves: true },
+    Flood { name: "one /48", values: 20_000, len: 900, from: one_48, proves: true },
+    Flood { name: "unproved", values: 20_000, len: 0, from: many_ids, proves: false },
+    Flood { name: "names of others", values: 60_000, len: 300, from: others_names, proves: false },
+];
+
+#[test]
+fn who_floods_the_store_takes_nothing_from_others_and_no_memory_beyond_its_share() {
+    for flood in &FLOODS {
+        for proves in [true, false] {
+            // Among names that anybody can write down, one more has its share and no more.
+            if !proves && (flood.proves || flood.values > 50_000) {
+                continue;
+            }
+            let before = counting::taken_bytes();
+            let mut bench = Bench::without_limits();
+            let mut publisher = Publisher::new(&mut bench, proves);
+            publisher.publish(&mut bench, 200);
+            let mut tokens = std::collections::BTreeMap::new();
+            let value = Value::bytes(vec![b'v'; flood.len]);
+            let mut kept = 0_usize;
+            for number in 0..flood.values {
+                let from = (flood.from)(number);
+                let token = flood.proves.then(|| {
+                    tokens.entry(from.address).or_insert_with(|| token(&mut bench, from.address))
+                });
+                let key = Id::of_name(number.to_be_bytes());
+                let store = store(key, &value, token.map(|token| &token[..]));
+                kept += usize::from(put(&mut bench, from, store));
+                if number == flood.values / 2 {
+                    publisher.publish(&mut bench, 100);
+                }
+            }
+            publisher.publish(&mut bench, 200);
+            assert_eq!(
+                (publisher.stored, publisher.missing(&mut bench)),
+                (500, 0),
+                "{}",
+                flood.name
+            );
+            let (counted, max) = (bench.node.store().bytes(), bench.node.config().max_store_bytes);
+            let share = if flood.values > 50_000 && !flood.proves { max / 4 } else { max / 10 };
+            let taken = usize::try_from(counting::taken_bytes() - before).unwrap();
+            println!("{}: {kept} kept, {counted} bytes counted, {taken} taken", flood.name);
+            assert!(counted < share + 500_000, "{}: {counted} bytes", flood.name);
+            // The node has more than its store.
+            assert!(taken < counted + counted / 10 + (4 << 20), "{}: {taken} bytes", flood.name);
+        }
+    }
+}
+
+#[test]
+fn what_comes_in_a_publishers_name_without_its_token_changes_nothing_of_it() {
+    let mut bench = Bench::without_limits();
+    let mut publisher = Publisher::new(&mut bench, true);
+    publisher.publish(&mut bench, 50);
+    let rows = |bench: &Bench| {
+        let (key, _) = Publisher::value(7);
+        let rows = bench.node.store().stored(&key);
+        rows.map(|stored| (stored.value.clone(), stored.standing, stored.expires))
+            .collect::<Vec<_>>()
+    };
+    let before = rows(&bench);
+    bench.wait(Duration::from_secs(60));
+    for number in 0..6_000 {
+        let (key, value) = match number {
+            0 => (Publisher::value(7).0, Value::bytes("forged")),
+            1 => Publisher::value(7),
+            _ => (Id::of_name(format!("junk {number}")), Value::integer(number)),
+        };
+        let mode = StoreMode::Replace;
+        put(&mut bench, publisher.contact, Store { mode, ..store(key, &value, None) });
+    }
+    let after = rows(&bench);
+    assert!(before.iter().all(|row| after.contains(row)), "{after:?}");
+    assert_eq!(publisher.missing(&mut bench), 0);
+    publisher.publish(&mut bench, 1_000);
+}
+
+#[test]
+fn a_copy_that_names_a_publisher_yields_to_what_it_says() {
+    let mut bench = Bench::without_limits();
+    let publisher = named("publisher", at("198.51.100.7:9"));
+    let liar = named("liar", at("192.0.2.1:9"));
+    let own = token(&mut bench, publisher.address);
+    let lying = token(&mut bench, liar.address);
+    let key = Id::of_name("key");
+    let copy = Some(CopyOf { owner: Some(publisher), age: Duration::ZERO });
+    let (first, second, lie) = (Value::bytes("first"), Value::bytes("second"), Value::bytes("lie"));
+    assert!(put(&mut bench, publisher, store(key, &first, Some(&own))));
+    let replaced = Store { mode: StoreMode::Replace, ..store(key, &second, Some(&own)) };
+    assert!(put(&mut bench, publisher, replaced));
+    for value in [&lie, &first] {
+        assert!(!put(&mut bench, liar, Store { copy, ..store(key, value, Some(&lying)) }));
+    }
+    assert_eq!(found(&mut bench, key), std::slice::from_ref(&second));
+    // Where the liar was first, the publisher has the last word.
+    let key = Id::of_name("other");
+    assert!(put(&mut bench, liar, Store { copy, ..store(key, &lie, Some(&lying)) }));
+    let replaced = Store { mode: StoreMode::Replace, ..store(key, &second, Some(&own)) };
+    assert!(put(&mut bench, publisher, replaced));
+    assert_eq!(found(&mut bench, key), [second]);
+}
+
+#[test]
+fn whoever_comes_first_under_a_key_hides_nobody() {
+    let mut bench = Bench::without_limits();
+    let early = at("192.0.2.1:9");
+    let (early_token, key) = (token(&mut bench, early), Id::of_name("key"));
+    for number in 0..512 {
+        let value = Value::integer(number);
+        let from = named(&number.to_string(), early);
+        put(&mut bench, from, store(key, &value, Some(&early_token)));
+    }
+    let large = Value::bytes(vec![b'L'; 15_900]);
+    put(&mut bench, named("large", at("192.0.3.1:9")), store(key, &large, None));
+    let late = named("late", at("198.51.100.7:9"));
+    let late_token = token(&mut bench, late.address);
+    let value = Value::bytes(vec![b'l'; 501]);
+    assert!(put(&mut bench, late, store(key, &value, Some(&late_token))));
+    for _ in 0..100 {
+        assert!(found(&mut bench, key).contains(&value));
+    }
+}
+
+#[test]
+fn who_asks_learns_whose_share_is_full() {
+    let mut bench = Bench::without_limits();
+    let early = at("192.0.2.1:9");
+    let (token, key) = (token(&mut bench, early), Id::of_name("key"));
+    let value = |number: i64| Value::integer(number);
+    let refused = (0..60).find_map(|number| {
+        let (from, value) = (named(&number.to_string(), early), value(number));
+        let request = Request::Store(store(key, &value, Some(&token)));
+        match answer(&mut bench, from, &request) {
+            Response::Stored => None,
+            Response::Refused { reason, token: None } => Some(reason),
+            other => panic!("{other:?}"),
+        }
+    });
+    assert_eq!(refused.unwrap(), "the key holds 39 values from 192.0.2.0/24 already");
+}
