@@ -90,13 +90,25 @@ impl Clock {
         self.start + elapsed.saturating_sub(self.judge.get().asleep)
     }
 
+    /// When the node started, in milliseconds since the machine did; 0 where that is not known.
+    pub(super) fn boottime(&self) -> u64 {
+        match boottime() {
+            Some(_) => millis(self.judge.get().first.boottime),
+            None => 0,
+        }
+    }
+
     /// When the node started by the clock on the wall as it stands now, in milliseconds since 1970.
     pub(super) fn epoch(&self) -> u64 {
         let mut judge = self.judge.get();
         let epoch = judge.epoch(read(self.start));
         self.judge.set(judge);
-        u64::try_from(epoch.as_millis()).unwrap_or(u64::MAX)
+        millis(epoch)
     }
+}
+
+fn millis(span: StdDuration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn read(start: TokioInstant) -> Reading {

@@ -132,7 +132,9 @@ impl Driver {
         let clock = Clock::start();
         let (answers, returned) = mpsc::unbounded_channel();
         let mut node = Node::new(Instant::ZERO, plan.id, plan.config, plan.seed);
-        let keep = |(kept, writer)| Keeper::new(writer, kept, clock.epoch(), &mut node);
+        let keep = |(kept, writer)| {
+            Keeper::new(writer, kept, (clock.epoch(), clock.boottime()), &mut node)
+        };
         let keeper = plan.state.map(keep);
         node.add_own_address(reached_at(plan.local));
         Driver {

@@ -2,7 +2,8 @@
 //! something is being written, and no more than the disk is to bear.
 //!
 //! When a value expires is written down in the time that nodes of the folder have run, with how the
-//! clock on the wall stood to that. A value has expired for certain when they have run for as long as
+//! clock on the wall stood to that. What lies between two nodes is known if the machine has run on; else
+//! only the clock on the wall tells. A value has expired for certain when they have run for as long as
 //! it was to live. If only the clock on the wall says so, that may be wrong: the node leaves the value
 //! out, and it stays on disk for a start with another clock.
 
@@ -41,15 +42,18 @@ const CLOCK_EVERY: Duration = Duration::from_secs(1);
 /// Rows in one batch, so that to gather them holds nobody up.
 const MAX_ROWS: usize = 1_024;
 
+/// The beginning of 2026, in milliseconds since 1970. A clock on the wall that shows less was never
+/// set: this program is younger.
+const WALL_MIN: i64 = 1_767_225_600_000;
+
 /// Bytes of values that stay on disk though the node does not take them: as much as a store keeps by
 /// default. Of more, what expired first goes.
 const MAX_LEFT_OUT: usize = 64 << 20;
 
 pub(super) struct Keeper {
     writer: Writer,
-    /// How long nodes of the folder had run when this one started, in milliseconds, and its number
-    /// among them.
-    began: (u64, u32),
+    /// When this node started, on the clocks of the log.
+    began: Stamp,
     /// When something was last handed over, or could not be.
     last: Instant,
     /// What follows the last batch follows at once.
@@ -68,12 +72,17 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    /// Gives a node that knows nothing what it kept, and keeps what changes from now on. `epoch` is
-    /// when the node started by the clock on the wall, in milliseconds since 1970.
-    pub(super) fn new(writer: Writer, kept: Kept, epoch: u64, node: &mut Node) -> Keeper {
+    /// Gives a node that knows nothing what it kept, and keeps what changes from now on. It has
+    /// started at these milliseconds since 1970, by the clock on the wall, and since the machine has.
+    pub(super) fn new(
+        writer: Writer,
+        kept: Kept,
+        (wall, boottime): (u64, u64),
+        node: &mut Node,
+    ) -> Keeper {
         let now = Instant::ZERO;
-        let began = (kept.time, kept.era);
-        restore(now, epoch, node, kept);
+        let began = begin(&kept, wall, boottime);
+        restore(now, began, node, kept);
         Keeper {
             writer,
             began,
@@ -182,9 +191,10 @@ impl Keeper {
         node: &mut Node,
         contacts: Option<Vec<SocketAddr>>,
     ) -> Batch {
-        let (began, era) = self.began;
+        let Stamp { time: began, boottime, era, .. } = self.began;
         let since = millis(now.since(Instant::ZERO));
-        let stamp = Stamp { time: began + since, wall: epoch + since, era };
+        let boottime = if boottime == 0 { 0 } else { boottime + since };
+        let stamp = Stamp { time: began + since, wall: epoch + since, boottime, era };
         let changes = node.take_changed(MAX_ROWS);
         let rows = changes.into_iter().map(|Change { key, row }| {
             let stored = node.store().row(&key, row);
@@ -198,6 +208,16 @@ impl Keeper {
 fn note_rows(node: &mut Node, rows: impl IntoIterator<Item = (u64, Id)>) {
     let changes = rows.into_iter().map(|(row, key)| Change { key, row: RowId(row) });
     changes.for_each(|change| node.note_changed(change));
+}
+
+/// When a life begins: as a new one, or as one that continues since the machine has run on.
+fn begin(kept: &Kept, wall: u64, boottime: u64) -> Stamp {
+    let last = kept.last;
+    let is_known = kept.is_same_boot && last.boottime > 0;
+    match boottime.checked_sub(last.boottime).filter(|_| is_known) {
+        Some(since) => Stamp { time: last.time + since, wall, boottime, era: last.era },
+        None => Stamp { time: last.time, wall, boottime, era: kept.next_era },
+    }
 }
 
 fn millis(span: Duration) -> u64 {
@@ -224,13 +244,13 @@ fn record(stored: &Stored, began: u64) -> Record {
 
 /// Gives a node what it kept, less what has expired. What does not fit its limits stays on disk:
 /// they may be others the next time.
-fn restore(now: Instant, wall: u64, node: &mut Node, kept: Kept) {
-    let Kept { mut rows, time, .. } = kept;
+fn restore(now: Instant, began: Stamp, node: &mut Node, kept: Kept) {
+    let mut rows = kept.rows;
     // What a publisher stored itself stands against hearsay, so it comes first.
     rows.sort_by_key(|row| (Reverse(row.record.standing), row.row));
     let (mut gone, mut left_out, mut refused) = (Vec::new(), Vec::new(), 0);
     for row in rows {
-        let life = Life::of(&row, time, wall);
+        let life = Life::of(&row, began);
         let place = (row.row, row.key);
         let left = match life {
             Life::Over => {
@@ -266,11 +286,15 @@ enum Life {
 }
 
 impl Life {
-    fn of(row: &KeptRow, time: u64, wall: u64) -> Life {
-        let Some(left) = row.record.expires.checked_sub(time).filter(|&left| left > 0) else {
+    fn of(row: &KeptRow, now: Stamp) -> Life {
+        let Some(left) = row.record.expires.checked_sub(now.time).filter(|&left| left > 0) else {
             return Life::Over;
         };
-        let wall = i64::try_from(wall).unwrap_or(i64::MAX);
+        let wall = i64::try_from(now.wall).unwrap_or(i64::MAX);
+        // By the time of this life all is known; a clock of which one knows that it is wrong says nothing.
+        if row.era == now.era || row.expires_wall.min(wall) < WALL_MIN {
+            return Life::Left(Duration::from_millis(left));
+        }
         match u64::try_from(row.expires_wall.saturating_sub(wall)) {
             Ok(by_wall @ 1..) => Life::Left(Duration::from_millis(left.min(by_wall))),
             _ => Life::OverByTheWall,
@@ -327,7 +351,12 @@ mod tests {
     const DAY: u64 = 24 * HOUR;
 
     /// Now, by the clock on the wall.
-    const WALL: u64 = 20_000 * DAY;
+    const WALL: u64 = 21_000 * DAY;
+
+    /// How long nodes have run.
+    const TIME: u64 = 10 * DAY;
+
+    const LAST: Stamp = Stamp { time: TIME, wall: WALL, boottime: HOUR, era: 3 };
 
     fn key(number: u64) -> Id {
         Id::of_name(number.to_string())
@@ -340,10 +369,11 @@ mod tests {
     /// Values that have so many hours to live by the time that nodes have run, at most, and by a clock
     /// on the wall that is right.
     fn kept(hours: &[(i64, i64)]) -> Kept {
-        let time = 10 * DAY;
+        let time = TIME;
         let row = |(row, &(run, wall)): (u64, &(i64, i64))| KeptRow {
             row: row + 1,
             key: key(row),
+            era: 3,
             record: Record {
                 owner: None,
                 depositor: None,
@@ -354,13 +384,18 @@ mod tests {
             expires_wall: WALL as i64 + wall * HOUR as i64,
         };
         let rows = (0..).zip(hours).map(row).collect();
-        Kept { rows, time, ..Kept::new(Id::of_name("id")) }
+        Kept { rows, last: LAST, next_era: 4, ..Kept::new(Id::of_name("id")) }
+    }
+
+    /// The start of a new life.
+    fn start(wall: u64) -> Stamp {
+        begin(&kept(&[]), wall, 0)
     }
 
     /// Which of such values a node has, and which are taken off the disk.
     fn restored(config: Config, wall: u64, hours: &[(i64, i64)]) -> (Vec<u64>, Vec<u64>) {
         let mut node = node(config);
-        restore(Instant::ZERO, wall, &mut node, kept(hours));
+        restore(Instant::ZERO, start(wall), &mut node, kept(hours));
         let has = |number: &u64| node.store().stored(&key(*number)).next().is_some();
         let kept = (0..hours.len() as u64).filter(has).collect();
         let mut gone: Vec<u64> =
@@ -391,15 +426,46 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_starts_while_the_machine_runs_on_needs_no_clock_on_the_wall() {
+        let kept = |boottime| Kept {
+            is_same_boot: true,
+            last: Stamp { boottime, ..LAST },
+            ..kept(&[(5, -100), (1, 100)])
+        };
+        for wall in [0, WALL - 9 * DAY, WALL, WALL + 999 * DAY] {
+            let began = begin(&kept(HOUR), wall, 3 * HOUR);
+            assert_eq!((began.time, began.era), (TIME + 2 * HOUR, 3), "{wall}");
+            let mut node = node(Config::default());
+            restore(Instant::ZERO, began, &mut node, kept(HOUR));
+            let expires = node.store().stored(&key(0)).next().unwrap().expires;
+            assert_eq!(expires, Instant::ZERO + Duration::from_secs(3 * 3_600), "{wall}");
+            assert!(node.store().stored(&key(1)).next().is_none(), "{wall}");
+        }
+        // Of another machine with the same number, or not known.
+        for boottime in [4 * HOUR, 0] {
+            assert_eq!(begin(&kept(boottime), WALL, 3 * HOUR).era, 4);
+        }
+    }
+
+    #[test]
+    fn a_clock_that_was_never_set_says_nothing() {
+        let unset = |row: KeptRow| KeptRow { expires_wall: 50 * DAY as i64, ..row };
+        let rows = kept(&[(7, 5)]).rows.into_iter().map(unset).collect();
+        let mut node = node(Config::default());
+        restore(Instant::ZERO, start(WALL), &mut node, Kept { rows, ..kept(&[]) });
+        assert_eq!(node.store().stored(&key(0)).count(), 1);
+    }
+
+    #[test]
     fn a_clock_that_was_set_back_makes_nothing_live_longer() {
         let mut node = node(Config::default());
-        restore(Instant::ZERO, 0, &mut node, kept(&[(7, 5)]));
+        restore(Instant::ZERO, start(0), &mut node, kept(&[(7, 5)]));
         let expires = node.store().stored(&key(0)).next().unwrap().expires;
         assert_eq!(expires, Instant::ZERO + Duration::from_secs(7 * 3_600));
         let expire = Duration::from_secs(3_600);
         let config = Config { expire, ..Config::default() };
         let mut node = Node::new(Instant::ZERO, Id::of_name("id"), config, [1; 32]);
-        restore(Instant::ZERO, WALL, &mut node, kept(&[(7, 5)]));
+        restore(Instant::ZERO, start(WALL), &mut node, kept(&[(7, 5)]));
         assert_eq!(node.store().stored(&key(0)).next().unwrap().expires, Instant::ZERO + expire);
     }
 

@@ -123,7 +123,8 @@ struct Log {
 struct Loaded {
     id: Id,
     number: u64,
-    time: u64,
+    last: Stamp,
+    is_same_boot: bool,
     segments: BTreeMap<u64, u64>,
     rows: HashMap<u64, (Location, Id, u32, Record)>,
     contacts: Option<(Location, Vec<SocketAddr>)>,
@@ -328,7 +329,7 @@ impl File {
         log.append(Stamp::default(), Vec::new())?;
         log.mark.written = log.number;
         log.set_mark(self.mark.as_ref().expect("taken before the log"))?;
-        Ok((Kept { era: log.eras.next(), ..Kept::new(self.id) }, log))
+        Ok((Kept { next_era: log.eras.next(), ..Kept::new(self.id) }, log))
     }
 
     /// A log without a segment; what there is of others is removed.
@@ -422,7 +423,8 @@ impl File {
         let mut loaded = Loaded {
             id: self.id,
             number: 0,
-            time: 0,
+            last: Stamp::default(),
+            is_same_boot: mark.is_some_and(|mark| mark.boot == boot() && mark.boot != NO_BOOT),
             segments: BTreeMap::new(),
             rows: HashMap::new(),
             contacts: None,
@@ -474,7 +476,7 @@ impl File {
         // The times of their clock, which is the only one there is.
         let offset =
             kept.rows.first().map_or(0, |row| row.expires_wall - row.record.expires as i64);
-        let stamp = Stamp { time: 0, wall: offset.max(0) as u64, era: 0 };
+        let stamp = Stamp { wall: offset.max(0) as u64, ..Stamp::default() };
         let rows = kept.rows.iter().map(|row| (row.row, row.key, Some(row.record.clone())));
         let contacts = Some(kept.contacts.clone());
         log.write(&Batch { stamp, rows: rows.collect(), contacts })?;
@@ -490,7 +492,7 @@ impl File {
             }
         }
         info!(folder = %self.path.display(), "the state of an earlier version was written anew");
-        kept.era = log.eras.next();
+        kept.next_era = log.eras.next();
         Ok((kept, log))
     }
 
@@ -548,7 +550,8 @@ impl Loaded {
     }
 
     fn take_body(&mut self, segment: u64, offset: usize, body: Body) {
-        self.time = self.time.max(body.time);
+        let Body { time, wall, boottime, era, .. } = body;
+        self.last = Stamp { time: time.max(self.last.time), wall, boottime, era };
         for entry in body.entries {
             let location = Location::of(segment, offset as u64, &entry);
             match entry {
@@ -569,16 +572,16 @@ impl Loaded {
     }
 
     fn kept(self) -> Kept {
-        let Loaded { id, time, rows, contacts, eras, .. } = self;
+        let Loaded { id, last, is_same_boot, rows, contacts, eras, .. } = self;
         let row = |(row, (_, key, era, record)): (u64, (Location, Id, u32, Record))| {
             let expires_wall = (record.expires as i64).saturating_add(eras.offset(era));
-            KeptRow { row, key, record, expires_wall }
+            KeptRow { row, key, record, era, expires_wall }
         };
         let mut rows: Vec<KeptRow> = rows.into_iter().map(row).collect();
         // As they came.
         rows.sort_by_key(|row| row.row);
         let contacts = contacts.map(|(_, contacts)| contacts).unwrap_or_default();
-        Kept { id, contacts, rows, time, era: eras.next() }
+        Kept { id, contacts, rows, last, is_same_boot, next_era: eras.next() }
     }
 }
 
@@ -633,7 +636,7 @@ impl Log {
 
     /// Appends one frame; if that fails nothing has changed.
     fn append(&mut self, stamp: Stamp, mut entries: Vec<Entry>) -> Result<(), Failure> {
-        let Stamp { time, wall, era } = stamp;
+        let Stamp { time, wall, boottime, era } = stamp;
         let full = (self.live / 4).clamp(SEGMENT_BYTES.0, SEGMENT_BYTES.1);
         let last = self.segments.last_key_value().map(|(&number, &len)| (number, len));
         let mut bytes = Vec::new();
@@ -650,7 +653,7 @@ impl Log {
             }
         };
         let offset = end + bytes.len() as u64;
-        let body = Body { time, wall, era, entries };
+        let body = Body { time, wall, boottime, era, entries };
         bytes.extend(log::emit(self.number + 1, &body));
         let mut file = made.as_ref().or(self.youngest.as_ref()).expect("one or the other");
         let done = file.seek(io::SeekFrom::Start(end)).and_then(|_| file.write_all(&bytes));
@@ -861,7 +864,8 @@ mod tests {
 
     /// A batch at a second of a life.
     fn batch(second: u64, rows: &[(u64, Option<&[u8]>)]) -> Batch {
-        let stamp = Stamp { time: second * 1_000, wall: 1_000_000 + second * 1_000, era: 1 };
+        let time = second * 1_000;
+        let stamp = Stamp { time, wall: 1_000_000 + time, boottime: 9_000_000 + time, era: 1 };
         let row = |&(row, value): &(u64, Option<&[u8]>)| {
             (row, Id::of_name(row.to_string()), value.map(record))
         };
@@ -945,7 +949,7 @@ mod tests {
                 drop(file);
                 let (kept, next) = folder.open();
                 assert_eq!(
-                    (values(&kept), kept.id, kept.time),
+                    (values(&kept), kept.id, kept.last.time),
                     (model.clone(), id(), second * 1_000)
                 );
                 file = next;
@@ -1014,7 +1018,7 @@ mod tests {
     fn clocks_of_every_life_are_kept_and_the_last_word_of_each_counts() {
         let folder = Folder::new("clocks");
         let (_, mut file) = folder.open();
-        let stamp = |time, wall, era| Stamp { time, wall, era };
+        let stamp = |time, wall, era| Stamp { time, wall, boottime: 0, era };
         let row = |row, stamp| Batch { stamp, ..batch(0, &[(row, Some(b"v"))]) };
         file.write(&row(1, stamp(10, 1_010, 1))).unwrap();
         file.write(&Batch { stamp: stamp(20, 5_020, 1), ..Batch::default() }).unwrap();
@@ -1025,7 +1029,7 @@ mod tests {
         drop(file);
         let kept = folder.open().0;
         let by_wall: Vec<i64> = kept.rows.iter().map(|row| row.expires_wall - 86_400_000).collect();
-        assert_eq!((by_wall, kept.time, kept.era), (vec![5_000, 0, 9_000], 40, 4));
+        assert_eq!((by_wall, kept.last.time, kept.next_era), (vec![5_000, 0, 9_000], 40, 4));
     }
 
     #[test]
@@ -1066,7 +1070,7 @@ mod tests {
             let by_wall: Vec<i64> = kept.rows.iter().map(|row| row.expires_wall).collect();
             assert_eq!(by_wall.iter().min(), Some(&1_000_000));
             assert_eq!(by_wall.iter().max(), Some(&1_000_002));
-            assert!(kept.rows.iter().all(|row| row.record.expires > kept.time));
+            assert!(kept.rows.iter().all(|row| row.record.expires > kept.last.time));
         }
         let mut names: Vec<_> =
             fs::read_dir(&folder.0).unwrap().map(|file| file.unwrap().file_name()).collect();

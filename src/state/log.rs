@@ -86,6 +86,8 @@ pub(super) struct Body {
     pub(super) time: u64,
     /// Milliseconds since 1970.
     pub(super) wall: u64,
+    /// Milliseconds since the machine started.
+    pub(super) boottime: u64,
     /// Which life this is.
     pub(super) era: u32,
     pub(super) entries: Vec<Entry>,
@@ -205,7 +207,7 @@ mod tests {
             Entry::Gone { row: 8 },
             Entry::Contacts(vec!["[::1]:8001".parse().unwrap()]),
         ];
-        Body { time: 10, wall: 20, era: 4, entries }
+        Body { time: 10, wall: 20, boottime: 30, era: 4, entries }
     }
 
     #[test]

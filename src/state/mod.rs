@@ -15,7 +15,9 @@
 //! the machine seconds later.
 //!
 //! Times in the log count how long nodes of the folder have run, since a clock on the wall may be
-//! wrong: how that stood is noted beside, once for each life of a node, and may be corrected later.
+//! wrong: how that stood is noted beside, once for each life of a node, and may be corrected later. A
+//! node that starts while the machine runs on continues the life before it: what lies between is known
+//! by the clock that counts from the start of the machine.
 
 use std::io;
 use std::net::SocketAddr;
@@ -64,6 +66,8 @@ pub(crate) struct KeptRow {
     pub(crate) row: u64,
     pub(crate) key: Id,
     pub(crate) record: Record,
+    /// The life in which it was written.
+    pub(crate) era: u32,
     /// When it is forgotten by the clock on the wall, in milliseconds since 1970.
     pub(crate) expires_wall: i64,
 }
@@ -77,16 +81,25 @@ pub(crate) struct Kept {
     pub(crate) contacts: Vec<SocketAddr>,
     /// In the order of their numbers.
     pub(crate) rows: Vec<KeptRow>,
-    /// How long nodes of the folder have run, in milliseconds.
-    pub(crate) time: u64,
-    /// The number of the life that begins.
-    pub(crate) era: u32,
+    /// When something was written last.
+    pub(crate) last: Stamp,
+    /// Whether the machine has run on since then.
+    pub(crate) is_same_boot: bool,
+    /// The number of a life that begins.
+    pub(crate) next_era: u32,
 }
 
 impl Kept {
     /// Nothing.
     pub(crate) fn new(id: Id) -> Kept {
-        Kept { id, contacts: Vec::new(), rows: Vec::new(), time: 0, era: 0 }
+        Kept {
+            id,
+            contacts: Vec::new(),
+            rows: Vec::new(),
+            last: Stamp::default(),
+            is_same_boot: false,
+            next_era: 0,
+        }
     }
 
     /// What an earlier version kept, with rows numbered anew. It had no time but the wall's, so
@@ -101,6 +114,7 @@ impl Kept {
         let rows = records.zip(1..).map(|((key, record), row)| KeptRow {
             row,
             key,
+            era: 0,
             expires_wall: i64::try_from(record.expires).unwrap_or(i64::MAX),
             record: Record {
                 standing: if record.owner == record.depositor { 2 } else { 0 },
@@ -121,6 +135,8 @@ pub(crate) struct Stamp {
     pub(crate) time: u64,
     /// Milliseconds since 1970.
     pub(crate) wall: u64,
+    /// Milliseconds since the machine started, asleep or not; 0 where that is not known.
+    pub(crate) boottime: u64,
     /// The number of the life.
     pub(crate) era: u32,
 }

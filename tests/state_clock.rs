@@ -1,0 +1,188 @@
+//! A clock on the wall that is wrong at a start, or is set while a node runs, takes nothing that a right
+//! one would keep; and time asleep is time.
+
+#![cfg(all(target_os = "linux", feature = "shell"))]
+
+mod net_helpers;
+mod network_helpers;
+mod state_helpers;
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::thread::sleep;
+use std::time::{Duration, UNIX_EPOCH};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use net_helpers::Stranger;
+use network_helpers::{Guard, PROGRAM, await_that, free_ports, run};
+use state_helpers::{Folder, has, store};
+
+const DAY: i64 = 24 * 3_600;
+
+/// Longer than it takes until a node has noticed a clock that was set, and written that down.
+const NOTICED: Duration = Duration::from_millis(2_500);
+
+/// What shifts the clocks of a program, compiled once.
+fn shim() -> PathBuf {
+    static SHIM: OnceLock<PathBuf> = OnceLock::new();
+    let compile = || {
+        let name = format!("clock-{}.so", std::process::id());
+        let shim = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clock/shim.c");
+        let mut command = Command::new("cc");
+        command.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&shim).args([source, "-ldl"]);
+        assert!(run(command).status.success(), "Lua takes a C compiler too");
+        shim
+    };
+    SHIM.get_or_init(compile).clone()
+}
+
+/// A folder with a state, and the clock of the nodes on it.
+struct Machine {
+    folder: Folder,
+    port: u16,
+    expire: u64,
+}
+
+impl Machine {
+    fn new(name: &str, expire: u64) -> Machine {
+        Machine { folder: Folder::new(name), port: free_ports(1), expire }
+    }
+
+    fn address(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.port).into()
+    }
+
+    /// Sets the clocks, in seconds beside the right time: on the wall, awake, and in all.
+    fn set_clocks(&self, wall: i64, awake: i64, all: i64) {
+        // At once, because they are read all the time.
+        let (new, file) = (self.folder.0.join("clock.new"), self.folder.0.join("clock"));
+        fs::write(&new, format!("{wall} {awake} {all}\n")).unwrap();
+        fs::rename(new, file).unwrap();
+    }
+
+    fn start(&self) -> Node<'_> {
+        let config = self.folder.0.join("config.lua");
+        fs::write(&config, format!("expire = {}", self.expire)).unwrap();
+        let port = self.port.to_string();
+        let mut command = Command::new(PROGRAM);
+        command.args(["serve", &port, "--bootstrap", &port, "--log", "warn", "--config"]);
+        command.arg(config).arg("--state").arg(self.folder.0.join("state"));
+        command.env("LD_PRELOAD", shim()).env("CLOCK_FILE", self.folder.0.join("clock"));
+        command.stdin(Stdio::null()).process_group(0);
+        let node = Node { guard: Guard(command.spawn().unwrap()), machine: self };
+        let mut stranger = Stranger::new();
+        stranger.socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        await_that("the node answers", || stranger.ping(self.address()));
+        node
+    }
+}
+
+struct Node<'m> {
+    guard: Guard,
+    machine: &'m Machine,
+}
+
+impl Node<'_> {
+    fn store(&self, number: usize) {
+        store(&mut Stranger::new(), self.machine.address(), number);
+    }
+
+    fn has(&self, number: usize) -> bool {
+        has(&mut Stranger::new(), self.machine.address(), number)
+    }
+
+    fn stop(mut self) {
+        kill(Pid::from_raw(self.guard.0.id() as i32), Signal::SIGTERM).unwrap();
+        assert!(self.guard.0.wait().unwrap().success());
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    UNIX_EPOCH.elapsed().unwrap().as_secs() as i64
+}
+
+#[test]
+fn a_clock_that_is_wrong_at_a_start_takes_nothing() {
+    let machine = Machine::new("wrong", DAY as u64);
+    machine.set_clocks(0, 0, 0);
+    let node = machine.start();
+    node.store(0);
+    node.stop();
+    for (number, wall) in (1..).zip([8 * DAY, 50 * 365 * DAY, -now(), -50 * 365 * DAY, -DAY]) {
+        machine.set_clocks(wall, 0, 0);
+        let node = machine.start();
+        assert_eq!(node.has(0), wall < 0, "{wall}");
+        node.store(number);
+        if number % 2 == 0 {
+            node.stop();
+        } else {
+            sleep(NOTICED);
+            // As one is that is killed.
+            drop(node);
+        }
+        machine.set_clocks(0, 0, 0);
+        let node = machine.start();
+        let lost: Vec<usize> = (0..=number).filter(|&number| !node.has(number)).collect();
+        assert!(lost.is_empty(), "{wall}: {lost:?}");
+        node.stop();
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_while_a_node_runs_takes_nothing() {
+    for (from, to) in [(-1_700_000_000, 0), (9 * DAY, 0), (-2 * DAY, 0), (0, -2 * DAY)] {
+        for is_killed in [false, true] {
+            let machine = Machine::new("set", DAY as u64);
+            machine.set_clocks(from, 0, 0);
+            let node = machine.start();
+            node.store(0);
+            sleep(Duration::from_millis(500));
+            machine.set_clocks(to, 0, 0);
+            if is_killed {
+                sleep(NOTICED);
+                drop(node);
+            } else {
+                node.stop();
+            }
+            let node = machine.start();
+            assert!(node.has(0), "from {from} to {to}, killed: {is_killed}");
+            node.stop();
+        }
+    }
+}
+
+#[test]
+fn time_asleep_is_time_and_a_clock_that_is_set_is_none() {
+    const EXPIRE: i64 = 1_000;
+    let machine = Machine::new("asleep", EXPIRE as u64);
+    machine.set_clocks(0, 0, 0);
+    let node = machine.start();
+    node.store(0);
+    machine.set_clocks(2 * EXPIRE, 0, 0);
+    sleep(NOTICED);
+    assert!(node.has(0), "the clock was set");
+    machine.set_clocks(2 * EXPIRE + EXPIRE / 2, 0, EXPIRE / 2);
+    sleep(NOTICED);
+    node.store(1);
+    assert!(node.has(0), "asleep for half of its life");
+    sleep(NOTICED);
+    drop(node);
+    let node = machine.start();
+    assert!(node.has(0) && node.has(1), "started again");
+    machine.set_clocks(2 * EXPIRE + EXPIRE * 6 / 5, 0, EXPIRE * 6 / 5);
+    sleep(NOTICED);
+    assert!(!node.has(0), "asleep for longer than it was to live");
+    assert!(node.has(1), "younger");
+    node.stop();
+    let node = machine.start();
+    assert!(!node.has(0) && node.has(1), "started again");
+    node.stop();
+}
