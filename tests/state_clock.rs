@@ -52,11 +52,19 @@ struct Machine {
 
 impl Machine {
     fn new(name: &str, expire: u64) -> Machine {
-        Machine { folder: Folder::new(name), port: free_ports(1), expire }
+        let machine = Machine { folder: Folder::new(name), port: free_ports(1), expire };
+        machine.boot(1);
+        machine
     }
 
     fn address(&self) -> SocketAddr {
         ([127, 0, 0, 1], self.port).into()
+    }
+
+    /// What a start of the machine changes beside its clocks.
+    fn boot(&self, number: usize) {
+        let id = format!("{number:08}-0000-4000-8000-000000000000\n");
+        fs::write(self.folder.0.join("boot"), id).unwrap();
     }
 
     /// Sets the clocks, in seconds beside the right time: on the wall, awake, and in all.
@@ -75,6 +83,7 @@ impl Machine {
         command.args(["serve", &port, "--bootstrap", &port, "--log", "warn", "--config"]);
         command.arg(config).arg("--state").arg(self.folder.0.join("state"));
         command.env("LD_PRELOAD", shim()).env("CLOCK_FILE", self.folder.0.join("clock"));
+        command.env("BOOT_FILE", self.folder.0.join("boot"));
         command.stdin(Stdio::null()).process_group(0);
         let node = Node { guard: Guard(command.spawn().unwrap()), machine: self };
         let mut stranger = Stranger::new();
@@ -111,35 +120,45 @@ fn now() -> i64 {
 
 #[test]
 fn a_clock_that_is_wrong_at_a_start_takes_nothing() {
-    let machine = Machine::new("wrong", DAY as u64);
-    machine.set_clocks(0, 0, 0);
-    let node = machine.start();
-    node.store(0);
-    node.stop();
-    for (number, wall) in (1..).zip([8 * DAY, 50 * 365 * DAY, -now(), -50 * 365 * DAY, -DAY]) {
-        machine.set_clocks(wall, 0, 0);
-        let node = machine.start();
-        assert_eq!(node.has(0), wall < 0, "{wall}");
-        node.store(number);
-        if number % 2 == 0 {
-            node.stop();
-        } else {
-            sleep(NOTICED);
-            // As one is that is killed.
-            drop(node);
-        }
+    const WRONG: [i64; 5] = [8 * DAY, 50 * 365 * DAY, 0, -50 * 365 * DAY, -2 * DAY];
+    for is_booted in [false, true] {
+        let machine = Machine::new("wrong", DAY as u64);
         machine.set_clocks(0, 0, 0);
         let node = machine.start();
-        let lost: Vec<usize> = (0..=number).filter(|&number| !node.has(number)).collect();
-        assert!(lost.is_empty(), "{wall}: {lost:?}");
+        node.store(0);
         node.stop();
+        // 0 stands for the beginning of 1970.
+        let wrong = WRONG.map(|wall| if wall == 0 { -now() } else { wall });
+        // What was stored two days ago, as far as anybody can know, has expired.
+        let wrong = &wrong[..if is_booted { 4 } else { 5 }];
+        for (number, &wall) in (1..).zip(wrong) {
+            let what = format!("{wall} s, the machine has started anew: {is_booted}");
+            machine.set_clocks(wall, 0, 0);
+            machine.boot(if is_booted { 2 * number } else { 1 });
+            let node = machine.start();
+            assert_eq!(node.has(0), !is_booted || wall < 0, "{what}");
+            node.store(number);
+            if number % 2 == 0 {
+                node.stop();
+            } else {
+                sleep(NOTICED);
+                // As one is that is killed.
+                drop(node);
+            }
+            machine.set_clocks(0, 0, 0);
+            machine.boot(if is_booted { 2 * number + 1 } else { 1 });
+            let node = machine.start();
+            let lost: Vec<usize> = (0..=number).filter(|&number| !node.has(number)).collect();
+            assert!(lost.is_empty(), "{what}: {lost:?}");
+            node.stop();
+        }
     }
 }
 
 #[test]
 fn a_clock_that_is_set_while_a_node_runs_takes_nothing() {
     for (from, to) in [(-1_700_000_000, 0), (9 * DAY, 0), (-2 * DAY, 0), (0, -2 * DAY)] {
-        for is_killed in [false, true] {
+        for (is_killed, is_booted) in [(false, false), (true, false), (false, true), (true, true)] {
             let machine = Machine::new("set", DAY as u64);
             machine.set_clocks(from, 0, 0);
             let node = machine.start();
@@ -152,8 +171,10 @@ fn a_clock_that_is_set_while_a_node_runs_takes_nothing() {
             } else {
                 node.stop();
             }
+            machine.boot(if is_booted { 2 } else { 1 });
             let node = machine.start();
-            assert!(node.has(0), "from {from} to {to}, killed: {is_killed}");
+            let what = format!("from {from} to {to}, killed: {is_killed}, booted: {is_booted}");
+            assert!(node.has(0), "{what}");
             node.stop();
         }
     }
@@ -175,6 +196,7 @@ fn time_asleep_is_time_and_a_clock_that_is_set_is_none() {
     assert!(node.has(0), "asleep for half of its life");
     sleep(NOTICED);
     drop(node);
+    machine.boot(2);
     let node = machine.start();
     assert!(node.has(0) && node.has(1), "started again");
     machine.set_clocks(2 * EXPIRE + EXPIRE * 6 / 5, 0, EXPIRE * 6 / 5);
