@@ -345,6 +345,7 @@ fn deposit(key: Id, record: Record, age: Duration) -> Option<Deposit> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::Output;
     use crate::node::config::Config;
 
     const HOUR: u64 = 3_600_000;
@@ -475,6 +476,51 @@ mod tests {
         let (kept, gone) = restored(config, WALL, &[(20, 5); 9]);
         assert!(kept.len() < 9, "{kept:?}");
         assert!(gone.is_empty(), "{gone:?}");
+    }
+
+    /// As where peers store more than the disk is to bear.
+    #[test]
+    fn what_is_written_keeps_to_the_budget_and_all_is_written_in_the_end() {
+        const RATE: u64 = 10_000;
+        const SECONDS: u64 = 100;
+        let folder = std::env::temp_dir().join(format!("kademlua-keeper-{}", std::process::id()));
+        let (kept, writer) = crate::state::open(&folder, None, Id::of_name("id")).unwrap();
+        let mut node = node(Config::default());
+        let mut keeper = Keeper::new(writer, kept, (WALL, 0), &mut node);
+        keeper.budget = Budget::new(Instant::ZERO, RATE, 2 * RATE);
+        let (mut now, mut stored) = (Instant::ZERO, 0_u64);
+        let tend = |keeper: &mut Keeper, node: &mut Node, now| {
+            keeper.tend(now, WALL, node);
+            while !keeper.writer.is_idle() {
+                std::thread::yield_now();
+            }
+        };
+        for _ in 0..SECONDS * 10 {
+            now += Duration::from_millis(100);
+            for _ in 0..5 {
+                stored += 1;
+                let value = Value::bytes(format!("{stored:01000}"));
+                node.start_store(now, key(stored % 20), value, StoreMode::Replace).unwrap();
+                while !matches!(node.poll_output(), Output::Timeout(_)) {}
+            }
+            tend(&mut keeper, &mut node, now);
+        }
+        let written = keeper.writer.bytes();
+        // One batch more than there was is owed.
+        let most = RATE * (SECONDS + 2) + 25_000;
+        assert!((RATE * (SECONDS - 5)..most).contains(&written), "{written} bytes");
+        for _ in 0..100 {
+            now += Duration::from_millis(100);
+            tend(&mut keeper, &mut node, now);
+        }
+        assert!(!node.has_changes());
+        keeper.finish(now, WALL, &mut node);
+        let (kept, writer) = crate::state::open(&folder, None, Id::of_name("id")).unwrap();
+        let last = format!("1000:{stored:01000}").into_bytes();
+        assert_eq!(kept.rows.len(), 20);
+        assert!(kept.rows.iter().any(|row| row.record.value == last));
+        writer.finish(Batch::default());
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

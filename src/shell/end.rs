@@ -141,3 +141,22 @@ fn is_ignored(kind: SignalKind) -> bool {
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     mask.is_some_and(|mask| mask >> (kind.as_raw_value() - 1) & 1 == 1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::{Settings, spawn};
+
+    #[test]
+    fn a_panic_ends_the_node_in_good_order() {
+        let bind = "127.0.0.1:0".parse().unwrap();
+        let node = spawn(Settings { bind, ..Settings::default() }).unwrap();
+        let handle = node.clone();
+        let thread = thread::spawn(move || {
+            let _end = End::of(Some(handle)).unwrap();
+            panic!("as a bug has it");
+        });
+        assert!(thread.join().is_err());
+        assert!(node.stopped());
+    }
+}

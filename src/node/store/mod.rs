@@ -19,6 +19,7 @@ mod shares;
 mod slot;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use rand::Rng;
 
@@ -211,6 +212,8 @@ pub struct Store {
     row_bytes: usize,
     /// Rows that have changed, where somebody wants to know.
     changed: Option<BTreeSet<Change>>,
+    /// The change that was told last.
+    last_told: Change,
     last_row: RowId,
     expire: Duration,
     republish: Duration,
@@ -314,6 +317,7 @@ impl Store {
             count: 0,
             row_bytes: 0,
             changed: None,
+            last_told: Change { key: own, row: RowId::default() },
             last_row: RowId::default(),
             expire: config.expire,
             republish: config.republish,
@@ -364,10 +368,16 @@ impl Store {
         self.changed.as_ref().is_some_and(|changed| !changed.is_empty())
     }
 
-    /// Takes some such rows, `max` at most.
+    /// Takes some such rows, `max` at most. All have their turn, also where some change faster than
+    /// they are taken.
     pub(super) fn take_changed(&mut self, max: usize) -> Vec<Change> {
         let Some(changed) = &mut self.changed else { return Vec::new() };
-        let taken: Vec<_> = std::iter::from_fn(|| changed.pop_first()).take(max).collect();
+        let after = (Bound::Excluded(self.last_told), Bound::Unbounded);
+        let mut taken: Vec<Change> = changed.range(after).take(max).copied().collect();
+        let before = (Bound::Unbounded, Bound::Included(self.last_told));
+        taken.extend(changed.range(before).take(max - taken.len()));
+        taken.iter().for_each(|change| _ = changed.remove(change));
+        self.last_told = taken.last().copied().unwrap_or(self.last_told);
         for Change { key, row } in &taken {
             let slot = self.slots.get_mut(key);
             let stored = slot.and_then(|slot| slot.all_mut().find(|stored| stored.row == *row));

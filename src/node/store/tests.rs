@@ -174,6 +174,21 @@ fn replacing_drops_copies_of_what_the_owner_had() {
 }
 
 #[test]
+fn rows_that_change_all_the_time_keep_no_others_from_being_told() {
+    let mut bench = Bench::with(|_| {});
+    bench.store.note_changes();
+    let change = |number: u8| Change { key: Id::new([number; Id::LEN]), row: RowId(0) };
+    (0..9).for_each(|number| bench.store.note_changed(change(number)));
+    let mut told = BTreeSet::new();
+    for _ in 0..9 {
+        bench.store.note_changed(change(0));
+        bench.store.note_changed(change(1));
+        told.extend(bench.store.take_changed(1));
+    }
+    assert_eq!(told.len(), 9, "{told:?}");
+}
+
+#[test]
 fn a_change_names_the_one_row_that_it_concerns() {
     let mut bench = Bench::with(|_| {});
     let kept = deposit("early", node(9), node(9));
