@@ -129,7 +129,7 @@ impl Client {
                 std::thread::sleep(Duration::from_millis(10));
                 continue;
             }
-            let replies: Vec<Vec<u8>> = self.inbox.iter().map(|(_, b)| b.to_vec()).collect();
+            let replies: Vec<Vec<u8>> = self.inbox.iter().map(|got| got.bytes.to_vec()).collect();
             for reply in replies {
                 if let Some((_, true)) = self.accept(questions, &reply) {
                     return Ok(reply.len());
@@ -178,8 +178,8 @@ impl Client {
     /// Checks the replies of a batch, and asks anew for each.
     fn take_in(&mut self, questions: &mut Questions, round: &mut Round, now: Instant) {
         let inbox = std::mem::take(&mut self.inbox);
-        for (_, reply) in inbox.iter() {
-            let Some((slot, right)) = self.accept(questions, reply) else { continue };
+        for got in inbox.iter() {
+            let Some((slot, right)) = self.accept(questions, got.bytes) else { continue };
             round.answered += 1;
             round.wrong += u64::from(!right);
             let latency = now.saturating_duration_since(self.window[slot].sent);

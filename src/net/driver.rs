@@ -5,8 +5,10 @@
 //! all that its outputs go to; [`Driver`] adds the socket and the waiting.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::Duration as StdDuration;
 use std::{io, thread};
 
@@ -24,8 +26,7 @@ use super::handle::{
 use super::keeper::Keeper;
 use super::observer::{Direction, Observed, Sight};
 use super::shield::Shield;
-use super::socket::{Inbox, Outbox};
-use crate::address::LocalEnd;
+use super::socket::{Bound, Inbox, Outbox, Received};
 use crate::control::{self, Command, CommandError, Reply};
 use crate::id::Id;
 use crate::message::Contact;
@@ -57,7 +58,9 @@ const RECEIVE_FAILURES_MAX: u32 = 100;
 
 /// All that a node starts with.
 pub(super) struct Plan {
-    pub(super) socket: UdpSocket,
+    /// One, or one of each address family.
+    pub(super) sockets: Vec<Bound>,
+    /// The address of the first.
     pub(super) local: SocketAddr,
     pub(super) id: Id,
     pub(super) seed: [u8; 32],
@@ -75,11 +78,12 @@ pub(super) struct Plan {
 /// If the system grants no event loop or no thread.
 pub(super) fn start(plan: Plan, watched: Watched) -> io::Result<Handle> {
     let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
-    let socket = watch(&runtime, &plan.socket)?;
+    let watched_sockets = plan.sockets.iter().map(|bound| watch(&runtime, &bound.socket));
+    let watched_sockets = watched_sockets.collect::<io::Result<Vec<_>>>()?;
     let (orders, mut received) = mpsc::channel(ORDERS);
     let (id, local) = (plan.id, plan.local);
     let run = move || {
-        runtime.block_on(async { Driver::new(plan, socket).run(&mut received).await });
+        runtime.block_on(async { Driver::new(plan, watched_sockets).run(&mut received).await });
         drop(runtime);
         // Last of all: who waits for this channel to close finds node and socket gone.
         drop(received);
@@ -88,10 +92,58 @@ pub(super) fn start(plan: Plan, watched: Watched) -> io::Result<Handle> {
     Ok(Handle::new(id, local, watched, orders, thread))
 }
 
-/// A second handle to the socket, by which the runtime learns when it is ready.
+/// A second handle to a socket, by which the runtime learns when it is ready.
 fn watch(runtime: &Runtime, socket: &UdpSocket) -> io::Result<tokio::net::UdpSocket> {
     let _inside = runtime.enter();
     tokio::net::UdpSocket::from_std(socket.try_clone()?)
+}
+
+/// One of the node's sockets.
+struct Line {
+    bound: Bound,
+    watched: tokio::net::UdpSocket,
+    inbox: Inbox,
+    receive_failures: u32,
+}
+
+impl Line {
+    fn new((bound, watched): (Bound, tokio::net::UdpSocket)) -> Line {
+        Line { bound, watched, inbox: Inbox::new(), receive_failures: 0 }
+    }
+
+    /// Takes in a batch, if one has arrived.
+    ///
+    /// # Errors
+    /// If the socket is broken.
+    fn receive(&mut self) -> io::Result<bool> {
+        let receive = || self.inbox.receive(&self.bound.socket);
+        match self.watched.try_io(Interest::READABLE, receive) {
+            Ok(()) => self.receive_failures = 0,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) => {
+                debug!(%error, "not received");
+                self.receive_failures += 1;
+                return if self.receive_failures >= RECEIVE_FAILURES_MAX {
+                    Err(error)
+                } else {
+                    Ok(false)
+                };
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Waits until something has arrived at one of them.
+async fn readable(lines: &[Line]) -> io::Result<()> {
+    poll_fn(|context| {
+        let ready = |line: &Line| match line.watched.poll_recv_ready(context) {
+            Poll::Ready(ready) => Some(ready),
+            Poll::Pending => None,
+        };
+        lines.iter().find_map(ready).map_or(Poll::Pending, Poll::Ready)
+    })
+    .await
 }
 
 /// Why the loop goes on.
@@ -106,10 +158,8 @@ enum Wake {
 
 struct Driver {
     clock: Clock,
-    socket: UdpSocket,
-    watched: tokio::net::UdpSocket,
-    inbox: Inbox,
-    receive_failures: u32,
+    /// Each with the outbox of the same place in the core.
+    lines: Vec<Line>,
     returned: mpsc::UnboundedReceiver<Returned>,
     fast_path: Option<FastPath>,
     keeper: Option<Keeper>,
@@ -128,7 +178,7 @@ fn reached_at(local: SocketAddr) -> SocketAddr {
 }
 
 impl Driver {
-    fn new(plan: Plan, watched: tokio::net::UdpSocket) -> Driver {
+    fn new(plan: Plan, watched: Vec<tokio::net::UdpSocket>) -> Driver {
         let clock = Clock::start();
         let (answers, returned) = mpsc::unbounded_channel();
         let mut node = Node::new(Instant::ZERO, plan.id, plan.config, plan.seed);
@@ -136,12 +186,14 @@ impl Driver {
             Keeper::new(writer, kept, (clock.epoch(), clock.boottime()), &mut node)
         };
         let keeper = plan.state.map(keep);
-        node.add_own_address(reached_at(plan.local));
+        let lines: Vec<_> = plan.sockets.into_iter().zip(watched).map(Line::new).collect();
+        // Without an address there is nothing to send from either.
+        let locals: Vec<_> =
+            lines.iter().filter_map(|line| line.bound.socket.local_addr().ok()).collect();
+        locals.iter().for_each(|&local| node.add_own_address(reached_at(local)));
         Driver {
             clock,
-            watched,
-            inbox: Inbox::new(),
-            receive_failures: 0,
+            lines,
             returned,
             fast_path: plan.mirror.map(FastPath::new),
             keeper,
@@ -149,7 +201,7 @@ impl Driver {
                 bootstrap: Bootstrap::new(Instant::ZERO, plan.local, &plan.bootstrap),
                 node,
                 local: plan.local,
-                outbox: Outbox::new(plan.local),
+                outboxes: locals.into_iter().map(Outbox::new).collect(),
                 due: Instant::ZERO,
                 running: HashMap::new(),
                 offered: HashMap::new(),
@@ -157,7 +209,6 @@ impl Driver {
                 observed: Observed::new(plan.keeps_packets),
                 shield: Shield::default(),
             },
-            socket: plan.socket,
         }
     }
 
@@ -173,7 +224,8 @@ impl Driver {
             self.core.on_time(self.clock.now());
             self.tend_fast_path();
             self.tend_state();
-            self.core.shield.tend(self.clock.now(), &self.socket);
+            let sockets = self.lines.iter().map(|line| &line.bound.socket);
+            self.core.shield.tend(self.clock.now(), sockets);
             self.flush().await;
             let wake = self.wait(orders, timer.as_mut()).await;
             match wake {
@@ -188,7 +240,7 @@ impl Driver {
                         Err(error) => Err(error),
                     };
                     if let Err(error) = received {
-                        error!(%error, "the socket is broken; the node stops");
+                        error!(%error, "a socket is broken; the node stops");
                         return;
                     }
                 }
@@ -215,7 +267,7 @@ impl Driver {
         tokio::select! {
             order = orders.recv() => Wake::Order(order),
             returned = self.returned.recv() => Wake::Returned(returned),
-            ready = self.watched.readable() => Wake::Readable(ready),
+            ready = readable(&self.lines) => Wake::Readable(ready),
             strangers = strangers(&mut self.fast_path) => Wake::Strangers(strangers),
             () = timer, if due != Instant::NEVER => Wake::Timer,
         }
@@ -239,43 +291,40 @@ impl Driver {
     /// Takes in what has arrived, for a bounded time.
     ///
     /// # Errors
-    /// If the socket is broken.
+    /// If a socket is broken.
     async fn receive(&mut self) -> io::Result<()> {
-        for _ in 0..BATCHES_PER_TURN {
-            let receive = || self.inbox.receive(&self.socket);
-            match self.watched.try_io(Interest::READABLE, receive) {
-                Ok(()) => self.receive_failures = 0,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return self.on_receive_error(error),
+        for number in 0..self.lines.len() {
+            for _ in 0..BATCHES_PER_TURN {
+                if !self.lines[number].receive()? {
+                    break;
+                }
+                self.handle_batch(number).await;
             }
-            self.handle_batch().await;
         }
         Ok(())
     }
 
-    /// One reading of the clock serves the whole batch.
-    async fn handle_batch(&mut self) {
+    /// Handles what has come in on a line. One reading of the clock serves the whole batch.
+    async fn handle_batch(&mut self, number: usize) {
         let now = self.clock.now();
         self.core.forget_withdrawn();
-        for (source, bytes) in self.inbox.iter() {
+        for Received { source, local, bytes } in self.lines[number].inbox.iter() {
+            let local = self.lines[number].bound.local_end(local);
             self.core.observed.packet(Direction::In, source, bytes);
-            self.core.handle(now, Input::Datagram { source, local: LocalEnd::default(), bytes });
-            if self.core.outbox.is_full() {
-                flush(&mut self.core.outbox, &self.socket, &self.watched).await;
+            self.core.handle(now, Input::Datagram { source, local, bytes });
+            // What it sends goes to the asker's family, but for a ping now and then.
+            if self.core.outboxes[number].is_full() {
+                flush(&mut self.core.outboxes[number], &self.lines[number]).await;
             }
         }
         self.core.on_time(now);
         self.flush().await;
     }
 
-    fn on_receive_error(&mut self, error: io::Error) -> io::Result<()> {
-        debug!(%error, "not received");
-        self.receive_failures += 1;
-        if self.receive_failures >= RECEIVE_FAILURES_MAX { Err(error) } else { Ok(()) }
-    }
-
     async fn flush(&mut self) {
-        flush(&mut self.core.outbox, &self.socket, &self.watched).await;
+        for (outbox, line) in self.core.outboxes.iter_mut().zip(&self.lines) {
+            flush(outbox, line).await;
+        }
     }
 }
 
@@ -309,7 +358,7 @@ async fn strangers(fast_path: &mut Option<FastPath>) -> Vec<Contact> {
 }
 
 /// Sends what waits; a full send buffer is waited for, but not for long.
-async fn flush(outbox: &mut Outbox, socket: &UdpSocket, watched: &tokio::net::UdpSocket) {
+async fn flush(outbox: &mut Outbox, Line { bound: Bound { socket, .. }, watched, .. }: &Line) {
     while !outbox.is_empty() && outbox.send(socket).is_err() {
         // Makes the runtime forget that the socket was writable.
         let blocked = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
@@ -325,7 +374,8 @@ async fn flush(outbox: &mut Outbox, socket: &UdpSocket, watched: &tokio::net::Ud
 struct Core {
     node: Node,
     local: SocketAddr,
-    outbox: Outbox,
+    /// Of the sockets, in their order.
+    outboxes: Vec<Outbox>,
     /// When the node wants to be told the time.
     due: Instant,
     bootstrap: Bootstrap,
@@ -353,8 +403,11 @@ impl Core {
     fn drain(&mut self, now: Instant) {
         loop {
             match self.node.poll_output() {
-                Output::Transmit { destination, bytes, .. } => {
-                    if self.outbox.push(destination, bytes) {
+                Output::Transmit { destination, local, bytes } => {
+                    // Without a socket of that family there is no way.
+                    let mut outboxes = self.outboxes.iter_mut();
+                    if let Some(outbox) = outboxes.find(|outbox| outbox.reaches(destination)) {
+                        outbox.push(local, destination, bytes);
                         self.observed.packet(Direction::Out, destination, bytes);
                     }
                 }

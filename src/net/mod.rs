@@ -1,6 +1,6 @@
 //! A node on the network: the UDP driver and the handle that applications hold.
 //!
-//! [`spawn`] binds a socket and starts one thread; [`Handle`] asks things of the node that lives
+//! [`spawn`] binds the sockets and starts one thread; [`Handle`] asks things of the node that lives
 //! there. The driver is the only one to read the node's clock, and knows no protocol: it carries
 //! datagrams to [`node`](crate::node) and back, and tells it the time.
 //!
@@ -53,7 +53,8 @@ pub use observer::{Direction, Losses, Packet, RING_BYTES, RING_PACKETS, Sight, T
 /// 127.0.0.1:8001 and with nobody to ask.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The address to receive on; port 0 takes any free one. `[::]` serves IPv4 too.
+    /// The address to receive on; port 0 takes any free one. `[::]` serves IPv4 too, by a socket of its
+    /// own on the same port.
     pub bind: SocketAddr,
     /// The node's id. `None`: on loopback the SHA-1 of the port in decimal, as original nodes
     /// have it, elsewhere a random one.
@@ -138,9 +139,10 @@ fn bind_failure(reason: &io::Error) -> String {
 /// If a constant is out of its range, the address cannot be bound or the system grants no thread.
 pub fn spawn(settings: Settings) -> Result<Handle, SpawnError> {
     settings.config.check()?;
-    let bind_error = |reason| SpawnError::Bind { address: settings.bind, reason };
-    let socket = socket::bind(settings.bind).map_err(bind_error)?;
-    let local = socket.local_addr().map_err(bind_error)?;
+    let bind_error = |(address, reason)| SpawnError::Bind { address, reason };
+    let sockets = socket::bind_all(settings.bind).map_err(bind_error)?;
+    let local =
+        sockets[0].socket.local_addr().map_err(|reason| bind_error((settings.bind, reason)))?;
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(SpawnError::Seed)?;
     let default = default_id(local, &seed);
@@ -156,7 +158,7 @@ pub fn spawn(settings: Settings) -> Result<Handle, SpawnError> {
     let watched =
         Watched { fast_path: place, state: state.as_ref().map(|(_, writer)| writer.watch()) };
     let plan =
-        driver::Plan { socket, local, id, seed, bootstrap, config, mirror, state, keeps_packets };
+        driver::Plan { sockets, local, id, seed, bootstrap, config, mirror, state, keeps_packets };
     driver::start(plan, watched).map_err(SpawnError::Thread)
 }
 

@@ -56,7 +56,11 @@ impl Shield {
     }
 
     /// Lets in whose time is over, and tells the system what has changed.
-    pub(super) fn tend(&mut self, now: Instant, socket: &UdpSocket) {
+    pub(super) fn tend<'a>(
+        &mut self,
+        now: Instant,
+        sockets: impl IntoIterator<Item = &'a UdpSocket>,
+    ) {
         if self.next_time() <= now {
             self.out.retain(|&(_, until)| until > now);
             self.is_changed = true;
@@ -66,10 +70,12 @@ impl Shield {
         }
         let kept_out = |&(ip, _): &(IpAddr, Instant)| KeptOut { ip, reply_prefix: None };
         let kept_out: Vec<KeptOut> = self.out.iter().map(kept_out).collect();
-        match socket::set_filter(socket, &kept_out) {
-            Ok(()) => debug!(?kept_out, "the filter is changed"),
-            Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
-            Err(error) => warn!(%error, "the system keeps nobody out"),
+        for socket in sockets {
+            match socket::set_filter(socket, &kept_out) {
+                Ok(()) => debug!(?kept_out, "the filter is changed"),
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
+                Err(error) => warn!(%error, "the system keeps nobody out"),
+            }
         }
     }
 }
@@ -94,14 +100,14 @@ mod tests {
         shield.keep_out(after(0), source(1));
         shield.keep_out(after(5), source(2));
         assert_eq!(shield.next_time(), after(10));
-        shield.tend(after(9), &socket);
+        shield.tend(after(9), [&socket]);
         assert_eq!(shield.out.len(), 2);
-        shield.tend(after(10), &socket);
+        shield.tend(after(10), [&socket]);
         assert_eq!(shield.out, [(source(2), after(15))]);
         // It went on while it was out.
         shield.keep_out(after(14), source(2));
         assert_eq!(shield.next_time(), after(24));
-        shield.tend(after(24), &socket);
+        shield.tend(after(24), [&socket]);
         assert_eq!(shield.next_time(), Instant::NEVER);
     }
 

@@ -1,27 +1,38 @@
-//! `recvmmsg` and `sendmmsg`, and a filter of what is received.
+//! `recvmmsg` and `sendmmsg` with the ends that datagrams come in at and leave from, and a filter of
+//! what is received.
 
 use std::array;
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 
+use nix::cmsg_space;
 use nix::libc::{
     BPF_ABS, BPF_ALU, BPF_AND, BPF_B, BPF_JEQ, BPF_JGE, BPF_JGT, BPF_JMP, BPF_K, BPF_LD, BPF_LEN,
-    BPF_RET, BPF_W, SKF_NET_OFF,
+    BPF_RET, BPF_W, SKF_AD_IFINDEX, SKF_AD_OFF, SKF_NET_OFF, in_addr, in_pktinfo, in6_addr,
+    in6_pktinfo,
 };
-use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg};
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, SockaddrStorage,
+    recvmmsg, sendmmsg, setsockopt, sockopt,
+};
 use socket2::{SockFilter, SockRef};
 
-use super::{BATCH, KeptOut, Parcel, SLOT, canonical};
+use super::{BATCH, KeptOut, Parcel, Received, SLOT};
+use crate::address::LocalEnd;
 use crate::wire::v1;
+
+/// Every network namespace has its loopback interface under that number.
+const LOOPBACK_INTERFACE: u32 = 1;
 
 /// Datagrams as they were received, in buffers that are used again and again.
 ///
-/// Each inbox serves sockets of one address family: what the system is told of the room for a
-/// sender's address is the length of the last one.
+/// Each inbox serves one socket: what the system is told of the room for a sender's address and for the
+/// end that a datagram came in at is what the last one took.
 pub struct Inbox {
     slots: Vec<u8>,
-    filled: Vec<(SocketAddr, usize)>,
+    /// Sender, end, length.
+    filled: Vec<(SocketAddr, LocalEnd, usize)>,
     headers: MultiHeaders<SockaddrStorage>,
 }
 
@@ -37,7 +48,7 @@ impl Inbox {
         Inbox {
             slots: vec![0; BATCH * SLOT],
             filled: Vec::with_capacity(BATCH),
-            headers: MultiHeaders::preallocate(BATCH, None),
+            headers: MultiHeaders::preallocate(BATCH, Some(cmsg_space!(in6_pktinfo))),
         }
     }
 
@@ -56,15 +67,20 @@ impl Inbox {
             recvmmsg(socket.as_raw_fd(), &mut self.headers, buffers.iter_mut(), flags, None)?;
         self.filled.extend(received.map(|message| {
             let source = message.address.as_ref().and_then(socket_address);
-            (source.expect("an IP socket receives from IP addresses"), message.bytes)
+            let source = source.expect("an IP socket receives from IP addresses");
+            (source, local_end(&message), message.bytes)
         }));
         Ok(())
     }
 
-    /// The datagrams with their senders, in order of arrival.
-    pub fn iter(&self) -> impl Iterator<Item = (SocketAddr, &[u8])> {
+    /// The datagrams in order of arrival.
+    pub fn iter(&self) -> impl Iterator<Item = Received<'_>> {
         let slots = self.slots.chunks_exact(SLOT);
-        self.filled.iter().zip(slots).map(|(&(source, len), slot)| (source, &slot[..len]))
+        self.filled.iter().zip(slots).map(|(&(source, local, len), slot)| Received {
+            source,
+            local,
+            bytes: &slot[..len],
+        })
     }
 
     /// How many datagrams there are.
@@ -82,7 +98,42 @@ fn socket_address(address: &SockaddrStorage) -> Option<SocketAddr> {
     if let Some(v4) = address.as_sockaddr_in() {
         return Some((*v4).into());
     }
-    address.as_sockaddr_in6().map(|v6| canonical((*v6).into()))
+    address.as_sockaddr_in6().map(|v6| (*v6).into())
+}
+
+/// Has the system tell with each datagram where it came in.
+pub(super) fn tell_ends(socket: &UdpSocket, is_ipv4: bool) -> io::Result<()> {
+    let done = match is_ipv4 {
+        true => setsockopt(socket, sockopt::Ipv4PacketInfo, &true),
+        false => setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &true),
+    };
+    done.map_err(Into::into)
+}
+
+/// Where a datagram came in, if the socket [tells that](tell_ends).
+fn local_end(message: &RecvMsg<'_, '_, SockaddrStorage>) -> LocalEnd {
+    // What is cut short could be anything.
+    let unknown = LocalEnd { is_outside: true, ..LocalEnd::default() };
+    let Ok(mut told) = message.cmsgs() else { return unknown };
+    let (ip, interface) = match told.next() {
+        None => return LocalEnd::default(),
+        Some(ControlMessageOwned::Ipv4PacketInfo(info)) => {
+            // For a broadcast not the address that was asked, but that of the interface.
+            let ip = Ipv4Addr::from(info.ipi_spec_dst.s_addr.to_ne_bytes());
+            (IpAddr::V4(ip), info.ipi_ifindex as u32)
+        }
+        Some(ControlMessageOwned::Ipv6PacketInfo(info)) => {
+            (Ipv6Addr::from(info.ipi6_addr.s6_addr).into(), info.ipi6_ifindex)
+        }
+        Some(_) => return unknown,
+    };
+    let is_scoped = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    LocalEnd {
+        // Nothing leaves from a group.
+        ip: (!ip.is_multicast()).then_some(ip),
+        scope: if is_scoped { interface } else { 0 },
+        is_outside: interface != LOOPBACK_INTERFACE,
+    }
 }
 
 /// Attaches the program that decides what the socket queues, in the language of the packet filters
@@ -91,7 +142,9 @@ pub(super) fn set_filter(socket: &UdpSocket, kept_out: &[KeptOut]) -> io::Result
     SockRef::from(socket).attach_filter(&filter(kept_out))
 }
 
-/// The program: what is longer than any message is dropped, and of sources that are kept out all but
+/// The program: what comes from 127.0.0.0/8, but not over the loopback interface, is emptied (the
+/// system itself drops ::1 then; and what it tells with a datagram is the interface that an address
+/// belongs to, also of one that was sent to it over loopback); what is longer than any message is dropped, and of sources that are kept out all but
 /// replies that begin as they are to. The first half of an IPv6 address decides, all of an IPv4 one.
 fn filter(kept_out: &[KeptOut]) -> Vec<SockFilter> {
     // Offsets count from the UDP header, these from that of IPv4 or IPv6.
@@ -99,7 +152,16 @@ fn filter(kept_out: &[KeptOut]) -> Vec<SockFilter> {
     const IPV4_SOURCE: u32 = VERSION + 12;
     const IPV6_SOURCE: u32 = VERSION + 8;
 
-    let mut ipv4 = vec![load(BPF_W, IPV4_SOURCE)];
+    const INTERFACE: u32 = (SKF_AD_OFF + SKF_AD_IFINDEX) as u32;
+    let mut ipv4 = vec![
+        load(BPF_W, INTERFACE),
+        SockFilter::new((BPF_JMP | BPF_JEQ | BPF_K) as u16, 3, 0, LOOPBACK_INTERFACE),
+        load(BPF_B, IPV4_SOURCE),
+        skip_unless(BPF_JEQ, 127, 1),
+        // Emptied, so that the node still counts it.
+        op(BPF_RET | BPF_K, UDP_HEADER),
+        load(BPF_W, IPV4_SOURCE),
+    ];
     let mut ipv6 = Vec::new();
     for source in kept_out {
         let let_in = let_in(source.reply_prefix);
@@ -171,19 +233,26 @@ fn keep() -> SockFilter {
 
 /// What `sendmmsg` needs besides the datagrams.
 pub(super) struct Sender {
-    headers: MultiHeaders<SockaddrStorage>,
+    /// For datagrams that leave from where the system chooses.
+    plain: MultiHeaders<SockaddrStorage>,
+    /// For those that leave from a given address.
+    from_ipv4: MultiHeaders<SockaddrStorage>,
+    from_ipv6: MultiHeaders<SockaddrStorage>,
     destinations: Vec<Option<SockaddrStorage>>,
 }
 
 impl Sender {
     pub(super) fn new() -> Sender {
         Sender {
-            headers: MultiHeaders::preallocate(BATCH, None),
+            plain: MultiHeaders::preallocate(BATCH, None),
+            from_ipv4: MultiHeaders::preallocate(BATCH, Some(cmsg_space!(in_pktinfo))),
+            from_ipv6: MultiHeaders::preallocate(BATCH, Some(cmsg_space!(in6_pktinfo))),
             destinations: Vec::with_capacity(BATCH),
         }
     }
 
-    /// Sends from the front and tells how many went; an error is about the first of them.
+    /// Sends from the front, from the end of the first, and tells how many went; an error is about the
+    /// first of them.
     pub(super) fn send(
         &mut self,
         socket: &UdpSocket,
@@ -197,15 +266,28 @@ impl Sender {
             [IoSlice::new(&bytes[range])]
         });
         let buffers = &buffers[..batch.len()];
-        let flags = MsgFlags::empty();
-        let sent = sendmmsg(
-            socket.as_raw_fd(),
-            &mut self.headers,
-            buffers,
-            &self.destinations,
-            [],
-            flags,
-        )?;
-        Ok(sent.count())
+        let to = &self.destinations;
+        let (fd, flags) = (socket.as_raw_fd(), MsgFlags::empty());
+        let from = batch.first().map_or_else(LocalEnd::default, |parcel| parcel.from);
+        let sent = match from.ip {
+            None => sendmmsg(fd, &mut self.plain, buffers, to, [], flags)?.count(),
+            Some(IpAddr::V4(ip)) => {
+                let address = |ip: Ipv4Addr| in_addr { s_addr: u32::from_ne_bytes(ip.octets()) };
+                let from = in_pktinfo {
+                    ipi_ifindex: 0,
+                    ipi_spec_dst: address(ip),
+                    ipi_addr: address(Ipv4Addr::UNSPECIFIED),
+                };
+                let from = [ControlMessage::Ipv4PacketInfo(&from)];
+                sendmmsg(fd, &mut self.from_ipv4, buffers, to, from, flags)?.count()
+            }
+            Some(IpAddr::V6(ip)) => {
+                let ipi6_addr = in6_addr { s6_addr: ip.octets() };
+                let from = in6_pktinfo { ipi6_addr, ipi6_ifindex: from.scope };
+                let from = [ControlMessage::Ipv6PacketInfo(&from)];
+                sendmmsg(fd, &mut self.from_ipv6, buffers, to, from, flags)?.count()
+            }
+        };
+        Ok(sent)
     }
 }

@@ -2,15 +2,17 @@
 //! the system has one for that (Linux), one at a time elsewhere.
 //!
 //! No protocol and no event loop here. Both take any std socket, and wait where that socket
-//! blocks. [`bind`] makes the nonblocking one that a node uses.
+//! blocks. [`bind_all`] makes the nonblocking ones that a node uses: each hears one address family, so
+//! that no IPv4 address comes in the clothes of IPv6, and tells where a datagram came in.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, SocketAddrV6, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::ops::Range;
 
 use socket2::{Domain, Protocol, Type};
-use tracing::debug;
+use tracing::{debug, warn};
 
+use crate::address::LocalEnd;
 use crate::wire::v1::MAX_DATAGRAM;
 
 #[cfg(target_os = "linux")]
@@ -39,15 +41,96 @@ const OUTBOX_BYTES: usize = 64 << 10;
 /// small datagram, so its default holds back only some 250 of them while the node is busy.
 const SOCKET_BUFFER: usize = 1 << 20;
 
-/// Binds a nonblocking UDP socket. One bound to `[::]` serves IPv4 too.
+/// Ports that are tried for one that is free for both families.
+const PORTS_TRIED: u32 = 16;
+
+/// What Linux, Windows, and the others say where there is no such address family.
+const NO_FAMILY: i32 = match (cfg!(target_os = "linux"), cfg!(windows)) {
+    (true, _) => 97,
+    (_, true) => 10_047,
+    _ => 47,
+};
+
+/// A socket of a node.
+#[derive(Debug)]
+pub(super) struct Bound {
+    pub(super) socket: UdpSocket,
+    /// Whether the system keeps loopback sources from elsewhere away. Where it does not, the interface
+    /// that it tells has to do, which makes strangers of neighbours on this machine too.
+    is_guarded: bool,
+}
+
+impl Bound {
+    /// Where a datagram came in, as far as its source is concerned.
+    pub(super) fn local_end(&self, told: LocalEnd) -> LocalEnd {
+        LocalEnd { is_outside: told.is_outside && !self.is_guarded, ..told }
+    }
+}
+
+/// Binds a nonblocking UDP socket that hears one address family: `[::]` is all addresses of IPv6.
 ///
 /// # Errors
 /// Those of the system, most often that the address is in use.
 pub fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
+    bind_after(address, |_| Ok(())).map(|bound| bound.socket)
+}
+
+/// Binds the sockets of a node, which tell where datagrams come in: one, and for `[::]` one of IPv4
+/// beside it on the same port. Where the machine has but one of the families it is that one alone.
+///
+/// # Errors
+/// Those of the system, with the address that they are about.
+pub(super) fn bind_all(address: SocketAddr) -> Result<Vec<Bound>, (SocketAddr, io::Error)> {
+    bind_all_with(address, |address| {
+        bind_after(address, |socket| system::tell_ends(socket, address.is_ipv4()))
+    })
+}
+
+fn bind_all_with(
+    address: SocketAddr,
+    bind: impl Fn(SocketAddr) -> io::Result<Bound>,
+) -> Result<Vec<Bound>, (SocketAddr, io::Error)> {
+    let bind = |address| bind(address).map_err(|error| (address, error));
+    if address.is_ipv4() || !address.ip().is_unspecified() {
+        return Ok(vec![bind(address)?]);
+    }
+    let ipv4 = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+    let mut tries = if address.port() == 0 { PORTS_TRIED } else { 1 };
+    loop {
+        tries -= 1;
+        let six = match bind(address) {
+            Err((_, error)) if is_without_family(&error) => {
+                warn!("this machine has no IPv6; the node uses IPv4 alone");
+                return Ok(vec![bind(ipv4(address.port()))?]);
+            }
+            bound => bound?,
+        };
+        let port = six.socket.local_addr().map_err(|error| (address, error))?.port();
+        match bind(ipv4(port)) {
+            Ok(four) => return Ok(vec![six, four]),
+            Err((_, error)) if is_without_family(&error) => {
+                warn!("this machine has no IPv4; the node uses IPv6 alone");
+                return Ok(vec![six]);
+            }
+            Err((_, error)) if error.kind() == io::ErrorKind::AddrInUse && tries > 0 => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn is_without_family(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(NO_FAMILY)
+}
+
+/// Binds a socket after something else has been set: what arrives in between would come without.
+fn bind_after(
+    address: SocketAddr,
+    set: impl FnOnce(&UdpSocket) -> io::Result<()>,
+) -> io::Result<Bound> {
     let socket =
         socket2::Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-    if address.is_ipv6() && address.ip().is_unspecified() {
-        socket.set_only_v6(false)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
     }
     // Smaller buffers only mean that more is lost under load.
     let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
@@ -55,11 +138,13 @@ pub fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
     socket.set_nonblocking(true)?;
     let socket = socket.into();
     // Where it is not to be had, the queue has less room in a flood.
-    if let Err(error) = set_filter(&socket, &[]) {
+    let filtered = set_filter(&socket, &[]);
+    if let Err(error) = &filtered {
         debug!(%error, "no filter before the socket's queue");
     }
+    set(&socket)?;
     socket2::SockRef::from(&socket).bind(&address.into())?;
-    Ok(socket)
+    Ok(Bound { socket, is_guarded: filtered.is_ok() })
 }
 
 /// A source of which the system is to drop most before it takes a place in the socket's queue.
@@ -82,14 +167,15 @@ pub(super) fn set_filter(socket: &UdpSocket, kept_out: &[KeptOut]) -> io::Result
     system::set_filter(socket, kept_out)
 }
 
-/// An address as an IPv4-only node would write it, if it is one in IPv6's clothes.
-fn canonical(address: SocketAddr) -> SocketAddr {
-    match address {
-        SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_some() => {
-            SocketAddr::new(address.ip().to_canonical(), v6.port())
-        }
-        _ => address,
-    }
+/// A datagram that was received.
+#[derive(Clone, Copy, Debug)]
+pub struct Received<'a> {
+    /// Who sent it, by its own account.
+    pub source: SocketAddr,
+    /// Where it came in; of sockets that do not tell the default.
+    pub local: LocalEnd,
+    /// All of it.
+    pub bytes: &'a [u8],
 }
 
 /// Datagrams that wait to be sent, in one buffer that is used again and again.
@@ -105,9 +191,11 @@ pub struct Outbox {
     sender: system::Sender,
 }
 
-/// One datagram: where to (`None`: the peer that the socket is connected to), and which bytes.
+/// One datagram: where to (`None`: the peer that the socket is connected to), from where, and which
+/// bytes.
 struct Parcel {
     destination: Option<SocketAddr>,
+    from: LocalEnd,
     bytes: Range<usize>,
 }
 
@@ -128,26 +216,39 @@ impl Outbox {
         }
     }
 
-    /// Adds a datagram; one that this socket cannot send there (IPv6 from IPv4) is lost. Returns
-    /// whether it was added.
-    pub fn push(&mut self, destination: SocketAddr, bytes: &[u8]) -> bool {
-        let reachable = reachable(&self.local, destination);
-        match reachable {
-            Some(destination) => self.add(Some(destination), bytes),
-            None => self.lost += 1,
+    /// Whether the socket can send there: not to the other address family.
+    pub fn reaches(&self, destination: SocketAddr) -> bool {
+        self.local.is_ipv4() == destination.is_ipv4()
+    }
+
+    /// Adds a datagram that is to leave from there; the system chooses where it is told nothing, and
+    /// where the socket has but one address it is that one. What the socket [cannot
+    /// send](Outbox::reaches) is lost.
+    pub fn push(&mut self, from: LocalEnd, destination: SocketAddr, bytes: &[u8]) {
+        if !self.reaches(destination) {
+            self.lost += 1;
+            return;
         }
-        reachable.is_some()
+        let from = match from {
+            LocalEnd { ip: Some(ip), scope, .. }
+                if self.local.ip().is_unspecified() && ip.is_ipv4() == self.local.is_ipv4() =>
+            {
+                LocalEnd { ip: Some(ip), scope, is_outside: false }
+            }
+            _ => LocalEnd::default(),
+        };
+        self.add(from, Some(destination), bytes);
     }
 
     /// Adds a datagram for the peer that the socket is connected to.
     pub fn push_to_peer(&mut self, bytes: &[u8]) {
-        self.add(None, bytes);
+        self.add(LocalEnd::default(), None, bytes);
     }
 
-    fn add(&mut self, destination: Option<SocketAddr>, bytes: &[u8]) {
+    fn add(&mut self, from: LocalEnd, destination: Option<SocketAddr>, bytes: &[u8]) {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(bytes);
-        self.waiting.push(Parcel { destination, bytes: start..self.bytes.len() });
+        self.waiting.push(Parcel { destination, from, bytes: start..self.bytes.len() });
     }
 
     /// Whether it is time to send. What is added nevertheless is kept.
@@ -174,9 +275,15 @@ impl Outbox {
         &mut self,
         mut send: impl FnMut(&mut system::Sender, &[Parcel], &[u8]) -> io::Result<usize>,
     ) -> Result<(), Blocked> {
-        while self.sent < self.waiting.len() {
-            let end = self.waiting.len().min(self.sent + BATCH);
-            let batch = &self.waiting[self.sent..end];
+        // The system takes those together that leave from one end.
+        let waiting = &mut self.waiting[self.sent..];
+        if !waiting.is_sorted_by_key(|parcel| parcel.from) {
+            waiting.sort_by_key(|parcel| parcel.from);
+        }
+        while let Some(first) = self.waiting.get(self.sent) {
+            let rest = self.waiting[self.sent..].iter().take(BATCH);
+            let together = rest.take_while(|parcel| parcel.from == first.from).count();
+            let batch = &self.waiting[self.sent..self.sent + together];
             match send(&mut self.sender, batch, &self.bytes) {
                 Ok(sent) => self.sent += sent,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(Blocked),
@@ -207,24 +314,14 @@ impl Outbox {
     }
 }
 
-/// The destination as the socket has to be told it; `None` if it cannot send there.
-fn reachable(local: &SocketAddr, destination: SocketAddr) -> Option<SocketAddr> {
-    match (local.ip(), destination) {
-        (IpAddr::V4(_), SocketAddr::V4(_)) | (IpAddr::V6(_), SocketAddr::V6(_)) => {
-            Some(destination)
-        }
-        (IpAddr::V6(_), SocketAddr::V4(v4)) => {
-            Some(SocketAddrV6::new(v4.ip().to_ipv6_mapped(), v4.port(), 0, 0).into())
-        }
-        (IpAddr::V4(_), SocketAddr::V6(_)) => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     #[cfg(target_os = "linux")]
     use crate::wire::v1;
+
+    /// From where the system chooses.
+    const ANY: LocalEnd = LocalEnd { ip: None, scope: 0, is_outside: false };
 
     fn blocking(address: &str) -> UdpSocket {
         let socket = bind(address.parse().unwrap()).unwrap();
@@ -244,8 +341,8 @@ mod tests {
         let mut received = Vec::new();
         while received.len() < count {
             inbox.receive(to).unwrap();
-            assert!(inbox.iter().all(|(source, _)| source == from.local_addr().unwrap()));
-            received.extend(inbox.iter().map(|(_, bytes)| bytes.to_vec()));
+            assert!(inbox.iter().all(|got| got.source == from.local_addr().unwrap()));
+            received.extend(inbox.iter().map(|got| got.bytes.to_vec()));
         }
         received
     }
@@ -255,7 +352,7 @@ mod tests {
         let (a, b) = (blocking("127.0.0.1:0"), blocking("127.0.0.1:0"));
         let mut outbox = outbox(&a);
         let sent: Vec<_> = (0..2 * BATCH as u8 + 1).map(|number| vec![number; 100]).collect();
-        sent.iter().for_each(|bytes| _ = outbox.push(b.local_addr().unwrap(), bytes));
+        sent.iter().for_each(|bytes| outbox.push(ANY, b.local_addr().unwrap(), bytes));
         assert!(outbox.is_full());
         assert_eq!(carry(&mut outbox, &a, &b, sent.len()), sent);
         assert!(outbox.is_empty());
@@ -268,7 +365,7 @@ mod tests {
         let mut outbox = outbox(&a);
         for len in [0, 1, 1_400, MAX_DATAGRAM] {
             let datagram = vec![7; len];
-            outbox.push(b.local_addr().unwrap(), &datagram);
+            outbox.push(ANY, b.local_addr().unwrap(), &datagram);
             assert_eq!(carry(&mut outbox, &a, &b, 1), [datagram]);
         }
     }
@@ -279,7 +376,7 @@ mod tests {
         let mut outbox = outbox(&a);
         let to = b.local_addr().unwrap();
         for len in [MAX_DATAGRAM + 1, 65_507, 65_507, 65_507, 65_507, 1] {
-            outbox.push(to, &vec![7; len]);
+            outbox.push(ANY, to, &vec![7; len]);
         }
         let expected = if cfg!(target_os = "linux") { 1 } else { 6 };
         let received = carry(&mut outbox, &a, &b, expected);
@@ -292,10 +389,10 @@ mod tests {
         let (a, b) = (blocking("127.0.0.1:0"), blocking("127.0.0.1:0"));
         let to = b.local_addr().unwrap();
         let mut outbox = outbox(&a);
-        outbox.push(to, b"first");
-        outbox.push(to, &[0; 70_000]);
-        outbox.push("[::1]:9".parse().unwrap(), b"from IPv4 there is no way");
-        outbox.push(to, b"last");
+        outbox.push(ANY, to, b"first");
+        outbox.push(ANY, to, &[0; 70_000]);
+        outbox.push(ANY, "[::1]:9".parse().unwrap(), b"from IPv4 there is no way");
+        outbox.push(ANY, to, b"last");
         let received = carry(&mut outbox, &a, &b, 2);
         assert_eq!(received, [b"first".to_vec(), b"last".to_vec()]);
         assert_eq!(outbox.lost(), 2);
@@ -364,7 +461,7 @@ mod tests {
         let mut heard = Vec::new();
         let mut inbox = Inbox::new();
         while inbox.receive(socket).is_ok() {
-            heard.extend(inbox.iter().map(|(source, _)| source.ip()));
+            heard.extend(inbox.iter().map(|got| got.source.ip()));
         }
         heard
     }
@@ -450,26 +547,140 @@ mod tests {
     }
 
     #[test]
-    fn ipv6_carries_ipv4_too() {
-        let Ok(both) = bind("[::]:0".parse().unwrap()) else {
-            println!("skipped: this machine has no IPv6");
+    fn a_wildcard_of_ipv6_is_a_socket_of_each_family_on_one_port() {
+        let Ok(sockets) = bind_all("[::]:0".parse().unwrap()) else {
+            panic!("every machine has a free port")
+        };
+        let locals: Vec<_> =
+            sockets.iter().map(|bound| bound.socket.local_addr().unwrap()).collect();
+        let [six, four] = locals[..] else {
+            println!("skipped: this machine has one address family, {locals:?}");
             return;
         };
-        both.set_nonblocking(false).unwrap();
-        let four = blocking("127.0.0.1:0");
-        let to_four = four.local_addr().unwrap();
-        let mut there = outbox(&both);
-        there.push(to_four, b"to IPv4");
-        there.send(&both).unwrap();
-        let mut inbox = Inbox::new();
-        inbox.receive(&four).unwrap();
-        assert_eq!(inbox.iter().next().unwrap().1, b"to IPv4");
-        let mut back = outbox(&four);
-        let both_port = both.local_addr().unwrap().port();
-        back.push(([127, 0, 0, 1], both_port).into(), b"from IPv4");
-        back.send(&four).unwrap();
-        let mut inbox = Inbox::new();
-        inbox.receive(&both).unwrap();
-        assert_eq!(inbox.iter().next().unwrap(), (to_four, &b"from IPv4"[..]));
+        assert_eq!((six.ip().to_string(), four.ip().to_string()), ("::".into(), "0.0.0.0".into()));
+        assert_eq!(six.port(), four.port());
+        for (socket, from, to) in [
+            (&sockets[0].socket, "[::1]:0", "::1"),
+            (&sockets[1].socket, "127.0.0.1:0", "127.0.0.1"),
+        ] {
+            let sender = blocking(from);
+            let to = SocketAddr::new(to.parse().unwrap(), six.port());
+            sender.send_to(b"hello", to).unwrap();
+            let mut inbox = Inbox::new();
+            socket.set_nonblocking(false).unwrap();
+            inbox.receive(socket).unwrap();
+            let got = inbox.iter().next().unwrap();
+            assert_eq!((got.source, got.bytes), (sender.local_addr().unwrap(), &b"hello"[..]));
+        }
+    }
+
+    #[test]
+    fn a_port_that_one_family_has_taken_is_said_and_any_other_is_sought() {
+        let taken = bind("0.0.0.0:0".parse().unwrap()).unwrap().local_addr().unwrap().port();
+        let _four = bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, taken))).unwrap();
+        let wanted = SocketAddr::new("::".parse().unwrap(), taken);
+        match bind_all(wanted) {
+            Err((address, error)) => {
+                assert_eq!(address.to_string(), format!("0.0.0.0:{taken}"));
+                assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+            }
+            Ok(sockets) => panic!("{sockets:?}"),
+        }
+        // The first ports turn out to be taken for IPv4.
+        let left = std::cell::Cell::new(3);
+        let sockets = bind_all_with("[::]:0".parse().unwrap(), |address| {
+            if address.is_ipv4() && left.replace(left.get() - 1) > 0 {
+                return Err(io::ErrorKind::AddrInUse.into());
+            }
+            bind_after("127.0.0.1:0".parse().unwrap(), |_| Ok(()))
+        });
+        assert_eq!(sockets.unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_machine_of_one_family_uses_that_one() {
+        for error in [NO_FAMILY, 0] {
+            for missing_is_ipv4 in [false, true] {
+                let sockets = bind_all_with("[::]:7".parse().unwrap(), |address| {
+                    if address.is_ipv4() != missing_is_ipv4 {
+                        assert_eq!(address.port() == 7, !address.is_ipv4() || !missing_is_ipv4);
+                        return bind_after("127.0.0.1:0".parse().unwrap(), |_| Ok(()));
+                    }
+                    Err(match error {
+                        0 => io::ErrorKind::AddrNotAvailable.into(),
+                        code => io::Error::from_raw_os_error(code),
+                    })
+                });
+                assert_eq!(sockets.unwrap().len(), 1);
+            }
+        }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn what_is_asked_at_an_address_is_answered_from_it() {
+        for (wildcard, asked) in [
+            ("0.0.0.0:0", &["127.0.0.1", "127.0.0.2", "127.9.9.9"][..]),
+            ("[::]:0", &["::1", "127.0.0.1", "127.0.0.2"]),
+        ] {
+            let sockets = bind_all(wildcard.parse().unwrap()).unwrap();
+            for (socket, ip) in
+                sockets.iter().flat_map(|bound| asked.iter().map(move |ip| (&bound.socket, ip)))
+            {
+                let local = socket.local_addr().unwrap();
+                let to = SocketAddr::new(ip.parse().unwrap(), local.port());
+                if to.is_ipv4() != local.is_ipv4() {
+                    continue;
+                }
+                let askers = [(); 3]
+                    .map(|()| blocking(if to.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" }));
+                for (number, asker) in askers.iter().enumerate() {
+                    asker.connect(to).unwrap();
+                    asker.send(&[number as u8]).unwrap();
+                }
+                let mut inbox = Inbox::new();
+                let mut outbox = outbox(socket);
+                while inbox.receive(socket).is_ok() {
+                    for got in inbox.iter() {
+                        assert_eq!(got.local, LocalEnd { ip: Some(to.ip()), ..ANY });
+                        outbox.push(got.local, got.source, got.bytes);
+                    }
+                }
+                outbox.send(socket).unwrap();
+                for (number, asker) in askers.iter().enumerate() {
+                    let mut buffer = [9];
+                    // Connected, it hears nothing from elsewhere.
+                    assert_eq!(asker.recv(&mut buffer).unwrap(), 1);
+                    assert_eq!(buffer, [number as u8]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_leaves_from_one_end_goes_together_and_in_order() {
+        let mut outbox = Outbox::new("0.0.0.0:1".parse().unwrap());
+        let to = "10.0.0.9:1".parse().unwrap();
+        let ends = [1, 2].map(|host| LocalEnd { ip: Some([10, 0, 0, host].into()), ..ANY });
+        for number in 0..6_u8 {
+            outbox.push(ends[usize::from(number) % 2], to, &[number]);
+        }
+        outbox.push(LocalEnd { is_outside: true, ..ends[0] }, to, &[6]);
+        let mut batches = Vec::new();
+        outbox
+            .send_through(|_, batch, bytes| {
+                batches.push(batch.iter().map(|p| bytes[p.bytes.start]).collect::<Vec<_>>());
+                Ok(batch.len())
+            })
+            .unwrap();
+        assert_eq!(batches, [vec![0, 2, 4, 6], vec![1, 3, 5]]);
+    }
+
+    #[test]
+    fn a_socket_of_one_address_needs_no_telling() {
+        let mut outbox = Outbox::new("10.0.0.1:1".parse().unwrap());
+        let end = LocalEnd { ip: Some([10, 0, 0, 1].into()), ..ANY };
+        outbox.push(end, "10.0.0.9:1".parse().unwrap(), b"x");
+        assert_eq!(outbox.waiting[0].from, ANY);
     }
 }

@@ -1,9 +1,14 @@
 //! One datagram at a time, on any system.
+//!
+//! Where a datagram came in is not told: answers leave from where the system chooses, and a loopback
+//! source is what the system lets through. (Those of BSD and macOS drop one that comes in elsewhere than
+//! at a loopback interface, RFC 1122 §3.2.1.3 and RFC 4291 §2.5.3.)
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 
-use super::{KeptOut, Parcel, SLOT, canonical};
+use super::{KeptOut, Parcel, Received, SLOT};
+use crate::address::LocalEnd;
 
 /// The datagram that was received last.
 pub struct Inbox {
@@ -31,13 +36,17 @@ impl Inbox {
     pub fn receive(&mut self, socket: &UdpSocket) -> io::Result<()> {
         self.filled = None;
         let (len, source) = socket.recv_from(&mut self.slot)?;
-        self.filled = Some((canonical(source), len));
+        self.filled = Some((source, len));
         Ok(())
     }
 
     /// The datagram with its sender, if there is one.
-    pub fn iter(&self) -> impl Iterator<Item = (SocketAddr, &[u8])> {
-        self.filled.iter().map(|&(source, len)| (source, &self.slot[..len]))
+    pub fn iter(&self) -> impl Iterator<Item = Received<'_>> {
+        self.filled.iter().map(|&(source, len)| Received {
+            source,
+            local: LocalEnd::default(),
+            bytes: &self.slot[..len],
+        })
     }
 
     /// How many datagrams there are.
@@ -49,6 +58,11 @@ impl Inbox {
     pub fn is_empty(&self) -> bool {
         self.filled.is_none()
     }
+}
+
+/// Each system has a way of its own to do that, and some have none; nothing is told.
+pub(super) fn tell_ends(_: &UdpSocket, _is_ipv4: bool) -> io::Result<()> {
+    Ok(())
 }
 
 /// Each system has a way of its own to do that, and some have none.
