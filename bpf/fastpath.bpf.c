@@ -56,10 +56,6 @@
 #define NODES_BEGIN_LEN 2
 #define NODES_END_LEN 2
 
-/* An address that has not proved that it receives what we send gets no more than so many times the
- * bytes it sent; RFC 9000, section 8.1. */
-#define AMPLIFICATION_MAX 3
-
 #define IP_DF 0x4000
 #define TTL 64
 
@@ -465,27 +461,50 @@ static __always_inline bool is_local(const struct table *t, const struct endpoin
 	return false;
 }
 
-static __always_inline bool is_loopback(const struct request *r)
+static __always_inline bool is_loopback(const struct endpoint *who, bool v6)
 {
-	const __u8 *a = r->source.address;
+	const __u8 *a = who->address;
 
-	if (!r->v6)
+	if (!v6)
 		return a[12] == 127;
 	return !word(a) && word(a + 8) == bpf_cpu_to_be64(1);
 }
 
-/* Whether a source can be answered and named: a unicast address of its family, not bound to one
- * link, a port. A mapped IPv4 address is none of IPv6's; the kernel throws those away. */
+/*
+ * Whether a source can be answered and named: a unicast address of its family, not bound to one
+ * link, a port.
+ *
+ * The kernel drops few of those that cannot. Of IPv6 it lets ::, ::a.b.c.d and ::ffff:a.b.c.d in at
+ * every interface (of TCP alone it refuses the mapped ones), so a source that is an IPv4 address in
+ * IPv6's clothes is the node's to drop.
+ */
 static __always_inline bool is_usable(const struct request *r)
 {
 	const __u8 *a = r->source.address;
 
 	if (!r->source.port)
 		return false;
-	if (r->v6)
-		return (word(a) || (word(a + 8) && half(a + 8) != bpf_htonl(0xffff))) &&
-		       a[0] != 0xff && !(a[0] == 0xfe && a[1] == 0x80);
-	return a[12] != 0 && a[12] < 224;
+	if (!r->v6)
+		return a[12] != 0 && a[12] < 224;
+	/* Of ::/64 only ::1 is one; ::/96 and ::ffff:0:0/96 lie there, and nothing else is assigned. */
+	if (!word(a) && !is_loopback(&r->source, true))
+		return false;
+	return a[0] != 0xff && !(a[0] == 0xfe && (a[1] & 0xc0) == 0x80);
+}
+
+/*
+ * Whether it was sent from and to where it can be. A loopback source needs no proof and knows no
+ * limit, so it is believed where nobody else can be: on the loopback interface.
+ *
+ * From elsewhere the kernel drops ::1, source or destination, always. It drops 127.0.0.0/8 unless
+ * route_localnet is set there; then that is a destination like any other, and a source too where
+ * rp_filter is off (127.0.0.1 itself with accept_local).
+ */
+static __always_inline bool is_believed(const struct request *r,
+					const struct endpoint *destination, __u32 interface)
+{
+	return interface == LOOPBACK_IFINDEX ||
+	       (!is_loopback(&r->source, r->v6) && !is_loopback(destination, r->v6));
 }
 
 static __always_inline bool is_alive(__u64 now)
@@ -703,7 +722,7 @@ static __always_inline int parse_message(void *data, void *end, struct request *
 /* What the rate limits say: OURS, or the counter of what becomes of the packet. */
 static __always_inline int check_limits(const struct request *r, __u64 now)
 {
-	if (is_loopback(r))
+	if (is_loopback(&r->source, r->v6))
 		return OURS;
 	if (SOURCE_COST_NS && !within(source_bucket(r), SOURCE_COST_NS, now))
 		return OVER_LIMIT_DROPS ? DROPPED_LIMIT_SOURCE : PASSED_LIMIT_SOURCE;
@@ -964,8 +983,7 @@ static __always_inline int serve(void *ctx, bool xdp, __u32 frame_len)
 		parsed = PASSED_LENGTH;
 	if (parsed == OURS)
 		parsed = parse_message(start_of(ctx, xdp), end_of(ctx, xdp), &r, s);
-	/* A loopback source needs no proof and knows no limit, but from outside it is forged. */
-	if (parsed == OURS && is_loopback(&r) && interface_of(ctx, xdp) != LOOPBACK_IFINDEX)
+	if (parsed == OURS && !is_believed(&r, &destination, interface_of(ctx, xdp)))
 		parsed = PASSED_ADDRESS;
 	if (parsed != OURS)
 		return pass(parsed);
@@ -1007,8 +1025,8 @@ static __always_inline int serve(void *ctx, bool xdp, __u32 frame_len)
 		if (parsed != OURS)
 			return pass(parsed);
 		payload_len = NODES_BEGIN_LEN + s->bytes + NODES_END_LEN;
-		if (!known && !is_loopback(&r) &&
-		    HEAD_LEN + payload_len > AMPLIFICATION_MAX * r.len)
+		if (!known && !is_loopback(&r.source, r.v6) &&
+		    HEAD_LEN + payload_len + PING_BYTES > AMPLIFICATION_MAX * r.len)
 			return pass(PASSED_UNPROVED);
 	}
 

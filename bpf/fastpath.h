@@ -26,6 +26,11 @@
 /* Largest reply, as the node's own. */
 #define REPLY_MAX 1400
 
+/* An address that is not validated gets no more than so many times the bytes it sent; RFC 9000,
+ * section 8.1. The node's ping that validates it is among what it gets. */
+#define AMPLIFICATION_MAX 3
+#define PING_BYTES 54
+
 /* Buckets of the two indices, and contacts in each. With 512 contacts spread at random more than
  * eight hardly ever meet; where they do, the node draws another seed. */
 #define INDEX_BUCKETS 512

@@ -385,9 +385,18 @@ mod verdicts {
             pass(Packet { source: at("2", is_ipv4, 0), ..plain.clone() }, "port 0");
             let unusable: &[&str] = match is_ipv4 {
                 true => &["0.0.0.0", "0.1.2.3", "224.0.0.1", "239.255.255.255", "255.255.255.255"],
-                false => {
-                    &["::", "ff02::1", "ff0e::7", "fe80::1", "::ffff:10.0.0.2", "::ffff:127.0.0.1"]
-                }
+                false => &[
+                    "::",
+                    "ff02::1",
+                    "ff0e::7",
+                    "fe80::1",
+                    "febf::1",
+                    "::ffff:10.0.0.2",
+                    "::ffff:127.0.0.1",
+                    "::10.0.0.2",
+                    "::127.0.0.1",
+                    "::2",
+                ],
             };
             for ip in unusable {
                 let source = SocketAddr::new(ip.parse().unwrap(), 7_777);
@@ -458,7 +467,7 @@ mod verdicts {
     }
 
     #[test]
-    fn who_has_proved_nothing_gets_three_times_its_bytes_or_goes_up() {
+    fn who_has_proved_nothing_gets_three_times_its_bytes_with_the_ping_or_goes_up() {
         let Some(mut stage) = Stage::set() else { return };
         for is_ipv4 in families() {
             let elsewhere = Contact { address: stranger(is_ipv4).address, ..known(3, is_ipv4) };
@@ -469,13 +478,13 @@ mod verdicts {
                 packet.message.resize(500, 0);
                 let (verdict, out, _) = stage.run(Mode::Native, &packet.bytes());
                 assert_eq!(verdict, Verdict::Reply);
-                let reply = out.len() - message_at(is_ipv4);
+                let all = out.len() - message_at(is_ipv4) + v1::PING_BYTES;
                 // To the byte.
-                packet.message.resize(reply.div_ceil(3), 0);
+                packet.message.resize(all.div_ceil(3), 0);
                 for mode in MODES {
                     assert_eq!(stage.run(mode, &packet.bytes()).0, Verdict::Reply, "{mode:?}");
                 }
-                packet.message.truncate(reply.div_ceil(3) - 1);
+                packet.message.truncate(all.div_ceil(3) - 1);
                 stage.passes(&packet.bytes(), Counter::PassedUnproved, "a byte too few");
             }
             let loopback = Contact {
@@ -511,15 +520,47 @@ mod verdicts {
     }
 
     #[test]
-    fn a_loopback_source_is_believed_on_loopback_alone() {
+    fn a_loopback_address_is_believed_on_loopback_alone() {
         let Some(mut stage) = Stage::set() else { return };
+        let loopbacks = |is_ipv4: bool| -> &[&str] {
+            if is_ipv4 { &["127.0.0.1", "127.0.0.2", "127.255.9.9"] } else { &["::1"] }
+        };
+        let mut locals = vec![local(true), local(false)];
+        let all = families().into_iter().flat_map(loopbacks);
+        locals.extend(all.map(|ip| SocketAddr::new(ip.parse().unwrap(), PORT)));
+        stage.trial.mirror(&stage.bench.node, &locals).unwrap();
+        for (is_ipv4, ip) in
+            families().into_iter().flat_map(|f| loopbacks(f).iter().map(move |ip| (f, ip)))
+        {
+            let from = Contact {
+                address: SocketAddr::new(ip.parse().unwrap(), 7_777),
+                ..stranger(is_ipv4)
+            };
+            let to = SocketAddr::new(ip.parse().unwrap(), PORT);
+            for packet in
+                [ping(from), find(from), Packet { destination: to, ..ping(stranger(is_ipv4)) }]
+            {
+                for mode in MODES {
+                    assert_eq!(stage.run(mode, &packet.bytes()).0, Verdict::Reply, "{mode:?} {ip}");
+                }
+            }
+        }
+        stage.trial.strangers().unwrap();
         stage.trial.come_in_at(elsewhere(1_500));
         for is_ipv4 in families() {
-            let loopback = if is_ipv4 { "127.0.0.1:7777" } else { "[::1]:7777" };
-            let forged = Contact { address: loopback.parse().unwrap(), ..stranger(is_ipv4) };
-            for packet in [ping(forged), find(forged)] {
-                stage.passes(&packet.bytes(), Counter::PassedAddress, "loopback from outside");
+            for ip in loopbacks(is_ipv4) {
+                let from = Contact {
+                    address: SocketAddr::new(ip.parse().unwrap(), 7_777),
+                    ..stranger(is_ipv4)
+                };
+                let to = SocketAddr::new(ip.parse().unwrap(), PORT);
+                for packet in
+                    [ping(from), find(from), Packet { destination: to, ..ping(stranger(is_ipv4)) }]
+                {
+                    stage.passes(&packet.bytes(), Counter::PassedAddress, "loopback from outside");
+                }
             }
+            assert_eq!(stage.trial.strangers().unwrap(), [], "nobody was seen");
             for mode in MODES {
                 let (verdict, ..) = stage.run(mode, &find(known(3, is_ipv4)).bytes());
                 assert_eq!(verdict, Verdict::Reply, "{mode:?}");

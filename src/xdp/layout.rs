@@ -113,3 +113,39 @@ const _: () = {
     assert!(size_of::<Heartbeat>() == 24);
     assert!(size_of::<Table>() == 86_720);
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::v1;
+    use crate::xdp::{CONTACTS_MAX, HEARTBEAT_MAX, LOCALS_MAX};
+
+    /// A number of the header.
+    fn defined(name: &str) -> usize {
+        let header = include_str!("../../bpf/fastpath.h");
+        let mut lines = header.lines().filter_map(|line| line.strip_prefix("#define "));
+        let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let value = value.unwrap_or_else(|| panic!("the header defines {name}"));
+        value.trim_end_matches("ULL").parse().expect("a number")
+    }
+
+    #[test]
+    fn both_sides_have_the_same_numbers() {
+        for (name, here) in [
+            ("LAYOUT_VERSION", LAYOUT_VERSION as usize),
+            ("ID_LEN", Id::LEN),
+            ("CONTACTS_MAX", CONTACTS_MAX),
+            ("CONTACT_BYTES_MAX", CONTACT_BYTES_MAX),
+            ("REPLY_MAX", v1::MAX_REPLY),
+            ("AMPLIFICATION_MAX", v1::AMPLIFICATION_MAX),
+            ("PING_BYTES", v1::PING_BYTES),
+            ("INDEX_BUCKETS", INDEX_BUCKETS),
+            ("INDEX_DEPTH", INDEX_DEPTH),
+            ("SEEN_MAX", SEEN_MAX),
+            ("LOCALS_MAX", LOCALS_MAX),
+            ("HEARTBEAT_MAX_NS", HEARTBEAT_MAX.as_nanos() as usize),
+        ] {
+            assert_eq!(defined(name), here, "{name}");
+        }
+    }
+}

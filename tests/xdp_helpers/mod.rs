@@ -192,6 +192,46 @@ impl Lab {
     }
 }
 
+/// Datagrams in frames that are written by hand, from the client's interface to the server's: they may
+/// name any source.
+#[cfg(fast_path)]
+pub(crate) struct Frames {
+    socket: std::os::fd::OwnedFd,
+    interface: nix::sys::socket::LinkAddr,
+    server: [u8; 6],
+}
+
+#[cfg(fast_path)]
+impl Frames {
+    pub(crate) fn new(lab: &Lab) -> Frames {
+        use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+
+        let link = |host, name: &str| lab.within(host, || link_address(name));
+        let server = link(SERVER, "veth-s").addr().expect("a station's address");
+        let open =
+            || socket(AddressFamily::Packet, SockType::Raw, SockFlag::empty(), None).unwrap();
+        let socket = lab.within(CLIENT, open);
+        Frames { socket, interface: link(CLIENT, "veth-c"), server }
+    }
+
+    pub(crate) fn send(&self, source: SocketAddr, destination: SocketAddr, payload: &[u8]) {
+        use nix::sys::socket::{MsgFlags, sendto};
+        use std::os::fd::AsRawFd as _;
+
+        let mut frame = kademlua::xdp::udp_frame(source, destination, payload);
+        frame[..6].copy_from_slice(&self.server);
+        let fd = self.socket.as_raw_fd();
+        let sent = sendto(fd, &frame, &self.interface, MsgFlags::empty());
+        assert_eq!(sent.unwrap(), frame.len());
+    }
+}
+
+#[cfg(fast_path)]
+fn link_address(name: &str) -> nix::sys::socket::LinkAddr {
+    let mut all = nix::ifaddrs::getifaddrs().unwrap().filter(|one| one.interface_name == name);
+    all.find_map(|one| one.address?.as_link_addr().copied()).expect("the interface")
+}
+
 impl Drop for Lab {
     fn drop(&mut self) {
         self.end_all();
@@ -312,7 +352,7 @@ fn possible() -> Result<(), String> {
     Ok(())
 }
 
-fn sh(script: &str) {
+pub(crate) fn sh(script: &str) {
     let output = Command::new("sh").args(["-ec", script]).output().unwrap();
     assert!(output.status.success(), "{script}: {}", text(&output.stderr));
 }
