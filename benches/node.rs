@@ -136,7 +136,8 @@ fn system(bytes_in: usize, bytes_out: usize, runs: u32) {
     let count = (200_000 / bytes_in.max(bytes_out)).clamp(1, BATCH);
     let datagrams = [vec![7; bytes_in], vec![7; bytes_out]];
     let mut carry = |from: usize, sockets: &[UdpSocket; 2]| {
-        (0..count).for_each(|_| _ = outboxes[from].push(addresses[1 - from], &datagrams[from]));
+        let (to, bytes) = (addresses[1 - from], &datagrams[from]);
+        (0..count).for_each(|_| outboxes[from].push(LocalEnd::default(), to, bytes));
         outboxes[from].send(&sockets[from]).expect("room to send");
         let mut received = 0;
         while inbox.receive(&sockets[1 - from]).is_ok() {

@@ -27,7 +27,7 @@ const LOOPBACK_INTERFACE: u32 = 1;
 
 /// Datagrams as they were received, in buffers that are used again and again.
 ///
-/// Each inbox serves one socket: what the system is told of the room for a sender's address and for the
+/// Each inbox serves one socket, or several alike: what the system is told of the room for a sender's address and for the
 /// end that a datagram came in at is what the last one took.
 pub struct Inbox {
     slots: Vec<u8>,
