@@ -9,7 +9,7 @@
 //! none of which may take more than a tenth of the store or of a key's places; what nobody proved takes
 //! a quarter at most, all together. When room is short it is taken from whoever holds most, and of
 //! that what lies farthest from the own id, the oldest first. The node's own values are no stranger's:
-//! they have no such limits, and leave for nobody.
+//! they have no such limits, and leave for nobody. In private networks each address has its own share.
 //!
 //! Nothing is sent from here; the store says which keys are due for republishing, the node does it.
 //! Read [`Store::put`] first; [`Store::pick`] chooses what an answer holds.
@@ -539,8 +539,10 @@ impl Store {
     fn rule(&self, key: &Id, new: &Stored, mode: StoreMode) -> Result<Ruling, Refusal> {
         let (mut published, mut claimed) = (None, None);
         let (mut copy, mut copies) = (None, Vec::new());
-        let slot = self.slots.get(key);
-        for (index, entry) in slot.into_iter().flat_map(|slot| slot.of_owner(&new.owner)) {
+        for (index, entry) in self.entries(key).iter().enumerate() {
+            if !entry.is_of(&new.owner) && !self.is_own_copy(entry, new) {
+                continue;
+            }
             let is_equal = entry.stored.digest == new.digest;
             match entry.standing {
                 Standing::Published => published = Some(index),
@@ -580,6 +582,19 @@ impl Store {
                 let known = direct.find(is_equal).ok_or(Refusal::Superseded)?;
                 alone(Fit::Known(known))
             }
+        }
+    }
+
+    /// Whether one of the two is a copy of what this node published, as others say, and the other what it
+    /// did publish.
+    fn is_own_copy(&self, entry: &Entry, new: &Stored) -> bool {
+        let (old, is_old_copy) = (&entry.stored.owner, entry.standing == Standing::Hearsay);
+        match (old, &new.owner) {
+            (Owner::Own, Owner::Node(named)) => {
+                new.standing == Standing::Hearsay && named.id == self.own
+            }
+            (Owner::Node(named), Owner::Own) => is_old_copy && named.id == self.own,
+            _ => false,
         }
     }
 
@@ -652,14 +667,24 @@ impl Store {
         let (max, share) = (self.limits.per_key, self.limits.share_places(standing));
         while let Some(slot) = self.slots.get(key) {
             let is_limited = |entry: &Entry| standing.limited_with().contains(&entry.standing);
-            let taken = |entry: &Entry| entry.tag == tag && is_limited(entry);
+            // Those of the widest account on the path that has but a share.
+            let is_own = |entry: &Entry| {
+                entry.tag == tag && (path.limited == 0 || entry.is_from(path.leaf()))
+            };
+            let taken = |entry: &Entry| is_limited(entry) && is_own(entry);
             let spare = if slot.len() >= share && slot.count(taken) >= share {
-                let lower = standing.lower_limited_with();
-                let lower = lower.filter_map(|lower| slot.heaviest(lower, Some(tag))).next();
-                let spare = lower.or_else(|| slot.heavier(standing, path, true));
+                let mut lower = standing.lower_limited_with();
+                let spare = match path.limited {
+                    0 => lower
+                        .find_map(|lower| slot.heaviest(lower, Some(tag)))
+                        .or_else(|| slot.heavier(standing, path, true)),
+                    _ => lower.find_map(|lower| slot.oldest(path.leaf(), lower)),
+                };
                 spare.ok_or(match slot.len() >= max {
                     true => Refusal::KeyFull { max },
-                    false => Refusal::KeyShareFull { holder: path.levels()[0], max: share },
+                    false => {
+                        Refusal::KeyShareFull { holder: path.levels()[path.limited], max: share }
+                    }
                 })?
             } else if standing == Standing::Claimed
                 && slot.count(|entry| entry.standing == standing) >= self.limits.unproved_places()
@@ -700,8 +725,9 @@ impl Store {
             };
             // Of those beside or below it.
             let beside = |level| Some((standing, self.pool(standing).heavier(path, level, bytes)?));
-            let is_full = |holder| of_all(Pool::bytes_of, holder) + bytes > share;
-            let full = path.levels().iter().position(is_full);
+            let is_full = |holder: &Holder| of_all(Pool::bytes_of, holder) + bytes > share;
+            let mut limited = path.limited..path.levels().len();
+            let full = limited.find(|&level| is_full(&path.levels()[level]));
             let spare = if of_all(Pool::rows_of, path.leaf()) >= self.limits.per_owner {
                 let max = self.limits.per_owner;
                 lower_in(path.leaf()).ok_or(Refusal::OwnerFull { max })?

@@ -35,21 +35,17 @@ impl Holder {
 
     /// The narrowest that an address is in.
     pub(super) fn of(address: &SocketAddr) -> Holder {
-        match Scope::of(address.ip()) {
-            Scope::Loopback => Holder::on_loopback(address),
-            Scope::Private | Scope::Global => {
-                let narrowest = Subnet::all_of(address.ip()).next();
-                Holder::of_subnet(narrowest.expect("an address is in some network"))
-            }
-        }
+        *Path::of(address).leaf()
     }
 
-    fn on_loopback(address: &SocketAddr) -> Holder {
+    /// An address alone, with its port on loopback.
+    fn of_address(address: &SocketAddr, scope: Scope) -> Holder {
         let prefix = match address.ip().to_canonical() {
             IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
             IpAddr::V6(ip) => ip.octets(),
         };
-        Holder { bits: 128, prefix, port: address.port().to_be_bytes() }
+        let port = if scope == Scope::Loopback { address.port() } else { 0 };
+        Holder { bits: 128, prefix, port: port.to_be_bytes() }
     }
 
     fn of_subnet(subnet: Subnet) -> Holder {
@@ -106,21 +102,36 @@ impl fmt::Debug for Holder {
 pub(super) struct Path {
     holders: [Holder; Subnet::LEVELS_MAX],
     len: usize,
+    /// The widest that has but its share: elsewhere that is what one owner may hold; a private network
+    /// is a house full of owners, or a lab, where each address has a share of its own.
+    pub(super) limited: usize,
 }
 
 impl Path {
     pub(super) fn of(address: &SocketAddr) -> Path {
-        let mut path = Path { holders: [Holder::of(address); Subnet::LEVELS_MAX], len: 1 };
-        if Scope::of(address.ip()) != Scope::Loopback {
-            path.len = Subnet::all_of(address.ip()).count();
-            let narrowest_first = Subnet::all_of(address.ip()).map(Holder::of_subnet);
-            path.holders[..path.len]
-                .iter_mut()
-                .rev()
-                .zip(narrowest_first)
-                .for_each(|(to, from)| *to = from);
+        let scope = Scope::of(address.ip());
+        let own = Holder::of_address(address, scope);
+        let mut path = Path { holders: [own; Subnet::LEVELS_MAX], len: 0, limited: 0 };
+        let mut networks = Subnet::all_of(address.ip()).map(Holder::of_subnet);
+        match (scope, address.is_ipv6()) {
+            (Scope::Loopback, _) => path.fill([own]),
+            // Of a private /64 each address is another's.
+            (Scope::Private, true) => path.fill([own].into_iter().chain(networks.step_by(2))),
+            (Scope::Private | Scope::Global, _) => path.fill(&mut networks),
+        }
+        if scope == Scope::Private {
+            path.limited = path.len - 1;
         }
         path
+    }
+
+    /// Takes these for its levels, the narrowest first.
+    fn fill(&mut self, narrowest_first: impl IntoIterator<Item = Holder>) {
+        for holder in narrowest_first {
+            self.holders[self.len] = holder;
+            self.len += 1;
+        }
+        self.holders[..self.len].reverse();
     }
 
     pub(super) fn levels(&self) -> &[Holder] {
@@ -282,6 +293,8 @@ mod tests {
             shown("[2001:db8:1:2203::1]:9"),
             ["2001:db8:1::/48", "2001:db8:1:2200::/56", "2001:db8:1:2203::/64"]
         );
+        assert_eq!(shown("10.1.2.3:9"), ["10.1.2.0/24", "10.1.2.3"]);
+        assert_eq!(shown("[fd00:1::2]:9"), ["fd00:1::/48", "fd00:1::/64", "fd00:1::2/128"]);
         assert_eq!(shown("127.0.0.1:9001"), ["127.0.0.1:9001"]);
         assert_eq!(shown("[::1]:9001"), ["[::1]:9001"]);
     }

@@ -105,13 +105,6 @@ impl Slot {
         entries.filter(move |(_, entry)| entry.digest == first && entry.stored.digest == *digest)
     }
 
-    /// The values of an owner, each with its number.
-    pub(super) fn of_owner(&self, owner: &Owner) -> impl Iterator<Item = (usize, &Entry)> {
-        let (first, owner) = (first_of(owner), *owner);
-        let entries = self.entries.iter().enumerate();
-        entries.filter(move |(_, entry)| entry.owner == first && entry.stored.owner == owner)
-    }
-
     pub(super) fn count(&self, is_counted: impl Fn(&Entry) -> bool) -> usize {
         self.entries.iter().filter(|entry| is_counted(entry)).count()
     }
@@ -121,9 +114,7 @@ impl Slot {
         let tag = leaf.tag();
         let entries = self.entries.iter().enumerate();
         let of_account = entries.filter(|(_, entry)| {
-            entry.tag == tag
-                && entry.standing == standing
-                && entry.depositor().is_some_and(|address| Holder::of(address) == *leaf)
+            entry.tag == tag && entry.standing == standing && entry.is_from(leaf)
         });
         of_account.min_by_key(|(_, entry)| entry.stored.expires).map(|(index, _)| index)
     }
@@ -218,6 +209,15 @@ impl Entry {
     /// Whether the two are of one account: what nobody proved is not mixed with what somebody did.
     pub(super) fn group(&self) -> (bool, u32) {
         (self.standing == Standing::Claimed, self.tag)
+    }
+
+    pub(super) fn is_of(&self, owner: &Owner) -> bool {
+        self.owner == first_of(owner) && self.stored.owner == *owner
+    }
+
+    /// Whether it was brought from the narrowest of accounts.
+    pub(super) fn is_from(&self, leaf: &Holder) -> bool {
+        self.depositor().is_some_and(|address| Holder::of(address) == *leaf)
     }
 
     fn depositor(&self) -> Option<&SocketAddr> {

@@ -141,6 +141,22 @@ fn what_nobody_proved_stands_beside_what_somebody_did() {
     assert_eq!(bench.texts(), ["new"], "its owner has the last word");
 }
 
+#[test]
+fn nobody_tells_this_node_what_it_published() {
+    let mut bench = Bench::with(|_| {});
+    let ours = Owner::Node(Contact { id: OWN, address: ([10, 0, 0, 1], 9).into() });
+    bench.put(0, deposit("old", ours, node(2))).unwrap();
+    let mode = StoreMode::Replace;
+    bench.put(1, Deposit { mode, ..deposit("new", Owner::Own, Owner::Own) }).unwrap();
+    assert_eq!(bench.texts(), ["new"]);
+    assert_eq!(bench.put(2, deposit("old", ours, node(2))), Err(Refusal::Superseded));
+    // Somebody else that has the same id, or says so, is somebody else.
+    for standing in [Standing::Claimed, Standing::Published] {
+        bench.put(2, Deposit { standing, mode, ..deposit("other", ours, ours) }).unwrap();
+    }
+    assert_eq!(bench.texts(), ["new", "other"]);
+}
+
 /// Somebody who claims to be the owner drops no copies of what it published.
 #[test]
 fn a_claim_drops_nothing() {
@@ -449,13 +465,32 @@ fn who_fills_a_key_leaves_places_to_others() {
     assert_eq!(of(&bench, Standing::Claimed), 128, "a quarter of 512");
     // Others fill the key, and each has a place, the neighbour too, until all have the same.
     for number in 0..490 {
-        let other = at_address(&format!("10.{}.{}.1:9", number / 250, number % 250));
+        let other = at_address(&format!("11.{}.{}.1:9", number / 250, number % 250));
         bench.put(0, deposit("other", other, other)).unwrap();
     }
     let neighbour = at_address("192.0.2.9:9");
     bench.put(0, deposit("neighbour", neighbour, neighbour)).unwrap();
     assert_eq!(of(&bench, Standing::Claimed), 0, "what nobody proved left first");
     assert!(bench.texts().contains(&"neighbour".to_owned()));
+}
+
+/// A house full of owners, or a lab: each address has its share.
+#[test]
+fn a_private_network_may_fill_a_key_and_one_address_of_it_may_not() {
+    for network in ["10.1.2.", "[fd00:1::"] {
+        let end = if network.starts_with('[') { "]" } else { "" };
+        let mut bench = Bench::with(|_| {});
+        for number in 1..200 {
+            let owner = at_address(&format!("{network}{number}{end}:9"));
+            bench.put(0, deposit(&number.to_string(), owner, owner)).unwrap();
+        }
+        let address = format!("{network}7{end}:9").parse().unwrap();
+        let kept = (0..100).filter(|number: &u32| {
+            let owner = Owner::Node(Contact { id: Id::of_name(number.to_string()), address });
+            bench.put(0, deposit("more", owner, owner)).is_ok()
+        });
+        assert_eq!(kept.count(), 38, "and the one that it had");
+    }
 }
 
 #[test]
@@ -520,7 +555,7 @@ fn of_one_account_the_farthest_leaves_first_and_of_a_key_the_oldest() {
         left
     };
     for number in 0.. {
-        let other = at_address(&format!("10.{}.{}.1:1", number / 250, number % 250));
+        let other = at_address(&format!("11.{}.{}.1:1", number / 250, number % 250));
         bench.put(6, numbered(number, other, "other")).unwrap();
         if left(&bench) != ["a", "b", "c"] {
             break;
@@ -545,7 +580,7 @@ const OWNERS: u8 = 6;
 /// One of a few owners, some of which share an address or a network; the first is the node itself.
 fn owner(number: u8) -> Owner {
     const ADDRESSES: [&str; OWNERS as usize] =
-        ["", "192.0.2.1:9", "192.0.2.1:9", "192.0.2.2:9", "[2001:db8::1]:9", "127.0.0.1:9"];
+        ["", "192.0.2.1:9", "192.0.2.1:9", "192.0.2.2:9", "[fd00::1]:9", "127.0.0.1:9"];
     if number == 0 {
         return Owner::Own;
     }
@@ -839,7 +874,7 @@ fn what_is_large_hides_nothing_that_is_small() {
 fn names_that_anybody_can_write_down_leave_half_to_those_that_were_proved() {
     let mut bench = Bench::with(|_| {});
     for number in 0..100 {
-        let forged = at_address(&format!("10.{number}.0.1:9"));
+        let forged = at_address(&format!("11.{number}.0.1:9"));
         let standing = Standing::Claimed;
         let text = format!("forged {number}");
         bench.put(0, Deposit { standing, ..deposit(&text, forged, forged) }).unwrap();
