@@ -78,7 +78,9 @@ fn costs(runs: u32) {
             measure(&format!("{rpc}: {name}"), runs, &ask, |ask| answer(&mut node, NOW, NEAR, ask));
         }
     }
-    for (len, count) in [(20, 1), (20, 512), (1_000, 16), (15_900, 1)] {
+    for (len, count, limit) in
+        [(20, 1, 6), (20, 512, 512), (20, 512, 6), (1_000, 16, 6), (15_900, 1, 6)]
+    {
         let mut node = node();
         for number in 0..count {
             let value =
@@ -86,11 +88,19 @@ fn costs(runs: u32) {
             let header = Header { from: Id::of_name(number.to_string()), rpc_id: RpcId([7; 8]) };
             let mut out = Vec::new();
             v1::put_request(&mut out, &header, &store(key, value.item()));
-            answer(&mut node, NOW, NEAR, &out);
+            // Each from an address of its own, lest one reach its share.
+            let source = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 10_000 + number);
+            answer(&mut node, NOW, source, &out);
         }
-        let find = datagrams_of(&[key], |key| Request::FindValue { key, limit: 512 });
-        let name = format!("findvalue: {count} of {len} B");
+        let find = datagrams_of(&[key], |key| Request::FindValue { key, limit });
+        let name = format!("findvalue: {limit} of {count}, {len} B");
         measure(&name, runs, &find, |datagram| answer(&mut node, NOW, NEAR, datagram));
+        if count == 512 {
+            let value = Value::bytes("one more");
+            let ask = datagrams_of(&[key], |key| store(key, value.item()));
+            let name = "store: refused by a full key";
+            measure(name, runs, &ask, |ask| answer(&mut node, NOW, NEAR, ask));
+        }
     }
     for (bytes_in, bytes_out) in [(52, 37), (1_400, 37), (16_384, 37), (52, 1_400), (52, 16_384)] {
         system(bytes_in, bytes_out, runs);
