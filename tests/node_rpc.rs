@@ -2,13 +2,15 @@
 
 mod peer;
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use kademlua::bencode::{Item, Value};
-use kademlua::message::{Contact, Request, Response};
+use kademlua::message::{Contact, Request, Response, RpcId};
 use kademlua::node::{CallError, Event, RegisterError, RequestToken, RpcFailed};
 use kademlua::time::Duration;
 use kademlua::wire::v1::{self, Body, MAX_CUSTOM_PAYLOAD};
 
-use peer::{Bench, Sent, contact};
+use peer::{Bench, Sent, contact, datagram};
 
 const CALLER: u16 = 9_001;
 
@@ -17,10 +19,17 @@ fn bench() -> Bench {
     Bench::knowing([contact(CALLER)])
 }
 
-/// The caller calls an RPC with two arguments.
+/// The caller calls an RPC with two arguments, under a number of its own.
 fn call(bench: &mut Bench, name: &[u8]) -> Vec<Sent> {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    call_numbered(bench, name, LAST.fetch_add(1, Ordering::Relaxed))
+}
+
+fn call_numbered(bench: &mut Bench, name: &[u8], number: u64) -> Vec<Sent> {
     let args = Item::parse(b"li7e3:abce").unwrap().list().unwrap();
-    bench.ask(contact(CALLER), &Request::Custom { name, args })
+    let request = Request::Custom { name, args };
+    let caller = contact(CALLER);
+    bench.receive(caller.address, &datagram(caller.id, RpcId(number.to_be_bytes()), &request))
 }
 
 /// The request that the application got.
@@ -51,6 +60,46 @@ fn an_application_gets_the_call_and_its_values_go_back() {
     // A second answer to the same call goes nowhere.
     bench.node.answer(token, Ok(Vec::new())).unwrap();
     assert!(bench.drain().is_empty());
+}
+
+#[test]
+fn a_datagram_that_arrives_twice_is_one_call() {
+    let mut bench = bench();
+    bench.node.register(b"count").unwrap();
+    bench.node.register(b"other").unwrap();
+    assert!(call_numbered(&mut bench, b"count", 1).is_empty());
+    let (token, ..) = asked(&mut bench).unwrap();
+    assert!(call_numbered(&mut bench, b"count", 1).is_empty(), "its answer serves both");
+    assert_eq!(asked(&mut bench), None);
+
+    bench.node.answer(token, Ok(vec![Value::integer(1)])).unwrap();
+    let first = bench.drain();
+    assert_eq!(bodies(&first), [Body::Response(b"li1ee")]);
+    let again = call_numbered(&mut bench, b"count", 1);
+    assert_eq!((again[0].to, &again[0].bytes), (first[0].to, &first[0].bytes));
+    assert_eq!(asked(&mut bench), None);
+
+    // Another number, RPC or caller is another call, and so is the same one long after.
+    call_numbered(&mut bench, b"count", 2);
+    assert!(asked(&mut bench).is_some());
+    call_numbered(&mut bench, b"other", 1);
+    assert!(asked(&mut bench).is_some());
+    bench.wait(Duration::from_secs(11));
+    bench.take_events();
+    call_numbered(&mut bench, b"count", 1);
+    assert!(asked(&mut bench).is_some());
+}
+
+#[test]
+fn a_call_that_failed_for_want_of_room_may_be_made_again() {
+    let mut bench = bench();
+    bench.node.register(b"count").unwrap();
+    let refused = (0..).find(|&number| !call_numbered(&mut bench, b"count", number).is_empty());
+    let refused = refused.unwrap();
+    bench.wait(Duration::from_secs(2));
+    bench.take_events();
+    assert!(call_numbered(&mut bench, b"count", refused).is_empty(), "there is room now");
+    assert!(asked(&mut bench).is_some());
 }
 
 #[test]

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use crate::address::{LocalEnd, Scope};
-use crate::bencode::{List, Value};
+use crate::bencode::{Item, List, Value};
 use crate::id::Id;
 use crate::message::{Contact, Kind, Request, Store, StoreMode};
 use crate::node::cost::Bill;
+use crate::node::repeats::{Call, Earlier, Repeats};
 use crate::node::routing::Table;
 use crate::node::store::{Deposit, Owner, Standing};
 use crate::node::{CallError, Event, Node};
@@ -42,16 +43,18 @@ pub enum RegisterError {
     TooMany,
 }
 
-/// Requests that wait for the application's answer.
+/// Requests that wait for the application's answer, and those that came a moment ago.
 #[derive(Default)]
 pub(super) struct Pending {
     requests: BTreeMap<RequestToken, Waiting>,
     last: u64,
+    repeats: Repeats,
 }
 
 struct Waiting {
     header: Header,
     from: Contact,
+    call: Call,
     local: LocalEnd,
     /// How long the answer may get if the address is not validated by then.
     reply_max: usize,
@@ -106,7 +109,7 @@ impl Node {
         let Some(waiting) = self.pending.requests.remove(&token) else {
             return Ok(());
         };
-        let Waiting { header, from, local, reply_max, asked, .. } = waiting;
+        let Waiting { header, from, call, local, reply_max, asked, .. } = waiting;
         let is_validated = self.is_validated(&from);
         let max =
             if is_validated { usize::MAX } else { reply_max.saturating_sub(v1::RETURNED_AROUND) };
@@ -118,6 +121,7 @@ impl Node {
             Ok(values) if fits => v1::put_returned(&mut self.out.bytes, &header, &values),
             _ => v1::put_failed(&mut self.out.bytes, &header),
         }
+        self.pending.repeats.answered(&call, &self.out.bytes[start..]);
         let mut bill = Bill::default();
         bill.sent(1, (self.out.bytes.len() - start) as u64);
         if let Some(account) = self.limits.account(&from.address) {
@@ -219,6 +223,20 @@ impl Node {
         if !self.registered.contains(name) {
             return v1::put_no_such_rpc(&mut self.out.bytes, header);
         }
+        let call = call_of(asker, header, name, args);
+        let is_validated = self.is_validated(asker);
+        match self.pending.repeats.earlier(now, &call) {
+            // The one answer serves both.
+            Some(Earlier::Unanswered) => return,
+            // It was cut to what the caller might get then.
+            Some(Earlier::Answered(answer))
+                if is_validated || answer.len() <= v1::unvalidated_reply_max(len) =>
+            {
+                return self.out.bytes.extend_from_slice(answer);
+            }
+            Some(Earlier::Answered(_)) => return v1::put_failed(&mut self.out.bytes, header),
+            None => {}
+        }
         if self.pending.requests.len() >= MAX_PENDING {
             return v1::put_failed(&mut self.out.bytes, header);
         }
@@ -226,7 +244,8 @@ impl Node {
         let Ok(args) = v1::values(args) else {
             return v1::put_failed(&mut self.out.bytes, header);
         };
-        let token = self.await_answer(now, asker, local, *header, len);
+        self.pending.repeats.remember(now, call);
+        let token = self.await_answer(now, asker, call, local, *header, len);
         let name = name.to_vec();
         self.out.events.push_back(Event::Request { token, from: *asker, name, args });
     }
@@ -261,6 +280,7 @@ impl Node {
         &mut self,
         now: Instant,
         from: &Contact,
+        call: Call,
         local: LocalEnd,
         header: Header,
         len: usize,
@@ -268,7 +288,7 @@ impl Node {
         self.pending.last += 1;
         let token = RequestToken(self.pending.last);
         let reply_max = v1::unvalidated_reply_max(len);
-        let waiting = Waiting { header, from: *from, local, reply_max, asked: now };
+        let waiting = Waiting { header, from: *from, call, local, reply_max, asked: now };
         self.pending.requests.insert(token, waiting);
         token
     }
@@ -302,6 +322,13 @@ fn closest_for<'t>(
         .filter(move |entry| entry.is_worth_naming() && is_for_asker(&entry.contact))
         .take(k)
         .map(|entry| &entry.encoded)
+}
+
+/// What tells a call of the application's RPCs from others.
+fn call_of(asker: &Contact, header: &Header, name: &[u8], args: List<'_>) -> Call {
+    let args = args.flat_map(Item::as_bytes);
+    let what: Vec<u8> = name.iter().chain(args).copied().collect();
+    Call::new(asker.address, header.rpc_id, &what)
 }
 
 /// A value that a peer wants kept, with who is to be taken for its owner.

@@ -25,6 +25,7 @@ mod maintenance;
 mod operations;
 mod path;
 mod rations;
+mod repeats;
 pub mod routing;
 mod rtt;
 mod spread;

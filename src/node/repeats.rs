@@ -1,0 +1,124 @@
+//! Calls of the application's RPCs that came before.
+//!
+//! A datagram may arrive twice, and what the application does may have an effect: each call is handed to it once. The
+//! same call is one with the same number, from the same address, for the same RPC with the same arguments.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+
+use crate::id::Id;
+use crate::message::RpcId;
+use crate::time::{Duration, Instant};
+
+/// Calls that are remembered at once, the latest: 1.5 MB if all answers are of the largest.
+const MAX_CALLS: usize = 1_024;
+
+/// How long a call is remembered: several times as long as any caller waits, and far longer than a network keeps a
+/// datagram in a queue.
+const REMEMBERED: Duration = Duration::from_secs(10);
+
+/// What tells one call from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Call {
+    source: SocketAddr,
+    rpc_id: RpcId,
+    /// The SHA-1 of name and arguments: a caller may number its calls in a way of its own.
+    what: Id,
+}
+
+impl Call {
+    pub(super) fn new(source: SocketAddr, rpc_id: RpcId, what: &[u8]) -> Call {
+        Call { source, rpc_id, what: Id::of_name(what) }
+    }
+}
+
+/// How far an earlier call is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Earlier<'a> {
+    /// The application has it; its answer will serve both.
+    Unanswered,
+    /// It was answered with this datagram.
+    Answered(&'a [u8]),
+}
+
+/// The calls of the last seconds.
+#[derive(Debug, Default)]
+pub(super) struct Repeats {
+    answers: BTreeMap<Call, Option<Box<[u8]>>>,
+    /// Oldest first.
+    order: VecDeque<(Instant, Call)>,
+}
+
+impl Repeats {
+    /// What became of the same call earlier.
+    pub(super) fn earlier(&mut self, now: Instant, call: &Call) -> Option<Earlier<'_>> {
+        while let Some(&(at, oldest)) = self.order.front()
+            && now.since(at) >= REMEMBERED
+        {
+            self.order.pop_front();
+            self.answers.remove(&oldest);
+        }
+        Some(match self.answers.get(call)? {
+            None => Earlier::Unanswered,
+            Some(answer) => Earlier::Answered(answer),
+        })
+    }
+
+    /// The application gets a call that did not come before.
+    pub(super) fn remember(&mut self, now: Instant, call: Call) {
+        if self.order.len() >= MAX_CALLS
+            && let Some((_, oldest)) = self.order.pop_front()
+        {
+            self.answers.remove(&oldest);
+        }
+        self.order.push_back((now, call));
+        self.answers.insert(call, None);
+    }
+
+    /// A call is answered with this datagram.
+    pub(super) fn answered(&mut self, call: &Call, answer: &[u8]) {
+        if let Some(known) = self.answers.get_mut(call) {
+            *known = Some(answer.into());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(port: u16, number: u64, what: &[u8]) -> Call {
+        Call::new(([127, 0, 0, 1], port).into(), RpcId(number.to_be_bytes()), what)
+    }
+
+    #[test]
+    fn a_call_is_known_until_it_is_old() {
+        let (mut repeats, start) = (Repeats::default(), Instant::ZERO);
+        let first = call(9_001, 1, b"count");
+        assert_eq!(repeats.earlier(start, &first), None);
+        repeats.remember(start, first);
+        assert_eq!(repeats.earlier(start, &first), Some(Earlier::Unanswered));
+        repeats.answered(&first, b"reply");
+        assert_eq!(repeats.earlier(start, &first), Some(Earlier::Answered(b"reply")));
+        for other in [call(9_002, 1, b"count"), call(9_001, 2, b"count"), call(9_001, 1, b"other")]
+        {
+            assert_eq!(repeats.earlier(start, &other), None);
+        }
+        assert_eq!(repeats.earlier(start + REMEMBERED, &first), None);
+        assert!(repeats.answers.is_empty() && repeats.order.is_empty());
+        // An answer that comes later than that is not kept.
+        repeats.answered(&first, b"reply");
+        assert!(repeats.answers.is_empty());
+    }
+
+    #[test]
+    fn the_latest_calls_are_remembered_and_no_more() {
+        let (mut repeats, now) = (Repeats::default(), Instant::ZERO);
+        for number in 0..2 * MAX_CALLS as u64 {
+            repeats.remember(now, call(9_001, number, b"count"));
+        }
+        assert_eq!((repeats.answers.len(), repeats.order.len()), (MAX_CALLS, MAX_CALLS));
+        assert_eq!(repeats.earlier(now, &call(9_001, MAX_CALLS as u64 - 1, b"count")), None);
+        assert!(repeats.earlier(now, &call(9_001, MAX_CALLS as u64, b"count")).is_some());
+    }
+}
