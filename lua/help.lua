@@ -196,7 +196,10 @@ see.]],
     name = "rpc", args = "name, function", summary = "offer a function that other nodes can call",
     text = [[
 The function gets the contact that calls and its arguments; what it returns is sent back. It
-may wait for the network. If it raises an error the caller learns only that it failed.
+may wait for the network. If it raises an error the caller learns only that it failed, and so it
+does when there is no answer after 1.4 s. What computes for longer than 1 ms takes turns with other
+calls and programs, anywhere inside; what takes longer than 2 s is ended, and by Ctrl-C too.
+A call that arrives twice within 10 s runs once (of the last 1024 calls).
 rpc(name) without a function, or cancel, takes the offer back.]],
     example = 'rpc("greet", function(from, name) return "hello " .. name end)',
   },
@@ -336,12 +339,19 @@ The result has `count`, `least`, `most`, `median` and `bins`, a list with `from`
   },
   {
     name = "print", args = "...", summary = "show values as tostring makes them",
-    text = "Control characters other than line ends and tabs are shown, not obeyed.",
+    text = [[
+Control characters other than line ends and tabs are shown, not obeyed, and so are bytes that are no
+UTF-8 and characters that are invisible or turn the writing direction: "\27" is shown as \x1b. It is
+so in files and pipes too: what is there is shown some day, and it may be a peer's. Bytes as they are
+go out as hex digits (tohex) or with --json.]],
     example = 'print("two", 2)',
   },
   {
     name = "pprint", args = "...", summary = "show values as the prompt does, tables in full",
-    text = "Works for any value. What the prompt shows after an expression is shown this way.",
+    text = [[
+Works for any value. What the prompt shows after an expression is shown this way. It runs nothing of
+the value's own: a table is shown as it is, whatever its metatable says. More than a million items or
+16 MB of text are an error.]],
     example = 'pprint({1, 2, name = "x"})',
   },
   {

@@ -7,21 +7,30 @@
 -- it is built, so that programs may change it as they like.
 
 local native, pretty, draw, help, make_lesson = ...
-local interrupted, escape = native.interrupted, native.escape
+local interrupted, escape, located = native.interrupted, native.escape, native.located
 local shapes = pretty.shapes
 
 local error, type, tostring, next, ipairs, select = error, type, tostring, next, ipairs, select
 local rawget, rawset, rawequal = rawget, rawset, rawequal
 local setmetatable, getmetatable = setmetatable, getmetatable
-local raw_pcall, raw_xpcall, raw_load = pcall, xpcall, load
+local raw_pcall, raw_xpcall, raw_load = pcall, xpcall, load -- by these names Rust knows pcall (HANDED_TO)
+local shielded = xpcall
 local concat, sort, pack, raw_move = table.concat, table.sort, table.pack, table.move
 local unpack = table.unpack
 local find, format, gsub, raw_rep = string.find, string.format, string.gsub, string.rep
+local byte, gmatch = string.byte, string.gmatch
 local create, raw_resume, raw_close = coroutine.create, coroutine.resume, coroutine.close
-local yield, isyieldable = coroutine.yield, coroutine.isyieldable
+local yield, isyieldable, status = coroutine.yield, coroutine.isyieldable, coroutine.status
 
 local env = {}
 env._G = env
+
+-- Names of the environment whose functions need no more: they are published, or must not be.
+local unpublished = { pcall = true, xpcall = true, setmetatable = true, load = true, collectgarbage = true }
+
+-- Errors. What this file raises, and what Lua raises in it, names the user's line and never one of ours: all that is
+-- handed to programs goes through `published`, which puts the place of the caller instead of the own one.
+-- So `error(message)` with no level is right everywhere in here.
 
 -- The standard library, without what reaches files, processes, other Lua states' bytecode or the
 -- inside of the interpreter.
@@ -51,15 +60,9 @@ getmetatable("").__metatable = false
 -- A finalizer runs where Ctrl-C cannot reach.
 function env.setmetatable(t, metatable)
   if type(metatable) == "table" and rawget(metatable, "__gc") ~= nil then
-    error("setmetatable: __gc is not available; use a <close> variable", 2)
+    error("setmetatable: __gc is not available; use a <close> variable")
   end
-  return setmetatable(t, metatable)
-end
-
-function env.load(chunk, name, _, ...)
-  local where = env
-  if select("#", ...) > 0 then where = ... end
-  return raw_load(chunk, name, "t", where)
+  return (setmetatable(t, metatable)) -- not as a tail call, whose errors have no place
 end
 
 -- Ctrl-C: once it struck, nothing catches it. A coroutine that is suspended here is dropped.
@@ -69,6 +72,33 @@ local function unless_interrupted(...)
     error("interrupted", 0)
   end
   return ...
+end
+
+function env.load(chunk, name, _, ...)
+  local where = env
+  if select("#", ...) > 0 then where = ... end
+  return unless_interrupted(raw_load(chunk, name, "t", where))
+end
+
+local function delivered(ok, ...)
+  if ok then return unless_interrupted(...) end
+  unless_interrupted()
+  error((...), 0)
+end
+
+local function located_unless_interrupted(problem)
+  if interrupted() then return problem end
+  return located(problem)
+end
+
+local function published(f)
+  return function(...) return delivered(shielded(f, located_unless_interrupted, ...)) end
+end
+
+local function publish(functions)
+  for name, f in next, functions do
+    if type(f) == "function" then functions[name] = published(f) end
+  end
 end
 
 function env.pcall(f, ...) return unless_interrupted(raw_pcall(f, ...)) end
@@ -101,32 +131,47 @@ function env.table.sort(t, before) return unless_interrupted(raw_sort(t, before 
 
 function env.table.move(from, first, last, ...)
   if type(first) == "number" and type(last) == "number" and last - first >= 1 << 24 then
-    error("table.move: too many elements", 2)
+    error("table.move: too many elements")
   end
   return unless_interrupted(raw_move(from, first, last, ...))
 end
 
--- A function that waits for the network in a coroutine of the user's suspends all coroutines
--- around it too: the mark that it yields is passed up to the engine.
-local pending = native.pending
+-- A coroutine of the user's is suspended by itself, which has a mark of its own; or because it waits for the
+-- network, with the mark of the engine; or because its time is over, with none. In the last two cases all coroutines
+-- around it are suspended too, and go on when it does.
+local pending, own = native.pending, {}
+
+local function without_mark(ok, _, ...) return ok, ... end
 
 local function settled(co, ...)
   local ok, mark = ...
-  if ok and rawequal(mark, pending) then return settled(co, raw_resume(co, yield(pending))) end
-  return unless_interrupted(...)
+  if rawequal(mark, own) then return unless_interrupted(without_mark(...)) end
+  if not ok or status(co) ~= "suspended" then return unless_interrupted(...) end
+  if rawequal(mark, pending) then return settled(co, raw_resume(co, yield(pending))) end
+  if isyieldable() then yield() end
+  return settled(co, raw_resume(co))
 end
 
 local function resume(co, ...) return settled(co, raw_resume(co, ...)) end
 
+-- An error where `published` would nest too deep: coroutines in coroutines are calls of C in calls of C.
+local function fail(message) error(located("(kademlua prelude):0: " .. message), 0) end
+
 local function unwrapped(co, ok, ...)
   if ok then return ... end
   raw_close(co)
+  if type((...)) == "string" and find((...), "^cannot resume") then fail((...)) end
   error((...), 0)
 end
 
-env.coroutine.resume = resume
-function env.coroutine.close(co) return unless_interrupted(raw_close(co)) end
+function env.coroutine.resume(co, ...)
+  if type(co) ~= "thread" then fail("resume: expected a coroutine, got " .. native.describe(co)) end
+  return resume(co, ...)
+end
+function env.coroutine.yield(...) return yield(own, ...) end
+env.coroutine.close = published(function(co) return unless_interrupted(raw_close(co)) end)
 function env.coroutine.wrap(f)
+  if type(f) ~= "function" then fail("wrap: expected a function, got " .. native.describe(f)) end
   local co = create(f)
   return function(...) return unwrapped(co, resume(co, ...)) end
 end
@@ -136,16 +181,20 @@ local function collect_garbage(what)
     return native.collect(what or "collect")
   end
   if what == "count" then return native.lua_kilobytes() end
-  error('collectgarbage: expected "collect", "step" or "count"; see help(gc)', 2)
+  error('collectgarbage: expected "collect", "step" or "count"; see help(gc)')
 end
 env.collectgarbage = collect_garbage
+
+string.rep, string.gsub = published(string.rep), published(string.gsub)
+for _, name in ipairs { "concat", "sort", "move" } do env.table[name] = published(env.table[name]) end
+for _, name in ipairs { "setmetatable", "load", "collectgarbage" } do env[name] = published(env[name]) end
 
 -- The functions of the shell: each answers `true` and its results, or `false` and what is wrong,
 -- which becomes an error at the line of the caller.
 
 local function settle(shape, ok, ...)
   local result = ...
-  if not ok then error(result, 2) end
+  if not ok then error(result) end
   if shape and type(result) == "table" then setmetatable(result, shape) end
   return ...
 end
@@ -171,21 +220,18 @@ local methods = {}
 
 -- Drawings of numbers and ids, and of what routing() returns: of this node, or of one of a network.
 
-local function made(name, ok, result)
-  if not ok then error(result, 2) end
-  return setmetatable(result, shapes[name])
-end
+local function made(name, result) return setmetatable(result, shapes[name]) end
 
 for name, make in next, draw.charts do
-  env[name] = function(...) return made(name, unless_interrupted(raw_pcall(make, ...))) end
+  env[name] = function(...) return made(name, make(...)) end
 end
 
-function env.explain(...) return made("explain", unless_interrupted(raw_pcall(draw.ids.explain, ...))) end
+function env.explain(...) return made("explain", draw.ids.explain(...)) end
 
 -- One of the drawings of what routing() answered.
 local function made_of_table(name, key, ok, result)
-  if not ok then error(gsub(result, "routing:", name .. ":", 1), 2) end
-  return made(name, unless_interrupted(raw_pcall(draw.routing[name], result, key)))
+  if not ok then error((gsub(result, "routing:", name .. ":", 1))) end
+  return made(name, draw.routing[name](result, key))
 end
 
 local raw_routing = native.functions.routing
@@ -224,7 +270,7 @@ local traced = setmetatable({}, { __mode = "k" }) -- their names, and all functi
 local function name_of_traced(what, caller)
   local name = what ~= nil and traced[what]
   if not name then
-    error(caller .. ": expected add, put, findvalue or findnode, got " .. pretty.value(what), 3)
+    error(caller .. ": expected add, put, findvalue or findnode, got " .. pretty.value(what))
   end
   return name
 end
@@ -264,13 +310,16 @@ function methods.node(network, i)
   return setmetatable(me, shapes.simnode)
 end
 
-local raw_net = env.net
 function env.net(settings)
   local network = setmetatable({}, shapes.net)
-  network_of[network] = raw_net(settings)
+  network_of[network] = settle(nil, native.functions.net(settings))
   return network
 end
 shapes.net.__index = methods
+
+pretty.shape("net", function(_, out, pen, network)
+  pretty.lines.net(settle(nil, native.methods["n:stats"](network_of[network])), out, pen)
+end, shapes.net)
 
 function env.print(...)
   local texts = pack(...)
@@ -307,7 +356,7 @@ local function set(text)
     if sentences[1] then pretty.put_text(out, concat(sentences, " "), 80) end
     sentences = {}
   end
-  for line in string.gmatch(text, "[^\n]+") do
+  for line in gmatch(text, "[^\n]+") do
     if find(line, "^ ") then
       flush()
       out[#out + 1] = line
@@ -330,7 +379,7 @@ function env.help(topic)
     if topic ~= nil and rawequal(env[candidate.name], topic) then entry = candidate end
   end
   if topic ~= nil and not entry then
-    error("help: expected one of the names that help() lists, got " .. pretty.value(topic), 2)
+    error("help: expected one of the names that help() lists, got " .. pretty.value(topic))
   end
   return setmetatable({ text = entry and explained(entry) or overview() }, shapes.help)
 end
@@ -342,7 +391,7 @@ if native.read_module then
     if loaded[name] ~= nil then return loaded[name] end
     local source, file = settle(nil, native.read_module(name))
     local chunk, problem = raw_load(source, "@" .. file, "t", env)
-    if not chunk then error(problem, 2) end
+    if not chunk then error(problem) end
     loaded[name] = true
     local module = chunk(name, file)
     if module ~= nil then loaded[name] = module end
@@ -355,20 +404,30 @@ end
 local cluster_of = setmetatable({}, { __mode = "k" })
 local cluster_methods = {}
 
-local function literal(v)
+-- No value with more parts, or deeper ones, fits a datagram; these bounds end what contains itself.
+local PARTS, LEVELS = 1 << 16, 60
+
+local function literal(v, left, level)
+  left.parts = left.parts - 1
+  if left.parts < 0 then error(left.name .. ": a value of more than " .. PARTS .. " parts") end
   if type(v) == "string" then
-    return '"' .. gsub(v, "[^%w ]", function(c) return format("\\%03d", string.byte(c)) end) .. '"'
+    return '"' .. gsub(v, "[^%w ]", function(c) return format("\\%03d", byte(c)) end) .. '"'
   end
-  if type(v) ~= "table" then return tostring(v) end
+  if type(v) == "number" then return format("%q", v) end
+  if type(v) == "boolean" or v == nil then return tostring(v) end
+  if type(v) ~= "table" then error(left.name .. ": expected what can be sent, got " .. native.describe(v)) end
+  if level == LEVELS then error(left.name .. ": tables nest deeper than " .. LEVELS .. " levels") end
   local parts = {}
-  for key, item in next, v do parts[#parts + 1] = "[" .. literal(key) .. "]=" .. literal(item) end
+  for key, item in next, v do
+    parts[#parts + 1] = "[" .. literal(key, left, level + 1) .. "]=" .. literal(item, left, level + 1)
+  end
   return "{" .. concat(parts, ",") .. "}"
 end
 
 local function native_of_cluster(cluster) return cluster_of[cluster] or cluster end
 
 local function replied(name, ok, ...)
-  if not ok then error(gsub((...), "^c:ask", "c:" .. name), 3) end
+  if not ok then error((gsub((...), "^c:ask", "c:" .. name))) end
   return ...
 end
 
@@ -376,10 +435,12 @@ local function at_member(name)
   local shape = shapes[shape_of[name]]
   return function(cluster, i, ...)
     local texts = pack(...)
-    for j = 1, texts.n do texts[j] = literal(texts[j]) end
+    local left = { parts = PARTS, name = "c:" .. name }
+    for j = 1, texts.n do texts[j] = literal(texts[j], left, 0) end
     local chunk = "return {pcall(" .. concat({ name, unpack(texts, 1, texts.n) }, ",") .. ")}"
     local reply = replied(name, cluster_natives["c:ask"](native_of_cluster(cluster), i, chunk))
-    return settle(shape, reply[1], reply[2])
+    if not reply[1] then error((gsub(reply[2], "^line:%d+: ", ""))) end
+    return settle(shape, true, reply[2])
   end
 end
 
@@ -422,8 +483,12 @@ end
 
 local raw_cluster = native.functions.cluster
 local kept = {} -- a cluster lives until it is stopped, or the shell ends
+local nodes = pretty.shape("nodes", function(_, out, pen, cluster)
+  pretty.lines.cluster(members_of(cluster), out, pen)
+end)
+nodes.__index = cluster_methods
 function env.cluster(count, keep)
-  local cluster = setmetatable({}, { __index = cluster_methods, __tostring = function(c) return tostring(members_of(c)) end })
+  local cluster = setmetatable({}, nodes)
   cluster_of[cluster] = settle(nil, raw_cluster(count, keep))
   kept[#kept + 1] = cluster
   return cluster
@@ -431,15 +496,25 @@ end
 
 local lessons = make_lesson(native, env, pretty)
 env.lesson, env.hint = lessons.lesson, lessons.hint
+publish(lessons.lesson)
+lessons.shape.__call = published(lessons.call)
+setmetatable(lessons.lesson, lessons.shape)
 
 -- Without a node, what needs one says so.
 for _, entry in ipairs(help) do
   local name = entry.name
   if env[name] == nil then
     env[name] = function()
-      error(name .. ": there is no node here; a simulated network has some: n = net{nodes = 100}", 2)
+      error(name .. ": there is no node here; a simulated network has some: n = net{nodes = 100}")
     end
   end
+end
+
+publish(methods)
+publish(cluster_methods)
+for name, f in next, env do
+  -- What is Lua's own is called as it is, pcall and xpcall are above.
+  if type(f) == "function" and not rawequal(f, _G[name]) and not unpublished[name] then env[name] = published(f) end
 end
 
 for _, name in ipairs(traceable) do

@@ -5,6 +5,9 @@
 -- `__tostring` is its text; `shape(name, write)`, which makes one more; and words that drawings
 -- share. Whatever came from the network is escaped here: a terminal shows it and never obeys it.
 --
+-- Showing runs nothing of the user's: tables are read raw, without their metamethods, and results are copied
+-- without any (`bare`) before they are written. (print is told to call tostring, and does.)
+--
 -- A pen writes for so many columns (`width`), and with colours or without (`paint(style, text)`).
 -- What tostring and print make of a result never has colours and is 80 columns wide; the prompt and
 -- pprint ask the terminal.
@@ -13,10 +16,13 @@ local native = ...
 local escape, escape_styled, tohex = native.escape, native.escape_styled, native.tohex
 local concat, sort, insert = table.concat, table.sort, table.insert
 local format, gsub, match, find, sub = string.format, string.gsub, string.match, string.find, string.sub
-local rawget, type, tostring, next, ipairs, pcall = rawget, type, tostring, next, ipairs, pcall
+local rep, gmatch, remove = string.rep, string.gmatch, table.remove
+local len, offset, codepoint = utf8.len, utf8.offset, utf8.codepoint
+local min, max, floor, tointeger = math.min, math.max, math.floor, math.tointeger
+local error, rawget, type, tostring, next, ipairs, pcall = error, rawget, type, tostring, next, ipairs, pcall
 local getmetatable, setmetatable, mathtype = getmetatable, setmetatable, math.type
 
--- The names of styles are Rust's (STYLES in convert.rs), which turns sealed marks into what a terminal
+-- The names of styles are Rust's (STYLES in escape.rs), which turns sealed marks into what a terminal
 -- obeys.
 local seal = native.seal
 
@@ -31,9 +37,10 @@ end
 local plain = new_pen(80, false)
 
 local DEPTH = 32 -- tables below are not shown
+local ITEMS, BYTES = 1000000, 16 << 20 -- of one value; more is an error, as it would be of no use on any screen
 
 local keywords = {}
-for word in string.gmatch("and break do else elseif end false for function goto if in local nil not or repeat return then true until while", "%a+") do
+for word in gmatch("and break do else elseif end false for function goto if in local nil not or repeat return then true until while", "%a+") do
   keywords[word] = true
 end
 
@@ -46,10 +53,11 @@ end
 
 -- Numbers before strings before all else, each in order.
 local rank = { number = 1, string = 2 }
+local function place_of(key) return type(key) == "boolean" and tostring(key) or format("%s %p", type(key), key) end
 local function before(a, b)
   local ra, rb = rank[type(a)] or 3, rank[type(b)] or 3
   if ra ~= rb then return ra < rb end
-  if ra == 3 then return tostring(a) < tostring(b) end
+  if ra == 3 then return place_of(a) < place_of(b) end
   return a < b
 end
 
@@ -62,30 +70,42 @@ end
 
 local value
 
-local function key_text(key)
-  if type(key) == "string" and match(key, "^[%a_][%w_]*$") and not keywords[key] then return key end
-  return "[" .. value(key) .. "]"
+-- What is being shown: which tables are `open` around the next, and how many `items` and `bytes` may follow.
+-- A table may be reached in many ways, so even a small one can have a text without end.
+local function new_sight() return { open = {}, items = ITEMS, bytes = BYTES } end
+
+local function spend(sight, text)
+  sight.items, sight.bytes = sight.items - 1, sight.bytes - #text
+  if sight.items < 0 then error("a value of more than " .. ITEMS .. " items is too large to show") end
+  if sight.bytes < 0 then error("a text of more than " .. (BYTES >> 20) .. " MB is too large to show") end
+  return text
 end
 
-local function items(t, pen, indent, open)
+local function key_text(key, sight)
+  if type(key) == "string" and match(key, "^[%a_][%w_]*$") and not keywords[key] then return spend(sight, key) end
+  return "[" .. value(key, nil, nil, sight) .. "]"
+end
+
+local function items(t, pen, indent, sight)
   local texts, listed = {}, 0
-  for i, item in ipairs(t) do
-    texts[i], listed = value(item, pen, indent, open), i
+  while rawget(t, listed + 1) ~= nil do
+    listed = listed + 1
+    texts[listed] = value(rawget(t, listed), pen, indent, sight)
   end
   for _, key in ipairs(sorted_keys(t)) do
     if not (mathtype(key) == "integer" and key >= 1 and key <= listed) then
-      insert(texts, key_text(key) .. " = " .. value(rawget(t, key), pen, indent, open))
+      insert(texts, key_text(key, sight) .. " = " .. value(rawget(t, key), pen, indent, sight))
     end
   end
   return texts
 end
 
-local function plain_table(t, pen, indent, open)
-  if open[t] then return "<a table around this one>" end
+local function plain_table(t, pen, indent, sight)
+  if sight.open[t] then return "<a table around this one>" end
   if #indent >= 2 * DEPTH then return "<more tables>" end
-  open[t] = true
-  local texts = items(t, pen, indent .. "  ", open)
-  open[t] = nil
+  sight.open[t] = true
+  local texts = items(t, pen, indent .. "  ", sight)
+  sight.open[t] = nil
   local line = concat(texts, ", ")
   if #indent + #line + 4 < pen.width and not find(line, "\n", 1, true) then return "{" .. line .. "}" end
   return "{\n" .. indent .. "  " .. concat(texts, ",\n" .. indent .. "  ") .. "\n" .. indent .. "}"
@@ -99,7 +119,7 @@ for i, block in ipairs { "▏", "▎", "▍", "▌", "▋", "▊", "▉" } do as
 
 -- Braille characters have a bit for each dot.
 local function dots_in_ascii(character)
-  local bits, dots = utf8.codepoint(character) - 0x2800, 0
+  local bits, dots = codepoint(character) - 0x2800, 0
   if bits < 0 or bits > 0xff then return nil end
   while bits > 0 do
     bits, dots = bits & (bits - 1), dots + 1
@@ -110,30 +130,21 @@ end
 local function drawn(text)
   if native.unicode then return text end
   return (gsub(text, "[\xc2-\xf4][\x80-\xbf]+", function(character)
-    return ascii[character] or utf8.len(character) == 1 and dots_in_ascii(character) or nil
+    return ascii[character] or len(character) == 1 and dots_in_ascii(character) or nil
   end))
 end
 
 -- What writes a result, by its metatable.
 local writers = setmetatable({}, { __mode = "k" })
 
--- The text that a table's own metatable gives it.
-local function own_text(t, pen)
-  local shape = getmetatable(t)
-  if writers[shape] then return escape_styled(writers[shape](t, pen)) end
-  if type(shape) ~= "table" or rawget(shape, "__tostring") == nil then return nil end
-  local ok, text = pcall(tostring, t)
-  return ok and escape(text, true) or nil
-end
-
-function value(v, pen, indent, open)
+function value(v, pen, indent, sight)
   local kind = type(v)
-  if kind == "string" then return quoted(v) end
-  if kind ~= "table" then return escape(tostring(v)) end
-  pen = pen or plain
-  local text = own_text(v, pen)
-  if text then return (gsub(text, "\n", "\n" .. (indent or ""))) end
-  return plain_table(v, pen, indent or "", open or {})
+  pen, sight = pen or plain, sight or new_sight()
+  if kind == "string" then return spend(sight, quoted(v)) end
+  if kind ~= "table" then return spend(sight, escape(tostring(v))) end
+  local write = writers[getmetatable(v)]
+  if write then return spend(sight, (gsub(escape_styled(write(v, pen)), "\n", "\n" .. (indent or "")))) end
+  return spend(sight, plain_table(v, pen, indent or "", sight))
 end
 
 -- The parts that results share.
@@ -174,10 +185,10 @@ local eighths = { "▏", "▎", "▍", "▌", "▋", "▊", "▉" }
 -- A bar so many columns long; what is not nothing is never invisible.
 local function bar(columns)
   local full = columns // 1
-  local rest = math.floor((columns - full) * 8 + 0.5)
+  local rest = floor((columns - full) * 8 + 0.5)
   if rest == 8 then full, rest = full + 1, 0 end
   if columns > 0 and full == 0 and rest == 0 then rest = 1 end
-  return string.rep("█", math.tointeger(full)) .. (eighths[rest] or "")
+  return rep("█", tointeger(full)) .. (eighths[rest] or "")
 end
 
 local levels = { "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█" }
@@ -187,9 +198,9 @@ local function spread(places, columns)
   local counts, most = {}, 0
   for column = 1, columns do counts[column] = 0 end
   for _, at in ipairs(places) do
-    local column = math.min(columns, at * columns // 1 + 1)
+    local column = min(columns, at * columns // 1 + 1)
     counts[column] = counts[column] + 1
-    most = math.max(most, counts[column])
+    most = max(most, counts[column])
   end
   return counts, most
 end
@@ -198,7 +209,7 @@ end
 local function strip(counts, most)
   local texts = {}
   for column, held in ipairs(counts) do
-    texts[column] = held == 0 and " " or levels[math.max(1, held * #levels // most)]
+    texts[column] = held == 0 and " " or levels[max(1, held * #levels // most)]
   end
   return (gsub(concat(texts), " +$", ""))
 end
@@ -207,9 +218,9 @@ end
 -- unless told.
 local function wrap(out, first, words, width, indent)
   local line = first
-  indent = indent or string.rep(" ", utf8.len(first) + 1)
+  indent = indent or rep(" ", len(first) + 1)
   for i, word in ipairs(words) do
-    if utf8.len(line) + 1 + utf8.len(word) > width and (i > 1 or indent == "") then
+    if len(line) + 1 + len(word) > width and (i > 1 or indent == "") then
       insert(out, line)
       line = indent .. word
     else
@@ -221,16 +232,16 @@ end
 
 -- A text of one line, cut to so many columns.
 local function clipped(text, columns)
-  if utf8.len(text) <= columns then return text end
+  if len(text) <= columns then return text end
   if columns < 1 then return "" end
-  return sub(text, 1, utf8.offset(text, columns) - 1) .. "…"
+  return sub(text, 1, offset(text, columns) - 1) .. "…"
 end
 
 -- Sentences, in as many lines as they take.
 local function put_text(out, text, width)
   local words = {}
-  for word in string.gmatch(text, "%S+") do insert(words, word) end
-  wrap(out, table.remove(words, 1) or "", words, width, "")
+  for word in gmatch(text, "%S+") do insert(words, word) end
+  wrap(out, remove(words, 1) or "", words, width, "")
 end
 
 -- A value that was found: a string without quotes, as it was stored.
@@ -239,9 +250,9 @@ local function found(v) return type(v) == "string" and escape(v) or value(v) end
 -- The results, each as lines of text.
 local lines = {}
 
-function lines.contact(contact, out)
-  insert(out, where(contact) .. (contact.id and " " .. contact.id or ""))
-end
+local function contact_text(contact) return where(contact) .. (contact.id and " " .. contact.id or "") end
+
+function lines.contact(contact, out) insert(out, contact_text(contact)) end
 
 -- One contact as a row, with the whole id where there is room.
 local function known_row(contact, pen)
@@ -346,8 +357,8 @@ end
 
 -- Simulated networks.
 
-function lines.net(network, out, pen)
-  local stats = network:stats()
+-- Of what the network says of itself.
+function lines.net(stats, out, pen)
   put_text(out, format("%d of %d nodes alive, seed %d, %s since it began, %d datagrams",
     stats.alive, stats.nodes, stats.seed, seconds(stats.time), stats.datagrams), pen.width)
 end
@@ -393,11 +404,21 @@ function lines.help(help, out) insert(out, help.text) end
 
 local shapes = {}
 
+-- A copy of a result, and of all tables in it, without metatables: whoever writes it runs nothing of the user's.
+local function bare(t, copies)
+  copies = copies or {}
+  if copies[t] then return copies[t] end
+  local copy = {}
+  copies[t] = copy
+  for key, item in next, t do copy[key] = type(item) == "table" and bare(item, copies) or item end
+  return copy
+end
+
 local function write_with(shape, name, write)
   local function text(result, pen)
     local out = {}
     -- A program may have changed its result to anything.
-    if not pcall(write, result, out, pen) then return "<a changed " .. name .. ">" end
+    if not pcall(function() write(bare(result), out, pen, result) end) then return "<a changed " .. name .. ">" end
     return drawn(concat(out, "\n"))
   end
   writers[shape] = text
@@ -405,7 +426,8 @@ local function write_with(shape, name, write)
   shape.__tostring = function(result) return text(result, plain) end
 end
 
--- Makes the metatable of one more kind of result; `write(result, out, pen)` puts its lines into `out`.
+-- Makes the metatable of one more kind of result; `write(result, out, pen)` puts its lines into `out`. It gets a bare
+-- copy, and the result itself as the last argument, of which it may ask only who it is.
 -- `shape` is the table to use, if one is there.
 local function shape(name, write, it)
   shapes[name] = it or {}
@@ -420,6 +442,6 @@ local function pen() return new_pen(native.terminal()) end
 return {
   value = value, shapes = shapes, shape = shape, pen = pen, lines = lines,
   bar = bar, spread = spread, strip = strip, wrap = wrap, put_text = put_text, clipped = clipped,
-  where = where, places = places, count = count, short = short, known_row = known_row, span = span,
+  where = where, contact = contact_text, places = places, count = count, short = short, known_row = known_row, span = span,
   seconds = seconds, took = took, found = found, put_spread = put_spread,
 }

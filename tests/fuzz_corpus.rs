@@ -21,6 +21,11 @@ use kademlua::bencode;
 mod convert;
 
 #[cfg(feature = "shell")]
+#[allow(dead_code, reason = "the shell needs more of it")]
+#[path = "../src/shell/escape.rs"]
+mod escape;
+
+#[cfg(feature = "shell")]
 #[path = "../fuzz/src/lua.rs"]
 #[expect(unreachable_pub, reason = "public in the crate of the fuzz targets")]
 mod lua;

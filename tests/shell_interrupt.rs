@@ -9,6 +9,7 @@ use std::net::UdpSocket;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use kademlua::bencode::Item;
 use kademlua::id::Id;
 use kademlua::message::{Request, RpcId};
 use kademlua::wire::v1::{self, Body, Frame, Header};
@@ -79,7 +80,7 @@ fn ctrl_c_ends_any_loop() {
         "print('go') local x <close> = setmetatable({}, {__close = function() while true do end end}) while true do end",
         "print('go') while true do pcall(sleep, 0) end",
         "print('go') while true do local s = ('x'):rep(1e5) end",
-        "print('go') return setmetatable({}, {__tostring = function() while true do end end})",
+        "print('go') print(setmetatable({}, {__tostring = function() while true do end end}))",
     ] {
         assert_eq!(interrupted(chunk), "kademlua: interrupted\n", "{chunk}");
     }
@@ -136,15 +137,135 @@ fn a_long_call_of_the_library_is_left_by_a_second_ctrl_c_and_the_node_answers_me
 
 /// Whether the node at an address answers a ping.
 fn is_answered(address: &str) -> bool {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.set_read_timeout(Some(LONG)).unwrap();
-    let mut ping = Vec::new();
-    let header = Header { from: Id::of_name("asker"), rpc_id: RpcId(*b"question") };
-    v1::put_request(&mut ping, &header, &Request::Ping);
-    socket.send_to(&ping, address).unwrap();
-    let mut buffer = [0; 2_048];
-    let len = socket.recv(&mut buffer).unwrap();
-    matches!(Frame::parse(&buffer[..len]).unwrap().body, Body::Response(b"li5ee"))
+    let mut peer = Peer::of(address);
+    peer.ask(&Request::Ping);
+    peer.answer().1 == Answer::Returned(b"li5ee".to_vec())
+}
+
+/// Somebody who asks a node.
+struct Peer {
+    socket: UdpSocket,
+    asked: u64,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Answer {
+    Returned(Vec<u8>),
+    Failed,
+}
+
+impl Peer {
+    fn of(address: &str) -> Peer {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(LONG)).unwrap();
+        socket.connect(address).unwrap();
+        Peer { socket, asked: 0 }
+    }
+
+    /// The number of the call.
+    fn ask(&mut self, request: &Request<'_>) -> u64 {
+        self.asked += 1;
+        let rpc_id = RpcId(self.asked.to_be_bytes());
+        let mut bytes = Vec::new();
+        v1::put_request(&mut bytes, &Header { from: Id::of_name("asker"), rpc_id }, request);
+        self.socket.send(&bytes).unwrap();
+        self.asked
+    }
+
+    fn call(&mut self, name: &str) -> u64 {
+        let args = Item::parse(b"le").unwrap().list().unwrap();
+        self.ask(&Request::Custom { name: name.as_bytes(), args })
+    }
+
+    /// The next answer, and the number of its call.
+    fn answer(&self) -> (u64, Answer) {
+        let mut buffer = [0; 2_048];
+        loop {
+            let len = self.socket.recv(&mut buffer).unwrap();
+            let frame = Frame::parse(&buffer[..len]).unwrap();
+            let answer = match frame.body {
+                Body::Response(payload) => Answer::Returned(payload.to_vec()),
+                Body::Failed => Answer::Failed,
+                // The node asks back whether there is somebody.
+                Body::Request(_) => continue,
+                Body::NoSuchRpc => panic!("no such rpc"),
+            };
+            return (u64::from_be_bytes(frame.header.rpc_id.0), answer);
+        }
+    }
+}
+
+/// Functions for `rpc` that never end, each in its way; all can be suspended, but for the last.
+const ENDLESS: [&str; 4] = [
+    "while true do end",
+    "while true do pcall(error) end",
+    "coroutine.wrap(function() while true do coroutine.wrap(function() while true do end end)() end end)()",
+    "table.sort({1, 2, 3}, function() while true do end end)",
+];
+
+fn offers(body: &str, then: &str) -> String {
+    format!(
+        "rpc('endless', function() {body} end) rpc('quick', function() return 'here' end)
+        print(node().address .. ':' .. node().port) {then}"
+    )
+}
+
+#[test]
+fn an_endless_function_for_peers_keeps_no_other_caller_waiting() {
+    for body in &ENDLESS[..3] {
+        let (child, mut out) = start(&offers(body, "sleep(1e6)"));
+        let _child = Endless(child);
+        let mut address = String::new();
+        out.read_line(&mut address).unwrap();
+        let mut peer = Peer::of(address.trim());
+        let mut endless: Vec<u64> = (0..20).map(|_| peer.call("endless")).collect();
+        let quick = peer.call("quick");
+        // Before any of the others is told that it failed, which is long before any of them is ended.
+        assert_eq!(peer.answer(), (quick, Answer::Returned(b"l4:heree".to_vec())), "{body}");
+        while !endless.is_empty() {
+            let (call, answer) = peer.answer();
+            assert_eq!(answer, Answer::Failed);
+            endless.retain(|&other| other != call);
+        }
+    }
+}
+
+#[test]
+fn ctrl_c_ends_endless_functions_for_peers_however_many() {
+    for body in ENDLESS {
+        let (child, mut out) = start(&offers(body, "sleep(1e6)"));
+        let mut child = Endless(child);
+        let mut address = String::new();
+        out.read_line(&mut address).unwrap();
+        let mut peer = Peer::of(address.trim());
+        for _ in 0..64 {
+            peer.call("endless");
+        }
+        assert!(is_answered(address.trim()), "the node itself is never busy");
+        send("-INT", &child.0);
+        assert_eq!(status(&mut child.0), Some(130), "{body}");
+    }
+}
+
+#[test]
+fn a_coroutine_of_a_long_function_for_peers_yields_what_it_yields() {
+    // Long enough for several slices, each of which ends somewhere inside.
+    let body = "local function long() for i = 1, 2e6 do end end
+        local numbers = coroutine.wrap(function()
+            for i = 1, 3 do long() coroutine.yield(i) end
+            long() coroutine.yield() long() return 'end'
+        end)
+        local seen = {}
+        for i = 1, 3 do seen[i] = numbers() long() end
+        return seen, select('#', numbers()), numbers()";
+    let (child, mut out) = start(&offers(body, "sleep(1e6)"));
+    let _child = Endless(child);
+    let mut address = String::new();
+    out.read_line(&mut address).unwrap();
+    let mut peer = Peer::of(address.trim());
+    let call = peer.call("endless");
+    let expected = b"lli1ei2ei3eei0e3:ende".to_vec();
+    assert_eq!(peer.answer(), (call, Answer::Returned(expected)));
 }
 
 #[test]

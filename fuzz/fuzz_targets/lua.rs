@@ -6,6 +6,9 @@ use kademlua::bencode;
 #[allow(dead_code, reason = "the shell needs more of it")]
 #[path = "../../src/shell/convert.rs"]
 mod convert;
+#[allow(dead_code, reason = "the shell needs more of it")]
+#[path = "../../src/shell/escape.rs"]
+mod escape;
 #[path = "../src/lua.rs"]
 mod lua;
 

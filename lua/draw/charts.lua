@@ -6,7 +6,8 @@
 
 local native, pretty = ...
 local concat, insert, sort = table.concat, table.insert, table.sort
-local format, rep, len, char = string.format, string.rep, utf8.len, utf8.char
+local format, gsub, rep = string.format, string.gsub, string.rep
+local len, char = utf8.len, utf8.char
 local type, next, ipairs, error, tostring, mathtype = type, next, ipairs, error, tostring, math.type
 local abs, floor, ceil, max, min, huge, log = math.abs, math.floor, math.ceil, math.max, math.min, math.huge, math.log
 
@@ -19,20 +20,20 @@ local EXACT = 1 << 53 -- whole numbers up to here are exact in either kind of nu
 -- A finite number as it is, but such that differences of two do not wrap around.
 local function number(fn, where, n)
   if type(n) ~= "number" or n ~= n or n == huge or n == -huge then
-    error(format("%s: expected finite numbers, got %s at %s", fn, native.describe(n), pretty.value(where)), 0)
+    error(format("%s: expected finite numbers, got %s at %s", fn, native.describe(n), pretty.value(where)))
   end
   if mathtype(n) == "integer" and (n > EXACT or n < -EXACT) then return n + 0.0 end
   return n
 end
 
 local function check_extent(fn, least, most)
-  if most - least == huge then error(fn .. ": the numbers are too far apart to draw", 0) end
+  if most - least == huge then error(fn .. ": the numbers are too far apart to draw") end
 end
 
 -- The numbers of a list.
 local function numbers(fn, list)
   if type(list) ~= "table" then
-    error(format("%s: expected a list of numbers, got %s. Try %s{1, 2, 2, 3}", fn, native.describe(list), fn), 0)
+    error(format("%s: expected a list of numbers, got %s. Try %s{1, 2, 2, 3}", fn, native.describe(list), fn))
   end
   local copy, least, most = {}, huge, -huge
   for i, n in ipairs(list) do
@@ -40,7 +41,7 @@ local function numbers(fn, list)
     copy[i], least, most = n, min(least, n), max(most, n)
   end
   if #copy == 0 and next(list) ~= nil then
-    error(format("%s: expected a list of numbers, got a table with nothing at 1. Try bars", fn), 0)
+    error(format("%s: expected a list of numbers, got a table with nothing at 1. Try bars", fn))
   end
   check_extent(fn, least, most)
   return copy, least, most
@@ -117,7 +118,7 @@ local function bound(n, step)
   if abs(n) >= 1e9 or decimals > 6 then
     return format("%." .. max(6, min(17, ceil(log(max(abs(n) / step, 1), 10)) + 1)) .. "g", n)
   end
-  return (string.gsub(format("%." .. decimals .. "f", n), "^%-(0%.?0*)$", "%1"))
+  return (gsub(format("%." .. decimals .. "f", n), "^%-(0%.?0*)$", "%1"))
 end
 
 local function label_of_bin(bin, result)
@@ -146,7 +147,7 @@ end
 
 local function bars(items)
   if type(items) ~= "table" then
-    error(format("bars: expected a table of numbers, got %s. Try bars{a = 1, b = 2}", native.describe(items)), 0)
+    error(format("bars: expected a table of numbers, got %s. Try bars{a = 1, b = 2}", native.describe(items)))
   end
   local result, listed = { bars = {} }, #items
   for i = 1, listed do insert(result.bars, { label = i, value = number("bars", i, items[i]) }) end
@@ -225,13 +226,13 @@ local function canvas(columns, rows)
       local cell = cells[number * columns + column]
       texts[column] = cell == 0 and " " or char(0x2800 + cell)
     end
-    return (string.gsub(concat(texts), " +$", ""))
+    return (gsub(concat(texts), " +$", ""))
   end
   return set, row
 end
 
 local function draw_line(set, x1, y1, x2, y2)
-  local steps = max(math.abs(x2 - x1), math.abs(y2 - y1), 1)
+  local steps = max(abs(x2 - x1), abs(y2 - y1), 1)
   for step = 0, steps do
     set(floor(x1 + (x2 - x1) * step / steps + 0.5), floor(y1 + (y2 - y1) * step / steps + 0.5))
   end

@@ -6,9 +6,10 @@
 local native, pretty = ...
 local count, short = pretty.count, pretty.short
 local concat, insert = table.concat, table.insert
-local format, rep, sub = string.format, string.rep, string.sub
+local find, format, gsub = string.find, string.format, string.gsub
+local rep, sub = string.rep, string.sub
 local tonumber, ipairs, error = tonumber, ipairs, error
-local max, min = math.max, math.min
+local floor, huge, max, min = math.floor, math.huge, math.max, math.min
 
 local BITS = 160
 
@@ -20,8 +21,8 @@ for value = 0, 15 do
 end
 
 -- The bits of an id of 40 hex digits, as a string of 0 and 1, and back.
-local function bits_of(hex) return (string.gsub(hex, "%x", bits_of_digit)) end
-local function hex_of(bits) return (string.gsub(bits, "....", digit_of_bits)) end
+local function bits_of(hex) return (gsub(hex, "%x", bits_of_digit)) end
+local function hex_of(bits) return (gsub(bits, "....", digit_of_bits)) end
 
 -- The distance of two ids, as 40 hex digits: of two distances the string that is less is nearer.
 local function xor(a, b)
@@ -34,7 +35,7 @@ end
 
 -- Leading bits that two ids share, by their distance.
 local function shared(distance)
-  local first = string.find(bits_of(distance), "1", 1, true)
+  local first = find(bits_of(distance), "1", 1, true)
   return first and first - 1 or BITS
 end
 
@@ -46,7 +47,7 @@ local function id(fn, name, what, example)
   local hex = native.id_of(what)
   if hex then return hex end
   error(format("%s: %s: expected a 20-byte string or 40 hex digits, got %s. Try %s", fn, name,
-    native.describe(what), example), 0)
+    native.describe(what), example))
 end
 
 local function explain(a, b)
@@ -105,9 +106,9 @@ end
 
 -- How large the network is, and by which distances.
 local function write_estimate(result, out, pen)
-  local nodes = count(math.floor(result.nodes + 0.5), "node")
+  local nodes = count(floor(result.nodes + 0.5), "node")
   insert(out, pen.paint("own", format("about %s, give or take %.0f", nodes, result.error)))
-  local least, most, farthest = math.huge, 0, 0
+  local least, most, farthest = huge, 0, 0
   for _, sample in ipairs(result.samples) do
     least, most = min(least, sample.nodes), max(most, sample.nodes)
     farthest = max(farthest, sample.distances[#sample.distances] or 0)

@@ -10,7 +10,7 @@ local found, value = pretty.found, pretty.value
 local concat, insert = table.concat, table.insert
 local format, gsub, sub = string.format, string.gsub, string.sub
 local date, tointeger, max = os.date, math.tointeger, math.max
-local ipairs, pcall, tostring, type = ipairs, pcall, tostring, type
+local ipairs, pcall, type = ipairs, pcall, type
 
 local COLUMNS = 80 -- at the least
 local NAME = 16 -- characters of an RPC's name that are shown
@@ -65,7 +65,7 @@ local arrows = { ["in"] = "<", out = ">" }
 local kinds = { request = "?", answer = "=" }
 
 local function write_news(event, out, pen)
-  insert(out, clipped(format("%s %s %s", clock(event.time), found(event.kind), tostring(event.peer)), columns(pen)))
+  insert(out, clipped(format("%s %s %s", clock(event.time), found(event.kind), pretty.contact(event.peer)), columns(pen)))
 end
 
 local function what_of(packet)

@@ -6,7 +6,8 @@
 local pretty, ids = ...
 local count, seconds, where = pretty.count, pretty.seconds, pretty.where
 local concat, insert, sort = table.concat, table.insert, table.sort
-local format, rep, sub, len = string.format, string.rep, string.sub, utf8.len
+local format, gsub, rep, sub = string.format, string.gsub, string.rep, string.sub
+local len = utf8.len
 local ipairs = ipairs
 local floor, max, min = math.floor, math.max, math.min
 
@@ -166,7 +167,7 @@ local function write_ring(result, out, pen)
   for digit = 0, 15 do digits[digit + 1] = padded(format("%x", digit), columns // 16) end
   local at, right = floor(result.at * columns), "▲ own id"
   insert(out, pretty.strip(counts, most))
-  insert(out, pen.paint("faint", (string.gsub(concat(digits), " +$", ""))))
+  insert(out, pen.paint("faint", (gsub(concat(digits), " +$", ""))))
   if at + len(right) <= columns then
     insert(out, rep(" ", at) .. pen.paint("own", right))
   else

@@ -2,10 +2,11 @@
 //!
 //! It reads nothing and copies nothing: a reply is the receive buffer as it stands.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::net::UdpSocket;
 
 use crate::net::socket;
+use crate::shell::say;
 
 /// Longest reply, and room for each request.
 const SLOT: usize = 2_048;
@@ -15,8 +16,7 @@ pub(super) fn run(size: usize) -> anyhow::Result<()> {
     anyhow::ensure!(size <= SLOT, "the echo answers at most {SLOT} bytes");
     let socket = socket::bind("127.0.0.1:0".parse()?)?;
     socket.set_nonblocking(false)?;
-    println!("{}", socket.local_addr()?);
-    io::stdout().flush()?;
+    say(format_args!("{}", socket.local_addr()?))?;
     echo(&socket, size)?;
     Ok(())
 }

@@ -27,6 +27,7 @@ use self::client::{Client, Round};
 use self::host::{Cores, Process};
 use self::questions::{Questions, Rpc};
 use crate::id::Id;
+use crate::shell::say;
 
 /// What `bench` takes.
 #[derive(Debug, Args)]
@@ -102,7 +103,7 @@ fn measure_fast_path(_arguments: &Arguments) -> anyhow::Result<()> {
 
 /// Somebody else's node, alone.
 fn measure_target(arguments: &Arguments, target: SocketAddr) -> anyhow::Result<()> {
-    println!("{target}, {} requests outstanding", arguments.window);
+    say(format_args!("{target}, {} requests outstanding", arguments.window))?;
     for &rpc in &arguments.rpc {
         let mut questions = Questions::new(rpc);
         let mut client = Client::connect(target, arguments.window)?;
@@ -111,7 +112,7 @@ fn measure_target(arguments: &Arguments, target: SocketAddr) -> anyhow::Result<(
             .map(|_| client.run(&mut questions, arguments.seconds, arguments.count, arguments.pid))
             .collect::<anyhow::Result<Vec<_>>>()?;
         let total = Round::sum(rounds);
-        println!("{}", line(rpc.name(), "node", &total));
+        say(format_args!("{}", line(rpc.name(), "node", &total)))?;
         check(&total)?;
     }
     Ok(())
@@ -124,10 +125,10 @@ fn measure_self(arguments: &Arguments) -> anyhow::Result<()> {
     let node = cores.on_server_core(|| Process::node(id))?;
     cores.stay_on_client_core();
     let company = company::gather(id, node.address)?;
-    println!(
+    say(format_args!(
         "node: {} contacts known; {} requests outstanding; {cores}",
         company.known, arguments.window
-    );
+    ))?;
     for &rpc in &arguments.rpc {
         measure_in_turns(arguments, rpc, &node, &cores)?;
     }
@@ -159,9 +160,12 @@ fn measure_in_turns(
         Some(echo.cpu_micros_each()? / node.cpu_micros_each()?)
     });
     let (echoes, answers) = (Round::sum(echoes), Round::sum(answers));
-    println!("{}", line(rpc.name(), "node", &answers));
-    println!("{}", line("", "echo", &echoes));
-    println!("{:>20} {rates} by rate, {work} by server CPU; {size} bytes a reply", "node / echo");
+    say(format_args!("{}", line(rpc.name(), "node", &answers)))?;
+    say(format_args!("{}", line("", "echo", &echoes)))?;
+    say(format_args!(
+        "{:>20} {rates} by rate, {work} by server CPU; {size} bytes a reply",
+        "node / echo"
+    ))?;
     check(&answers)
 }
 

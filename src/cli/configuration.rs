@@ -15,7 +15,7 @@ use mlua::{HookTriggers, Lua, LuaOptions, StdLib, Table, Value, VmState};
 
 use crate::id::Id;
 use crate::node::config::Config;
-use crate::shell::{address_of, describe, error_message, id_of, peer_of};
+use crate::shell::{address_of, describe, error_message, id_of, peer_of, source_of};
 
 /// Instructions that a configuration may take: a second of them, thousands of times what one needs.
 const INSTRUCTIONS_MAX: u32 = 50_000_000;
@@ -25,6 +25,9 @@ const LOOK_EVERY: u32 = 10_000;
 
 /// Memory that a configuration may take.
 const MEMORY_MAX: usize = 16 << 20;
+
+/// What to write instead of what has no effect.
+const HOW_TO_SET: &str = "settings are global variables, so write\nport = 8001\nk = 20";
 
 /// What of Lua a configuration sees beside `math`, `string`, `table` and `utf8`.
 const BASIC: [&str; 16] = [
@@ -60,27 +63,30 @@ impl Configuration {
     /// Runs the program in a file.
     pub(crate) fn read(file: &Path) -> anyhow::Result<Configuration> {
         let name = file.display().to_string();
-        let source =
-            std::fs::read_to_string(file).with_context(|| format!("configuration {name}"))?;
-        Configuration::parse(&source, &name)
+        let source = std::fs::read(file).with_context(|| format!("configuration {name}"))?;
+        Configuration::parse(&source_of(&source), &name)
     }
 
-    fn parse(source: &str, name: &str) -> anyhow::Result<Configuration> {
-        let run = || -> mlua::Result<(Lua, Table, Table)> {
+    fn parse(source: &[u8], name: &str) -> anyhow::Result<Configuration> {
+        let run = || -> mlua::Result<(Lua, Table, Table, Value)> {
             let lua = bounded_lua()?;
             let (before, environment) = (environment(&lua)?, environment(&lua)?);
             let chunk = lua.load(source).set_name(format!("@{name}")).set_mode(ChunkMode::Text);
-            chunk.set_environment(environment.clone()).exec()?;
-            Ok((lua, before, environment))
+            let returned: Value = chunk.set_environment(environment.clone()).call(())?;
+            Ok((lua, before, environment, returned))
         };
-        let (_lua, before, environment) =
+        let (_lua, before, environment, returned) =
             run().map_err(|error| anyhow!("configuration {}", with_place(name, &error)))?;
-        Configuration::of(&before, &environment).with_context(|| format!("configuration {name}"))
+        Configuration::of(&before, &environment, &returned)
+            .with_context(|| format!("configuration {name}"))
     }
 
     /// What the program set.
-    fn of(before: &Table, environment: &Table) -> anyhow::Result<Configuration> {
-        let mut configuration = Configuration::default();
+    fn of(before: &Table, environment: &Table, returned: &Value) -> anyhow::Result<Configuration> {
+        if !returned.is_nil() {
+            bail!("it returns {}, which nobody reads; {HOW_TO_SET}", describe(returned));
+        }
+        let (mut configuration, mut is_empty) = (Configuration::default(), true);
         for pair in environment.pairs::<Value, Value>() {
             let (key, value) = pair.map_err(|error| anyhow!("{error}"))?;
             let name = match &key {
@@ -89,7 +95,11 @@ impl Configuration {
             };
             if before.raw_get::<Value>(&*name).is_ok_and(|value| value.is_nil()) {
                 configuration.set(&name, &value)?;
+                is_empty = false;
             }
+        }
+        if is_empty {
+            bail!("it sets nothing; {HOW_TO_SET}");
         }
         Ok(configuration)
     }
@@ -195,8 +205,9 @@ fn environment(lua: &Lua) -> mlua::Result<Table> {
 mod tests {
     use super::*;
 
-    fn parse(source: &str) -> Result<Configuration, String> {
-        Configuration::parse(source, "test.lua").map_err(|error| format!("{error:#}"))
+    fn parse(source: impl AsRef<[u8]>) -> Result<Configuration, String> {
+        Configuration::parse(&source_of(source.as_ref()), "test.lua")
+            .map_err(|error| format!("{error:#}"))
     }
 
     #[test]
@@ -236,6 +247,35 @@ mod tests {
             let error = parse(source).unwrap_err();
             assert!(error.contains(message) && error.contains("test.lua"), "{source}: {error}");
         }
+    }
+
+    #[test]
+    fn what_has_no_effect_is_refused_with_what_to_write() {
+        for source in ["return {port = 8045}", "return 1", "return false", "return function() end"]
+        {
+            let error = parse(source).unwrap_err();
+            assert!(error.contains("it returns ") && error.contains("port = 8001"), "{error}");
+        }
+        for source in ["", "\n", "-- port = 1", "local port = 8045", "math.x = 1"] {
+            let error = parse(source).unwrap_err();
+            assert!(error.contains("it sets nothing") && error.contains("port = 8001"), "{error}");
+        }
+        assert_eq!(parse("port = 8045 return").unwrap().port, Some(8045));
+        assert_eq!(parse("port = 8045 return nil").unwrap().port, Some(8045));
+    }
+
+    #[test]
+    fn a_file_is_bytes_with_or_without_a_mark() {
+        for source in [
+            &b"\xef\xbb\xbfport = 8045"[..],
+            b"#!/usr/bin/env lua\nport = 8045",
+            b"\xef\xbb\xbf#!lua\nport = 8045",
+            b"-- caf\xe9\nport = 8045",
+        ] {
+            assert_eq!(parse(source).unwrap().port, Some(8045));
+        }
+        assert!(parse(b"#!lua\nerror('no')").unwrap_err().contains("test.lua:2: no"));
+        assert!(parse(b"caf\xe9 = 1").is_err());
     }
 
     #[test]

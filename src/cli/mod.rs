@@ -6,6 +6,7 @@
 
 mod configuration;
 mod descriptors;
+mod log;
 mod node;
 mod serve;
 mod shell;
@@ -55,6 +56,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse_from(with_program_apart(std::env::args_os().collect()));
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_unread(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // The message may quote what came from the network. Nobody is left to tell that
             // standard error is closed.
@@ -70,6 +72,16 @@ fn status_of(error: &anyhow::Error) -> u8 {
         _ if error.is::<BadUsage>() => 2,
         _ => 1,
     }
+}
+
+/// Whether who read standard output has left, as `head` does when it has enough: no failure, as ripgrep and others
+/// have it.
+fn is_unread(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let broken = cause.downcast_ref::<io::Error>();
+        broken.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+            || matches!(cause.downcast_ref(), Some(ChunkError::Unread))
+    })
 }
 
 /// The command line asks for what cannot be.

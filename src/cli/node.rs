@@ -6,18 +6,15 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::fmt::{MakeWriter, layer};
-use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::fmt::MakeWriter;
 
 use crate::id::Id;
 use crate::net::{self, Handle, Settings};
-use crate::shell::{address_of, takes_colours};
+use crate::shell::address_of;
 use crate::xdp::BPFFS;
 
-use super::BadUsage;
 use super::configuration::Configuration;
+use super::log;
 
 /// The port of a network's first node, and of any node that is told no other.
 pub(super) const DEFAULT_PORT: u16 = 8001;
@@ -36,23 +33,23 @@ pub(super) struct NodeArguments {
     #[arg(long, value_name = "HEX")]
     pub(super) id: Option<Id>,
     /// Lua program that sets port, id, bind, bootstrap and constants
-    #[arg(long, value_name = "FILE.lua")]
+    #[arg(long, value_name = "FILE.lua", allow_hyphen_values = true)]
     pub(super) config: Option<PathBuf>,
     /// Use the fast path that 'kademlua xdp attach' leaves, now or later
     #[arg(long)]
     pub(super) xdp: bool,
     /// Mount point of the bpf file system, for --xdp
-    #[arg(long, value_name = "FOLDER", default_value = BPFFS, hide_default_value = true)]
+    #[arg(long, value_name = "FOLDER", default_value = BPFFS, hide_default_value = true, allow_hyphen_values = true)]
     pub(super) bpffs: PathBuf,
     /// Folder in which the node keeps its id, contacts and values, to have them when it starts again
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "FOLDER", allow_hyphen_values = true)]
     pub(super) state: Option<PathBuf>,
     /// Log filter: error, warn, info, debug, trace, or as in RUST_LOG
     #[arg(long, value_name = "LEVEL")]
     pub(super) log: Option<String>,
 }
 
-fn parse_address(text: &str) -> Result<SocketAddr, String> {
+pub(super) fn parse_address(text: &str) -> Result<SocketAddr, String> {
     address_of(text).ok_or_else(|| format!("expected ADDRESS:PORT or a port, got '{text}'"))
 }
 
@@ -96,47 +93,14 @@ impl NodeArguments {
         Ok((handle, settings))
     }
 
-    /// Starts the log, which ends up at standard error: what `--log` says, else `RUST_LOG`, else the default.
+    /// Starts the log, at a level of `default` unless `--log` or `RUST_LOG` says otherwise.
     ///
     /// # Errors
-    /// If the filter cannot be read.
+    /// If `--log` cannot be read.
     pub(super) fn start_log<W>(&self, default: &str, writer: W) -> anyhow::Result<()>
     where
         W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
     {
-        let variable = std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty());
-        let filter = self.log.clone().or(variable).unwrap_or_else(|| default.to_owned());
-        let filter = log_filter(&filter)?;
-        let colours = takes_colours(&std::io::stderr());
-        let lines = layer().with_writer(writer).with_ansi(colours).with_target(false);
-        tracing_subscriber::registry().with(lines).with(filter).init();
-        Ok(())
-    }
-}
-
-/// `LEVEL` or `MODULE=LEVEL`, several with commas between them.
-fn log_filter(text: &str) -> Result<Targets, BadUsage> {
-    let expected = "expected error, warn, info, debug, trace or off, or MODULE=LEVEL";
-    let complaint = || BadUsage(format!("log filter '{text}': {expected}"));
-    // The library would take a bare word for a module of which everything is wanted.
-    let plain = |part: &str| part.contains('=') || part.trim().parse::<LevelFilter>().is_ok();
-    if !text.split(',').all(plain) {
-        return Err(complaint());
-    }
-    text.parse().map_err(|_| complaint())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_log_filter_names_levels() {
-        for good in ["info", "OFF", "warn,kademlua::net=debug"] {
-            assert!(log_filter(good).is_ok(), "{good}");
-        }
-        for bad in ["nonsense", "info,nonsense", "kademlua=loud"] {
-            assert!(log_filter(bad).is_err(), "{bad}");
-        }
+        Ok(log::start(self.log.as_deref(), default, writer)?)
     }
 }

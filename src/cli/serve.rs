@@ -1,5 +1,6 @@
 //! `kademlua serve`: a node without a shell.
 
+use std::io::BufRead as _;
 use std::time::Duration;
 
 use anyhow::bail;
@@ -7,7 +8,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::net::Handle;
-use crate::shell::{Chunk, Options, Output, Requests, Shell};
+use crate::shell::{Chunk, Options, Output, Requests, Shell, escape_json, say};
 
 use super::NodeArguments;
 
@@ -58,7 +59,7 @@ fn run_lines(arguments: &Arguments) -> anyhow::Result<()> {
     let way_out = shell.way_out();
     let (lines, chunks) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
-        for line in std::io::stdin().lines().map_while(Result::ok) {
+        for line in std::io::stdin().lock().split(b'\n').map_while(Result::ok) {
             if lines.send(line).is_err() {
                 break;
             }
@@ -66,8 +67,8 @@ fn run_lines(arguments: &Arguments) -> anyhow::Result<()> {
         way_out.now(0)
     });
     for line in chunks {
-        if let Err(error) = shell.run(Chunk::program(line, "=line".to_owned())) {
-            println!("{}", serde_json::json!([false, error.to_string()]));
+        if let Err(error) = shell.run(Chunk::program(&line, "=line".to_owned())) {
+            say(escape_json(&serde_json::json!([false, error.to_string()])))?;
         }
     }
     Ok(())

@@ -1,6 +1,8 @@
 //! The command without a name: a node and its shell, or a program that runs in it.
 
+use std::ffi::{OsStr, OsString};
 use std::io::{IsTerminal, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,7 +10,7 @@ use anyhow::Context as _;
 use clap::Args;
 
 use crate::net::{Handle, Settings};
-use crate::shell::{Chunk, LogWriter, Options, Output, Script, Shell};
+use crate::shell::{Chunk, LogWriter, Options, Output, Script, Shell, say};
 
 use super::{BadUsage, NodeArguments};
 
@@ -28,18 +30,18 @@ const NOTHING_TO_DO: &str = "expected a program, but standard input is empty, an
 pub(super) struct Arguments {
     /// UDP port of the node [default: 8001], or the script
     #[arg(value_name = "PORT | SCRIPT.lua")]
-    first: Option<String>,
+    first: Option<OsString>,
     /// Script and its arguments
     #[arg(value_name = "SCRIPT.lua ARG", trailing_var_arg = true)]
-    rest: Vec<String>,
+    rest: Vec<OsString>,
     /// Run one chunk and exit
-    #[arg(short = 'e', value_name = "CHUNK")]
-    chunk: Option<String>,
+    #[arg(short = 'e', value_name = "CHUNK", allow_hyphen_values = true)]
+    chunk: Option<OsString>,
     /// Show results as JSON lines
     #[arg(long)]
     json: bool,
     /// Folder with lessons of one's own [default: what KADEMLUA_LESSONS names]
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "FOLDER", allow_hyphen_values = true)]
     lessons: Option<PathBuf>,
     #[command(flatten)]
     node: NodeArguments,
@@ -47,14 +49,15 @@ pub(super) struct Arguments {
 
 impl Arguments {
     /// The port, and the script with its arguments.
-    pub(super) fn program(&self) -> Result<(Option<u16>, Vec<String>), BadUsage> {
+    pub(super) fn program(&self) -> Result<(Option<u16>, Vec<OsString>), BadUsage> {
         let Some(first) = &self.first else { return Ok((None, self.rest.clone())) };
-        if !first.bytes().all(|byte| byte.is_ascii_digit()) {
+        let digits = first.to_str().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        let Some(digits) = digits else {
             return Ok((None, [std::slice::from_ref(first), &self.rest].concat()));
-        }
-        match first.parse() {
+        };
+        match digits.parse() {
             Ok(port @ 1..) => Ok((Some(port), self.rest.clone())),
-            _ => Err(BadUsage(format!("'{first}' is no port; ports are 1 to 65535"))),
+            _ => Err(BadUsage(format!("'{digits}' is no port; ports are 1 to 65535"))),
         }
     }
 }
@@ -79,7 +82,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     let mut shell = Shell::start(Some(handle.clone()), output, options)?;
     match chunk {
         None => {
-            greet(&handle);
+            greet(&handle)?;
             shell.wait(PROMPT_WITHIN, joined(&handle, &settings))?;
             shell.interact()?;
         }
@@ -95,12 +98,12 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
 enum Program<'a> {
     Prompt,
     StandardInput,
-    Text(&'a str),
-    File { name: &'a str, arguments: &'a [String] },
+    Text(&'a OsStr),
+    File { name: &'a OsStr, arguments: &'a [OsString] },
 }
 
 impl<'a> Program<'a> {
-    fn of(arguments: &'a Arguments, words: &'a [String]) -> anyhow::Result<Program<'a>> {
+    fn of(arguments: &'a Arguments, words: &'a [OsString]) -> anyhow::Result<Program<'a>> {
         Ok(match (&arguments.chunk, words) {
             (Some(text), _) => Program::Text(text),
             (None, [name, arguments @ ..]) => Program::File { name, arguments },
@@ -113,18 +116,18 @@ impl<'a> Program<'a> {
     fn read(&self, plain: Options) -> anyhow::Result<(Options, Option<Chunk>)> {
         Ok(match *self {
             Program::Prompt => (plain, None),
-            Program::Text(text) => (plain, Some(Chunk::program(text.to_owned(), "=-e".to_owned()))),
+            Program::Text(text) => (plain, Some(Chunk::program(text.as_bytes(), "=-e".to_owned()))),
             Program::StandardInput => {
-                let mut source = String::new();
-                std::io::stdin().read_to_string(&mut source).context("standard input")?;
-                if source.trim().is_empty() {
+                let mut source = Vec::new();
+                std::io::stdin().read_to_end(&mut source).context("standard input")?;
+                if source.trim_ascii().is_empty() {
                     return Err(BadUsage(NOTHING_TO_DO.to_owned()).into());
                 }
-                (plain, Some(Chunk::program(source, "=stdin".to_owned())))
+                (plain, Some(Chunk::program(&source, "=stdin".to_owned())))
             }
             Program::File { name, arguments } => {
-                let source = std::fs::read_to_string(name).with_context(|| name.to_owned())?;
-                let (script, chunk) = script(name, arguments, source);
+                let source = std::fs::read(name).with_context(|| name.display().to_string())?;
+                let (script, chunk) = script(name, arguments, &source);
                 (Options { script: Some(script), ..plain }, Some(chunk))
             }
         })
@@ -132,20 +135,16 @@ impl<'a> Program<'a> {
 }
 
 /// A script and its program.
-pub(super) fn script(name: &str, arguments: &[String], source: String) -> (Script, Chunk) {
+pub(super) fn script(name: &OsStr, arguments: &[OsString], source: &[u8]) -> (Script, Chunk) {
     let folder = Path::new(name).parent().unwrap_or(Path::new("")).join(".");
     let script = Script { name: name.to_owned(), folder, arguments: arguments.to_vec() };
-    (script, Chunk::program(source, format!("@{name}")))
+    (script, Chunk::program(source, format!("@{}", name.display())))
 }
 
-fn greet(handle: &Handle) {
-    println!(
-        "kademlua {}, node {} {}",
-        env!("CARGO_PKG_VERSION"),
-        handle.local_addr(),
-        handle.id()
-    );
-    println!("help() lists what there is, Ctrl-C ends a program, Ctrl-D leaves");
+fn greet(handle: &Handle) -> std::io::Result<()> {
+    let (version, address, id) = (env!("CARGO_PKG_VERSION"), handle.local_addr(), handle.id());
+    say(format_args!("kademlua {version}, node {address} {id}"))?;
+    say("help() lists what there is, Ctrl-C ends a program, Ctrl-D leaves")
 }
 
 /// Waits until the node has asked the network in, unless it is the network.

@@ -1,11 +1,13 @@
 //! `kademlua sim`: the shell without a node, for simulated networks and lessons.
 
+use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal;
+use std::os::unix::ffi::OsStrExt;
 
 use anyhow::Context as _;
 use clap::Args;
 
-use crate::shell::{Chunk, Options, Output, Shell};
+use crate::shell::{Chunk, Options, Output, Shell, say};
 
 use super::BadUsage;
 use super::shell::script;
@@ -29,15 +31,15 @@ takes the argument 'quick'. Without a script there is a prompt: n = net{nodes = 
 pub(super) struct Arguments {
     /// Script, or one of the examples, and its arguments
     #[arg(value_name = "SCRIPT.lua ARG", trailing_var_arg = true, allow_hyphen_values = true)]
-    words: Vec<String>,
+    words: Vec<OsString>,
     /// Run one chunk and exit
-    #[arg(short = 'e', value_name = "CHUNK", conflicts_with = "words")]
-    chunk: Option<String>,
+    #[arg(short = 'e', value_name = "CHUNK", conflicts_with = "words", allow_hyphen_values = true)]
+    chunk: Option<OsString>,
     /// Show results as JSON lines
     #[arg(long)]
     json: bool,
     /// Folder with lessons of one's own
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "FOLDER", allow_hyphen_values = true)]
     lessons: Option<std::path::PathBuf>,
 }
 
@@ -46,9 +48,9 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     let mut options =
         Options { json: arguments.json, lessons: arguments.lessons, ..Options::default() };
     let chunk = match (&arguments.chunk, arguments.words.as_slice()) {
-        (Some(text), _) => Some(Chunk::program(text.clone(), "=-e".to_owned())),
+        (Some(text), _) => Some(Chunk::program(text.as_bytes(), "=-e".to_owned())),
         (None, [name, rest @ ..]) => {
-            let (script, chunk) = script(name, rest, source(name)?);
+            let (script, chunk) = script(name, rest, &source(name)?);
             options.script = Some(script);
             Some(chunk)
         }
@@ -61,8 +63,10 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     match chunk {
         Some(chunk) => shell.run(chunk)?,
         None => {
-            println!("kademlua {}, simulated networks", env!("CARGO_PKG_VERSION"));
-            println!("net{{nodes = 100}} makes one, lesson() lists lessons, Ctrl-D leaves");
+            say(format_args!("kademlua {}, simulated networks", env!("CARGO_PKG_VERSION")))?;
+            say(format_args!(
+                "net{{nodes = 100}} makes one, lesson() lists lessons, Ctrl-D leaves"
+            ))?;
             shell.interact()?;
         }
     }
@@ -70,10 +74,10 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
 }
 
 /// A file, or else an example of that name.
-fn source(name: &str) -> anyhow::Result<String> {
+fn source(name: &OsStr) -> anyhow::Result<Vec<u8>> {
     let example = EXAMPLES.iter().find(|(example, _)| *example == name);
-    match (std::fs::read_to_string(name), example) {
-        (Err(_), Some((_, source))) => Ok((*source).to_owned()),
-        (read, _) => read.with_context(|| name.to_owned()),
+    match (std::fs::read(name), example) {
+        (Err(_), Some((_, source))) => Ok(source.as_bytes().to_vec()),
+        (read, _) => read.with_context(|| name.display().to_string()),
     }
 }

@@ -6,6 +6,7 @@ use anyhow::bail;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Map, Value, json};
 
+use crate::shell::{escape_json, escape_lines, say};
 use crate::xdp::{self, Attachment, BPFFS, CONTACTS_MAX, Mode, OverLimit, Owner, Place, Status};
 
 use super::node::DEFAULT_PORT;
@@ -34,7 +35,7 @@ enum Command {
 #[derive(Debug, Args)]
 struct Attach {
     /// Interface that the node's packets come in by; lo for a network on this machine
-    #[arg(long, value_name = "INTERFACE")]
+    #[arg(long, value_name = "INTERFACE", allow_hyphen_values = true)]
     iface: String,
     #[command(flatten)]
     place: Where,
@@ -42,7 +43,7 @@ struct Attach {
     #[arg(long, value_enum, default_value = "auto")]
     mode: ModeChoice,
     /// User that the node runs as [default: who called sudo, else the caller]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
     user: Option<String>,
     /// Requests a second that one source may ask in the kernel, 0 for any; loopback is exempt
     #[arg(long, value_name = "RATE", default_value_t = SOURCE_RATE)]
@@ -61,7 +62,7 @@ struct Where {
     #[arg(long, default_value_t = DEFAULT_PORT, value_parser = clap::value_parser!(u16).range(1..))]
     port: u16,
     /// Mount point of the bpf file system
-    #[arg(long, value_name = "FOLDER", default_value = BPFFS)]
+    #[arg(long, value_name = "FOLDER", default_value = BPFFS, allow_hyphen_values = true)]
     bpffs: PathBuf,
 }
 
@@ -71,7 +72,7 @@ struct Look {
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
     /// Mount point of the bpf file system
-    #[arg(long, value_name = "FOLDER", default_value = BPFFS)]
+    #[arg(long, value_name = "FOLDER", default_value = BPFFS, allow_hyphen_values = true)]
     bpffs: PathBuf,
     /// A line of JSON for each
     #[arg(long)]
@@ -134,18 +135,18 @@ fn attach(arguments: Attach) -> anyhow::Result<()> {
     };
     let attached = xdp::attach(&attachment)?;
     let Attachment { interface, place, .. } = attachment;
-    println!("attached to {interface} by {}: {}", attached.mode.name(), attached.reason);
+    say(format_args!("attached to {interface} by {}: {}", attached.mode.name(), attached.reason))?;
     if let Some(warning) = attached.warning {
-        println!("note: {warning}");
+        say(format_args!("note: {warning}"))?;
     }
-    println!("left in {}", attached.folder.display());
-    println!("it answers as soon as the node runs: kademlua {} --xdp", place.port);
+    say(format_args!("left in {}", attached.folder.display()))?;
+    say(format_args!("it answers as soon as the node runs: kademlua {} --xdp", place.port))?;
     Ok(())
 }
 
 fn detach(place: &Place) -> anyhow::Result<()> {
     xdp::detach(place)?;
-    println!("detached; the node on port {} answers everything itself", place.port);
+    say(format_args!("detached; the node on port {} answers everything itself", place.port))?;
     Ok(())
 }
 
@@ -161,8 +162,8 @@ fn status(arguments: Look) -> anyhow::Result<()> {
     for place in places {
         let status = xdp::status(&place)?;
         match json {
-            true => println!("{}", as_json(&status)),
-            false => print!("{}", as_text(&status)),
+            true => say(escape_json(&as_json(&status)))?,
+            false => say(escape_lines(as_text(&status).trim_end()))?,
         }
     }
     Ok(())

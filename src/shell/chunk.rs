@@ -9,8 +9,8 @@ const TYPED: &str = "=input";
 /// A program and the name that its errors show.
 #[derive(Clone, Debug)]
 pub struct Chunk {
-    /// The source.
-    pub source: String,
+    /// The source; Lua takes any bytes.
+    pub source: Vec<u8>,
     /// As Lua has it: `=name` is shown as it is, `@name` is a file.
     pub name: String,
 }
@@ -18,7 +18,7 @@ pub struct Chunk {
 impl Chunk {
     /// A chunk that was typed at the prompt.
     pub fn typed(source: &str) -> Chunk {
-        Chunk { source: source.to_owned(), name: TYPED.to_owned() }
+        Chunk { source: source.into(), name: TYPED.to_owned() }
     }
 
     /// Whether it was typed at the prompt.
@@ -26,10 +26,9 @@ impl Chunk {
         self.name == TYPED
     }
 
-    /// A whole program; a first line that names its interpreter counts as a comment.
-    pub fn program(source: String, name: String) -> Chunk {
-        let source = if source.starts_with("#!") { format!("--{source}") } else { source };
-        Chunk { source, name }
+    /// A whole program, as it stands in a file: see [`source_of`].
+    pub fn program(source: &[u8], name: String) -> Chunk {
+        Chunk { source: source_of(source), name }
     }
 
     /// Compiles the chunk as an expression, whose values it then returns, or else as statements.
@@ -37,7 +36,7 @@ impl Chunk {
     /// # Errors
     /// For a syntax error; it says so if the source merely ends too early.
     pub(crate) fn compile(&self, lua: &Lua, environment: &Table) -> mlua::Result<Compiled> {
-        let load = |source: &str| {
+        let load = |source: &[u8]| {
             lua.load(source)
                 .set_name(&*self.name)
                 .set_mode(ChunkMode::Text)
@@ -45,8 +44,8 @@ impl Chunk {
                 .into_function()
         };
         // The leading value keeps a single call from being a tail call, which would lose its line.
-        let load_expression = |source: &str| load(&format!("return nil, {source}"));
-        if let Some(expression) = self.source.trim_start().strip_prefix('=') {
+        let load_expression = |source: &[u8]| load(&[b"return nil, ", source].concat());
+        if let Some(expression) = self.source.trim_ascii_start().strip_prefix(b"=") {
             return load_expression(expression).map(Compiled::Expression);
         }
         let expression = match load_expression(&self.source) {
@@ -59,6 +58,15 @@ impl Chunk {
             compiled => compiled.map(Compiled::Statements),
         }
     }
+}
+
+/// The source in a file without what only looks like source: a byte order mark, and a first line that names an
+/// interpreter, which becomes a comment. (Lua's own loader drops any first line with `#`; here it may be an
+/// expression.)
+pub(crate) fn source_of(file: &[u8]) -> Vec<u8> {
+    let source = file.strip_prefix(b"\xef\xbb\xbf").unwrap_or(file);
+    let comment: &[u8] = if source.starts_with(b"#!") { b"--" } else { b"" };
+    [comment, source].concat()
 }
 
 /// A chunk that can run.
@@ -83,10 +91,10 @@ impl Compiled {
 
 /// Whether more source may mend the error. No further line closes a quoted string, unless its own
 /// ends with a backslash.
-fn is_incomplete(error: &Error, source: &str) -> bool {
+fn is_incomplete(error: &Error, source: &[u8]) -> bool {
     match error {
         Error::SyntaxError { message, incomplete_input: true } => {
-            !message.contains("unfinished string") || source.ends_with('\\')
+            !message.contains("unfinished string") || source.ends_with(b"\\")
         }
         _ => false,
     }
@@ -110,7 +118,7 @@ impl Completeness {
     pub(crate) fn wants_more(&self, source: &str) -> bool {
         match Chunk::typed(source).compile(&self.lua, &self.environment) {
             Ok(_) => false,
-            Err(error) => is_incomplete(&error, source),
+            Err(error) => is_incomplete(&error, source.as_bytes()),
         }
     }
 }
@@ -144,10 +152,26 @@ mod tests {
         assert!(statement.run().await.unwrap().is_empty());
     }
 
+    #[tokio::test]
+    async fn sources_are_bytes() {
+        let lua = Lua::new();
+        for source in [
+            &b"\xef\xbb\xbfreturn 2"[..],
+            b"\xef\xbb\xbf#!/usr/bin/kademlua\nreturn 2",
+            b"-- caf\xe9\nreturn 2",
+            b"return #'\xe9\xff'",
+            b"#'\xe9\xff'",
+        ] {
+            let compiled = Chunk::program(source, "@a.lua".into()).compile(&lua, &lua.globals());
+            let values = compiled.unwrap().run().await.unwrap();
+            assert_eq!(values.into_vec(), [mlua::Value::Integer(2)], "{source:?}");
+        }
+    }
+
     #[test]
     fn errors_tell_the_line() {
         let lua = Lua::new();
-        let chunk = Chunk::program("#!/usr/bin/kademlua\nx =\n= 1".into(), "@a.lua".into());
+        let chunk = Chunk::program(b"#!/usr/bin/kademlua\nx =\n= 1", "@a.lua".into());
         let Err(error) = chunk.compile(&lua, &lua.globals()) else { panic!("it compiles") };
         let error = error.to_string();
         assert!(error.contains("a.lua:3:"), "{error}");
@@ -158,8 +182,7 @@ mod tests {
         let lua = Lua::new();
         let bytecode: mlua::LuaString =
             lua.load("return string.dump(function() end)").eval().unwrap();
-        let source = String::from_utf8_lossy(&bytecode.as_bytes()).into_owned();
-        let chunk = Chunk { source, name: "=input".into() };
+        let chunk = Chunk::program(&bytecode.as_bytes(), "=input".into());
         assert!(chunk.compile(&lua, &lua.globals()).is_err());
     }
 }

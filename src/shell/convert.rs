@@ -11,6 +11,8 @@ use mlua::{Lua, Table, Value as LuaValue};
 
 use crate::bencode::{self, Item, MAX_DEPTH, MAX_VALUE_DEPTH, View};
 
+use super::escape::{escape, escape_json};
+
 /// Integers beyond are refused: an original node that read one could not write it again, and
 /// would hang at it.
 pub(crate) const INTEGER_MAX: i64 = 99_999_999_999_999;
@@ -110,7 +112,7 @@ impl Encoder {
         for pair in table.pairs::<LuaValue, LuaValue>() {
             let Ok((key, value)) = pair else { continue };
             let step = match &key {
-                LuaValue::String(string) => format!(".{}", string.display()),
+                LuaValue::String(string) => format!(".{}", escape(&string.as_bytes(), false)),
                 LuaValue::Integer(_) | LuaValue::Number(_) => format!("[{}]", describe(&key)),
                 other => return Err(Reason::Key(describe(other))),
             };
@@ -209,13 +211,8 @@ pub(crate) fn decode(lua: &Lua, item: Item<'_>) -> mlua::Result<LuaValue> {
     }
 }
 
-/// Bytes as JSON: text as it is, other bytes as `{"hex": "…"}`.
-fn json_bytes(bytes: &[u8]) -> serde_json::Value {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => text.into(),
-        Err(_) => serde_json::json!({ "hex": hex(bytes) }),
-    }
-}
+/// JSON of one result, at most. What is longer serves nobody, and would take memory beside that of Lua.
+const JSON_BYTES_MAX: usize = 16 << 20;
 
 /// Why a result has no JSON form.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -223,39 +220,106 @@ pub(crate) enum NoJson {
     /// It nests too deep, or contains itself.
     #[error("a result that nests deeper than {MAX_DEPTH} levels cannot be written as JSON")]
     TooDeep,
+    /// There is too much of it, or of what is reached by many ways.
+    #[error("a result of more than {} MB cannot be written as JSON", JSON_BYTES_MAX >> 20)]
+    TooLarge,
+    /// Ctrl-C.
+    #[error("interrupted")]
+    Interrupted,
 }
 
 /// A result as JSON. Tables with the keys 1 to n are arrays, all others objects; functions and
-/// coroutines become their description.
-pub(crate) fn json(value: &LuaValue) -> Result<serde_json::Value, NoJson> {
-    json_at(value, MAX_DEPTH)
+/// coroutines become their description. It ends early where `interrupted` says so.
+pub(crate) fn json(value: &LuaValue, interrupted: impl Fn() -> bool) -> Result<String, NoJson> {
+    let mut writer = JsonWriter { out: String::new(), interrupted };
+    writer.put(value, MAX_DEPTH)?;
+    Ok(writer.out)
 }
 
-fn json_at(value: &LuaValue, levels: usize) -> Result<serde_json::Value, NoJson> {
-    Ok(match value {
-        LuaValue::Nil => serde_json::Value::Null,
-        LuaValue::Boolean(boolean) => (*boolean).into(),
-        LuaValue::Integer(integer) => (*integer).into(),
-        LuaValue::Number(number) => (*number).into(),
-        LuaValue::String(string) => json_bytes(&string.as_bytes()),
-        LuaValue::Table(_) if levels == 0 => return Err(NoJson::TooDeep),
-        LuaValue::Table(table) => json_table(table, levels - 1)?,
-        other => describe(other).into(),
-    })
+struct JsonWriter<Look> {
+    out: String,
+    interrupted: Look,
 }
 
-fn json_table(table: &Table, levels: usize) -> Result<serde_json::Value, NoJson> {
-    if let Some(len) = sequence_len(table) {
-        let item = |index| json_at(&table.raw_get(index).unwrap_or(LuaValue::Nil), levels);
-        return (1..=len).map(item).collect();
+impl<Look: Fn() -> bool> JsonWriter<Look> {
+    fn put(&mut self, value: &LuaValue, levels: usize) -> Result<(), NoJson> {
+        match value {
+            LuaValue::Nil => self.put_scalar(&serde_json::Value::Null),
+            LuaValue::Boolean(boolean) => self.put_scalar(&(*boolean).into()),
+            LuaValue::Integer(integer) => self.put_scalar(&(*integer).into()),
+            LuaValue::Number(number) => self.put_scalar(&(*number).into()),
+            LuaValue::String(string) => {
+                if string.as_bytes().len() > JSON_BYTES_MAX {
+                    return Err(NoJson::TooLarge);
+                }
+                self.put_scalar(&json_bytes(&string.as_bytes()));
+            }
+            LuaValue::Table(_) if levels == 0 => return Err(NoJson::TooDeep),
+            LuaValue::Table(table) => self.put_table(table, levels - 1)?,
+            other => self.put_scalar(&describe(other).into()),
+        }
+        self.look()
     }
-    let mut entries = Vec::new();
-    for (key, value) in table.pairs::<LuaValue, LuaValue>().flatten() {
-        entries.push((json_key(&key), json_at(&value, levels)?));
+
+    fn look(&self) -> Result<(), NoJson> {
+        if self.out.len() > JSON_BYTES_MAX {
+            return Err(NoJson::TooLarge);
+        }
+        if (self.interrupted)() { Err(NoJson::Interrupted) } else { Ok(()) }
     }
-    // The order of a Lua table is that of its hashes; lines are compared and searched.
-    entries.sort_by(|(a, _), (b, _)| a.cmp(b));
-    Ok(serde_json::Value::Object(entries.into_iter().collect()))
+
+    fn put_scalar(&mut self, value: &serde_json::Value) {
+        self.out.push_str(&escape_json(value));
+    }
+
+    fn put_table(&mut self, table: &Table, levels: usize) -> Result<(), NoJson> {
+        // Two bytes an item at the least: so many need not even be counted.
+        if table.raw_len() > JSON_BYTES_MAX / 2 {
+            return Err(NoJson::TooLarge);
+        }
+        let Some(len) = sequence_len(table) else { return self.put_object(table, levels) };
+        self.out.push('[');
+        for index in 1..=len {
+            if index > 1 {
+                self.out.push(',');
+            }
+            self.put(&table.raw_get(index).unwrap_or(LuaValue::Nil), levels)?;
+        }
+        self.out.push(']');
+        Ok(())
+    }
+
+    /// The order of a Lua table is that of its hashes; lines are compared and searched, so it is that of the
+    /// keys.
+    fn put_object(&mut self, table: &Table, levels: usize) -> Result<(), NoJson> {
+        let start = self.out.len();
+        let mut entries = Vec::new();
+        for (key, value) in table.pairs::<LuaValue, LuaValue>().flatten() {
+            let at = self.out.len();
+            if matches!(&key, LuaValue::String(key) if key.as_bytes().len() > JSON_BYTES_MAX) {
+                return Err(NoJson::TooLarge);
+            }
+            let name = json_key(&key);
+            self.put_scalar(&name.as_str().into());
+            self.out.push(':');
+            self.put(&value, levels)?;
+            entries.push((name, at..self.out.len()));
+        }
+        entries.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let sorted: Vec<&str> = entries.iter().map(|(_, at)| &self.out[at.clone()]).collect();
+        let sorted = sorted.join(",");
+        self.out.truncate(start);
+        self.out.extend(["{", &sorted, "}"]);
+        Ok(())
+    }
+}
+
+/// Bytes as JSON: text as it is, other bytes as `{"hex": "…"}`.
+fn json_bytes(bytes: &[u8]) -> serde_json::Value {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.into(),
+        Err(_) => serde_json::json!({ "hex": hex(bytes) }),
+    }
 }
 
 fn json_key(key: &LuaValue) -> String {
@@ -289,97 +353,9 @@ pub(crate) fn from_hex(digits: &[u8]) -> Option<Vec<u8>> {
         .collect()
 }
 
-/// Text that a terminal shows and never obeys: control characters, bytes that are no UTF-8, and
-/// characters that turn the writing direction become `\` sequences as Lua writes them. Line ends
-/// and tabs stay if `lines` is set.
-pub(crate) fn escape(bytes: &[u8], lines: bool) -> String {
-    let mut out = String::with_capacity(bytes.len());
-    for chunk in bytes.utf8_chunks() {
-        for char in chunk.valid().chars() {
-            escape_char(&mut out, char, lines);
-        }
-        for byte in chunk.invalid() {
-            out.push_str(&format!("\\x{byte:02x}"));
-        }
-    }
-    out
-}
-
-/// What drawings may look like besides plain: a name, and what a terminal makes of it. None sets a
-/// background, and all are readable on dark and on light ones.
-const STYLES: [(&str, &str); 6] = [
-    ("end", "\x1b[0m"),
-    ("own", "\x1b[1m"),
-    ("faint", "\x1b[2m"),
-    ("bad", "\x1b[31m"),
-    ("good", "\x1b[32m"),
-    ("mark", "\x1b[35m"),
-];
-
-/// As [`escape`] with lines, but the marks of drawings become styles: the seal, the name of a style
-/// and `;`. As nobody outside of this process knows the seal, whatever text is drawn cannot forge one.
-pub(crate) fn escape_styled(text: &[u8], seal: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let (mut plain, mut at) = (0, 0);
-    while let Some(found) = text[at..].iter().position(|&byte| byte == b'\x1b') {
-        at += found;
-        match style(&text[at..], seal) {
-            Some((style, len)) => {
-                out.push_str(&escape(&text[plain..at], true));
-                out.push_str(style);
-                at += len;
-                plain = at;
-            }
-            None => at += 1,
-        }
-    }
-    out.push_str(&escape(&text[plain..], true));
-    out
-}
-
-/// The style whose mark stands at the front, and the length of the mark.
-fn style(text: &[u8], seal: &str) -> Option<(&'static str, usize)> {
-    let name = text.strip_prefix(seal.as_bytes())?;
-    STYLES.iter().find_map(|&(known, style)| {
-        let rest = name.strip_prefix(known.as_bytes())?.strip_prefix(b";")?;
-        Some((style, text.len() - rest.len()))
-    })
-}
-
-fn escape_char(out: &mut String, char: char, lines: bool) {
-    match char {
-        '\n' | '\t' if lines => out.push(char),
-        '\n' => out.push_str("\\n"),
-        '\t' => out.push_str("\\t"),
-        '\r' => out.push_str("\\r"),
-        '\0'..='\x7f' if char.is_control() => out.push_str(&format!("\\x{:02x}", u32::from(char))),
-        // What is invisible or turns the writing direction.
-        '\u{ad}'
-        | '\u{200b}'..='\u{200f}'
-        | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}'
-        | '\u{feff}' => {
-            out.extend(char.escape_unicode());
-        }
-        _ if char.is_control() => out.extend(char.escape_unicode()),
-        _ => out.push(char),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn styles_need_the_seal_and_a_name() {
-        let seal = "\x1b7f";
-        let text = b"\x1b7fown;bold\x1b7fend;\n\x1b[1mforged\x1b7fnone;\x1b7f\x1b[2J\xff\x1b";
-        assert_eq!(
-            escape_styled(text, seal),
-            "\x1b[1mbold\x1b[0m\n\\x1b[1mforged\\x1b7fnone;\\x1b7f\\x1b[2J\\xff\\x1b"
-        );
-        assert_eq!(escape_styled(b"\x1b7fown;", "\x1b80"), "\\x1b7fown;");
-    }
 
     fn eval(lua: &Lua, source: &str) -> LuaValue {
         lua.load(source).eval().unwrap()
@@ -471,24 +447,55 @@ mod tests {
         assert!(decode(&lua, huge.item()).unwrap().is_number());
     }
 
-    #[test]
-    fn results_become_json() {
-        let lua = Lua::new();
-        let value = eval(&lua, "{list = {1, 'a'}, bytes = '\\255', none = {}, n = 1.5, t = true}");
-        assert_eq!(
-            json(&value).unwrap().to_string(),
-            r#"{"bytes":{"hex":"ff"},"list":[1,"a"],"n":1.5,"none":[],"t":true}"#
-        );
-        let endless = eval(&lua, "(function() local t = {} t[1] = t return t end)()");
-        assert_eq!(json(&endless), Err(NoJson::TooDeep));
+    fn json_of(lua: &Lua, source: &str) -> Result<String, NoJson> {
+        json(&eval(lua, source), || false)
     }
 
     #[test]
-    fn a_terminal_is_never_given_orders() {
-        assert_eq!(escape(b"a\x1b[2J\x07\x7f\r\n", false), "a\\x1b[2J\\x07\\x7f\\r\\n");
-        assert_eq!(escape("é\u{9b}\u{202e}日\n".as_bytes(), true), "é\\u{9b}\\u{202e}日\n");
-        assert_eq!(escape("a\u{200b}\u{feff}".as_bytes(), false), "a\\u{200b}\\u{feff}");
-        assert_eq!(escape(b"\x9b\xff", false), "\\x9b\\xff");
+    fn results_become_json() {
+        let lua = Lua::new();
+        assert_eq!(
+            json_of(&lua, "{list = {1, 'a'}, bytes = '\\255', none = {}, n = 1.5, t = true}")
+                .unwrap(),
+            r#"{"bytes":{"hex":"ff"},"list":[1,"a"],"n":1.5,"none":[],"t":true}"#
+        );
+        assert_eq!(json_of(&lua, "'\\u{9b}\\127'").unwrap(), r#""\u009b\u007f""#);
+        assert_eq!(json_of(&lua, "{[print] = 1, ['\\u{202e}'] = 0/0}").unwrap().len(), 30);
+        let endless = "(function() local t = {} t[1] = t return t end)()";
+        assert_eq!(json_of(&lua, endless), Err(NoJson::TooDeep));
+    }
+
+    #[test]
+    fn json_has_a_size_however_the_value_is_made() {
+        let lua = Lua::new();
+        for source in [
+            "(function() local a = {} for i = 1, 40 do a = {a, a} end return a end)()",
+            "(function() local a = {} for i = 1, 40 do a = {x = a, y = a} end return a end)()",
+            "(function() local s, a = ('x'):rep(1e6), {} for i = 1, 100 do a[i] = s end return a end)()",
+            "('x'):rep(2e7)",
+            "('\\1'):rep(1e7)",
+        ] {
+            assert_eq!(json_of(&lua, source), Err(NoJson::TooLarge), "{source}");
+        }
+        let large = json_of(
+            &lua,
+            "(function() local a = {} for i = 1, 12 do a = {a, a} end return a end)()",
+        );
+        assert_eq!(large.unwrap().len(), 20_477);
+    }
+
+    #[test]
+    fn writing_json_ends_with_ctrl_c() {
+        let lua = Lua::new();
+        let value =
+            eval(&lua, "(function() local a = {} for i = 1, 40 do a = {a, a} end return a end)()");
+        let looks = std::cell::Cell::new(0);
+        let interrupted = || {
+            looks.set(looks.get() + 1);
+            looks.get() > 100
+        };
+        assert_eq!(json(&value, interrupted), Err(NoJson::Interrupted));
+        assert_eq!(looks.get(), 101);
     }
 
     #[test]

@@ -3,7 +3,9 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,7 +13,7 @@ use std::sync::mpsc as blocking;
 use std::time::Duration;
 
 use mlua::{
-    BorrowedBytes, Function, Lua, LuaOptions, LuaString, MultiValue, StdLib, Table,
+    BorrowedBytes, Function, IntoLua, Lua, LuaOptions, LuaString, MultiValue, StdLib, Table,
     Value as LuaValue,
 };
 use tokio::sync::{mpsc, oneshot};
@@ -22,13 +24,14 @@ use crate::net::Handle;
 use super::arguments::Complaint;
 use super::background::Background;
 use super::chunk::Chunk;
-use super::failure::{ChunkError, MEMORY_MAX, message_of};
+use super::escape::escape_lines;
+use super::failure::{ChunkError, MEMORY_MAX, built_in, message_of, place, without_place};
 use super::functions::{Context, Functions, Shapes, plain, plain_checked};
 use super::interrupt::{Guard, Interrupt, Interrupted};
 use super::output::Output;
 use super::{
-    arguments, bytes, cluster, convert, lessons, modules, network, packets, process_kilobytes,
-    simulation, tasks, terminal,
+    arguments, bytes, cluster, convert, escape, lessons, modules, network, packets,
+    process_kilobytes, simulation, tasks, terminal,
 };
 
 /// Stack of the Lua thread: Lua allows 200 levels of calls through Rust and C.
@@ -58,11 +61,11 @@ pub struct Options {
 #[derive(Clone, Debug)]
 pub struct Script {
     /// The file as it was named.
-    pub name: String,
+    pub name: OsString,
     /// Its folder, the only one from which it can `require`.
     pub folder: PathBuf,
-    /// Its arguments.
-    pub arguments: Vec<String>,
+    /// Its arguments, any bytes.
+    pub arguments: Vec<OsString>,
 }
 
 /// What a name's arguments look like, for hints.
@@ -209,8 +212,10 @@ impl World {
 
     async fn run(&self, chunk: &Chunk) -> Result<(), ChunkError> {
         match self.guard.foreground(self.results(chunk)).await {
-            Ok(Ok(text)) => self.output.print(&text).map_err(|error| {
-                ChunkError::Failed(format!("cannot write to standard output: {error}"))
+            _ if self.output.is_closed() => Err(ChunkError::Unread),
+            Ok(Ok(text)) => self.output.print(&text).map_err(|error| match error.kind() {
+                io::ErrorKind::BrokenPipe => ChunkError::Unread,
+                _ => ChunkError::Failed(format!("cannot write to standard output: {error}")),
             }),
             Ok(Err(error)) => {
                 // What filled the memory may be garbage by now.
@@ -228,7 +233,7 @@ impl World {
             self.environment.raw_set(LAST_RESULT, result)?;
         }
         if self.json {
-            return json_lines(&values);
+            return json_lines(&values, &self.guard);
         }
         let text: LuaString = self.show.call_async(values.clone()).await?;
         let mut text = text.to_string_lossy();
@@ -236,7 +241,7 @@ impl World {
             let mut judged = values;
             judged.push_front(LuaValue::Boolean(true));
             let said: LuaString = self.after.call_async(judged).await?;
-            append_line(&mut text, &said.to_string_lossy());
+            append_line(&mut text, &escape_lines(&said.to_string_lossy()));
         }
         Ok(text)
     }
@@ -269,29 +274,25 @@ fn bare_lua() -> mlua::Result<Lua> {
 /// Runs the programs in `lua/` that make the environment.
 fn prelude(lua: &Lua, context: &Rc<Context>, options: &Options) -> mlua::Result<Table> {
     let native = natives(lua, context, options)?;
-    let pretty: Table =
-        lua.load(include_str!("../../lua/pretty.lua")).set_name("=pretty.lua").call(&native)?;
+    let load = |name, source| lua.load(source).set_name(built_in(name));
+    let pretty: Table = load("pretty", include_str!("../../lua/pretty.lua")).call(&native)?;
     let draw = drawings(lua, &native, &pretty)?;
-    let help: Table = lua.load(include_str!("../../lua/help.lua")).set_name("=help.lua").call(())?;
-    let lesson =
-        lua.load(include_str!("../../lua/lesson.lua")).set_name("=lesson.lua").into_function()?;
-    lua.load(include_str!("../../lua/prelude.lua"))
-        .set_name("=prelude.lua")
+    let help: Table = load("help", include_str!("../../lua/help.lua")).call(())?;
+    let lesson = load("lesson", include_str!("../../lua/lesson.lua")).into_function()?;
+    load("prelude", include_str!("../../lua/prelude.lua"))
         .call((native, pretty, draw, help, lesson))
 }
 
 /// Runs the programs in `lua/draw/`.
 fn drawings(lua: &Lua, native: &Table, pretty: &Table) -> mlua::Result<Table> {
-    let load = |name, source| lua.load(source).set_name(name);
-    let ids: Table =
-        load("=ids.lua", include_str!("../../lua/draw/ids.lua")).call((native, pretty))?;
+    let load = |name, source| lua.load(source).set_name(built_in(name));
+    let ids: Table = load("ids", include_str!("../../lua/draw/ids.lua")).call((native, pretty))?;
     let routing: Table =
-        load("=routing.lua", include_str!("../../lua/draw/routing.lua")).call((pretty, &ids))?;
+        load("routing", include_str!("../../lua/draw/routing.lua")).call((pretty, &ids))?;
     let charts: Table =
-        load("=charts.lua", include_str!("../../lua/draw/charts.lua")).call((native, pretty))?;
-    load("=trace.lua", include_str!("../../lua/draw/trace.lua")).call::<()>((native, pretty))?;
-    load("=packets.lua", include_str!("../../lua/draw/packets.lua"))
-        .call::<()>((native, pretty))?;
+        load("charts", include_str!("../../lua/draw/charts.lua")).call((native, pretty))?;
+    load("trace", include_str!("../../lua/draw/trace.lua")).call::<()>((native, pretty))?;
+    load("packets", include_str!("../../lua/draw/packets.lua")).call::<()>((native, pretty))?;
     lua.create_table_from([("ids", ids), ("routing", routing), ("charts", charts)])
 }
 
@@ -334,28 +335,32 @@ fn natives(lua: &Lua, context: &Rc<Context>, options: &Options) -> mlua::Result<
     native.set("pending", Lua::poll_pending())?;
     let guard = context.guard.clone();
     native.set("interrupted", plain(lua, move |_, ()| Ok(guard.strikes()))?)?;
+    native.set("located", plain(lua, |lua, problem: LuaValue| located(lua, problem))?)?;
     native.set("collect", plain(lua, |lua, what: String| collect(lua, &what))?)?;
     native.set("lua_kilobytes", plain(lua, |lua, ()| Ok(lua.used_memory() as f64 / 1024.0))?)?;
-    add_text(lua, &native, context.output.clone())?;
+    add_text(lua, &native, context)?;
     let folder = options.lessons.clone();
     let read = move |lua: &Lua, ()| lessons::read(lua, folder.as_deref());
     native.set("lessons", plain_checked(lua, read)?)?;
     if let Some(script) = &options.script {
         let folder = script.folder.clone();
-        let read = move |_: &Lua, name: LuaValue| Ok(modules::read(&folder, &name)?);
+        let read = move |lua: &Lua, name: LuaValue| {
+            let (source, file) = modules::read(&folder, &name)?;
+            Ok((lua.create_string(source)?, file))
+        };
         native.set("read_module", plain_checked(lua, read)?)?;
     }
     Ok(native)
 }
 
 /// What `print` and the like are made of.
-fn add_text(lua: &Lua, native: &Table, output: Arc<Output>) -> mlua::Result<()> {
+fn add_text(lua: &Lua, native: &Table, context: &Rc<Context>) -> mlua::Result<()> {
     native
-        .set("escape", plain(lua, |_, (text, lines): (LuaString, bool)| escape(&text, lines))?)?;
+        .set("escape", plain(lua, |_, (text, lines): (LuaString, bool)| escaped(&text, lines))?)?;
     let seal = format!("\x1b{:016x}", getrandom::u64().map_err(mlua::Error::external)?);
     native.set("seal", seal.as_str())?;
     let styled = move |_: &Lua, text: LuaString| {
-        showable(&text).map(|text| convert::escape_styled(&text, &seal))
+        showable(&text).map(|text| escape::escape_styled(&text, &seal))
     };
     native.set("escape_styled", plain(lua, styled)?)?;
     native.set("unicode", terminal::takes_unicode())?;
@@ -366,15 +371,39 @@ fn add_text(lua: &Lua, native: &Table, output: Arc<Output>) -> mlua::Result<()> 
     native.set("describe", plain(lua, |_, value: LuaValue| Ok(convert::describe(&value)))?)?;
     let hex = |_: &Lua, text: LuaString| Ok(convert::hex(&text.as_bytes()));
     native.set("tohex", plain(lua, hex)?)?;
+    let own = context.clone();
     let write = move |_: &Lua, text: LuaString| {
-        let printed = output.print(&text.to_string_lossy());
+        let printed = own.output.print(&text.to_string_lossy());
+        if own.output.is_closed() {
+            // Who reads has left: the program ends, as by Ctrl-C but without a word.
+            own.guard.end();
+        }
         Ok(printed.map_err(|error| Complaint::new("print", error))?)
     };
     native.set("write", plain_checked(lua, write)?)
 }
 
-fn escape(text: &LuaString, lines: bool) -> mlua::Result<String> {
-    showable(text).map(|bytes| convert::escape(&bytes, lines))
+/// An error of the shell's own functions as the user is to read it: with the place from which they were called.
+/// Any other error stays what it is.
+fn located(lua: &Lua, problem: LuaValue) -> mlua::Result<LuaValue> {
+    let text = match &problem {
+        LuaValue::Error(error) => message_of(error),
+        LuaValue::String(text) => {
+            let text = text.to_string_lossy();
+            match without_place(&text) {
+                message if message.len() < text.len() => message.to_owned(),
+                _ => return Ok(problem),
+            }
+        }
+        _ => return Ok(problem),
+    };
+    // The prelude calls its own copies of some library functions so.
+    let text = text.replace("'raw_", "'");
+    (place(lua) + &text).into_lua(lua)
+}
+
+fn escaped(text: &LuaString, lines: bool) -> mlua::Result<String> {
+    showable(text).map(|bytes| escape::escape(&bytes, lines))
 }
 
 fn showable(text: &LuaString) -> mlua::Result<BorrowedBytes> {
@@ -386,8 +415,10 @@ fn showable(text: &LuaString) -> mlua::Result<BorrowedBytes> {
 }
 
 fn arg_table(lua: &Lua, script: &Script) -> mlua::Result<Table> {
-    let arg = lua.create_sequence_from(script.arguments.iter().map(String::as_str))?;
-    arg.set(0, script.name.as_str())?;
+    let text = |word: &OsString| lua.create_string(word.as_bytes());
+    let arguments = script.arguments.iter().map(text).collect::<mlua::Result<Vec<_>>>()?;
+    let arg = lua.create_sequence_from(arguments)?;
+    arg.set(0, text(&script.name)?)?;
     Ok(arg)
 }
 
@@ -421,8 +452,8 @@ fn collect(lua: &Lua, what: &str) -> mlua::Result<bool> {
     Ok(true)
 }
 
-fn json_lines(values: &MultiValue) -> mlua::Result<String> {
-    let line = |value| match convert::json(value) {
+fn json_lines(values: &MultiValue, guard: &Guard) -> mlua::Result<String> {
+    let line = |value| match convert::json(value, || guard.strikes()) {
         Ok(json) => Ok(format!("{json}\n")),
         Err(error) => Err(mlua::Error::runtime(error)),
     };

@@ -1,4 +1,6 @@
-//! How programs fail, and how that reads.
+//! How programs fail, and how that reads: with the line of the user's program, never with one of ours.
+
+use mlua::Lua;
 
 /// Memory for Lua: no sensible program at a prompt needs more, and a runaway one leaves the rest
 /// of the machine alone.
@@ -13,6 +15,9 @@ pub enum ChunkError {
     /// An error in the program, with its place.
     #[error("{0}")]
     Failed(String),
+    /// Who read standard output has left. That is no failure: it is how `head` ends what it reads.
+    #[error("nobody reads standard output any longer")]
+    Unread,
     /// The Lua thread is gone.
     #[error("Lua has stopped")]
     Stopped,
@@ -24,14 +29,78 @@ pub(crate) fn message_of(error: &mlua::Error) -> String {
         mlua::Error::RuntimeError(message) | mlua::Error::SyntaxError { message, .. } => {
             message.clone()
         }
-        mlua::Error::MemoryError(_) => {
-            format!("not enough memory: programs may use {} MB", MEMORY_MAX >> 20)
-        }
+        mlua::Error::MemoryError(_) => OUT_OF_MEMORY.to_owned(),
         mlua::Error::CallbackError { cause, .. } => message_of(cause),
         other => other.to_string(),
     };
-    match message.split_once("\nstack traceback:") {
-        Some((message, _)) => message.to_owned(),
-        None => message,
+    let message = message.split_once("\nstack traceback:").map_or(&*message, |(text, _)| text);
+    match without_place(message) {
+        // So it reads where a program or the prelude has passed it on.
+        OUT_OF_MEMORY => format!("{OUT_OF_MEMORY}: programs may use {} MB", MEMORY_MAX >> 20),
+        message => message.to_owned(),
+    }
+}
+
+const OUT_OF_MEMORY: &str = "not enough memory";
+
+/// How the names of the chunks in `lua/` begin; no file is called so.
+pub(crate) const BUILT_IN: &str = "(kademlua ";
+
+/// The name of a chunk in `lua/`, as Lua has it.
+pub(crate) fn built_in(name: &str) -> String {
+    format!("={BUILT_IN}{name})")
+}
+
+/// A message without the places in chunks of `lua/` before it: they say nothing to a user.
+pub(crate) fn without_place(mut message: &str) -> &str {
+    while let Some(rest) = strip_place(message) {
+        message = rest;
+    }
+    message
+}
+
+fn strip_place(message: &str) -> Option<&str> {
+    let (_, rest) = message.strip_prefix(BUILT_IN)?.split_once("):")?;
+    let (line, message) = rest.split_once(": ")?;
+    line.bytes().all(|byte| byte.is_ascii_digit()).then_some(message)
+}
+
+/// How the prelude calls what a program hands a function of ours to, without a line of its own in between.
+const HANDED_TO: [&str; 2] = ["raw_pcall", "raw_xpcall"];
+
+/// The place in the user's own program from which Lua came here, as errors begin with it. Nothing where there is
+/// none: as Lua's own, `pcall(f)` calls `f` from no line.
+pub(crate) fn place(lua: &Lua) -> String {
+    let place_at = |level| {
+        lua.inspect_stack(level, |frame| {
+            let source = frame.source();
+            if source.what == "C" {
+                let name = frame.names().name?;
+                return HANDED_TO.contains(&&*name).then(String::new);
+            }
+            let is_ours = source.source?.get(1..).is_some_and(|name| name.starts_with(BUILT_IN));
+            let line = frame.current_line().filter(|_| !is_ours)?;
+            Some(format!("{}:{line}: ", source.short_src?))
+        })
+    };
+    (0..).map_while(place_at).flatten().next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_in_chunks_of_our_own_are_left_out() {
+        for (message, rest) in [
+            ("(kademlua prelude):12: net: no", "net: no"),
+            ("(kademlua a):1: (kademlua draw/b):22: no", "no"),
+            ("a.lua:3: (kademlua prelude):12: no", "a.lua:3: (kademlua prelude):12: no"),
+            ("(kademlua prelude): no", "(kademlua prelude): no"),
+            ("prelude.lua:3: no", "prelude.lua:3: no"),
+            ("", ""),
+        ] {
+            assert_eq!(without_place(message), rest);
+        }
     }
 }

@@ -7,13 +7,14 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use mlua::{HookTriggers, Lua, VmState};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 /// Instructions between two looks at the flag: some 10 µs of plain Lua, and few enough that a
 /// hundred slow library calls in a row stay within what a person takes for "at once".
@@ -26,33 +27,59 @@ const BACKGROUND_GRACE: Duration = Duration::from_millis(20);
 /// So long a function that answers a peer may take: the peer has given up by then.
 pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(2);
 
+/// So long a function that answers a peer may compute at first before others have their turn: many calls may come at
+/// once. One that is shorter, as most are, runs from wait to wait without another in between.
+const FIRST_SLICE: Duration = Duration::from_millis(1);
+
+/// So long it may compute at a stretch afterwards.
+const SLICE: Duration = Duration::from_millis(4);
+
+/// The pause after a slice. Only when no coroutine is ready does the runtime look at what comes from other threads, the
+/// next call among it; the least that its clock knows.
+const PAUSE: Duration = Duration::from_millis(1);
+
 /// Shared between the thread that sees Ctrl-C and the one that runs Lua.
 #[derive(Debug)]
-pub(crate) struct Interrupt(watch::Sender<Option<Instant>>);
+pub(crate) struct Interrupt {
+    asked: watch::Sender<Option<Instant>>,
+    /// The last request, also when it has been heeded: what began before and goes on was meant too.
+    last: watch::Sender<Option<Instant>>,
+}
 
 impl Interrupt {
     pub(crate) fn new() -> Arc<Interrupt> {
-        Arc::new(Interrupt(watch::Sender::new(None)))
+        Arc::new(Interrupt { asked: watch::Sender::new(None), last: watch::Sender::new(None) })
     }
 
     /// Asks for the end of what runs now.
     pub(crate) fn request(&self) {
-        self.0.send_replace(Some(Instant::now()));
+        let now = Some(Instant::now());
+        self.last.send_replace(now);
+        self.asked.send_replace(now);
     }
 
     /// Forgets an earlier request.
     pub(crate) fn clear(&self) {
-        self.0.send_replace(None);
+        self.asked.send_replace(None);
     }
 
     /// Waits for a request.
     pub(crate) async fn requested(&self) {
         // The sender is `self`: it cannot be gone.
-        let _ = self.0.subscribe().wait_for(Option::is_some).await;
+        let _ = self.asked.subscribe().wait_for(Option::is_some).await;
     }
 
-    fn at(&self) -> Option<Instant> {
-        *self.0.borrow()
+    fn is_asked(&self) -> bool {
+        self.asked.borrow().is_some()
+    }
+
+    /// Whether what has run since then without a pause was meant.
+    fn meant(&self, since: Instant) -> bool {
+        self.last.borrow().is_some_and(|at| at >= since && at.elapsed() >= BACKGROUND_GRACE)
+    }
+
+    fn came_after(&self, began: Instant) -> bool {
+        self.last.borrow().is_some_and(|at| at >= began)
     }
 }
 
@@ -65,8 +92,25 @@ pub(crate) enum Turn {
     Foreground,
     /// A coroutine of `spawn`, `every` or `after`, running since then without a pause.
     Background(Instant),
-    /// A function that answers a peer, running since then without a pause.
-    Answer(Instant),
+    /// A function that answers a peer.
+    Answer(Answer),
+}
+
+/// How far a function that answers a peer is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answer {
+    /// When it was called.
+    called: Instant,
+    /// Since when it runs without a pause.
+    since: Instant,
+    /// Whether it has used up a slice before.
+    is_slow: bool,
+}
+
+impl Answer {
+    fn is_overdue(&self) -> bool {
+        self.called.elapsed() >= ANSWER_MAX
+    }
 }
 
 /// The program was ended by Ctrl-C.
@@ -78,17 +122,27 @@ pub(crate) struct Interrupted;
 pub(crate) struct Guard {
     interrupt: Arc<Interrupt>,
     turn: Rc<Cell<Turn>>,
+    /// Whether a slice was over in the stretch that ran last.
+    sliced: Rc<Cell<bool>>,
+    /// Taken by one function at a time of those that answer peers and have used up a slice: however many they are,
+    /// all else waits for one slice and not for as many.
+    slow_lane: Rc<Semaphore>,
 }
 
 impl Guard {
     /// Sets the hook of a Lua state.
     pub(crate) fn install(lua: &Lua, interrupt: Arc<Interrupt>) -> mlua::Result<Guard> {
-        let guard = Guard { interrupt, turn: Rc::new(Cell::new(Turn::Nobody)) };
+        let guard = Guard {
+            interrupt,
+            turn: Rc::new(Cell::new(Turn::Nobody)),
+            sliced: Rc::default(),
+            slow_lane: Rc::new(Semaphore::new(1)),
+        };
         let (hook_guard, raise) = (guard.clone(), Cell::new(false));
         let triggers = HookTriggers::new().every_nth_instruction(LOOK_EVERY);
         lua.set_global_hook(triggers, move |_, _| {
             if !hook_guard.strikes() {
-                return Ok(VmState::Continue);
+                return Ok(hook_guard.slice());
             }
             // Where it cannot be suspended the coroutine goes on, and meets the error next time.
             match raise.replace(!raise.get()) {
@@ -101,19 +155,35 @@ impl Guard {
 
     /// Whether the coroutine that runs now is to end.
     pub(crate) fn strikes(&self) -> bool {
-        let turn = self.turn.get();
-        // Peers must not be able to occupy the shell, and nobody may sit here to press Ctrl-C.
-        if matches!(turn, Turn::Answer(since) if since.elapsed() >= ANSWER_MAX) {
-            return true;
-        }
-        let Some(at) = self.interrupt.at() else { return false };
-        match turn {
+        match self.turn.get() {
             Turn::Nobody => false,
-            Turn::Foreground => true,
-            Turn::Background(since) | Turn::Answer(since) => {
-                at >= since && at.elapsed() >= BACKGROUND_GRACE
+            Turn::Foreground => self.interrupt.is_asked(),
+            Turn::Background(since) => self.interrupt.meant(since),
+            // Peers must not be able to occupy the shell, and nobody may sit here to press Ctrl-C.
+            Turn::Answer(answer) => {
+                answer.is_overdue()
+                    || self.interrupt.meant(answer.since)
+                    || answer.is_slow && self.interrupt.came_after(answer.called)
             }
         }
+    }
+
+    /// Suspends the coroutine that runs now if its slice is over. Where it cannot be suspended it goes on.
+    fn slice(&self) -> VmState {
+        let Turn::Answer(Answer { since, is_slow, .. }) = self.turn.get() else {
+            return VmState::Continue;
+        };
+        let is_over = since.elapsed() >= if is_slow { SLICE } else { FIRST_SLICE };
+        if !is_over {
+            return VmState::Continue;
+        }
+        self.sliced.set(true);
+        VmState::Yield
+    }
+
+    /// Ends what the user waits for, as Ctrl-C does.
+    pub(crate) fn end(&self) {
+        self.interrupt.request();
     }
 
     /// Runs the user's chunk; Ctrl-C ends it, wherever it waits or loops.
@@ -138,13 +208,41 @@ impl Guard {
         self.drive(|| Turn::Background(Instant::now()), program).await
     }
 
-    /// Runs a function that answers a peer; it ends as those in the background do, or when it
-    /// computes for longer than [`ANSWER_MAX`] at a stretch.
+    /// Runs a function that answers a peer that called then. It ends as those in the background do, or
+    /// [`ANSWER_MAX`] after the call. When it computes for longer than a slice it takes turns with all others.
     pub(crate) async fn answer<T>(
         &self,
+        called: Instant,
         program: impl Future<Output = T>,
     ) -> Result<T, Interrupted> {
-        self.drive(|| Turn::Answer(Instant::now()), program).await
+        let mut program = Some(Box::pin(program));
+        let mut deadline = pin!(tokio::time::sleep_until((called + ANSWER_MAX).into()));
+        let (mut is_slow, mut lane) = (false, None);
+        loop {
+            // One stretch: to the end, or to that of a slice.
+            let stretch = poll_fn(|context| {
+                // Only for the sake of being woken: `strikes` knows the time.
+                let _ = deadline.as_mut().poll(context);
+                self.sliced.set(false);
+                let turn = Turn::Answer(Answer { called, since: Instant::now(), is_slow });
+                match self.step(turn, &mut program, context) {
+                    Poll::Pending if self.sliced.get() => Poll::Ready(None),
+                    Poll::Pending => {
+                        // While it waits it is in nobody's way.
+                        lane = None;
+                        Poll::Pending
+                    }
+                    Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+                }
+            });
+            if let Some(outcome) = stretch.await {
+                return outcome;
+            }
+            is_slow = true;
+            tokio::time::sleep(PAUSE).await;
+            drop(lane.take());
+            lane = Some(self.slow_lane.acquire().await.expect("it is never closed"));
+        }
     }
 
     async fn drive<T>(
@@ -153,18 +251,25 @@ impl Guard {
         program: impl Future<Output = T>,
     ) -> Result<T, Interrupted> {
         let mut program = Some(Box::pin(program));
-        poll_fn(|context| {
-            let Some(running) = program.as_mut() else { return Poll::Ready(Err(Interrupted)) };
-            let _turn = TakenTurn::new(&self.turn, turn());
-            let polled = running.as_mut().poll(context);
-            if !self.strikes() {
-                return polled.map(Ok);
-            }
-            // Dropped here, while the hook still strikes: `<close>` variables may loop too.
-            program = None;
-            Poll::Ready(Err(Interrupted))
-        })
-        .await
+        poll_fn(|context| self.step(turn(), &mut program, context)).await
+    }
+
+    /// Polls a program in its turn, unless it has ended.
+    fn step<T>(
+        &self,
+        turn: Turn,
+        program: &mut Option<Pin<Box<impl Future<Output = T>>>>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<T, Interrupted>> {
+        let Some(running) = program.as_mut() else { return Poll::Ready(Err(Interrupted)) };
+        let _turn = TakenTurn::new(&self.turn, turn);
+        let polled = running.as_mut().poll(context);
+        if !self.strikes() {
+            return polled.map(Ok);
+        }
+        // Dropped here, while the hook still strikes: `<close>` variables may loop too.
+        *program = None;
+        Poll::Ready(Err(Interrupted))
     }
 }
 

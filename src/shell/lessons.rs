@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use mlua::{Lua, Table};
 
 use super::arguments::Complaint;
+use super::chunk::source_of;
+use super::failure::built_in;
 use super::functions::Trouble;
 
 /// The variable that names a folder with more chapters.
@@ -20,10 +22,10 @@ const BUILT_IN: [(&str, &str); 7] = [
     ("7-attacks.lua", include_str!("../../lua/lessons/7-attacks.lua")),
 ];
 
-/// All chapters in order, each with `name` and `source`; the folder is read anew each time, so that
+/// All chapters in order, each with `name`, `source`, and `chunk`, the name of its chunk; the folder is read anew each time, so that
 /// a teacher sees what was just written.
 pub(crate) fn read(lua: &Lua, folder: Option<&Path>) -> Result<Table, Trouble> {
-    let built_in = BUILT_IN.map(|(name, source)| (name.to_owned(), source.to_owned()));
+    let ours = BUILT_IN.map(|(name, source)| (name.to_owned(), source.into(), built_in(name)));
     let variable = std::env::var_os(VARIABLE).map(PathBuf::from);
     let own = match folder.map(Path::to_owned).or(variable) {
         Some(folder) => in_folder(&folder).map_err(|error| {
@@ -32,22 +34,28 @@ pub(crate) fn read(lua: &Lua, folder: Option<&Path>) -> Result<Table, Trouble> {
         None => Vec::new(),
     };
     let list = lua.create_table()?;
-    for (name, source) in built_in.into_iter().chain(own) {
+    for (name, source, chunk) in ours.into_iter().chain(own) {
         let table = lua.create_table()?;
         table.raw_set("name", name)?;
-        table.raw_set("source", source)?;
+        table.raw_set("source", lua.create_string(&source)?)?;
+        table.raw_set("chunk", chunk)?;
         list.raw_push(table)?;
     }
     Ok(list)
 }
 
+/// The name, source and name of the chunk.
+type Chapter = (String, Vec<u8>, String);
+
 /// The Lua files in a folder, by name.
-fn in_folder(folder: &Path) -> std::io::Result<Vec<(String, String)>> {
+fn in_folder(folder: &Path) -> std::io::Result<Vec<Chapter>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "lua") {
-            files.push((path.display().to_string(), std::fs::read_to_string(&path)?));
+            let name = path.display().to_string();
+            let chunk = format!("@{name}");
+            files.push((name, source_of(&std::fs::read(&path)?), chunk));
         }
     }
     files.sort();

@@ -14,6 +14,7 @@ mod convert;
 mod editor;
 mod end;
 mod engine;
+mod escape;
 mod failure;
 mod functions;
 mod highlight;
@@ -46,9 +47,12 @@ pub use self::output::{LogWriter, Output};
 
 // What the command line and configurations read as the shell does.
 pub(crate) use self::arguments::{address_of, id_of, peer_of};
+pub(crate) use self::chunk::source_of;
 pub(crate) use self::convert::describe;
 pub(crate) use self::end::{End, INTERRUPTED, Requests};
+pub(crate) use self::escape::{escape, escape_json, escape_lines};
 pub(crate) use self::failure::message_of as error_message;
+pub(crate) use self::output::say;
 pub(crate) use self::terminal::takes_colours;
 
 use self::end::Way;
@@ -183,9 +187,4 @@ fn kilobytes_of(process: u32) -> f64 {
     let memory = ProcessRefreshKind::nothing().with_memory();
     system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), false, memory);
     system.process(pid).map_or(0.0, |process| process.memory() as f64 / 1024.0)
-}
-
-/// Text that may hold several lines, safe to show.
-pub(crate) fn escape_lines(text: &str) -> String {
-    convert::escape(text.as_bytes(), true)
 }

@@ -5,13 +5,15 @@ use std::path::Path;
 use mlua::Value as LuaValue;
 
 use super::arguments::Complaint;
+use super::chunk::source_of;
 use super::convert;
+use super::escape::escape;
 
 /// A module is a program that a person wrote, and no larger.
 const MODULE_BYTES_MAX: u64 = 1 << 20;
 
 /// The source of a module and its path in the folder; `a.b` is the file `a/b.lua`.
-pub(crate) fn read(folder: &Path, name: &LuaValue) -> Result<(String, String), Complaint> {
+pub(crate) fn read(folder: &Path, name: &LuaValue) -> Result<(Vec<u8>, String), Complaint> {
     let complain = |error: &dyn std::fmt::Display| Complaint::new("require", error);
     let name = match name {
         LuaValue::String(name) => name.to_string_lossy(),
@@ -23,7 +25,7 @@ pub(crate) fn read(folder: &Path, name: &LuaValue) -> Result<(String, String), C
     if !is_module_name(&name) {
         return Err(complain(&format_args!(
             "'{}': expected letters, digits, '_' and '-', folders apart by '.'",
-            convert::escape(name.as_bytes(), false)
+            escape(name.as_bytes(), false)
         )));
     }
     let file = format!("{}.lua", name.replace('.', "/"));
@@ -34,7 +36,7 @@ pub(crate) fn read(folder: &Path, name: &LuaValue) -> Result<(String, String), C
 }
 
 /// Reads a file that lies in the folder when all links are followed.
-fn read_inside(folder: &Path, file: &str) -> std::io::Result<String> {
+fn read_inside(folder: &Path, file: &str) -> std::io::Result<Vec<u8>> {
     let path = folder.join(file).canonicalize()?;
     if !path.starts_with(folder.canonicalize()?) {
         return Err(std::io::Error::other("it lies outside of the script's folder"));
@@ -42,7 +44,7 @@ fn read_inside(folder: &Path, file: &str) -> std::io::Result<String> {
     if std::fs::metadata(&path)?.len() > MODULE_BYTES_MAX {
         return Err(std::io::Error::other("it is too large"));
     }
-    std::fs::read_to_string(path)
+    Ok(source_of(&std::fs::read(path)?))
 }
 
 fn is_module_name(name: &str) -> bool {
@@ -76,7 +78,7 @@ mod tests {
         #[cfg(unix)]
         std::os::unix::fs::symlink(folder.join("secret.lua"), folder.join("inside/link.lua"))
             .unwrap();
-        assert_eq!(read_inside(&folder.join("inside"), "own.lua").unwrap(), "return 2");
+        assert_eq!(read_inside(&folder.join("inside"), "own.lua").unwrap(), b"return 2");
         assert!(read_inside(&folder.join("inside"), "link.lua").is_err());
         std::fs::remove_dir_all(folder).unwrap();
     }

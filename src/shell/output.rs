@@ -12,10 +12,21 @@ use rustyline::ExternalPrinter;
 /// the terminal shows loses some rather than memory.
 const LATE_LINES_MAX: usize = 1_000;
 
+/// Shows a line of a command.
+///
+/// # Errors
+/// If standard output takes no more; where its reader has left, with the kind `BrokenPipe`, which the command line
+/// takes for a quiet end.
+pub(crate) fn say(line: impl std::fmt::Display) -> io::Result<()> {
+    // One write a line: what is shown is whole.
+    io::stdout().lock().write_all(format!("{line}\n").as_bytes())
+}
+
 /// Shared by the editor, the Lua thread and the log.
 #[derive(Debug, Default)]
 pub struct Output {
     editing: AtomicBool,
+    closed: AtomicBool,
     late: OnceLock<SyncSender<String>>,
 }
 
@@ -34,8 +45,16 @@ impl Output {
             return Ok(());
         }
         let mut out = io::stdout().lock();
-        out.write_all(text.as_bytes())?;
-        out.flush()
+        let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        if written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+            self.closed.store(true, Ordering::SeqCst);
+        }
+        written
+    }
+
+    /// Whether the reader of standard output has left.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
     }
 
     /// Shows what is no result: errors, and lines of the log.

@@ -15,6 +15,7 @@ use crate::net::{Captured, Direction, Existing, Losses, RING_PACKETS, Sight, Tap
 
 use super::arguments::{Arguments, Complaint};
 use super::convert;
+use super::escape::escape;
 use super::functions::{Context, Functions, Trouble};
 use super::reading::{Reader, Reading, epoch_seconds};
 use super::tasks;
@@ -275,7 +276,7 @@ impl Filter {
                 "call" => filter.call = Some(given.string("call")?),
                 "n" if arguments.function() == "packets" => {}
                 other => {
-                    let other = convert::escape(other.as_bytes(), false);
+                    let other = escape(other.as_bytes(), false);
                     let problem = format!("there is nothing to filter by '{other}'{FILTERS}");
                     return Err(arguments.complaint(problem).into());
                 }

@@ -2,12 +2,12 @@
 //! `cancel`, which ends them.
 
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mlua::{Function, IntoLua, Lua, MultiValue, Table, Value as LuaValue};
 use tokio::sync::mpsc;
 use tokio::task::{JoinSet, spawn_local};
-use tokio::time::{MissedTickBehavior, interval_at, sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval_at, sleep};
 
 use crate::net::IncomingCall;
 
@@ -152,19 +152,32 @@ async fn answer_all(
             call.fail();
             continue;
         }
-        answering.spawn_local(answer(context.clone(), lua.clone(), program.clone(), call));
+        let called = Instant::now();
+        answering.spawn_local(answer(context.clone(), lua.clone(), program.clone(), call, called));
     }
     Ok(())
 }
 
-async fn answer(context: Rc<Context>, lua: Lua, program: Function, call: IncomingCall) {
+async fn answer(
+    context: Rc<Context>,
+    lua: Lua,
+    program: Function,
+    call: IncomingCall,
+    called: Instant,
+) {
     let title = format!("rpc {}", escape_lines(&String::from_utf8_lossy(&call.name)));
     let running = async {
         let values = program.call_async::<MultiValue>(values_of(&context, &lua, &call)?).await?;
         returned(&values).map_err(|complaint| mlua::Error::runtime(complaint.0))
     };
-    let outcome = timeout(ANSWER_MAX, context.guard.answer(running)).await;
-    match outcome.ok().and_then(|outcome| finished(&context, &title, outcome)) {
+    let outcome = match context.guard.answer(called, running).await {
+        Err(Interrupted) if called.elapsed() >= ANSWER_MAX => {
+            let seconds = ANSWER_MAX.as_secs();
+            Ok(Err(mlua::Error::runtime(format_args!("no answer within {seconds} s"))))
+        }
+        outcome => outcome,
+    };
+    match finished(&context, &title, outcome) {
         Some(values) => call.answer(values),
         None => call.fail(),
     }

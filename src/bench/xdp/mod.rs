@@ -23,6 +23,7 @@ use super::host::{self, Cores, Process};
 use super::questions::{Questions, Rpc};
 use super::{Arguments, check, company, median_and_range};
 use crate::id::Id;
+use crate::shell::say;
 use crate::xdp::{self, Attachment, BPFFS, Counter, Mode, Place};
 
 /// Requests that an ordinary client asks the fast path before it is measured.
@@ -101,10 +102,11 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     cores.stay_on_client_core();
     let company = lab.server.within(|| company::gather(id, node.address))??;
     let generator = Generator::load(&lab.client, node.address)?;
-    println!("node: {} contacts known; two namespaces, veth; {cores}", company.known);
+    let known = company.known;
+    say(format_args!("node: {known} contacts known; two namespaces, veth; {cores}"))?;
     let mut bench = Bench { arguments, lab, node, generator };
     let rounds = (0..arguments.rounds).map(|_| bench.round());
-    print(&rounds.collect::<anyhow::Result<Vec<_>>>()?);
+    say(report(&rounds.collect::<anyhow::Result<Vec<_>>>()?))?;
     Ok(())
 }
 
@@ -254,11 +256,13 @@ impl Attached {
     }
 }
 
-fn print(rounds: &[Rates]) {
-    let line = |name: &str, of: &dyn Fn(&Rates) -> Rate| {
+fn report(rounds: &[Rates]) -> String {
+    let mut lines = Vec::new();
+    let mut line = |name: &str, of: &dyn Fn(&Rates) -> Rate| {
         let rates = median_and_range(rounds.iter().map(|round| of(round).each_second), 0);
         let busy = rounds.iter().map(|round| 100.0 * of(round).busy);
-        println!("{name:26} {rates}/s, server {} % busy", median_and_range(busy, 0));
+        let busy = median_and_range(busy, 0);
+        lines.push(format!("{name:26} {rates}/s, server {busy} % busy"));
     };
     line("ping, node", &|round| round.own[0]);
     line("ping, native", &|round| round.native[0]);
@@ -267,18 +271,21 @@ fn print(rounds: &[Rates]) {
     line("findnode, native, padded", &|round| round.native[1]);
     line("findnode, tcx", &|round| round.tcx[1]);
     line("addresses swapped", &|round| round.swap);
-    println!("ratios, and what they are for each second that the server's core is busy:");
-    let ratio = |name: &str, of: &dyn Fn(&Rates) -> (Rate, Rate)| {
+    lines.push("ratios, and what they are for each second that the server's core is busy:".into());
+    let mut ratio = |name: &str, of: &dyn Fn(&Rates) -> (Rate, Rate)| {
         let pairs = || rounds.iter().map(of);
         let ratios = pairs().map(|(a, b)| a.each_second / b.each_second);
         let of_busy = pairs().map(|(a, b)| a.each_busy_second() / b.each_busy_second());
         let [ratios, of_busy] = [median_and_range(ratios, 2), median_and_range(of_busy, 2)];
-        println!("{name:40} {ratios:24} {of_busy}");
+        lines.push(format!("{name:40} {ratios:24} {of_busy}"));
     };
     ratio("ping, native / node", &|round| (round.native[0], round.own[0]));
     ratio("ping, tcx / node", &|round| (round.tcx[0], round.own[0]));
     ratio("findnode, native / node", &|round| (round.native[1], round.own[1]));
     ratio("findnode, native / addresses swapped", &|round| (round.native[1], round.swap));
     ratio("findnode, tcx / node", &|round| (round.tcx[1], round.own[1]));
-    println!("Where the server's core is not all busy, it could do more than the client asks.");
+    lines.push(
+        "Where the server's core is not all busy, it could do more than the client asks.".into(),
+    );
+    lines.join("\n")
 }
