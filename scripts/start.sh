@@ -74,10 +74,6 @@ read_arguments() {
 
 read_settings() {
     bootstrap=${KADEMLUA_BOOTSTRAP:-127.0.0.1:8001}
-    [[ $bootstrap =~ ^(.+):([1-9][0-9]{0,4})$ ]] ||
-        usage "KADEMLUA_BOOTSTRAP is ADDRESS:PORT, not '$bootstrap'"
-    control_host=${BASH_REMATCH[1]} control_port=${BASH_REMATCH[2]}
-    control_host=${control_host#[} control_host=${control_host%]}
     log_dir=${KADEMLUA_LOG_DIR:-$root/log}
     mkdir -p -- "$log_dir" || refuse "cannot make the log folder $log_dir"
 }
@@ -178,9 +174,18 @@ probe_taken_ports() {
     done
 }
 
+# By the program itself, so that what it cannot use is refused here and not by each node.
 check_control() {
-    answers "$control_host" "$control_port" ||
-        refuse "no control node answers at $bootstrap; start one first: cargo run --release"
+    local problem status
+    problem=$("$program" ping -- "$bootstrap" 2>&1 >/dev/null)
+    status=$?
+    heed
+    case $status in
+    0) ;;
+    2) usage "KADEMLUA_BOOTSTRAP is ADDRESS:PORT or a port, not '$bootstrap':
+$problem" ;;
+    *) refuse "no control node answers at $bootstrap; start one first: cargo run --release" ;;
+    esac
 }
 
 # --- asking a node ------------------------------------------------------------------------------
@@ -193,7 +198,6 @@ compute_ids() {
     for ((port = first; port <= last; port++)); do
         printf %s "$port" >"$folder/$port"
     done
-    printf %s "$control_port" >"$folder/$control_port"
     while read -r id port; do
         ids[${port#\*}]=$id
     done < <(cd -- "$folder" && sha1 -- *)

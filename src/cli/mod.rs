@@ -8,6 +8,7 @@ mod configuration;
 mod descriptors;
 mod log;
 mod node;
+mod ping;
 mod serve;
 mod shell;
 mod sim;
@@ -47,6 +48,8 @@ enum Command {
     Sim(sim::Arguments),
     /// Load a node over UDP and print how fast it answers
     Bench(crate::bench::Arguments),
+    /// Ask whether a node answers, leaving no trace there
+    Ping(ping::Arguments),
     /// Let the kernel answer ping and findnode for a node
     Xdp(xdp::Arguments),
 }
@@ -96,6 +99,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Some(Command::Serve(arguments)) => serve::run(arguments),
         Some(Command::Sim(arguments)) => sim::run(arguments),
         Some(Command::Bench(arguments)) => crate::bench::run(arguments),
+        Some(Command::Ping(arguments)) => ping::run(arguments),
         Some(Command::Xdp(arguments)) => xdp::run(arguments),
     }
 }

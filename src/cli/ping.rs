@@ -1,0 +1,90 @@
+//! `kademlua ping`: whether a node answers, asked so that it remembers nobody.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+
+use crate::id::Id;
+use crate::message::{Request, RpcId};
+use crate::shell::say;
+use crate::wire::v1::{self, Body, Frame, Header};
+
+use super::node::parse_address;
+
+/// How long each try waits for its answer. Datagrams get lost on a loaded machine even on loopback.
+const TRIES: [Duration; 3] =
+    [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2)];
+
+/// What `ping` takes.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The node; a port alone is one of 127.0.0.1
+    #[arg(value_name = "ADDR:PORT", value_parser = parse_address)]
+    node: SocketAddr,
+}
+
+/// Asks until the node answers or the tries are used up.
+pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let node = arguments.node;
+    let any: IpAddr = match node {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let asked = || -> std::io::Result<Option<Answer>> {
+        let socket = UdpSocket::bind(SocketAddr::new(any, 0))?;
+        socket.connect(node)?;
+        for within in TRIES {
+            if let Some(answer) = ask(&socket, node, within)? {
+                return Ok(Some(answer));
+            }
+        }
+        Ok(None)
+    };
+    match asked().with_context(|| node.to_string())? {
+        Some(Answer { id, took }) => {
+            say(format_args!("{node} {id}: {:.2} ms", took.as_secs_f64() * 1e3))?;
+            Ok(())
+        }
+        None => bail!("{node}: no answer in time"),
+    }
+}
+
+struct Answer {
+    id: Id,
+    took: Duration,
+}
+
+/// Sends one ping. It names the id that a node of that port has on loopback as its sender's: the one id that the node
+/// keeps nowhere, so that no dead contact is left behind. Elsewhere the sender is gone when the node asks back.
+fn ask(socket: &UdpSocket, node: SocketAddr, within: Duration) -> std::io::Result<Option<Answer>> {
+    let mut number = [0; 8];
+    getrandom::fill(&mut number).map_err(std::io::Error::other)?;
+    let header = Header { from: Id::of_name(node.port().to_string()), rpc_id: RpcId(number) };
+    let mut request = Vec::new();
+    v1::put_request(&mut request, &header, &Request::Ping);
+    let sent = Instant::now();
+    socket.send(&request)?;
+    let mut buffer = [0; 2048];
+    loop {
+        let left = within.saturating_sub(sent.elapsed());
+        if left.is_zero() {
+            return Ok(None);
+        }
+        socket.set_read_timeout(Some(left))?;
+        let len = match socket.recv(&mut buffer) {
+            Ok(len) => len,
+            Err(error) if is_silence(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let Ok(frame) = Frame::parse(&buffer[..len]) else { continue };
+        if frame.header.rpc_id == header.rpc_id && matches!(frame.body, Body::Response(_)) {
+            return Ok(Some(Answer { id: frame.header.from, took: sent.elapsed() }));
+        }
+    }
+}
+
+fn is_silence(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut)
+}
