@@ -4,6 +4,7 @@
 
 mod shell;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::Stdio;
 
@@ -73,6 +74,66 @@ fn lines_of_earlier_runs_come_back() -> Result<(), Error> {
     leave(session)?;
     std::fs::remove_dir_all(state).unwrap();
     Ok(())
+}
+
+#[test]
+fn a_byte_that_is_no_utf8_ends_neither_the_session_nor_what_it_holds() -> Result<(), Error> {
+    let state = state("bytes");
+    for terminal in ["xterm", "dumb"] {
+        let mut command = kademlua();
+        command.arg("sim").env("TERM", terminal).env("XDG_STATE_HOME", &state);
+        command.stdin(Stdio::inherit());
+        let mut session = spawn_command(command, Some(PATIENCE_MS))?;
+        session.exp_string(" > ")?;
+        session.send_line("x = 'ke' .. 'pt'")?;
+        session.exp_string(" > ")?;
+        for _ in 0..3 {
+            send_bytes(&session, b"y = \"caf\xe9\"\r");
+            session.exp_string("the line is dropped")?;
+            session.exp_string(" > ")?;
+        }
+        session.send_line("print(x)")?;
+        session.exp_string("kept")?;
+        if terminal == "xterm" {
+            leave(session)?;
+        }
+    }
+    std::fs::remove_dir_all(state).unwrap();
+    Ok(())
+}
+
+/// A function of so many lines, as editors and serial consoles send it: no brackets, tabs, all at once.
+fn pasted(lines: usize) -> String {
+    // A tab that completed something would make another name of this one.
+    let line = |n| format!("\tlocal fin\t= {n} * 2 -- a comment of some length\n");
+    let body: String = (0..lines).map(line).collect();
+    format!("function f()\n{body}\treturn fin\t end\rprint('MA' .. 'RK' .. f())\r")
+}
+
+#[test]
+fn what_a_key_draws_in_a_paste_does_not_grow_with_the_lines_before_it() -> Result<(), Error> {
+    let state = state("paste");
+    for lines in [40, 120] {
+        let mut command = kademlua();
+        command.arg("sim").env("TERM", "xterm").env("XDG_STATE_HOME", &state);
+        command.stdin(Stdio::inherit());
+        let mut session = spawn_command(command, Some(PATIENCE_MS))?;
+        session.exp_string(" > ")?;
+        let text = pasted(lines);
+        send_bytes(&session, text.as_bytes());
+        let drawn = session.exp_string(&format!("MARK{}", 2 * (lines - 1)))?;
+        // Each line is drawn as it comes, the first in colours, with its prompt.
+        assert!(drawn.len() < 4 * text.len() + 4_000, "{lines} lines: {} bytes", drawn.len());
+        session.exp_string(" > ")?;
+        leave(session)?;
+    }
+    std::fs::remove_dir_all(state).unwrap();
+    Ok(())
+}
+
+/// Types bytes that need not be text.
+fn send_bytes(session: &PtySession, bytes: &[u8]) {
+    session.process().get_file_handle().unwrap().write_all(bytes).unwrap();
 }
 
 #[test]

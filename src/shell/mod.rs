@@ -24,6 +24,7 @@ mod lessons;
 mod modules;
 mod network;
 mod output;
+mod pace;
 mod packets;
 mod reading;
 mod simulation;

@@ -1,10 +1,11 @@
-//! What can be shown where results go: how wide it is, and whether it takes colours and more than
-//! ASCII.
+//! The terminal: what can be shown there, how wide it is, whether it takes colours and more than ASCII; and what comes
+//! from it while nobody reads.
 
 use std::io;
 
 use anstream::stream::RawStream;
 use anstream::{AutoStream, ColorChoice};
+use nix::sys::termios::{FlushArg, LocalFlags, SetArg, Termios, tcflush, tcgetattr, tcsetattr};
 
 /// The width where nobody tells: that of most terminals, and of no terminal at all.
 const WIDTH: usize = 80;
@@ -32,4 +33,31 @@ pub(crate) fn takes_unicode() -> bool {
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(said);
     let locale = locale.unwrap_or_default().to_ascii_lowercase();
     locale.contains("utf-8") || locale.contains("utf8")
+}
+
+/// While it is held the terminal does not show what is typed by itself.
+pub(crate) struct Quiet(Termios);
+
+impl Quiet {
+    /// `None` if standard input is no terminal.
+    pub(crate) fn begin() -> Option<Quiet> {
+        let before = tcgetattr(io::stdin()).ok()?;
+        let mut quiet = before.clone();
+        quiet.local_flags.remove(LocalFlags::ECHO);
+        tcsetattr(io::stdin(), SetArg::TCSANOW, &quiet).ok()?;
+        Some(Quiet(before))
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        // It may be gone by now.
+        let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, &self.0);
+    }
+}
+
+/// Drops what was typed and not read yet: the rest of a line that could not be read.
+pub(crate) fn forget_input() {
+    // Standard input may be no terminal.
+    let _ = tcflush(io::stdin(), FlushArg::TCIFLUSH);
 }

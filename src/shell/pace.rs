@@ -1,0 +1,121 @@
+//! How fast keys come: what is pasted without brackets around it looks like typing, but comes in a burst.
+//!
+//! Serial consoles, `screen` and `expect` paste so. The editor would redraw all lines at each key; in a burst it reads
+//! line by line instead, each with a prompt of its own, and draws each character once.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustyline::{
+    Cmd, ConditionalEventHandler, Event, EventContext, KeyCode, KeyEvent, Modifiers, RepeatCount,
+};
+
+/// Nobody types two keys within this time; a line of 2400 bits a second does.
+const BURST_GAP: Duration = Duration::from_millis(5);
+
+/// Keys of a burst after which it is not worth colouring what comes, and no tab is meant to complete anything: longer
+/// than what a script types in one go.
+const LONG_BURST: usize = 64;
+
+/// Shared by the editor, which tells of keys, and what it asks about them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Pace(Arc<Mutex<Burst>>);
+
+#[derive(Debug, Default)]
+struct Burst {
+    /// The last key.
+    last: Option<Instant>,
+    /// Keys so far.
+    keys: usize,
+    /// Whether lines before this one came in it too.
+    is_continued: bool,
+}
+
+impl Pace {
+    /// The next line continues what was read, or begins anew.
+    pub(crate) fn set_continued(&self, is_continued: bool) {
+        self.with(|burst| burst.is_continued = is_continued);
+    }
+
+    /// Whether so much comes so fast that it is pasted.
+    pub(crate) fn is_paste(&self) -> bool {
+        self.with(|burst| burst.is_paste())
+    }
+
+    /// Notes a key. Whether it came in a burst, and whether that is a paste.
+    fn on_key(&self, now: Instant) -> (bool, bool) {
+        self.with(|burst| {
+            let follows = |last| now.saturating_duration_since(last) < BURST_GAP;
+            let is_fast = burst.last.replace(now).is_some_and(follows);
+            burst.keys = if is_fast { burst.keys + 1 } else { 1 };
+            (is_fast, burst.is_paste())
+        })
+    }
+
+    fn with<T>(&self, what: impl FnOnce(&mut Burst) -> T) -> T {
+        what(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Burst {
+    fn is_paste(&self) -> bool {
+        self.keys > if self.is_continued { 1 } else { LONG_BURST }
+    }
+}
+
+impl ConditionalEventHandler for Pace {
+    fn handle(&self, event: &Event, _: RepeatCount, _: bool, at: &EventContext<'_>) -> Option<Cmd> {
+        let (is_fast, is_paste) = self.on_key(Instant::now());
+        let &KeyEvent(key, modifiers) = event.get(0)?;
+        let before = &at.line()[..at.pos()];
+        let is_at_end = at.pos() == at.line().len();
+        match (key, modifiers) {
+            // Whoever reads the line looks whether more is to come.
+            (KeyCode::Enter, Modifiers::NONE) if is_fast && is_at_end => Some(Cmd::AcceptLine),
+            (KeyCode::Char('J' | 'M'), Modifiers::CTRL) if is_fast && is_at_end => {
+                Some(Cmd::AcceptLine)
+            }
+            (KeyCode::Tab, Modifiers::NONE) if is_paste || is_indent(before) => {
+                // Not as a key: the editor would take that for the repetition of all keys before.
+                Some(Cmd::Insert(1, "\t".to_owned()))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Whether what stands before the cursor is a line's empty beginning: there is nothing to complete.
+fn is_indent(before: &str) -> bool {
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    before.contains('\n') && line.trim().is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_faster_than_anybody_types_is_a_paste() {
+        let (pace, start) = (Pace::default(), Instant::now());
+        let after = |ms| start + Duration::from_millis(ms);
+        for key in 0..200 {
+            assert_eq!(pace.on_key(after(100 * key)), (false, false), "typed by hand");
+        }
+        let late = after(100_000);
+        for key in 0..LONG_BURST {
+            assert_eq!(pace.on_key(late), (key > 0, false), "what a script types in one go");
+        }
+        assert_eq!(pace.on_key(late), (true, true));
+        pace.set_continued(true);
+        assert_eq!(pace.on_key(after(200_000)), (false, false));
+        assert_eq!(pace.on_key(after(200_001)), (true, true), "lines before it were pasted");
+    }
+
+    #[test]
+    fn a_tab_at_the_beginning_of_a_further_line_indents() {
+        assert!(is_indent("for i = 1, 3 do\n"));
+        assert!(is_indent("for i = 1, 3 do\n\t "));
+        assert!(!is_indent("for i = 1, 3 do\nfi"));
+        assert!(!is_indent("") && !is_indent("fi"));
+    }
+}
