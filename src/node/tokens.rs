@@ -96,7 +96,7 @@ impl Mint {
     }
 
     fn hash(&self, epoch: u64, address: &SocketAddr) -> Hash128 {
-        // An IPv4 address is hashed as a dual-stack socket shows it, and so is the same either way.
+        // An IPv4 address is hashed as a mapped one, in as many bytes as one of IPv6.
         let ip = match address.ip() {
             IpAddr::V4(ip) => ip.to_ipv6_mapped(),
             IpAddr::V6(ip) => ip,

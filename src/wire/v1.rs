@@ -462,7 +462,7 @@ fn put_contact(out: &mut Vec<u8>, contact: &Contact) {
     out.push(b'e');
 }
 
-/// An IPv4 address that a dual-stack socket has mapped into IPv6 is written as what it is.
+/// An IPv4 address that somebody has named as a mapped one is written as what it is.
 fn put_ip(out: &mut Vec<u8>, ip: IpAddr) {
     put_bytes(out, ip.to_canonical().to_string().as_bytes());
 }
