@@ -14,7 +14,7 @@ use std::time::Instant as Clock;
 use kademlua::address::LocalEnd;
 use kademlua::bencode::{Item, List, Value};
 use kademlua::id::Id;
-use kademlua::message::{Contact, Request, RpcId, Store, StoreMode};
+use kademlua::message::{Contact, FindValue, Request, RpcId, Store, StoreMode};
 use kademlua::net::socket::{self, BATCH, Inbox, Outbox};
 use kademlua::node::config::Config;
 use kademlua::node::{Input, Node, Output};
@@ -35,7 +35,7 @@ fn main() {
     for (name, request) in [
         ("answer ping", (|_| Request::Ping) as fn(Id) -> Request<'static>),
         ("answer findnode", |target| Request::FindNode { target }),
-        ("answer findvalue", |key| Request::FindValue { key, limit: 6 }),
+        ("answer findvalue", |key| Request::FindValue(FindValue::new(key, 6))),
     ] {
         let mut node = node();
         measure(name, runs, &datagrams(request), |datagram| answer(&mut node, NOW, NEAR, datagram));

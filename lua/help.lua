@@ -30,9 +30,11 @@ dropped as well. Values of other nodes stay.]],
     name = "findvalue", args = "key, maxnodes=3, maxentries=6", summary = "find what is stored",
     text = [[
 Asks nodes nearer and nearer to the key until `maxnodes` of them have answered with values, at
-most `maxentries` each, or none is left to ask.
-The result has `values`, a list with `value`, `who` has it, `hops` and `ms` each; `nodes`, the
-nearest that answered; `ms`, `hops`, `messages`; and the way the search took; see help(trace).]],
+most `maxentries` each, or none is left to ask. A node that has more chooses fairly among them;
+`maxentries` may be "all".
+The result has `values`, a list with `value`, `who` has it, `hops` and `ms` each; `more`, how many
+values there are beside, at least; `nodes`, the nearest that answered; `ms`, `hops`, `messages`;
+and the way the search took; see help(trace).]],
     example = 'add(sha1("key"), "value")\nfor _, hit in ipairs(findvalue(sha1("key")).values) do print(hit.value) end',
   },
   {

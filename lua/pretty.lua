@@ -275,6 +275,9 @@ function lines.findvalue(result, out)
   if #result.values == 0 then
     insert(out, "nothing found, " .. count(#result.queries, "node") .. " asked")
   end
+  if (result.more or 0) > 0 then
+    insert(out, "and " .. result.more .. ' more: findvalue(key, 3, "all") returns them')
+  end
   insert(out, took(result))
 end
 

@@ -343,6 +343,48 @@ fn string_len(bytes: &[u8]) -> Result<usize, Malformed> {
     Err(Malformed::Truncated)
 }
 
+/// The length of what looks like one value at the front of `bytes`, where [`Item::parse_prefix`] finds
+/// none: it may nest as deep as it likes, hold anything at odd places, and have numbers as Lua writes
+/// large ones (`i1e+14e`, `i-infe`). `None` where even that cannot be told.
+pub fn outline_len(bytes: &[u8]) -> Option<usize> {
+    let (mut at, mut depth) = (0, 0_usize);
+    loop {
+        let rest = &bytes[at..];
+        at += match rest.first()? {
+            b'l' | b'd' => 1,
+            b'e' if depth > 0 => 1,
+            b'i' => number_outline_len(rest)?,
+            b'0'..=b'9' => {
+                let zeros = rest.iter().take_while(|&&byte| byte == b'0').count();
+                let zeros = zeros - usize::from(rest.get(zeros) == Some(&b':'));
+                zeros + string_len(&rest[zeros..]).ok()?
+            }
+            _ => return None,
+        };
+        match rest[0] {
+            b'l' | b'd' => depth += 1,
+            b'e' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return Some(at);
+        }
+    }
+}
+
+/// The length of `i…e`, where an `e` in front of a sign is none that ends it.
+fn number_outline_len(bytes: &[u8]) -> Option<usize> {
+    let mut at = 1;
+    loop {
+        at += match (bytes.get(at)?, bytes.get(at + 1)) {
+            (b'e', Some(b'+' | b'-')) => 2,
+            (b'e', _) => return Some(at + 1),
+            (b'0'..=b'9' | b'+' | b'-' | b'.' | b'i' | b'n' | b'f' | b'a', _) => 1,
+            _ => return None,
+        };
+    }
+}
+
 /// Appends a byte string.
 pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_decimal(out, bytes.len() as u64);
@@ -739,5 +781,29 @@ mod tests {
     #[test]
     fn people_read_quoted_strings() {
         assert_eq!(format!("{:?}", value("d1:ali1e2:\x1bbee")), r#"{"a": [1, "\x1bb"]}"#);
+    }
+
+    #[test]
+    fn what_is_no_value_has_an_outline() {
+        let deep = [b"l".repeat(1_000), b"e".repeat(1_000)].concat();
+        let outlined: [&[u8]; 9] = [
+            &deep,
+            b"i1e+14e",
+            b"i-1.5e-07e",
+            b"i-infe",
+            b"inane",
+            b"d1:ai1e+14ee",
+            b"dlei1e3:xyze",
+            b"007:example",
+            b"0:",
+        ];
+        for bytes in outlined {
+            let behind = [bytes, b"i7e"].concat();
+            assert_eq!(outline_len(&behind), Some(bytes.len()), "{}", bytes.escape_ascii());
+        }
+        for bytes in [&b""[..], b"e", b"x", b"l", b"lli1ee", b"i", b"i5", b"i5x", b"9:short", b"5"]
+        {
+            assert_eq!(outline_len(bytes), None, "{}", bytes.escape_ascii());
+        }
     }
 }

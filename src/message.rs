@@ -46,12 +46,7 @@ pub enum Request<'a> {
         target: Id,
     },
     /// Which values do you hold under this key, and which contacts do you know nearest to it?
-    FindValue {
-        /// The key that is looked for.
-        key: Id,
-        /// How many values are wanted at most.
-        limit: usize,
-    },
+    FindValue(FindValue<'a>),
     /// Keep this value.
     Store(Store<'a>),
     /// From which address and port does this datagram come?
@@ -71,7 +66,7 @@ impl Request<'_> {
         match self {
             Request::Ping => Kind::Ping,
             Request::FindNode { .. } => Kind::FindNode,
-            Request::FindValue { .. } => Kind::FindValue,
+            Request::FindValue(_) => Kind::FindValue,
             Request::Store(_) => Kind::Store,
             Request::GetSocket => Kind::GetSocket,
             Request::Custom { .. } => Kind::Custom,
@@ -96,6 +91,33 @@ pub enum Kind {
     Custom,
 }
 
+/// A search for values at one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FindValue<'a> {
+    /// The key that is looked for.
+    pub key: Id,
+    /// How many values are wanted at most.
+    pub limit: usize,
+    /// Where to go on: the values in the order of their SHA-1, from behind this on. `None` for a choice
+    /// of the node's.
+    pub after: Option<Id>,
+    /// The token that the node gave to the sender, empty if it gave none; `None` where the sender knows
+    /// of no tokens, as originals do not.
+    pub token: Option<&'a [u8]>,
+}
+
+impl FindValue<'_> {
+    /// A search as an original makes it.
+    pub fn new(key: Id, limit: usize) -> Self {
+        FindValue { key, limit, after: None, token: None }
+    }
+
+    /// Whether the sender is no original.
+    pub fn is_extended(&self) -> bool {
+        self.after.is_some() || self.token.is_some()
+    }
+}
+
 /// A value to keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Store<'a> {
@@ -110,6 +132,13 @@ pub struct Store<'a> {
     /// The token with which the holder has answered an earlier store, empty if the sender has none;
     /// `None` where the sender knows of no tokens, as originals do not.
     pub token: Option<&'a [u8]>,
+}
+
+impl Store<'_> {
+    /// Whether the sender is no original.
+    pub fn is_extended(&self) -> bool {
+        self.copy.is_some() || self.token.is_some()
+    }
 }
 
 /// Whether a stored value comes beside copies of what the same owner stored earlier.
@@ -131,6 +160,18 @@ pub struct CopyOf {
     pub age: Duration,
 }
 
+/// What a node keeps under a key beside the values that it returned.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rest {
+    /// How many other values there are, at least.
+    pub more: usize,
+    /// Where to go on asking for them; see [`FindValue::after`].
+    pub next: Option<Id>,
+    /// Values were held back because the address of the asker is not validated. Asked once more with
+    /// this token, the node returns them.
+    pub token: Option<Vec<u8>>,
+}
+
 /// What a node answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Response {
@@ -144,6 +185,8 @@ pub enum Response {
         values: Vec<Value>,
         /// The nearest contacts.
         closest: Vec<Contact>,
+        /// What else is stored there; originals do not tell.
+        rest: Rest,
     },
     /// To a store: the value is kept.
     Stored,

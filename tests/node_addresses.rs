@@ -5,7 +5,7 @@ mod peer;
 use kademlua::address::LocalEnd;
 use kademlua::bencode::{List, Value};
 use kademlua::id::Id;
-use kademlua::message::{Contact, Request, RpcId, Store, StoreMode};
+use kademlua::message::{Contact, FindValue, Request, RpcId, Store, StoreMode};
 use kademlua::node::Event;
 use kademlua::time::Duration;
 use kademlua::wire::v1;
@@ -39,7 +39,7 @@ fn ask_all(bench: &mut Bench, local: LocalEnd, from: Contact) -> Vec<Sent> {
     let requests = [
         Request::Ping,
         Request::FindNode { target },
-        Request::FindValue { key, limit: 6 },
+        Request::FindValue(FindValue::new(key, 6)),
         store(&value),
         Request::GetSocket,
         Request::Custom { name: b"ours", args },

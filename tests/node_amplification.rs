@@ -2,9 +2,11 @@
 
 mod peer;
 
-use kademlua::bencode::{Item, Value};
+use kademlua::bencode::Value;
 use kademlua::id::Id;
-use kademlua::message::{Contact, Kind, Request, Response, RpcId, Store, StoreMode};
+use kademlua::message::{
+    Contact, FindValue, Kind, Request, Response, Rest, RpcId, Store, StoreMode,
+};
 use kademlua::node::lookup::Goal;
 use kademlua::time::Duration;
 use kademlua::wire::v1::{
@@ -107,7 +109,7 @@ fn a_reply_is_never_longer_than_the_largest() {
     };
     let mut bench = Bench::knowing((9_000..9_020).map(v6));
     let mut request = unpadded(v6(9_500), &Request::FindNode { target: target() });
-    request.resize(60_000, 0);
+    request.resize(v1::MAX_DATAGRAM, 0);
     let (nodes, bytes) = named(&mut bench, v6(9_500), &request);
     assert!(bytes <= MAX_REPLY && nodes.len() < 20, "{bytes} bytes");
 }
@@ -171,32 +173,126 @@ fn loopback_needs_no_proof() {
     assert!(count(&mut bench, v6(9_501)) < 3);
 }
 
-#[test]
-fn values_come_whole_and_leave_strangers_no_room_for_contacts() {
-    let key = target();
-    let findvalue = |bench: &mut Bench, asker: Contact| {
-        let request = unpadded(asker, &Request::FindValue { key, limit: 6 });
-        let reply = reply(bench.receive(asker.address, &request));
-        match understood(Kind::FindValue, &reply) {
-            Response::Values { values, closest } => {
-                (values, closest.len(), reply.bytes.len(), request.len())
-            }
-            other => panic!("{other:?}"),
-        }
-    };
-    let (mut bench, stranger) = (bench(), far(9_500));
-    let (values, contacts, bytes, sent) = findvalue(&mut bench, stranger);
-    assert!(values.is_empty() && contacts == 3 && bytes <= AMPLIFICATION_MAX * sent, "{contacts}");
+/// A stored value of so many bytes, under [`target`].
+fn keep(bench: &mut Bench, bytes: usize) -> Value {
+    let value = Value::bytes("x".repeat(bytes));
+    let store =
+        Store { key: target(), value: value.item(), mode: StoreMode::Add, copy: None, token: None };
+    let (id, port) = (Id::of_name(format!("{bytes}")), 1_000 + (bytes % 1_000) as u16);
+    bench.ask(Contact { id, address: ([127, 0, 0, 1], port).into() }, &Request::Store(store));
+    value
+}
 
-    let value = format!("300:{}", "x".repeat(300));
-    let value = Item::parse(value.as_bytes()).unwrap();
-    bench.ask(
-        far(9_003),
-        &Request::Store(Store { key, value, mode: StoreMode::Add, copy: None, token: None }),
-    );
-    let stored = vec![Value::bytes("x".repeat(300))];
-    let (values, contacts, ..) = findvalue(&mut bench, stranger);
-    assert_eq!((values, contacts), (stored.clone(), 0));
-    let (values, contacts, ..) = findvalue(&mut bench, far(9_003));
-    assert_eq!((values, contacts), (stored, 20));
+/// What a search brings, in how many bytes of answer.
+fn search(
+    bench: &mut Bench,
+    asker: Contact,
+    search: FindValue<'_>,
+    len: usize,
+) -> Option<(Vec<Value>, Rest, usize)> {
+    let mut request = unpadded(asker, &Request::FindValue(search));
+    request.resize(request.len().max(len), 0);
+    let sent = bench.receive(asker.address, &request);
+    let all: usize = sent.iter().map(|sent| sent.bytes.len()).sum();
+    let reply = sent.into_iter().find(|sent| sent.request().is_none())?;
+    match understood(Kind::FindValue, &reply) {
+        Response::Values { values, rest, .. } => {
+            assert!(rest.token.is_none() || all <= AMPLIFICATION_MAX * request.len());
+            Some((values, rest, reply.bytes.len()))
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_original_gets_long_values_once_it_has_answered_a_ping() {
+    let (mut bench, original) = (bench(), far(9_500));
+    let value = keep(&mut bench, 300);
+    let question = FindValue::new(target(), 6);
+    let request = unpadded(original, &Request::FindValue(question));
+    let sent = bench.receive(original.address, &request);
+    assert_eq!(sent.len(), 1, "a ping alone, although the table has no room");
+    assert!(sent[0].asks(Kind::Ping) && sent[0].to == original.address);
+    let pong = sent[0].answer(original.id, v1::put_pong);
+    let answer = reply(bench.receive(original.address, &pong));
+    assert_eq!(answer.frame().header.rpc_id, RpcId(*b"question"));
+    let Response::Values { values, rest, .. } = understood(Kind::FindValue, &answer) else {
+        panic!("values")
+    };
+    assert_eq!((values, rest), (vec![value.clone()], Rest::default()));
+    // From now on at once.
+    let (values, ..) = search(&mut bench, original, question, 0).expect("an answer");
+    assert_eq!(values, [value]);
+}
+
+#[test]
+fn whoever_answers_no_ping_gets_what_three_times_its_bytes_hold_before_an_original_gives_up() {
+    let (mut bench, stranger) = (bench(), far(9_500));
+    let small = keep(&mut bench, 20);
+    keep(&mut bench, 300);
+    let request = unpadded(stranger, &Request::FindValue(FindValue::new(target(), 6)));
+    let mut bytes: usize =
+        bench.receive(stranger.address, &request).iter().map(|sent| sent.bytes.len()).sum();
+    let later = bench.wait(Duration::from_millis(1_400));
+    let answer = later.iter().find(|sent| sent.request().is_none()).expect("an answer");
+    let Response::Values { values, .. } = understood(Kind::FindValue, answer) else {
+        panic!("values")
+    };
+    assert_eq!(values, [small]);
+    bytes += later.iter().map(|sent| sent.bytes.len()).sum::<usize>();
+    assert!(bytes <= AMPLIFICATION_MAX * request.len(), "{bytes} bytes");
+}
+
+#[test]
+fn a_stranger_that_knows_of_tokens_gets_the_rest_with_the_token() {
+    let (mut bench, stranger) = (bench(), far(9_500));
+    let all = [30, 700, 2_000, 9_000].map(|bytes| keep(&mut bench, bytes));
+    let question = FindValue { token: Some(b""), ..FindValue::new(target(), 6) };
+    for len in [0, v1::MIN_LOOKUP_REQUEST] {
+        let (values, rest, bytes) = search(&mut bench, stranger, question, len).expect("an answer");
+        assert!(bytes <= AMPLIFICATION_MAX * len.max(96) - PING_BYTES);
+        assert_eq!(values.len() + rest.more, 4);
+        let token = rest.token.expect("values were held back");
+        let other = far(9_501);
+        let stolen = FindValue { token: Some(&token), ..question };
+        let (values, ..) = search(&mut bench, other, stolen, len).expect("an answer");
+        assert!(values.len() < 4, "another's token");
+    }
+    let (_, rest, _) = search(&mut bench, stranger, question, 0).expect("an answer");
+    let token = rest.token.expect("values were held back");
+    let with_token = FindValue { token: Some(&token), ..question };
+    let (mut values, rest, _) = search(&mut bench, stranger, with_token, 0).expect("an answer");
+    values.sort_by_key(|value| value.as_bytes().len());
+    assert_eq!((values, rest), (all.to_vec(), Rest::default()));
+}
+
+#[test]
+fn all_values_are_read_page_by_page() {
+    let (mut bench, local) = (bench(), contact(9_500));
+    let mut all: Vec<Value> = (0..40).map(|n| keep(&mut bench, 1_500 + n)).collect();
+    let (mut found, mut after) = (Vec::new(), Some(Id::new([0; 20])));
+    while after.is_some() {
+        let question =
+            FindValue { after, token: Some(b""), ..FindValue::new(target(), usize::MAX) };
+        let (values, rest, _) = search(&mut bench, local, question, 0).expect("an answer");
+        assert!(values.len() < 40 && !values.is_empty());
+        found.extend(values);
+        assert_eq!(found.len() + rest.more, 40);
+        after = rest.next;
+    }
+    all.sort_by_key(|value| value.as_bytes().to_vec());
+    found.sort_by_key(|value| value.as_bytes().to_vec());
+    assert_eq!(found, all);
+}
+
+#[test]
+fn small_values_leave_strangers_what_room_is_left_for_contacts() {
+    let mut bench = bench();
+    let small = keep(&mut bench, 20);
+    let request = unpadded(far(9_500), &Request::FindValue(FindValue::new(target(), 6)));
+    let reply = reply(bench.receive(far(9_500).address, &request));
+    let Response::Values { values, closest, .. } = understood(Kind::FindValue, &reply) else {
+        panic!("values")
+    };
+    assert_eq!((values, closest.len()), (vec![small], 2));
 }

@@ -4,7 +4,7 @@ mod peer;
 
 use kademlua::bencode::{Item, Value};
 use kademlua::id::Id;
-use kademlua::message::{Kind, Request, Store, StoreMode};
+use kademlua::message::{FindValue, Kind, Request, Store, StoreMode};
 use kademlua::node::lookup::Goal;
 use kademlua::time::Duration;
 use kademlua::wire::v1;
@@ -40,7 +40,7 @@ fn stimulus(bench: &mut Bench, rng: &mut ChaCha8Rng) -> Vec<Sent> {
     match rng.random_range(0..9) {
         0 => bench.ask(from, &Request::Ping),
         1 => bench.ask(from, &Request::FindNode { target: key }),
-        2 => bench.ask(from, &Request::FindValue { key, limit: 6 }),
+        2 => bench.ask(from, &Request::FindValue(FindValue::new(key, 6))),
         3 => {
             let store = Store { key, value, mode: StoreMode::Add, copy: None, token: None };
             bench.ask(from, &Request::Store(store))

@@ -130,7 +130,7 @@ impl Targeted for kademlua::message::Request<'_> {
     fn target(&self) -> Option<Id> {
         match *self {
             kademlua::message::Request::FindNode { target } => Some(target),
-            kademlua::message::Request::FindValue { key, .. } => Some(key),
+            kademlua::message::Request::FindValue(search) => Some(search.key),
             _ => None,
         }
     }
@@ -303,7 +303,7 @@ fn more_values_than_were_asked_for_are_not_taken() {
     let values: Vec<Value> = (0..3_000).map(Value::integer).collect();
     let (record, _) = look_up(&mut bench, goal, &mut |sent| {
         let reply = sent.answer(peer.id, |out, header| {
-            v1::put_values(out, header, Some(values.iter()), [].iter(), v1::MAX_REPLY);
+            v1::put_values(out, header, Some(values.iter()), [].iter(), v1::MAX_DATAGRAM);
         });
         is_query(sent).then_some((MS, reply))
     });
@@ -314,8 +314,8 @@ fn more_values_than_were_asked_for_are_not_taken() {
 fn a_found_value_that_fits_an_answer_but_no_store_does_no_harm() {
     let (holder, lacking) = (contact(9_001), contact(9_002));
     let mut bench = Bench::knowing([holder, lacking]);
-    // As long as a datagram with an answer can be; a store of it would exceed any datagram.
-    let huge = Value::bytes(vec![b'x'; 65_435]);
+    // About as long as a datagram with an answer can be; no node would keep it.
+    let huge = Value::bytes(vec![b'x'; 16_300]);
     let goal = Goal::Value { key: Id::of_name("key"), max_nodes: 3, max_entries: 6 };
     let (record, log) = look_up(&mut bench, goal, &mut |sent| {
         if !is_query(sent) {
@@ -332,7 +332,7 @@ fn a_found_value_that_fits_an_answer_but_no_store_does_no_harm() {
         let payload = [b"ld6:retvall", huge.as_bytes(), b"e7:closestleee"].concat();
         reply.extend((payload.len() as u16).to_be_bytes());
         reply.extend(payload);
-        assert!(reply.len() <= 65_507);
+        assert!(reply.len() <= v1::MAX_DATAGRAM);
         Some((MS, reply))
     });
     assert_eq!(record.values.len(), 1);

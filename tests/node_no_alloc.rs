@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use kademlua::address::LocalEnd;
 use kademlua::bencode::Item;
 use kademlua::id::Id;
-use kademlua::message::{Contact, Request, RpcId, Store, StoreMode};
+use kademlua::message::{Contact, FindValue, Request, RpcId, Store, StoreMode};
 use kademlua::node::{Input, Node, Output};
 use kademlua::time::{Duration, Instant};
 
@@ -47,8 +47,11 @@ fn hot_requests_of_contacts_are_answered_without_allocating() {
     let value = Item::parse(b"5:value").unwrap();
     let store = Store { key, value, mode: StoreMode::Add, copy: None, token: None };
     bench.ask(contact(9_001), &Request::Store(store));
-    let requests =
-        [Request::Ping, Request::FindNode { target: key }, Request::FindValue { key, limit: 6 }];
+    let requests = [
+        Request::Ping,
+        Request::FindNode { target: key },
+        Request::FindValue(FindValue::new(key, 6)),
+    ];
     for (from, request) in askers.iter().flat_map(|from| requests.map(|request| (from, request))) {
         let datagram = datagram(from.id, RpcId(*b"question"), &request);
         // The buffers have grown to their usual size after the first.

@@ -86,7 +86,7 @@ fn a_record_tells_the_whole_story() {
     let answered = |ms, known: Contact, best: Contact, contacts, new| {
         let rtt = MS.times(ms);
         let (bits_before, bits_after) = (bits(known), bits(best));
-        Outcome::Answered { rtt, bits_before, bits_after, contacts, new, values: 0 }
+        Outcome::Answered { rtt, bits_before, bits_after, contacts, new, values: 0, more: 0 }
     };
     let query = |contact, introduced_by, hop, after, outcome| Query {
         path: 1,
@@ -95,7 +95,9 @@ fn a_record_tells_the_whole_story() {
         hop,
         round: hop,
         sent: before + MS.times(after),
+        attempts: 1,
         bytes_sent: bytes_to(&log, contact, Kind::FindNode),
+        answers: u32::from(peers.answered.contains_key(&contact)),
         bytes_received: peers.answered.get(&contact).copied().unwrap_or(0),
         outcome,
     };

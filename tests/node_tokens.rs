@@ -9,9 +9,12 @@ use kademlua::bencode::{Item, Value};
 use kademlua::id::Id;
 use kademlua::message::{Contact, CopyOf, Kind, Request, Response, RpcId, Store, StoreMode};
 use kademlua::node::config::Config;
+use kademlua::node::store::{Owner, Standing};
 use kademlua::node::{Event, Node, StoreReport};
 use kademlua::time::{Duration, Instant};
 use kademlua::wire::v1::{self, AMPLIFICATION_MAX, Body};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 
 use peer::{Bench, Sent, contact, datagram};
 
@@ -21,6 +24,11 @@ const REASON: &str = "the address is not proved, send the token";
 /// A node elsewhere than on this machine.
 fn far(port: u16) -> Contact {
     Contact { address: ([10, 0, 0, 1], port).into(), ..contact(port) }
+}
+
+/// An id in the farthest half of the network.
+fn far_id(seed: u64) -> Id {
+    Id::of_name("8001").random_at(0, &mut ChaCha8Rng::seed_from_u64(seed))
 }
 
 fn key() -> Id {
@@ -39,8 +47,13 @@ fn answer(bench: &mut Bench, from: Contact, store: Store<'_>) -> Response {
     let sent = bench.receive(from.address, &request);
     let reply = sent.iter().find(|sent| sent.request().is_none()).expect("a reply");
     assert!(reply.bytes.len() <= AMPLIFICATION_MAX * request.len());
-    let Body::Response(payload) = reply.frame().body else { panic!("a response") };
-    v1::response(Kind::Store, payload).expect("a response to a store")
+    match reply.frame().body {
+        Body::Response(payload) => {
+            v1::response(Kind::Store, payload).expect("a response to a store")
+        }
+        Body::Failed => Response::Failed,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// The token that the node gives to one that has none, or not the right one.
@@ -56,7 +69,7 @@ fn token_from(bench: &mut Bench, from: Contact, instead_of: &[u8]) -> Vec<u8> {
 
 fn is_kept(bench: &Bench, owner: Contact) -> bool {
     let mut stored = bench.node.store().stored(&key());
-    stored.any(|stored| stored.owner == kademlua::node::store::Owner::Node(owner))
+    stored.any(|stored| stored.owner == Owner::Node(owner))
 }
 
 #[test]
@@ -65,8 +78,44 @@ fn a_strangers_store_is_kept_when_it_comes_with_the_token() {
     let token = token_from(&mut bench, stranger, b"");
     assert_eq!(answer(&mut bench, stranger, store(Some(&token))), Response::Stored);
     assert!(is_kept(&bench, stranger));
-    // The address is proved, and needs no token for a while.
-    assert_eq!(answer(&mut bench, stranger, store(Some(b""))), Response::Stored);
+    // The next needs it too: it may be another's who writes this address on it.
+    assert_eq!(token_from(&mut bench, stranger, b""), token);
+    assert_eq!(answer(&mut bench, stranger, store(Some(&token))), Response::Stored);
+}
+
+fn standing(bench: &Bench, owner: Contact) -> Option<Standing> {
+    let stored = bench.node.store().stored(&key());
+    stored.iter().find(|stored| stored.owner == Owner::Node(owner)).map(|stored| stored.standing)
+}
+
+#[test]
+fn what_a_store_stands_on_is_told_by_the_datagram_alone() {
+    let (known, owner) = (far(9_001), far(9_002));
+    let copy = |owner| Some(CopyOf { owner, age: Duration::from_secs(5) });
+    let token = token_from(&mut Bench::knowing([known]), known, b"");
+    for (from, token, copy, expected) in [
+        (known, Some(&token[..]), None, Some(Standing::Published)),
+        (known, Some(&token[..]), copy(None), Some(Standing::Published)),
+        (known, Some(&token[..]), copy(Some(known)), Some(Standing::Published)),
+        (known, Some(&token[..]), copy(Some(owner)), Some(Standing::Hearsay)),
+        (known, None, None, Some(Standing::Claimed)),
+        (known, None, copy(None), None),
+        (known, None, copy(Some(owner)), None),
+        (known, Some(b""), None, None),
+        (known, Some(&[0; 16]), None, None),
+        (known, Some(b""), copy(Some(owner)), None),
+        (contact(9_001), None, None, Some(Standing::Published)),
+        (contact(9_001), None, copy(Some(owner)), Some(Standing::Hearsay)),
+        (contact(9_001), Some(b"forged"), None, Some(Standing::Published)),
+    ] {
+        let mut bench = Bench::knowing([known]);
+        let response = answer(&mut bench, from, Store { copy, ..store(token) });
+        let owner = copy.and_then(|copy| copy.owner).unwrap_or(from);
+        assert_eq!(standing(&bench, owner), expected, "{token:?} {copy:?}: {response:?}");
+        assert_eq!(matches!(response, Response::Stored), expected.is_some());
+        let right = matches!(&response, Response::Refused { token: Some(right), .. } if *right == token_from(&mut bench, known, b""));
+        assert!(expected.is_some() || right, "the right token comes with the refusal");
+    }
 }
 
 #[test]
@@ -134,13 +183,35 @@ fn a_token_proves_an_address_for_longer_answers_too() {
 }
 
 #[test]
-fn who_is_proved_already_needs_no_token() {
+fn a_contact_needs_its_token_and_loopback_none() {
     let known = far(9_001);
     let mut bench = Bench::knowing([known]);
-    assert_eq!(answer(&mut bench, known, store(Some(b""))), Response::Stored);
+    let token = token_from(&mut bench, known, b"");
+    assert_eq!(answer(&mut bench, known, store(Some(&token))), Response::Stored);
     assert_eq!(answer(&mut bench, contact(9_002), store(Some(b"forged"))), Response::Stored);
     let impostor = Contact { address: far(9_003).address, ..known };
     token_from(&mut bench, impostor, b"");
+}
+
+#[test]
+fn a_refusal_reads_as_one_to_an_original_too() {
+    let refused = |bench: &mut Bench, store| match answer(bench, contact(9_001), store) {
+        Response::Refused { reason, .. } => Some(reason),
+        Response::Failed => None,
+        other => panic!("{other:?}"),
+    };
+    let long = Value::bytes("v".repeat(16_000));
+    let deep = format!("{}{}", "l".repeat(61), "e".repeat(61));
+    for value in [long.item(), Item::parse(deep.as_bytes()).unwrap()] {
+        let mut bench = Bench::new();
+        let original = Store { value, ..store(None) };
+        assert_eq!(
+            refused(&mut bench, original),
+            None,
+            "call 131, which an original reads as false"
+        );
+        assert!(refused(&mut bench, Store { value, ..store(Some(b"")) }).is_some());
+    }
 }
 
 #[test]
@@ -152,19 +223,27 @@ fn originals_are_taken_without_unless_the_setting_asks_for_tokens() {
     config.set("require_tokens", 1.0).unwrap();
     let now = Instant::from_micros(1);
     let mut bench = Bench::with(Node::new(now, Id::of_name("8001"), config, [7; 32]));
-    match answer(&mut bench, stranger, store(None)) {
-        Response::Refused { reason, token: None } => assert!(reason.contains("no token")),
-        other => panic!("{other:?}"),
+    // The table has no room for it.
+    for number in 0..20 {
+        let id = far_id(number);
+        bench.node.introduce(now, Contact { id, address: ([10, 1, 0, number as u8], 1).into() });
     }
+    let stranger = Contact { id: far_id(100), ..stranger };
+    let sent = bench.ask(stranger, &Request::Store(store(None)));
+    assert!(matches!(sent[0].frame().body, Body::Failed));
+    let ping = sent.iter().find(|sent| sent.asks(Kind::Ping)).expect("a chance to prove itself");
     let copy = Some(CopyOf { owner: None, age: Duration::ZERO });
     let refused = answer(&mut bench, stranger, Store { copy, ..store(None) });
-    assert!(matches!(refused, Response::Refused { token: None, .. }), "{refused:?}");
+    assert!(matches!(refused, Response::Refused { token: Some(_), .. }), "{refused:?}");
     assert_eq!(bench.node.store().value_count(), 0);
-    // Whose address is proved is taken, an original that has answered a ping among them.
     assert_eq!(answer(&mut bench, contact(9_002), store(None)), Response::Stored);
-    let token = token_from(&mut bench, stranger, b"");
-    assert_eq!(answer(&mut bench, stranger, store(Some(&token))), Response::Stored);
+
+    // It is pinged, and once it has answered taken, as one that claims to be who it is.
+    bench.receive(stranger.address, &ping.answer(stranger.id, v1::put_pong));
     assert_eq!(answer(&mut bench, stranger, store(None)), Response::Stored);
+    assert_eq!(standing(&bench, stranger), Some(Standing::Claimed));
+    let elsewhere = Contact { address: far(9_005).address, ..stranger };
+    assert_eq!(answer(&mut bench, elsewhere, store(None)), Response::Failed);
 }
 
 #[test]

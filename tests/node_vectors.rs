@@ -5,7 +5,7 @@ mod vectors;
 
 use kademlua::bencode::Value;
 use kademlua::id::Id;
-use kademlua::message::{Kind, Request, Response, StoreMode};
+use kademlua::message::{FindValue, Kind, Request, Response, StoreMode};
 use kademlua::node::lookup::{Goal, Outcome};
 use kademlua::node::{Event, Peer};
 use kademlua::time::Duration;
@@ -44,7 +44,7 @@ fn start(bench: &mut Bench, request: &Request<'_>) {
         Request::Ping => node.start_ping(now, peer),
         Request::GetSocket => node.start_get_socket(now, peer),
         Request::FindNode { target } => node.start_lookup(now, Goal::Node { target }),
-        Request::FindValue { key, limit } => {
+        Request::FindValue(FindValue { key, limit, .. }) => {
             node.start_lookup(now, Goal::Value { key, max_nodes: 3, max_entries: limit })
         }
         Request::Store(store) => {

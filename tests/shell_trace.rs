@@ -151,7 +151,7 @@ fn insolent_peer() -> SocketAddr {
             let values = [Value::bytes("\x1b[31mred\n\u{7}")];
             match v1::request(payload) {
                 Ok(Request::Store(_)) => v1::put_refused(&mut out, &header, &reason, None),
-                Ok(Request::FindValue { .. }) => {
+                Ok(Request::FindValue(_)) => {
                     let (values, none) = (Some(values.iter()), [].iter());
                     v1::put_values(&mut out, &header, values, none, v1::MAX_REPLY);
                 }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use kademlua::bencode::Value;
 use kademlua::id::Id;
-use kademlua::message::{Contact, Request, RpcId};
+use kademlua::message::{Contact, FindValue, Request, RpcId};
 use kademlua::wire::v1::{self, Body, EncodedContact, Frame, Header};
 
 use counting::allocations;
@@ -29,8 +29,8 @@ impl Node {
             Request::FindNode { .. } => {
                 v1::put_nodes(out, &header, self.contacts.iter(), v1::MAX_REPLY);
             }
-            Request::FindValue { limit, .. } => {
-                let values = self.values.iter().take(limit);
+            Request::FindValue(search) => {
+                let values = self.values.iter().take(search.limit);
                 v1::put_values(out, &header, Some(values), self.contacts.iter(), v1::MAX_REPLY);
             }
             Request::Store(_) => v1::put_stored(out, &header),
@@ -67,8 +67,11 @@ fn the_counter_counts() {
 fn answering_into_a_warm_buffer_allocates_nothing() {
     let node = node();
     let target = Id::of_name("key");
-    let requests =
-        [Request::Ping, Request::FindNode { target }, Request::FindValue { key: target, limit: 6 }];
+    let requests = [
+        Request::Ping,
+        Request::FindNode { target },
+        Request::FindValue(FindValue::new(target, 6)),
+    ];
     let mut out = Vec::with_capacity(v1::MAX_DATAGRAM);
     for request in requests {
         let datagram = datagram(&request);

@@ -136,7 +136,7 @@ fn each_recorded_request_gets_the_answer_of_an_original_or_a_better_one() {
         let theirs = understood(&request, &datagram(&recorded));
         match (ours, theirs) {
             (
-                Some(Response::Values { values, closest }),
+                Some(Response::Values { values, closest, .. }),
                 Some(Response::Values { values: recorded, .. }),
             ) => {
                 assert_found(name, &values, &recorded);

@@ -5,7 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use kademlua::bencode::{self, Item, MAX_VALUE_DEPTH, Value};
 use kademlua::id::Id;
-use kademlua::message::{Contact, CopyOf, Kind, Request, Response, RpcId, Store, StoreMode};
+use kademlua::message::{
+    Contact, CopyOf, FindValue, Kind, Request, Response, Rest, RpcId, Store, StoreMode,
+};
 use kademlua::time::Duration;
 use kademlua::wire::v1::{
     self, Body, EncodedContact, Frame, Header, MAX_DATAGRAM, MAX_REPLY, MAX_TOKEN,
@@ -247,18 +249,23 @@ proptest! {
         let (read, _) = returned(Kind::FindValue, &header, |out| {
             v1::put_values(out, &header, Some([&value].into_iter()), [].iter(), MAX_REPLY);
         });
-        prop_assert_eq!(read, Response::Values { values: vec![value.clone()], closest: vec![] });
+        let rest = Rest::default();
+        let found = Response::Values { values: vec![value.clone()], closest: vec![], rest };
+        prop_assert_eq!(read, found);
         let values = vec![value];
         let (read, _) = returned(Kind::Custom, &header, |out| v1::put_returned(out, &header, &values));
         prop_assert_eq!(read, Response::Returned(values));
     }
 
     #[test]
-    fn lookups_are_read_as_written(header in header(), id in id(), limit in 0..=i64::MAX as usize) {
+    fn lookups_are_read_as_written(
+        header in header(), id in id(), limit in 0..=i64::MAX as usize, after in prop::option::of(id()),
+        token in prop::option::of(vec(any::<u8>(), 0..100)),
+    ) {
         assert_request_returns(&header, &Request::Ping);
         assert_request_returns(&header, &Request::GetSocket);
         assert_request_returns(&header, &Request::FindNode { target: id });
-        assert_request_returns(&header, &Request::FindValue { key: id, limit });
+        assert_request_returns(&header, &Request::FindValue(FindValue { key: id, limit, after, token: token.as_deref() }));
     }
 
     #[test]
@@ -318,9 +325,9 @@ proptest! {
     ) {
         let values: Vec<_> = values.iter().map(Tree::value).collect();
         let (read, len) = returned(Kind::FindValue, &header, |out| {
-            v1::put_values(out, &header, Some(values.iter()), encoded(&contacts).iter(), MAX_REPLY);
+            v1::put_values(out, &header, Some(values.iter()), encoded(&contacts).iter(), MAX_DATAGRAM);
         });
-        let Response::Values { values: read, closest } = read else { panic!("values") };
+        let Response::Values { values: read, closest, .. } = read else { panic!("values") };
         prop_assert_eq!(read, values);
         prop_assert!(contacts.starts_with(&closest));
         prop_assert!(closest == contacts || len + 74 > MAX_REPLY);
@@ -332,9 +339,9 @@ proptest! {
     ) {
         let values: Vec<_> = lengths.iter().map(|len| Value::bytes(vec![b'v'; *len])).collect();
         let (read, len) = returned(Kind::FindValue, &header, |out| {
-            v1::put_values(out, &header, Some(values.iter()), encoded(&contacts).iter(), MAX_REPLY);
+            v1::put_values(out, &header, Some(values.iter()), encoded(&contacts).iter(), MAX_DATAGRAM);
         });
-        let Response::Values { values: read, closest } = read else { panic!("values") };
+        let Response::Values { values: read, closest, .. } = read else { panic!("values") };
         prop_assert!(len <= MAX_DATAGRAM);
         prop_assert!(closest.is_empty() || len <= MAX_REPLY);
         // What was left out had no room, whatever came after it.

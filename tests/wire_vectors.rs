@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use kademlua::bencode::{self, Item, List, Value};
 use kademlua::id::Id;
-use kademlua::message::{Contact, Kind, Request, Response, Store, StoreMode};
+use kademlua::message::{Contact, FindValue, Kind, Request, Response, Rest, Store, StoreMode};
 use kademlua::wire::v1::{
     self, Body, EncodedContact, Frame, FrameError, Header, MIN_LOOKUP_REQUEST, PayloadError,
 };
@@ -297,7 +297,7 @@ fn expected_request<'a>(name: &'a [u8], args: &'a [Value]) -> Result<Request<'a>
             let key = id.ok_or(PayloadError::BadKey)?;
             let limit = args.get(1).map_or(Some(1), |limit| limit.item().integer());
             let limit = limit.ok_or(PayloadError::Shape)? as usize;
-            Ok(Request::FindValue { key, limit })
+            Ok(Request::FindValue(FindValue::new(key, limit)))
         }
         b"store" => {
             let key = id.ok_or(PayloadError::BadStoreKey)?;
@@ -331,7 +331,8 @@ fn expected_response(request: &Json, reply: &Json) -> Result<Response, PayloadEr
     }
     if !decoded["payload_error"].is_null() {
         // A number that the original could not write, behind contacts that it could.
-        return Ok(Response::Values { values: Vec::new(), closest: PEERS.map(peer).to_vec() });
+        let closest = PEERS.map(peer).to_vec();
+        return Ok(Response::Values { values: Vec::new(), closest, rest: Rest::default() });
     }
     let first = &decoded["payload"]["list"][0];
     let contacts = |list: &Json| list.as_array().unwrap().iter().map(contact).collect();
@@ -345,6 +346,7 @@ fn expected_response(request: &Json, reply: &Json) -> Result<Response, PayloadEr
             Ok(Response::Values {
                 values: values.into_iter().flatten().map(value).collect(),
                 closest: contacts(&field(first, "closest").unwrap()["list"]),
+                rest: Rest::default(),
             })
         }
         Kind::Store if first["int"] == 1 => Ok(Response::Stored),

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use kademlua::id::Id;
-use kademlua::message::{Contact, Kind, Request, Response, RpcId};
+use kademlua::message::{Contact, FindValue, Kind, Request, Response, RpcId};
 use kademlua::wire::v1::{self, Body, Frame, Header};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -262,7 +262,7 @@ fn mutated(rng: &mut ChaCha8Rng) -> Vec<u8> {
 fn replies(socket: &std::net::UdpSocket, packet: &[u8], turn: u64) -> Vec<Vec<u8>> {
     let mut last = Vec::new();
     let header = Header { from: Id::of_name("last"), rpc_id: RpcId(turn.to_be_bytes()) };
-    let request = Request::FindValue { key: Id::of_name("nothing"), limit: 1 };
+    let request = Request::FindValue(FindValue::new(Id::of_name("nothing"), 1));
     v1::put_request(&mut last, &header, &request);
     socket.send(packet).unwrap();
     socket.send(&last).unwrap();

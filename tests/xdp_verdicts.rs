@@ -18,7 +18,7 @@ mod verdicts {
     use std::time::Duration;
 
     use kademlua::id::Id;
-    use kademlua::message::{Contact, Kind, Request, Response, RpcId};
+    use kademlua::message::{Contact, FindValue, Kind, Request, Response, RpcId};
     use kademlua::wire::v1::{self, Body, Frame};
     use kademlua::xdp::{CONTACTS_MAX, Counter, HEARTBEAT_MAX, Mode, OverLimit, Trial, Verdict};
 
@@ -319,7 +319,7 @@ mod verdicts {
                     pass(odd, Counter::PassedRequest, &format!("byte {at} of the payload"));
                 }
             }
-            for request in [Request::FindValue { key: target(), limit: 1 }, Request::GetSocket] {
+            for request in [Request::FindValue(FindValue::new(target(), 1)), Request::GetSocket] {
                 let bytes = datagram(from.id, RpcId(*b"question"), &request);
                 pass(bytes, Counter::PassedRequest, "another RPC");
             }

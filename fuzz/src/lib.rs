@@ -83,9 +83,10 @@ fn put_response(out: &mut Vec<u8>, header: &Header, response: &Response) -> bool
             let contacts: Vec<_> = contacts.iter().map(EncodedContact::new).collect();
             v1::put_nodes(out, header, contacts.iter(), MAX_REPLY);
         }
-        Response::Values { values, closest } => {
+        Response::Values { values, closest, rest } => {
             let closest: Vec<_> = closest.iter().map(EncodedContact::new).collect();
-            v1::put_values(out, header, Some(values.iter()), closest.iter(), MAX_REPLY);
+            let values = Some(values.iter());
+            v1::put_values_of_more(out, header, values, rest, closest.iter(), MAX_DATAGRAM);
         }
         Response::Stored => v1::put_stored(out, header),
         Response::Refused { reason, .. } if reason.len() > 1_000 => return false,
@@ -107,11 +108,12 @@ fn assert_same(response: &Response, again: &Response, len: usize) {
             assert!(before == after || len > MAX_REPLY - 80, "{len} bytes had room for more");
         }
         (
-            Response::Values { values, closest },
-            Response::Values { values: values_after, closest: closest_after },
+            Response::Values { values, closest, rest },
+            Response::Values { values: values_after, closest: closest_after, rest: rest_after },
         ) => {
+            assert_eq!(rest, rest_after);
             let bytes: usize = values.iter().map(|value| value.as_bytes().len()).sum();
-            assert!(values == values_after || bytes > MAX_DATAGRAM - 80);
+            assert!(values == values_after || bytes > MAX_DATAGRAM - 300);
             assert!(closest.starts_with(closest_after));
             assert!(closest == closest_after || len > MAX_REPLY - 80);
         }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use kademlua::address::LocalEnd;
 use kademlua::bencode::Value;
 use kademlua::id::Id;
-use kademlua::message::{Contact, Kind, Request, Response, RpcId, StoreMode};
+use kademlua::message::{Contact, FindValue, Kind, Request, Response, RpcId, StoreMode};
 use kademlua::node::config::Config;
 use kademlua::node::lookup::Goal;
 use kademlua::node::{Event, Input, Node, Output, Peer, RequestToken, RpcFailed};
@@ -143,7 +143,7 @@ impl<'a> World<'a> {
         let request = match kind % 6 {
             0 => Request::Ping,
             1 => Request::FindNode { target },
-            2 => Request::FindValue { key: target, limit: usize::from(kind) },
+            2 => Request::FindValue(FindValue::new(target, usize::from(kind))),
             3 => Request::Store(plain),
             4 => Request::GetSocket,
             _ => Request::Custom { name: b"rpc", args: kademlua::bencode::List::EMPTY },
@@ -269,7 +269,7 @@ impl<'a> World<'a> {
             return 0;
         };
         let limit = match v1::request(payload) {
-            Ok(Request::FindValue { .. }) => MAX_DATAGRAM,
+            Ok(Request::FindValue(_)) => MAX_DATAGRAM,
             Ok(Request::FindNode { .. } | Request::Store(_))
                 if !self.may_be_proved(header.from, source) =>
             {

@@ -7,7 +7,7 @@ use clap::ValueEnum;
 
 use crate::bencode::Item;
 use crate::id::Id;
-use crate::message::{Contact, Kind, Request, Response, RpcId, Store, StoreMode};
+use crate::message::{Contact, FindValue, Kind, Request, Response, RpcId, Store, StoreMode};
 use crate::wire::v1::{self, Body, Frame, Header};
 
 /// Ids that are asked for in turns: enough to reach all corners of a routing table.
@@ -49,7 +49,7 @@ impl Rpc {
         match self {
             Rpc::Ping => Request::Ping,
             Rpc::FindNode => Request::FindNode { target },
-            Rpc::FindValue => Request::FindValue { key: target, limit: 6 },
+            Rpc::FindValue => Request::FindValue(FindValue::new(target, 6)),
             Rpc::Store => {
                 let value = Item::parse(b"5:value").expect("a byte string");
                 Request::Store(Store {

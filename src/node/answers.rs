@@ -1,16 +1,21 @@
 //! Answering requests: the one reply that each gets, and the RPCs that the application answers.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::net::SocketAddr;
 
-use crate::address::{LocalEnd, Scope};
+use rand_chacha::ChaCha8Rng;
+
+use crate::address::LocalEnd;
 use crate::bencode::{Item, List, Value};
 use crate::id::Id;
-use crate::message::{Contact, Kind, Request, Store, StoreMode};
+use crate::message::{Contact, FindValue, Kind, Request, Rest, Store, StoreMode};
 use crate::node::cost::Bill;
+use crate::node::deferred::Question;
 use crate::node::repeats::{Call, Earlier, Repeats};
 use crate::node::routing::Table;
-use crate::node::store::{Deposit, Owner, Standing};
+use crate::node::store::{self as values, Deposit, Owner, Picked, Standing};
+use crate::node::tokens::Unproved;
 use crate::node::{CallError, Event, Node};
 use crate::time::{Duration, Instant};
 use crate::wire::v1::{self, EncodedContact, Header};
@@ -23,6 +28,25 @@ const ANSWER_WITHIN: Duration = Duration::from_millis(1_400);
 
 /// RPCs that an application may register: more than anybody writes by hand.
 const MAX_REGISTERED: usize = 256;
+
+/// Somebody who asked something, and what his answer must know of that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Asked {
+    pub(super) by: Contact,
+    /// Where the request came in, and the answer goes out.
+    pub(super) local: LocalEnd,
+    /// The head of the answer.
+    pub(super) header: Header,
+    /// How long the answer may get as long as the address is not validated.
+    pub(super) reply_max: usize,
+}
+
+/// Whether what is known of an asker's address suffices for what it asks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Proof {
+    Enough,
+    Wanted,
+}
 
 /// Ties an application's answer to the request; see [`Event::Request`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,18 +76,14 @@ pub(super) struct Pending {
 }
 
 struct Waiting {
-    header: Header,
-    from: Contact,
+    asked: Asked,
     call: Call,
-    local: LocalEnd,
-    /// How long the answer may get if the address is not validated by then.
-    reply_max: usize,
-    asked: Instant,
+    at: Instant,
 }
 
 impl Waiting {
     fn deadline(&self) -> Instant {
-        self.asked + ANSWER_WITHIN
+        self.at + ANSWER_WITHIN
     }
 }
 
@@ -109,29 +129,22 @@ impl Node {
         let Some(waiting) = self.pending.requests.remove(&token) else {
             return Ok(());
         };
-        let Waiting { header, from, call, local, reply_max, asked, .. } = waiting;
-        let is_validated = self.is_validated(&from);
-        let max =
-            if is_validated { usize::MAX } else { reply_max.saturating_sub(v1::RETURNED_AROUND) };
+        let Waiting { asked, call, at } = waiting;
+        let max = self.reply_max(&asked).saturating_sub(v1::RETURNED_AROUND);
         let max = max.min(v1::MAX_CUSTOM_PAYLOAD);
         let bytes = result.iter().flatten().map(|value| value.as_bytes().len()).sum();
         let start = self.out.bytes.len();
         let fits = bytes <= max;
         match result {
-            Ok(values) if fits => v1::put_returned(&mut self.out.bytes, &header, &values),
-            _ => v1::put_failed(&mut self.out.bytes, &header),
+            Ok(values) if fits => v1::put_returned(&mut self.out.bytes, &asked.header, &values),
+            _ => v1::put_failed(&mut self.out.bytes, &asked.header),
         }
         self.pending.repeats.answered(&call, &self.out.bytes[start..]);
-        let mut bill = Bill::default();
-        bill.sent(1, (self.out.bytes.len() - start) as u64);
-        if let Some(account) = self.limits.account(&from.address) {
-            self.limits.charge(asked, &account, bill.nanos());
-        }
-        self.transmit(from.address, local, start);
+        self.transmit_later(at, &asked, start);
         if fits { Ok(()) } else { Err(CallError::TooLarge { bytes, max }) }
     }
 
-    /// Answers a request that came in a datagram of so many bytes, and notes who sent it.
+    /// Answers a request that came in a datagram of `len` bytes, and notes who sent it.
     pub(super) fn on_request(
         &mut self,
         now: Instant,
@@ -141,156 +154,202 @@ impl Node {
         payload: &[u8],
         len: usize,
     ) {
-        let asker = Contact { id: header.from, address: source };
-        let header = Header { from: self.id, rpc_id: header.rpc_id };
+        let asked = Asked {
+            by: Contact { id: header.from, address: source },
+            local,
+            header: Header { from: self.id, rpc_id: header.rpc_id },
+            reply_max: v1::unvalidated_reply_max(len),
+        };
         let start = self.out.bytes.len();
         let (request, tokens) = v1::request_counting(payload);
         self.bill.read(tokens);
-        match request {
-            Ok(request) => self.put_answer(now, &asker, local, &header, &request, len),
+        let proof = match request {
+            Ok(request) => self.put_answer(now, &asked, &request),
             Err(error) => {
                 self.counters.refused += 1;
-                return self.refuse(source, local, &header, error);
+                v1::put_refusal(&mut self.out.bytes, &asked.header, error);
+                return self.transmit(source, local, start);
             }
-        }
+        };
         self.counters.requests += 1;
         if self.out.bytes.len() > start {
             self.transmit(source, local, start);
         }
-        self.on_asked(now, asker, local);
+        match proof {
+            Proof::Enough => self.on_asked(now, asked.by, local),
+            // Whether or not the routing table wants it.
+            Proof::Wanted => self.verify(now, &asked.by, local),
+        }
     }
 
-    fn refuse(
-        &mut self,
-        source: SocketAddr,
-        local: LocalEnd,
-        header: &Header,
-        error: v1::PayloadError,
-    ) {
-        let start = self.out.bytes.len();
-        v1::put_refusal(&mut self.out.bytes, header, error);
-        self.transmit(source, local, start);
+    /// How long the answer may get.
+    fn reply_max(&self, asked: &Asked) -> usize {
+        if self.is_validated(&asked.by) { v1::MAX_DATAGRAM } else { asked.reply_max }
     }
 
-    /// Appends the answer to a request of so many bytes, if it is not the application's to give.
-    fn put_answer(
-        &mut self,
-        now: Instant,
-        asker: &Contact,
-        local: LocalEnd,
-        header: &Header,
-        request: &Request<'_>,
-        len: usize,
-    ) {
+    /// Appends the answer to a request, if it is to be given now. Returns whether a validated address
+    /// would get a better one.
+    fn put_answer(&mut self, now: Instant, asked: &Asked, request: &Request<'_>) -> Proof {
+        let header = &asked.header;
         match *request {
             Request::Ping => v1::put_pong(&mut self.out.bytes, header),
             Request::FindNode { target } => {
-                let max = self.reply_max(asker, len);
+                let max = self.reply_max(asked);
                 self.bill.named();
                 let Node { table, out, config, .. } = self;
-                let closest = closest_for(table, asker, &target, config.k);
+                let closest = closest_for(table, &asked.by, &target, config.k);
                 v1::put_nodes(&mut out.bytes, header, closest, max);
             }
-            Request::FindValue { key, limit } => {
-                let max = self.reply_max(asker, len);
-                self.bill.named();
-                let Node { table, store, out, config, rng, .. } = self;
-                let values = store.pick(&key, limit, v1::MAX_VALUES, None, rng);
-                let values = values.map(|picked| picked.values);
-                let closest = closest_for(table, asker, &key, config.k);
-                v1::put_values(&mut out.bytes, header, values, closest, max);
-            }
-            Request::Store(store) => self.put_store_answer(now, asker, header, &store),
+            Request::FindValue(search) => return self.put_values_answer(now, asked, &search),
+            Request::Store(store) => return self.put_store_answer(now, asked, &store),
             Request::GetSocket => {
-                v1::put_socket(&mut self.out.bytes, header, asker.address);
+                v1::put_socket(&mut self.out.bytes, header, asked.by.address);
             }
-            Request::Custom { name, args } => {
-                self.ask_application(now, asker, local, header, (name, args), len);
+            Request::Custom { name, args } => self.ask_application(now, asked, name, args),
+        }
+        Proof::Enough
+    }
+
+    /// Answers a search for values. Where an address that is not validated may not get them all, one
+    /// that knows of tokens is told so, and an original's question waits until it is validated.
+    fn put_values_answer(&mut self, now: Instant, asked: &Asked, search: &FindValue<'_>) -> Proof {
+        self.is_right_token(now, &asked.by.address, search.token);
+        let max = self.reply_max(asked);
+        if search.is_extended() || max >= v1::MAX_DATAGRAM {
+            self.put_values(now, asked, search, max);
+            return Proof::Enough;
+        }
+        let picked = pick(&self.store, search, max, &mut self.rng);
+        let is_cut =
+            picked.is_some_and(|picked| picked.more > 0 && picked.values.count() < search.limit);
+        let proof = if is_cut { Proof::Wanted } else { Proof::Enough };
+        let search = FindValue::new(search.key, search.limit);
+        let question = Question { asked: *asked, search };
+        if proof == Proof::Enough || !self.deferred.insert(now, question) {
+            self.put_values(now, asked, &search, max);
+        }
+        proof
+    }
+
+    fn put_values(&mut self, now: Instant, asked: &Asked, search: &FindValue<'_>, max: usize) {
+        self.bill.named();
+        let Node { table, store, out, config, mint, rng, .. } = self;
+        let picked = pick(store, search, max, rng);
+        let rest = match &picked {
+            Some(picked) if search.is_extended() => {
+                let wants_token = max < v1::MAX_DATAGRAM && picked.more > 0;
+                let token = wants_token.then(|| mint.token(now, &asked.by.address).to_vec());
+                Rest { more: picked.more, next: picked.next, token }
             }
+            _ => Rest::default(),
+        };
+        let values = picked.map(|picked| picked.values);
+        let closest = closest_for(table, &asked.by, &search.key, config.k);
+        v1::put_values_of_more(&mut out.bytes, &asked.header, values, &rest, closest, max);
+    }
+
+    /// Answers the questions that have waited for this address to be validated.
+    pub(super) fn answer_deferred(&mut self, now: Instant, address: &SocketAddr) {
+        while let Some(question) = self.deferred.take_from(address) {
+            self.answer_question(now, &question, v1::MAX_DATAGRAM);
         }
     }
 
-    /// Hands a request to the application, or answers that it knows none of that name or cannot take it.
-    fn ask_application(
-        &mut self,
-        now: Instant,
-        asker: &Contact,
-        local: LocalEnd,
-        header: &Header,
-        (name, args): (&[u8], List<'_>),
-        len: usize,
-    ) {
-        if !self.registered.contains(name) {
-            return v1::put_no_such_rpc(&mut self.out.bytes, header);
+    /// Answers the questions that have waited in vain, as far as that goes.
+    pub(super) fn answer_overdue_questions(&mut self, now: Instant) {
+        while let Some(question) = self.deferred.take_overdue(now) {
+            self.answer_question(now, &question, question.asked.reply_max);
         }
-        let call = call_of(asker, header, name, args);
-        let is_validated = self.is_validated(asker);
+    }
+
+    fn answer_question(&mut self, now: Instant, question: &Question, max: usize) {
+        let Question { asked, search } = question;
+        let start = self.out.bytes.len();
+        self.put_values(now, asked, search, max);
+        self.transmit_later(now, asked, start);
+    }
+
+    /// Sends an answer that was appended since `start`, to a request whose cost was charged before.
+    fn transmit_later(&mut self, at: Instant, asked: &Asked, start: usize) {
+        let mut bill = Bill::default();
+        bill.sent(1, (self.out.bytes.len() - start) as u64);
+        if let Some(account) = self.limits.account(&asked.by.address) {
+            self.limits.charge(at, &account, bill.nanos());
+        }
+        self.transmit(asked.by.address, asked.local, start);
+    }
+
+    /// Hands a request to the application, or answers that it knows none of that name or cannot take it.
+    fn ask_application(&mut self, now: Instant, asked: &Asked, name: &[u8], args: List<'_>) {
+        if !self.registered.contains(name) {
+            return v1::put_no_such_rpc(&mut self.out.bytes, &asked.header);
+        }
+        let call = call_of(asked, name, args);
+        let max = self.reply_max(asked);
         match self.pending.repeats.earlier(now, &call) {
             // The one answer serves both.
             Some(Earlier::Unanswered) => return,
             // It was cut to what the caller might get then.
-            Some(Earlier::Answered(answer))
-                if is_validated || answer.len() <= v1::unvalidated_reply_max(len) =>
-            {
+            Some(Earlier::Answered(answer)) if answer.len() <= max => {
                 return self.out.bytes.extend_from_slice(answer);
             }
-            Some(Earlier::Answered(_)) => return v1::put_failed(&mut self.out.bytes, header),
+            Some(Earlier::Answered(_)) => {
+                return v1::put_failed(&mut self.out.bytes, &asked.header);
+            }
             None => {}
         }
         if self.pending.requests.len() >= MAX_PENDING {
-            return v1::put_failed(&mut self.out.bytes, header);
+            return v1::put_failed(&mut self.out.bytes, &asked.header);
         }
         self.bill.kept(args.len_max());
         let Ok(args) = v1::values(args) else {
-            return v1::put_failed(&mut self.out.bytes, header);
+            return v1::put_failed(&mut self.out.bytes, &asked.header);
         };
         self.pending.repeats.remember(now, call);
-        let token = self.await_answer(now, asker, call, local, *header, len);
+        let token = self.await_answer(now, asked, call);
         let name = name.to_vec();
-        self.out.events.push_back(Event::Request { token, from: *asker, name, args });
+        self.out.events.push_back(Event::Request { token, from: asked.by, name, args });
     }
 
-    fn put_store_answer(
-        &mut self,
-        now: Instant,
-        asker: &Contact,
-        header: &Header,
-        store: &Store<'_>,
-    ) {
-        let admitted = self.admit(now, asker, store);
-        let out = &mut self.out.bytes;
-        if let Err(unproved) = admitted {
-            return v1::put_refused(out, header, &unproved.to_string(), unproved.token());
-        }
-        let bytes = store.value.as_bytes().len();
-        if let Err(refusal) = self.store.check_size(bytes) {
-            return v1::put_refused(out, header, &refusal.to_string(), None);
-        }
-        self.bill.kept(bytes);
-        let Ok(value) = Value::of(store.value) else {
-            return v1::put_refused(out, header, "the value nests too deep", None);
-        };
-        match self.store.put(now, deposit(asker, store, value), &mut self.rng) {
-            Ok(()) => v1::put_stored(out, header),
-            Err(refusal) => v1::put_refused(out, header, &refusal.to_string(), None),
-        }
-    }
-
-    fn await_answer(
-        &mut self,
-        now: Instant,
-        from: &Contact,
-        call: Call,
-        local: LocalEnd,
-        header: Header,
-        len: usize,
-    ) -> RequestToken {
+    fn await_answer(&mut self, now: Instant, asked: &Asked, call: Call) -> RequestToken {
         self.pending.last += 1;
         let token = RequestToken(self.pending.last);
-        let reply_max = v1::unvalidated_reply_max(len);
-        let waiting = Waiting { header, from: *from, call, local, reply_max, asked: now };
+        let waiting = Waiting { asked: *asked, call, at: now };
         self.pending.requests.insert(token, waiting);
         token
+    }
+
+    fn put_store_answer(&mut self, now: Instant, asked: &Asked, store: &Store<'_>) -> Proof {
+        let admitted = self.admit(now, &asked.by, store);
+        let (out, header) = (&mut self.out.bytes, &asked.header);
+        let standing = match admitted {
+            Ok(standing) => standing,
+            Err(unproved @ Unproved::WantsToken(token)) => {
+                put_refused(out, header, store, &unproved, Some(&token));
+                return Proof::Enough;
+            }
+            Err(unproved @ Unproved::KnowsNone) => {
+                put_refused(out, header, store, &unproved, None);
+                return Proof::Wanted;
+            }
+        };
+        let bytes = store.value.as_bytes().len();
+        if let Err(refusal) = self.store.check_size(bytes) {
+            put_refused(out, header, store, &refusal, None);
+            return Proof::Enough;
+        }
+        self.bill.kept(bytes);
+        match Value::of(store.value) {
+            Err(_) => put_refused(out, header, store, &"the value nests too deep", None),
+            Ok(value) => {
+                let deposit = deposit(&asked.by, store, standing, value);
+                match self.store.put(now, deposit, &mut self.rng) {
+                    Ok(()) => v1::put_stored(out, header),
+                    Err(refusal) => put_refused(out, header, store, &refusal, None),
+                }
+            }
+        }
+        Proof::Enough
     }
 
     /// Tells the callers of RPCs that the application left unanswered that they failed.
@@ -325,14 +384,41 @@ fn closest_for<'t>(
 }
 
 /// What tells a call of the application's RPCs from others.
-fn call_of(asker: &Contact, header: &Header, name: &[u8], args: List<'_>) -> Call {
+fn call_of(asked: &Asked, name: &[u8], args: List<'_>) -> Call {
     let args = args.flat_map(Item::as_bytes);
     let what: Vec<u8> = name.iter().chain(args).copied().collect();
-    Call::new(asker.address, header.rpc_id, &what)
+    Call::new(asked.by.address, asked.header.rpc_id, &what)
+}
+
+/// The values for an answer of at most `reply_max` bytes.
+fn pick<'s>(
+    store: &'s values::Store,
+    search: &FindValue<'_>,
+    reply_max: usize,
+    rng: &mut ChaCha8Rng,
+) -> Option<Picked<'s>> {
+    let FindValue { key, limit, after, .. } = search;
+    store.pick(key, *limit, v1::values_max(search, reply_max), after.as_ref(), rng)
+}
+
+/// Appends the refusal of a store. An original takes any list for success, so it is told that the RPC
+/// failed.
+fn put_refused(
+    out: &mut Vec<u8>,
+    header: &Header,
+    store: &Store<'_>,
+    reason: &dyn Display,
+    token: Option<&[u8]>,
+) {
+    if store.is_extended() {
+        v1::put_refused(out, header, &reason.to_string(), token);
+    } else {
+        v1::put_failed(out, header);
+    }
 }
 
 /// A value that a peer wants kept, with who is to be taken for its owner.
-fn deposit(asker: &Contact, store: &Store<'_>, value: Value) -> Deposit {
+fn deposit(asker: &Contact, store: &Store<'_>, standing: Standing, value: Value) -> Deposit {
     let depositor = Owner::Node(*asker);
     let (owner, age) = match store.copy {
         None => (depositor, Duration::ZERO),
@@ -340,10 +426,5 @@ fn deposit(asker: &Contact, store: &Store<'_>, value: Value) -> Deposit {
     };
     // What is passed on replaces nothing, whatever it says.
     let mode = if owner == depositor { store.mode } else { StoreMode::Add };
-    let standing = match store.token {
-        _ if owner != depositor => Standing::Hearsay,
-        None if Scope::of(asker.address.ip()) != Scope::Loopback => Standing::Claimed,
-        _ => Standing::Published,
-    };
     Deposit { key: store.key, value, mode, owner, depositor, standing, age }
 }

@@ -9,12 +9,12 @@
 //!
 //! Read [`Record`] for what people get to see, then [`Lookup`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use crate::bencode::Value;
 use crate::id::{Distance, Id};
-use crate::message::Contact;
+use crate::message::{Contact, Rest};
 use crate::node::OperationId;
 use crate::node::config::Config;
 use crate::node::path::{Candidate, Crowd, Limits, Path};
@@ -46,10 +46,17 @@ pub enum Goal {
         key: Id,
         /// Nodes with values after which the lookup ends.
         max_nodes: usize,
-        /// Values asked of each node.
+        /// Values asked of each node; [`ALL_ENTRIES`] for all that it has, however many answers that takes.
         max_entries: usize,
     },
 }
+
+/// As many values as there are.
+pub const ALL_ENTRIES: usize = usize::MAX;
+
+/// Answers of one node to one query at the most. A key has room for 512 values by default, and an answer
+/// carries one of the largest.
+const MAX_PARTS: u32 = 512;
 
 impl Goal {
     /// The point in the id space toward which the lookup goes.
@@ -118,9 +125,7 @@ impl Record {
 
     /// Datagrams sent and received.
     pub fn messages(&self) -> usize {
-        let messages =
-            |q: &Query| usize::from(q.bytes_sent > 0) + usize::from(q.bytes_received > 0);
-        self.queries.iter().map(messages).sum()
+        self.queries.iter().map(|query| (query.attempts + query.answers) as usize).sum()
     }
 
     /// Bytes of the datagrams sent.
@@ -131,6 +136,18 @@ impl Record {
     /// Bytes of the datagrams received.
     pub fn bytes_received(&self) -> usize {
         self.queries.iter().map(|query| query.bytes_received).sum()
+    }
+
+    /// How many more values there are than were found, at least: the nodes tell what they hold.
+    pub fn more(&self) -> usize {
+        let held = |query: &Query| match query.outcome {
+            Outcome::Answered { values, more, .. } if more > 0 => values.saturating_add(more),
+            _ => 0,
+        };
+        let held = self.queries.iter().map(held).max().unwrap_or(0);
+        let found: BTreeSet<&[u8]> =
+            self.values.iter().map(|found| found.value.as_bytes()).collect();
+        held.saturating_sub(found.len())
     }
 }
 
@@ -150,9 +167,14 @@ pub struct Query {
     pub round: u32,
     /// When the question was sent.
     pub sent: Instant,
-    /// Bytes of its datagram; 0 if there was no room to send it.
+    /// How often it was sent: more than once where a node held values back until this one's address was
+    /// validated, or had more than fit an answer; 0 if there was no room to send it.
+    pub attempts: u32,
+    /// Bytes of these datagrams.
     pub bytes_sent: usize,
-    /// Bytes of the datagram that came back; 0 if none did.
+    /// How many datagrams came back.
+    pub answers: u32,
+    /// Their bytes.
     pub bytes_received: usize,
     /// What became of it.
     pub outcome: Outcome,
@@ -184,6 +206,8 @@ pub enum Outcome {
         new: usize,
         /// Values in it.
         values: usize,
+        /// Values that the node told it has beside.
+        more: usize,
     },
     /// No answer came in time.
     TimedOut,
@@ -230,14 +254,29 @@ pub struct Lookup {
     paths: Vec<Path>,
     /// Where somebody was asked, and on which path.
     asked: BTreeMap<SocketAddr, usize>,
+    /// What came in answer to queries that go on, by their number.
+    parts: BTreeMap<usize, Parts>,
+}
+
+/// The parts of an answer that have come.
+#[derive(Default)]
+struct Parts {
+    answer: Answer,
+    /// Behind which value the last of them began.
+    after: Option<Id>,
+    /// The node was sent the token that it wanted.
+    has_token: bool,
 }
 
 /// An answer to a query.
-pub struct Answer<'a> {
+#[derive(Clone, Debug, Default)]
+pub struct Answer {
     /// Contacts in it that can be asked.
-    pub contacts: &'a [Contact],
+    pub contacts: Vec<Contact>,
     /// Values in it.
     pub values: Vec<Value>,
+    /// Values that the node has beside.
+    pub more: usize,
     /// Bytes of its datagram.
     pub bytes: usize,
 }
@@ -279,7 +318,8 @@ impl Lookup {
         };
         let paths = (0..paths).map(|_| Path::new(limits)).collect();
         let (k, max_per_subnet) = (config.k, config.max_per_subnet);
-        Lookup { record, own, k, max_per_subnet, paths, asked: BTreeMap::new() }
+        let (asked, parts) = (BTreeMap::new(), BTreeMap::new());
+        Lookup { record, own, k, max_per_subnet, paths, asked, parts }
     }
 
     /// The story so far.
@@ -341,22 +381,78 @@ impl Lookup {
             hop,
             round,
             sent: now,
+            attempts: 0,
             bytes_sent: 0,
+            answers: 0,
             bytes_received: 0,
             outcome: Outcome::Pending,
         });
         Some((record.queries.len() - 1, contact))
     }
 
-    /// A query was sent, in a datagram of so many bytes.
+    /// A query was sent, in a datagram of `bytes` bytes.
     pub fn on_sent(&mut self, query: usize, bytes: usize) {
-        self.record.queries[query].bytes_sent = bytes;
+        let query = &mut self.record.queries[query];
+        query.attempts += 1;
+        query.bytes_sent += bytes;
     }
 
-    /// A query got an answer. The own id is left out, and so are addresses on this machine that
-    /// somebody on another names, and values beyond those that were asked for.
-    pub fn on_answer(&mut self, now: Instant, query: usize, answer: Answer<'_>) {
-        let Answer { contacts, mut values, bytes } = answer;
+    /// Takes in an answer that may be a part, with what the node says of the rest. Returns whether to send
+    /// the query once more, and for the values behind what.
+    pub fn on_part(
+        &mut self,
+        now: Instant,
+        query: usize,
+        answer: Answer,
+        rest: &Rest,
+    ) -> Option<Option<Id>> {
+        let after = self.next_part(query, answer.values.len(), rest);
+        match after {
+            None => self.on_answer(now, query, answer),
+            Some(after) => {
+                self.note_received(query, answer.bytes);
+                let parts = self.parts.entry(query).or_default();
+                parts.answer.join(answer);
+                parts.after = after;
+                parts.has_token |= rest.token.is_some();
+            }
+        }
+        after
+    }
+
+    /// Where the next part begins: where the last one did, if values were held back for want of a token,
+    /// or where the node says, if all are wanted.
+    fn next_part(&self, query: usize, values: usize, rest: &Rest) -> Option<Option<Id>> {
+        let Goal::Value { max_entries, .. } = self.record.goal else { return None };
+        if values >= max_entries || self.record.queries[query].attempts >= MAX_PARTS {
+            return None;
+        }
+        let parts = self.parts.get(&query);
+        let last = parts.and_then(|parts| parts.after);
+        if rest.token.is_some() && !parts.is_some_and(|parts| parts.has_token) {
+            return Some(last);
+        }
+        let goes_on = |next: &Id| max_entries == ALL_ENTRIES && Some(*next) > last;
+        rest.next.filter(goes_on).map(Some)
+    }
+
+    fn note_received(&mut self, query: usize, bytes: usize) {
+        let query = &mut self.record.queries[query];
+        query.answers += u32::from(bytes > 0);
+        query.bytes_received += bytes;
+    }
+
+    /// A query got an answer, or the last part of one. The own id is left out, and so are addresses on
+    /// this machine that somebody on another names, and values beyond those that were asked for.
+    pub fn on_answer(&mut self, now: Instant, query: usize, answer: Answer) {
+        self.note_received(query, answer.bytes);
+        let mut all = self.parts.remove(&query).unwrap_or_default().answer;
+        all.join(answer);
+        self.on_whole_answer(now, query, all);
+    }
+
+    fn on_whole_answer(&mut self, now: Instant, query: usize, answer: Answer) {
+        let Answer { contacts, mut values, more, .. } = answer;
         if let Goal::Value { max_entries, .. } = self.record.goal {
             values.truncate(max_entries);
         }
@@ -365,10 +461,9 @@ impl Lookup {
         self.paths[path].on_answer(distance, round, !values.is_empty());
         let bits_before = self.nearest_bits();
         let mut new = 0;
-        for introduced in contacts {
+        for introduced in &contacts {
             new += usize::from(self.add(path, *introduced, Some(contact), hop + 1));
         }
-        self.record.queries[query].bytes_received = bytes;
         self.record.queries[query].outcome = Outcome::Answered {
             rtt: now.since(sent),
             bits_before,
@@ -376,6 +471,7 @@ impl Lookup {
             contacts: contacts.len(),
             new,
             values: values.len(),
+            more,
         };
         let after = now.since(self.record.started);
         self.record.values.extend(values.into_iter().map(|value| Found {
@@ -392,11 +488,15 @@ impl Lookup {
         self.paths[path].on_overdue(distance);
     }
 
-    /// A query came to nothing, or to a datagram of so many bytes that is no answer.
-    pub fn on_failure(&mut self, query: usize, outcome: Outcome, bytes: usize) {
+    /// A query came to nothing, or to a datagram of `bytes` bytes that is no answer. What it brought
+    /// before counts all the same.
+    pub fn on_failure(&mut self, now: Instant, query: usize, outcome: Outcome, bytes: usize) {
+        self.note_received(query, bytes);
+        if let Some(parts) = self.parts.remove(&query) {
+            return self.on_whole_answer(now, query, parts.answer);
+        }
         let (path, distance) = self.place(query);
         self.paths[path].on_failure(distance);
-        self.record.queries[query].bytes_received = bytes;
         self.record.queries[query].outcome = outcome;
     }
 
@@ -490,6 +590,19 @@ impl Lookup {
     fn place(&self, query: usize) -> (usize, Distance) {
         let Query { contact, path, .. } = self.record.queries[query];
         (path as usize - 1, self.record.goal.target().distance(&contact.id))
+    }
+}
+
+impl Answer {
+    /// Adds what another answer of the same node has beside; what it says last of the rest is true.
+    fn join(&mut self, other: Answer) {
+        let new = |value: &Value| !self.values.contains(value);
+        let values: Vec<Value> = other.values.into_iter().filter(new).collect();
+        self.values.extend(values);
+        let new = |contact: &Contact| !self.contacts.contains(contact);
+        let contacts: Vec<Contact> = other.contacts.into_iter().filter(new).collect();
+        self.contacts.extend(contacts);
+        self.more = other.more;
     }
 }
 

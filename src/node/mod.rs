@@ -17,6 +17,7 @@ mod calls;
 mod challenge;
 pub mod config;
 mod cost;
+mod deferred;
 pub mod estimate;
 mod limits;
 pub mod lookup;
@@ -42,12 +43,13 @@ use rand_chacha::ChaCha8Rng;
 use crate::address::{LocalEnd, is_sendable};
 use crate::bencode::Value;
 use crate::id::Id;
-use crate::message::{Contact, Kind, Request, Response};
+use crate::message::{Contact, Kind, Request, Response, Rest};
 use crate::node::answers::Pending;
 use crate::node::calls::{Call, Calls, Expired, MAX_CALLS, Purpose};
 use crate::node::challenge::Challenge;
 use crate::node::config::Config;
 use crate::node::cost::Bill;
+use crate::node::deferred::Deferred;
 use crate::node::estimate::{Estimate, Estimator};
 use crate::node::limits::{Account, Limits, Refused};
 use crate::node::lookup::Record;
@@ -339,6 +341,7 @@ pub struct Node {
     /// RPCs that the application answers.
     registered: BTreeSet<Vec<u8>>,
     pending: Pending,
+    deferred: Deferred,
     records: VecDeque<Record>,
     counters: Counters,
     /// Of the request that is being answered.
@@ -401,6 +404,7 @@ impl Node {
             estimator: Estimator::default(),
             registered: BTreeSet::new(),
             pending: Pending::default(),
+            deferred: Deferred::default(),
             records: VecDeque::new(),
             counters: Counters::default(),
             bill: Bill::default(),
@@ -537,6 +541,7 @@ impl Node {
             .next_timeout()
             .min(self.store.next_due())
             .min(self.pending.next_timeout())
+            .min(self.deferred.next_timeout())
             .min(self.maintenance.next_timeout())
             .min(self.lost.next_timeout())
     }
@@ -549,6 +554,7 @@ impl Node {
             }
         }
         self.fail_overdue_requests(now);
+        self.answer_overdue_questions(now);
         self.maintain(now);
     }
 
@@ -598,15 +604,6 @@ impl Node {
             || self.table.entry(&asker.id).is_some_and(|entry| {
                 entry.contact.address == asker.address && entry.is_worth_naming()
             })
-    }
-
-    /// How long the answer to a request of `request_len` bytes may get.
-    fn reply_max(&self, asker: &Contact, request_len: usize) -> usize {
-        if self.is_validated(asker) {
-            v1::MAX_DATAGRAM
-        } else {
-            v1::unvalidated_reply_max(request_len)
-        }
     }
 
     /// Charges a request for what it has cost, all that was sent since then with it.
@@ -667,7 +664,11 @@ impl Node {
             Ok(response) => Ok(response),
             Err(_) => Err(CallError::BadReply),
         };
-        if let Ok(Response::Refused { token: Some(token), .. }) = &outcome {
+        if let Ok(
+            Response::Refused { token: Some(token), .. }
+            | Response::Values { rest: Rest { token: Some(token), .. }, .. },
+        ) = &outcome
+        {
             self.wallet.keep(now, source, token);
         }
         self.on_call_done(now, call, Some(contact), outcome, bytes);
@@ -722,7 +723,7 @@ impl Node {
     ) {
         match call.purpose {
             Purpose::Query { operation, query } => {
-                self.on_query_done(now, operation, query, outcome, bytes);
+                self.on_query_done(now, (operation, query), call.peer, outcome, bytes);
             }
             Purpose::Publish { operation, progress } => {
                 self.on_publish_done(now, operation, (&call, progress), outcome, bytes);
@@ -746,6 +747,7 @@ impl Node {
     fn on_contact_answered(&mut self, now: Instant, contact: Contact, rtt: Option<Duration>) {
         self.maintenance.probing.remove(&contact.id);
         self.validated.insert(contact.address);
+        self.answer_deferred(now, &contact.address);
         let insertion = self.table.on_answer(now, contact, rtt);
         if insertion != Insertion::Known {
             self.on_maybe_back(now, &contact);

@@ -7,9 +7,9 @@ use std::net::SocketAddr;
 
 use crate::bencode::{Item, Value};
 use crate::id::Id;
-use crate::message::{Contact, Request, Response, Store, StoreMode};
+use crate::message::{Contact, FindValue, Request, Response, Store, StoreMode};
 use crate::node::calls::{Call, Progress};
-use crate::node::lookup::{Answer, Cause, End, Goal, Lookup, Outcome, Record};
+use crate::node::lookup::{ALL_ENTRIES, Answer, Cause, End, Goal, Lookup, Outcome, Record};
 use crate::node::store::{Deposit, Owner, Refusal, Standing};
 use crate::node::{
     CallError, Delivery, Event, MAX_RECORDS, Node, OperationId, Peer, Purpose, StoreReport,
@@ -201,20 +201,7 @@ impl Node {
         while let Some((query, contact)) =
             self.lookup(operation).and_then(|lookup| lookup.next_query(now))
         {
-            let goal = self.lookup(operation).expect("it has just asked").goal();
-            let request = match goal {
-                Goal::Node { target } => Request::FindNode { target },
-                Goal::Value { key, max_entries, .. } => {
-                    Request::FindValue { key, limit: max_entries }
-                }
-            };
-            let purpose = Purpose::Query { operation, query };
-            let sent = self.send(now, contact.into(), &request, purpose);
-            let lookup = self.lookup(operation).expect("it has just asked");
-            match sent {
-                Ok(bytes) => lookup.on_sent(query, bytes),
-                Err(_) => lookup.on_failure(query, Outcome::Failed, 0),
-            }
+            self.send_query(now, operation, query, contact, None);
         }
         if !self.lookup(operation).is_some_and(|lookup| lookup.try_end(now)) {
             return;
@@ -223,6 +210,34 @@ impl Node {
             unreachable!("looked at just above");
         };
         self.on_lookup_done(now, lookup, then);
+    }
+
+    /// Sends a query of a lookup, or its next part: for the values behind `after`.
+    fn send_query(
+        &mut self,
+        now: Instant,
+        operation: OperationId,
+        query: usize,
+        contact: Contact,
+        after: Option<Id>,
+    ) {
+        let goal = self.lookup(operation).expect("it has just asked").goal();
+        let token = self.wallet.token(now, &contact.address);
+        let request = match goal {
+            Goal::Node { target } => Request::FindNode { target },
+            Goal::Value { key, max_entries, .. } => {
+                let from_the_start = (max_entries == ALL_ENTRIES).then_some(Id::new([0; Id::LEN]));
+                let after = after.or(from_the_start);
+                let (limit, token) = (max_entries, Some(&token[..]));
+                Request::FindValue(FindValue { key, limit, after, token })
+            }
+        };
+        let sent = self.send(now, contact.into(), &request, Purpose::Query { operation, query });
+        let lookup = self.lookup(operation).expect("it has just asked");
+        match sent {
+            Ok(bytes) => lookup.on_sent(query, bytes),
+            Err(_) => lookup.on_failure(now, query, Outcome::Failed, 0),
+        }
     }
 
     fn lookup(&mut self, operation: OperationId) -> Option<&mut Lookup> {
@@ -235,8 +250,8 @@ impl Node {
     pub(super) fn on_query_done(
         &mut self,
         now: Instant,
-        operation: OperationId,
-        query: usize,
+        (operation, query): (OperationId, usize),
+        peer: Peer,
         outcome: Result<Response, CallError>,
         bytes: usize,
     ) {
@@ -244,14 +259,19 @@ impl Node {
         let Some(lookup) = self.lookup(operation) else { return };
         match outcome {
             Ok(Response::Nodes(contacts)) => {
-                let answer = Answer { contacts: &contacts, values: Vec::new(), bytes };
+                let answer = Answer { contacts, bytes, ..Answer::default() };
                 lookup.on_answer(now, query, answer);
             }
-            Ok(Response::Values { values, closest }) => {
-                lookup.on_answer(now, query, Answer { contacts: &closest, values, bytes });
+            Ok(Response::Values { values, closest, rest }) => {
+                let answer = Answer { contacts: closest, values, more: rest.more, bytes };
+                if let Some(after) = lookup.on_part(now, query, answer, &rest) {
+                    let id = peer.id.expect("whom a lookup asks is known by id");
+                    let contact = Contact { id, address: peer.address };
+                    self.send_query(now, operation, query, contact, after);
+                }
             }
-            Err(CallError::TimedOut) => lookup.on_failure(query, Outcome::TimedOut, bytes),
-            _ => lookup.on_failure(query, Outcome::Failed, bytes),
+            Err(CallError::TimedOut) => lookup.on_failure(now, query, Outcome::TimedOut, bytes),
+            _ => lookup.on_failure(now, query, Outcome::Failed, bytes),
         }
         self.drive_lookup(now, operation);
     }

@@ -1,10 +1,13 @@
 //! Write tokens: who stores something shows first that it receives what is sent to its address.
 //!
 //! Anybody can write another's address on a store, and fill the place of that node, or ours, with
-//! what nobody answers for. So a sender that knows of tokens says so in its store, and as long as its
-//! address is not proved, is refused with a token for that address, which it sends back with the
-//! store: one round trip more, as with the Retry of RFC 9000 §8.1.2. Originals know of no tokens, and
-//! are taken without unless [`Config::require_tokens`] asks for them from all.
+//! what nobody answers for. So a sender that knows of tokens says so in each store, and if it lacks the
+//! right one is refused with a token for its address, which it sends back with the store: one round trip
+//! more, as with the Retry of RFC 9000 §8.1.2. That the address has answered before is no excuse: the
+//! store may be another's. Originals know of no tokens. What they store is a claim, see [`Standing`], and
+//! with [`Config::require_tokens`] is taken only while their address is validated.
+//!
+//! A findvalue may carry its token too, and is then answered in full.
 //!
 //! The holder keeps nothing for that: a token is a keyed hash of the address and the time. The sender
 //! keeps what it was given for a while, in a bounded [`Wallet`].
@@ -20,6 +23,8 @@ use siphasher::sip128::{Hash128, SipHasher24};
 
 use crate::message::{Contact, Store};
 use crate::node::Node;
+use crate::node::store::Standing;
+use crate::node::validated::is_loopback;
 use crate::time::{Duration, Instant};
 
 /// A token is good in the epoch in which it was given and in the next.
@@ -35,41 +40,51 @@ pub(super) enum Unproved {
     /// It lacks the right token, which is this.
     #[error("the address is not proved, send the token")]
     WantsToken([u8; 16]),
-    /// It comes from one that knows of no tokens.
+    /// It comes from an original, whose address is not validated.
     #[error("the address is not proved, and no token comes with the store")]
     KnowsNone,
 }
 
-impl Unproved {
-    pub(super) fn token(&self) -> Option<&[u8]> {
-        match self {
-            Unproved::WantsToken(token) => Some(token),
-            Unproved::KnowsNone => None,
-        }
-    }
-}
-
 impl Node {
-    /// Whether a store may be taken from whom it seems to come. The right token proves an address for
-    /// all else, too.
+    /// What a store stands on, if it may be taken from whom it seems to come. Only what comes with the
+    /// datagram counts, not what its sender has shown before: anybody can write that one's address on it.
     pub(super) fn admit(
         &mut self,
         now: Instant,
         asker: &Contact,
         store: &Store<'_>,
-    ) -> Result<(), Unproved> {
-        if self.is_validated(asker) {
-            return Ok(());
+    ) -> Result<Standing, Unproved> {
+        let owner = store.copy.and_then(|copy| copy.owner);
+        let is_of_sender = owner.is_none_or(|owner| owner == *asker);
+        let standing = if is_of_sender { Standing::Published } else { Standing::Hearsay };
+        if is_loopback(&asker.address) {
+            return Ok(standing);
         }
-        match store.token {
-            Some(token) if self.mint.accepts(now, &asker.address, token) => {
-                self.validated.insert(asker.address);
-                Ok(())
-            }
-            Some(_) => Err(Unproved::WantsToken(self.mint.token(now, &asker.address))),
-            None if self.config.require_tokens => Err(Unproved::KnowsNone),
-            None => Ok(()),
+        if !store.is_extended() {
+            return match self.config.require_tokens && !self.is_validated(asker) {
+                true => Err(Unproved::KnowsNone),
+                false => Ok(Standing::Claimed),
+            };
         }
+        if self.is_right_token(now, &asker.address, store.token) {
+            Ok(standing)
+        } else {
+            Err(Unproved::WantsToken(self.mint.token(now, &asker.address)))
+        }
+    }
+
+    /// Whether a token is the one that was given to an address, which is then validated.
+    pub(super) fn is_right_token(
+        &mut self,
+        now: Instant,
+        address: &SocketAddr,
+        token: Option<&[u8]>,
+    ) -> bool {
+        let is_right = token.is_some_and(|token| self.mint.accepts(now, address, token));
+        if is_right {
+            self.validated.insert(*address);
+        }
+        is_right
     }
 }
 
@@ -83,7 +98,7 @@ impl Mint {
         Mint { hasher: SipHasher24::new_with_key(&secrets.random()) }
     }
 
-    fn token(&self, now: Instant, address: &SocketAddr) -> [u8; 16] {
+    pub(super) fn token(&self, now: Instant, address: &SocketAddr) -> [u8; 16] {
         u128::from(self.hash(epoch(now), address)).to_be_bytes()
     }
 

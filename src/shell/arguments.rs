@@ -10,6 +10,7 @@ use crate::address::is_sendable;
 use crate::bencode;
 use crate::id::Id;
 use crate::node::Peer;
+use crate::node::lookup::ALL_ENTRIES;
 
 use super::convert;
 
@@ -99,16 +100,36 @@ impl Arguments {
         max: usize,
     ) -> Result<usize, Complaint> {
         let value = self.any();
-        let number = match value {
-            LuaValue::Nil => return Ok(default),
+        self.counted(&value, default, max)
+            .ok_or_else(|| self.wrong(name, &format!("a whole number from 1 to {max}"), &value, ""))
+    }
+
+    /// The same, or `"all"`, which is [`ALL_ENTRIES`].
+    pub(crate) fn count_or_all(
+        &mut self,
+        name: &str,
+        default: usize,
+        max: usize,
+    ) -> Result<usize, Complaint> {
+        let value = self.any();
+        if value.as_string().is_some_and(|text| text.as_bytes() == b"all") {
+            return Ok(ALL_ENTRIES);
+        }
+        self.counted(&value, default, max).ok_or_else(|| {
+            let expected = format!("a whole number from 1 to {max}, or \"all\"");
+            self.wrong(name, &expected, &value, "")
+        })
+    }
+
+    fn counted(&self, value: &LuaValue, default: usize, max: usize) -> Option<usize> {
+        let number = match *value {
+            LuaValue::Nil => return Some(default),
             LuaValue::Integer(integer) => integer as f64,
             LuaValue::Number(number) => number,
             _ => f64::NAN,
         };
-        if number.fract() == 0.0 && (1.0..=max as f64).contains(&number) {
-            return Ok(number as usize);
-        }
-        Err(self.wrong(name, &format!("a whole number from 1 to {max}"), &value, ""))
+        let is_count = number.fract() == 0.0 && (1.0..=max as f64).contains(&number);
+        is_count.then_some(number as usize)
     }
 
     /// A span of time in seconds.

@@ -64,7 +64,7 @@ async fn store(
 async fn find_value(context: Shared, lua: Lua, mut arguments: Arguments) -> Result<Table, Trouble> {
     let key = arguments.id("key")?;
     let max_nodes = arguments.count("maxnodes", 3, MAX_NODES_MAX)?;
-    let max_entries = arguments.count("maxentries", 6, MAX_ENTRIES_MAX)?;
+    let max_entries = arguments.count_or_all("maxentries", 6, MAX_ENTRIES_MAX)?;
     let record = context.handle().find_value(key, max_nodes, max_entries).await;
     let record = record.map_err(|error| arguments.complaint(error))?;
     Ok(context.tables(&lua).values(&record)?)
@@ -298,6 +298,7 @@ impl Tables<'_> {
     pub(crate) fn values(&self, record: &Record) -> mlua::Result<Table> {
         let table = self.record(record)?;
         table.raw_set("values", self.list(&record.values, Tables::found)?)?;
+        table.raw_set("more", record.more())?;
         Ok(table)
     }
 
@@ -416,13 +417,14 @@ impl Tables<'_> {
             Outcome::Pending => "pending",
             Outcome::TimedOut => "timed out",
             Outcome::Failed => "failed",
-            Outcome::Answered { rtt, bits_before, bits_after, contacts, new, values } => {
+            Outcome::Answered { rtt, bits_before, bits_after, contacts, new, values, more } => {
                 table.raw_set("ms", rtt.as_millis_f64())?;
                 table.raw_set("bits_before", bits_before)?;
                 table.raw_set("bits_after", bits_after)?;
                 table.raw_set("contacts", contacts)?;
                 table.raw_set("new", new)?;
                 table.raw_set("values", values)?;
+                table.raw_set("more", more)?;
                 "answered"
             }
         };

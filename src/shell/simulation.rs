@@ -341,7 +341,7 @@ async fn find_value(
     let (simulated, index) = Simulated::with_node(&mut arguments)?;
     let key = arguments.id("key")?;
     let max_nodes = arguments.count("maxnodes", 3, MAX_NODES_MAX)?;
-    let max_entries = arguments.count("maxentries", 6, MAX_ENTRIES_MAX)?;
+    let max_entries = arguments.count_or_all("maxentries", 6, MAX_ENTRIES_MAX)?;
     let goal = Goal::Value { key, max_nodes, max_entries };
     let record = lookup(&simulated, index, goal, &arguments).await?;
     Ok(simulated.tables(&context, &lua, index).values(&record)?)

@@ -58,7 +58,7 @@ impl Network {
         };
         let (target, wants_values) = match v1::request(payload) {
             Ok(Request::FindNode { target }) => (target, false),
-            Ok(Request::FindValue { key, .. }) => (key, true),
+            Ok(Request::FindValue(search)) => (search.key, true),
             _ => return false,
         };
         let named = match lie {

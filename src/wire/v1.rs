@@ -22,8 +22,26 @@
 //! | `owner` | contact | who published the copy, if not the sender |
 //! | `token` | bytes | the sender knows of write tokens; empty, or the one it was given |
 //!
-//! A holder that wants the address of such a sender proved answers `[0, reason, token]` in place of
-//! `[0, reason]`, and takes the store when it comes once more with that token.
+//! A holder answers `[0, reason, token]` to such a sender whose token is not the right one, and takes the
+//! store when it comes once more with that token. It refuses a store of an original with call 131: an
+//! original takes any list for success.
+//!
+//! A findvalue has two arguments: key and number of values. Ours has a third, a dictionary, and so may the
+//! answer `[{retval: […], closest: […]}]` to it have more keys:
+//!
+//! | asked | value | meaning |
+//! |---|---|---|
+//! | `after` | 20 bytes | the values in the order of their SHA-1, from behind this on |
+//! | `token` | bytes | the sender knows of write tokens; empty, or the one it was given |
+//!
+//! | answered | value | meaning |
+//! |---|---|---|
+//! | `more` | integer | other values that lie there |
+//! | `next` | 20 bytes | what to ask with as `after` for more of them |
+//! | `token` | bytes | values were held back: whoever asks with this gets them |
+//!
+//! Two things that originals take are refused on purpose, because no two decoders agree on them: a
+//! length with leading zeros (`007:example`), and bytes behind the value within the payload's length.
 //!
 //! Reading: [`Frame::parse`], then [`request`] or [`response`]. Writing: the `put_*` functions
 //! append whole datagrams to a buffer. Requests are read in place, and the three hot answers are
@@ -32,9 +50,11 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::address::is_sendable;
-use crate::bencode::{Item, List, Malformed, Value, View, put_bytes, put_integer};
+use crate::bencode::{Item, List, Malformed, Value, View, outline_len, put_bytes, put_integer};
 use crate::id::Id;
-use crate::message::{Contact, CopyOf, Kind, Request, Response, RpcId, Store, StoreMode};
+use crate::message::{
+    Contact, CopyOf, FindValue, Kind, Request, Response, Rest, RpcId, Store, StoreMode,
+};
 use crate::time::Duration;
 
 /// First byte of every datagram.
@@ -65,14 +85,25 @@ pub const fn unvalidated_reply_max(request_len: usize) -> usize {
 /// Largest datagram, padding included: the largest that an original node receives whole.
 pub const MAX_DATAGRAM: usize = 16_384;
 
-/// Values that the answer to a findvalue may carry, in encoded bytes: with what is around them they
-/// fit [`MAX_DATAGRAM`].
-pub const MAX_VALUES: usize =
-    MAX_DATAGRAM - HEADER_LEN - LENGTH_LEN - b"ld6:retvalle7:closestleee".len();
-
 /// Values and arguments that an application's RPC may carry, in encoded bytes: with frame and name
 /// they stay below [`MAX_DATAGRAM`].
 pub const MAX_CUSTOM_PAYLOAD: usize = 16_000;
+
+/// Bytes of an answer to a findvalue around its values, contacts left out.
+const VALUES_AROUND: usize = HEADER_LEN + LENGTH_LEN + b"ld6:retvalle7:closestleee".len();
+
+/// Bytes of the longest [`Rest`] that we write.
+const REST_MAX: usize = b"4:morei18446744073709551615e".len()
+    + b"4:next20:".len()
+    + Id::LEN
+    + b"5:token64:".len()
+    + MAX_TOKEN;
+
+/// How many bytes of values fit an answer of `reply_max` bytes to a findvalue.
+pub fn values_max(search: &FindValue<'_>, reply_max: usize) -> usize {
+    let rest = if search.is_extended() { REST_MAX } else { 0 };
+    reply_max.min(MAX_DATAGRAM).saturating_sub(VALUES_AROUND + rest)
+}
 
 /// Bytes around the values that an application's RPC returns.
 pub const RETURNED_AROUND: usize = HEADER_LEN + LENGTH_LEN + b"le".len();
@@ -266,7 +297,12 @@ fn request_named<'a>(name: &'a [u8], mut args: List<'a>) -> Result<Request<'a>, 
         Kind::FindValue => {
             let key = id(args.next()).ok_or(PayloadError::BadKey)?;
             let limit = args.next().map_or(Ok(1), limit)?;
-            Ok(Request::FindValue { key, limit })
+            let search = FindValue::new(key, limit);
+            let search = match args.next() {
+                Some(extension) => extended(search, extension).ok_or(PayloadError::Shape)?,
+                None => search,
+            };
+            Ok(Request::FindValue(search))
         }
         Kind::Store => store(args).map(Request::Store),
         Kind::GetSocket => Ok(Request::GetSocket),
@@ -309,6 +345,20 @@ fn store(mut args: List<'_>) -> Result<Store<'_>, PayloadError> {
         None => (None, None),
     };
     Ok(Store { key, value, mode, copy, token })
+}
+
+/// What an original neither sends nor reads: `{after: digest, token: bytes}`.
+fn extended<'a>(search: FindValue<'a>, extension: Item<'a>) -> Option<FindValue<'a>> {
+    let fields = extension.dict()?;
+    let after = match fields.get(b"after") {
+        Some(after) => Some(id(Some(after))?),
+        None => None,
+    };
+    let token = match fields.get(b"token") {
+        Some(token) => Some(token.bytes()?),
+        None => None,
+    };
+    Some(FindValue { after, token, ..search })
 }
 
 /// What an original neither sends nor reads: `{age: seconds, owner: contact, token: bytes}`. Without
@@ -359,6 +409,11 @@ fn contacts(item: Item<'_>) -> Result<Vec<Contact>, PayloadError> {
     Ok(list.take(MAX_CONTACTS).filter_map(contact).collect())
 }
 
+/// The items of a list as values of their own, less those that nest too deep for a value.
+fn readable(list: List<'_>) -> Vec<Value> {
+    list.filter_map(|item| Value::parse(item.as_bytes()).ok()).collect()
+}
+
 /// The items of a list as values of their own.
 ///
 /// # Errors
@@ -375,7 +430,7 @@ pub fn response(kind: Kind, payload: &[u8]) -> Result<Response, PayloadError> {
     let returned = match Item::parse(payload) {
         Ok(item) => item.list().ok_or(PayloadError::Shape)?,
         Err(error) if kind == Kind::FindValue => {
-            return spoiled_values(payload).ok_or(error.into());
+            return salvaged(payload).ok_or(error.into());
         }
         Err(error) => return Err(error.into()),
     };
@@ -391,19 +446,59 @@ pub fn response(kind: Kind, payload: &[u8]) -> Result<Response, PayloadError> {
     }
 }
 
-/// `{retval: [value, …], closest: [contact, …]}`.
+/// `{retval: [value, …], closest: [contact, …]}`, and in ours what lies there beside. A value that cannot
+/// be read hides no other.
 fn found(item: Item<'_>) -> Result<Response, PayloadError> {
     let fields = item.dict().ok_or(PayloadError::Shape)?;
     let found = fields.get(b"retval").and_then(Item::list).unwrap_or(List::EMPTY);
     let closest = fields.get(b"closest").map_or(Ok(Vec::new()), contacts)?;
-    Ok(Response::Values { values: values(found)?, closest })
+    let number = fields.get(b"more").and_then(Item::integer);
+    let rest = Rest {
+        more: number.and_then(|number| number.try_into().ok()).unwrap_or(0),
+        next: id(fields.get(b"next")),
+        token: token(fields.get(b"token")),
+    };
+    Ok(Response::Values { values: readable(found), closest, rest })
 }
 
-/// An original writes a number from 10^14 up as `i1e+14e`, which nobody can read. The contacts in
-/// front of such a value are still good, and the lookup goes on from them.
-fn spoiled_values(payload: &[u8]) -> Option<Response> {
-    let closest = Item::parse_prefix(payload.strip_prefix(b"ld7:closest")?).ok()?;
-    Some(Response::Values { values: Vec::new(), closest: contacts(closest).ok()? })
+/// A token that is short enough to be given back.
+fn token(item: Option<Item<'_>>) -> Option<Vec<u8>> {
+    item?.bytes().filter(|token| token.len() <= MAX_TOKEN).map(<[u8]>::to_vec)
+}
+
+/// What can be read of an answer to a findvalue that cannot be read as a whole: an original keeps values
+/// that nest deeper than we go, and writes a number from 10^14 up as `i1e+14e`, which nobody can read.
+/// The other values and the contacts are still good, and the lookup goes on from them.
+fn salvaged(payload: &[u8]) -> Option<Response> {
+    let (mut values, mut closest) = (Vec::new(), Vec::new());
+    let mut rest = payload.strip_prefix(b"ld")?;
+    let mut is_any_read = false;
+    while let Ok(key) = Item::parse_prefix(rest) {
+        rest = &rest[key.as_bytes().len()..];
+        match key.bytes() {
+            Some(b"closest") => {
+                let Ok(item) = Item::parse_prefix(rest) else { break };
+                closest = contacts(item).ok()?;
+                is_any_read = true;
+                rest = &rest[item.as_bytes().len()..];
+            }
+            Some(b"retval") if rest.starts_with(b"l") => {
+                rest = &rest[1..];
+                while let Some(len) = outline_len(rest) {
+                    values.extend(Value::parse(&rest[..len]));
+                    rest = &rest[len..];
+                }
+                is_any_read |= !values.is_empty();
+                let Some(behind) = rest.strip_prefix(b"e") else { break };
+                rest = behind;
+            }
+            _ => {
+                let Some(len) = outline_len(rest) else { break };
+                rest = &rest[len..];
+            }
+        }
+    }
+    is_any_read.then_some(Response::Values { values, closest, rest: Rest::default() })
 }
 
 /// `[1]`, or where the value was refused `[0, reason]` or `[0, reason, token]`.
@@ -412,11 +507,8 @@ fn stored(accepted: Item<'_>, mut rest: List<'_>) -> Response {
         return Response::Stored;
     }
     let reason = rest.next().and_then(Item::bytes).unwrap_or_default();
-    let token = rest.next().and_then(Item::bytes).filter(|token| token.len() <= MAX_TOKEN);
-    Response::Refused {
-        reason: String::from_utf8_lossy(reason).into_owned(),
-        token: token.map(<[u8]>::to_vec),
-    }
+    let reason = String::from_utf8_lossy(reason).into_owned();
+    Response::Refused { reason, token: token(rest.next()) }
 }
 
 /// `{addr: text, port: integer}`.
@@ -473,6 +565,11 @@ fn put_ip(out: &mut Vec<u8>, ip: IpAddr) {
 /// # Panics
 /// If the payload exceeds 65,535 bytes; the node refuses values and arguments long before.
 pub fn put_request(out: &mut Vec<u8>, header: &Header, request: &Request<'_>) {
+    put_padded_request(out, header, request, MIN_LOOKUP_REQUEST);
+}
+
+/// The same, with zeros up to `len` behind a findnode or findvalue that is shorter.
+pub fn put_padded_request(out: &mut Vec<u8>, header: &Header, request: &Request<'_>, len: usize) {
     let start = out.len();
     let name = match *request {
         Request::Custom { name, .. } => name,
@@ -486,10 +583,7 @@ pub fn put_request(out: &mut Vec<u8>, header: &Header, request: &Request<'_>) {
         match request {
             Request::Ping | Request::GetSocket => {}
             Request::FindNode { target } => put_bytes(out, target.as_bytes()),
-            Request::FindValue { key, limit } => {
-                put_bytes(out, key.as_bytes());
-                put_integer(out, i64::try_from(*limit).unwrap_or(i64::MAX));
-            }
+            Request::FindValue(search) => put_search_args(out, search),
             Request::Store(store) => put_store_args(out, store),
             Request::Custom { args, .. } => {
                 args.for_each(|arg| out.extend_from_slice(arg.as_bytes()));
@@ -497,21 +591,42 @@ pub fn put_request(out: &mut Vec<u8>, header: &Header, request: &Request<'_>) {
         }
         out.extend_from_slice(b"ee");
     });
-    if matches!(request, Request::FindNode { .. } | Request::FindValue { .. }) {
-        out.resize(out.len().max(start + MIN_LOOKUP_REQUEST), 0);
+    if matches!(request.kind(), Kind::FindNode | Kind::FindValue) {
+        out.resize(out.len().max(start + len), 0);
+    }
+}
+
+fn put_search_args(out: &mut Vec<u8>, search: &FindValue<'_>) {
+    put_bytes(out, search.key.as_bytes());
+    put_integer(out, i64::try_from(search.limit).unwrap_or(i64::MAX));
+    if search.is_extended() {
+        out.push(b'd');
+        if let Some(after) = &search.after {
+            out.extend_from_slice(b"5:after");
+            put_bytes(out, after.as_bytes());
+        }
+        put_token(out, search.token);
+        out.push(b'e');
+    }
+}
+
+/// The entry of a dictionary, if there is a token.
+fn put_token(out: &mut Vec<u8>, token: Option<&[u8]>) {
+    if let Some(token) = token {
+        out.extend_from_slice(b"5:token");
+        put_bytes(out, token);
     }
 }
 
 fn put_store_args(out: &mut Vec<u8>, store: &Store<'_>) {
     put_bytes(out, store.key.as_bytes());
     out.extend_from_slice(store.value.as_bytes());
-    let is_extended = store.copy.is_some() || store.token.is_some();
-    match (store.mode, is_extended) {
+    match (store.mode, store.is_extended()) {
         (StoreMode::Add, false) => {}
         (StoreMode::Add, true) => put_integer(out, 0),
         (StoreMode::Replace, _) => put_integer(out, MODE_REPLACE),
     }
-    if is_extended {
+    if store.is_extended() {
         put_store_extension(out, store);
     }
 }
@@ -528,10 +643,7 @@ fn put_store_extension(out: &mut Vec<u8>, store: &Store<'_>) {
             put_contact(out, owner);
         }
     }
-    if let Some(token) = store.token {
-        out.extend_from_slice(b"5:token");
-        put_bytes(out, token);
-    }
+    put_token(out, store.token);
     out.push(b'e');
 }
 
@@ -555,13 +667,24 @@ pub fn put_nodes<'c>(
     });
 }
 
-/// Appends the answer to a findvalue: as many values as [`MAX_DATAGRAM`] has room for, then as many
-/// contacts as `max` bytes in all still have, or [`MAX_REPLY`] if that is less. `values` is `None`
-/// where nothing is stored.
+/// Appends the answer to a findvalue: as many values as `max` bytes have room for, then as many contacts
+/// as still fit these and [`MAX_REPLY`]. `values` is `None` where nothing is stored.
 pub fn put_values<'v, 'c>(
     out: &mut Vec<u8>,
     header: &Header,
     values: Option<impl Iterator<Item = &'v Value>>,
+    closest: impl Iterator<Item = &'c EncodedContact>,
+    max: usize,
+) {
+    put_values_of_more(out, header, values, &Rest::default(), closest, max);
+}
+
+/// The same, with what it tells of the values that are not in it.
+pub fn put_values_of_more<'v, 'c>(
+    out: &mut Vec<u8>,
+    header: &Header,
+    values: Option<impl Iterator<Item = &'v Value>>,
+    rest: &Rest,
     closest: impl Iterator<Item = &'c EncodedContact>,
     max: usize,
 ) {
@@ -573,10 +696,11 @@ pub fn put_values<'v, 'c>(
         // The values are laid down first, so that contacts take only what is left; a decoder
         // takes dictionary keys in any order.
         out.extend_from_slice(b"ld");
+        put_rest(out, rest);
         if let Some(values) = values {
             out.extend_from_slice(b"6:retvall");
             for value in values {
-                if out.len() + value.as_bytes().len() + AFTER <= start + MAX_DATAGRAM {
+                if out.len() + value.as_bytes().len() + AFTER <= start + max.min(MAX_DATAGRAM) {
                     out.extend_from_slice(value.as_bytes());
                 }
             }
@@ -585,6 +709,19 @@ pub fn put_values<'v, 'c>(
         out.extend_from_slice(CLOSEST);
         put_contacts(out, closest, TAIL, start + max.min(MAX_REPLY));
     });
+}
+
+/// The entries of a dictionary that tell of more values; none if there are none.
+fn put_rest(out: &mut Vec<u8>, rest: &Rest) {
+    if rest.more > 0 {
+        out.extend_from_slice(b"4:more");
+        put_integer(out, i64::try_from(rest.more).unwrap_or(i64::MAX));
+    }
+    if let Some(next) = &rest.next {
+        out.extend_from_slice(b"4:next");
+        put_bytes(out, next.as_bytes());
+    }
+    put_token(out, rest.token.as_deref());
 }
 
 /// Appends contacts while they and the tail end before `end`, then the tail.
@@ -803,8 +940,44 @@ mod tests {
         assert_padded_request(
             b"d4:name9:findvalue4:argsl20:abcdefghij0123456789i6eee",
             485,
-            Request::FindValue { key: ID, limit: 6 },
+            Request::FindValue(FindValue::new(ID, 6)),
         );
+        let search = FindValue { token: Some(b""), ..FindValue::new(ID, 6) };
+        assert_padded_request(
+            b"d4:name9:findvalue4:argsl20:abcdefghij0123456789i6ed5:token0:eee",
+            485,
+            Request::FindValue(search),
+        );
+        assert_padded_request(
+            b"d4:name9:findvalue4:argsl20:abcdefghij0123456789i6ed5:after20:abcdefghij0123456789\
+              5:token3:\x01e\xffeee",
+            485,
+            Request::FindValue(FindValue { after: Some(ID), token: Some(b"\x01e\xff"), ..search }),
+        );
+        let bare = written(|out| put_padded_request(out, &HEADER, &Request::FindValue(search), 0));
+        assert_eq!(bare.len(), 32 + 64);
+    }
+
+    #[test]
+    fn what_extends_a_search_is_read_in_parts_or_is_none() {
+        let read = |extension: &str| {
+            let payload =
+                format!("d4:name9:findvalue4:argsl20:abcdefghij0123456789i6e{extension}ee");
+            match request(payload.as_bytes()) {
+                Ok(Request::FindValue(search)) => {
+                    Ok((search.after.is_some(), search.token.map(<[u8]>::len)))
+                }
+                Ok(_) => panic!("a findvalue"),
+                Err(error) => Err(error),
+            }
+        };
+        assert_eq!(read(""), Ok((false, None)));
+        assert_eq!(read("de"), Ok((false, None)));
+        assert_eq!(read("d5:other1:xe"), Ok((false, None)));
+        assert_eq!(read("d5:token2:ab5:after20:abcdefghij0123456789e"), Ok((true, Some(2))));
+        for nonsense in ["i5e", "5:token", "d5:after5:shorte", "d5:tokeni1ee", "d5:afterlee"] {
+            assert_eq!(read(nonsense), Err(PayloadError::Shape), "{nonsense}");
+        }
     }
 
     #[test]
@@ -919,7 +1092,7 @@ mod tests {
         let limit = |limit: &str| {
             let payload = format!("d4:name9:findvalue4:argsl20:abcdefghij0123456789{limit}ee");
             match request(payload.as_bytes()) {
-                Ok(Request::FindValue { limit, .. }) => Ok(limit),
+                Ok(Request::FindValue(search)) => Ok(search.limit),
                 Ok(_) => panic!("a findvalue"),
                 Err(error) => Err(error),
             }
@@ -1025,14 +1198,66 @@ mod tests {
         let values = vec![Value::integer(1), Value::bytes("two")];
         assert_response(
             b"ld6:retvalli1e3:twoe7:closestll9:127.0.0.1i8001e20:abcdefghij0123456789eeee",
-            Response::Values { values: values.clone(), closest: contacts },
+            Response::Values { values: values.clone(), closest: contacts, rest: Rest::default() },
             |out| put_values(out, &HEADER, Some(values.iter()), encoded.iter(), MAX_REPLY),
         );
         assert_response(
             b"ld7:closestleee",
-            Response::Values { values: vec![], closest: vec![] },
+            Response::Values { values: vec![], closest: vec![], rest: Rest::default() },
             |out| put_values(out, &HEADER, None::<std::iter::Empty<_>>, [].iter(), MAX_REPLY),
         );
+    }
+
+    #[test]
+    fn what_lies_there_beside_is_told_in_bytes() {
+        let value = Value::integer(1);
+        let rest = Rest { more: 7, next: Some(ID), token: Some(b"t\xffken".to_vec()) };
+        assert_response(
+            b"ld4:morei7e4:next20:abcdefghij01234567895:token5:t\xffken6:retvalli1ee7:closestleee",
+            Response::Values { values: vec![value.clone()], closest: vec![], rest: rest.clone() },
+            |out| {
+                let values = Some([&value].into_iter());
+                put_values_of_more(out, &HEADER, values, &rest, [].iter(), MAX_REPLY);
+            },
+        );
+        for (nonsense, more) in [("4:more1:x", 0), ("4:morei-1e", 0), ("4:nextle5:tokeni1e", 0)] {
+            let payload = format!("ld{nonsense}7:closestleee");
+            let Ok(Response::Values { rest, .. }) = response(Kind::FindValue, payload.as_bytes())
+            else {
+                panic!("{nonsense}")
+            };
+            assert_eq!(rest, Rest { more, ..Rest::default() }, "{nonsense}");
+        }
+        let longest = Rest { more: usize::MAX, next: Some(ID), token: Some(vec![0; MAX_TOKEN]) };
+        let bytes = written(|out| put_rest(out, &longest)).len();
+        assert!((REST_MAX - 1..=REST_MAX).contains(&bytes), "{bytes}");
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_read_hides_neither_values_nor_contacts() {
+        let deep = format!("{}{}", "l".repeat(62), "e".repeat(62));
+        let payload = format!(
+            "ld7:closestll9:127.0.0.1i8001e20:abcdefghij0123456789ee6:retvall2:ok{deep}i7eeee"
+        );
+        let Ok(Response::Values { values, closest, .. }) =
+            response(Kind::FindValue, payload.as_bytes())
+        else {
+            panic!("values")
+        };
+        assert_eq!(values, [Value::bytes("ok"), Value::integer(7)]);
+        assert_eq!(closest, [contact("127.0.0.1:8001")]);
+        // In any order, and however it cannot be read.
+        let deep = "l".repeat(1_000) + &"e".repeat(1_000);
+        for spoilt in [&deep, "i1e+14e", "d1:ai-1.5e+20ee", "03:abc", "i-infe"] {
+            let payload = format!(
+                "ld6:retvall2:ok{spoilt}i7ee7:closestll9:127.0.0.1i8001e20:abcdefghij0123456789eeee"
+            );
+            let read = response(Kind::FindValue, payload.as_bytes());
+            let Ok(Response::Values { values: read, closest, .. }) = read else {
+                panic!("{spoilt}: {read:?}")
+            };
+            assert_eq!((read, closest.len()), (values.clone(), 1), "{spoilt}");
+        }
     }
 
     #[test]
@@ -1041,7 +1266,7 @@ mod tests {
         let fill = |len| {
             let value = Value::bytes(vec![b'v'; len]);
             written(|out| {
-                put_values(out, &HEADER, Some([&value].into_iter()), [].iter(), MAX_REPLY);
+                put_values(out, &HEADER, Some([&value].into_iter()), [].iter(), MAX_DATAGRAM);
             })
             .len()
         };
@@ -1092,7 +1317,7 @@ mod tests {
     fn a_number_that_an_original_spoilt_leaves_the_contacts() {
         let spoilt = b"ld7:closestll9:127.0.0.1i8001e20:abcdefghij0123456789ee6:retvalli1e+14eeee";
         let closest = vec![contact("127.0.0.1:8001")];
-        let expected = Response::Values { values: vec![], closest };
+        let expected = Response::Values { values: vec![], closest, rest: Rest::default() };
         assert_eq!(response(Kind::FindValue, spoilt), Ok(expected));
         assert!(response(Kind::FindNode, spoilt).is_err());
         assert!(response(Kind::FindValue, b"ld7:closesti5ei1.5eee").is_err());
@@ -1117,7 +1342,7 @@ mod tests {
 
     #[test]
     fn an_empty_table_is_a_findvalue_that_found_nothing() {
-        let nothing = Response::Values { values: vec![], closest: vec![] };
+        let nothing = Response::Values { values: vec![], closest: vec![], rest: Rest::default() };
         assert_eq!(response(Kind::FindValue, b"llee"), Ok(nothing));
     }
 }

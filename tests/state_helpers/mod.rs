@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use kademlua::bencode::Value;
 use kademlua::id::Id;
-use kademlua::message::{Request, Response, Store, StoreMode};
+use kademlua::message::{FindValue, Request, Response, Store, StoreMode};
 use kademlua::net::{Handle, Settings, SpawnError, spawn};
 use kademlua::wire::v1::{self, Body, Frame};
 
@@ -98,7 +98,7 @@ pub fn store(stranger: &mut Stranger, to: SocketAddr, number: usize) {
 
 /// Whether a node answers that it keeps a value itself.
 pub fn has(stranger: &mut Stranger, from: SocketAddr, number: usize) -> bool {
-    let request = Request::FindValue { key: key(number), limit: 20 };
+    let request = Request::FindValue(FindValue::new(key(number), 20));
     match ask(stranger, from, &request).expect("an answer to a findvalue") {
         Response::Values { values, .. } => values.contains(&value(number)),
         other => panic!("{other:?} to a findvalue"),
