@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use kademlua::bencode::Value;
 use kademlua::id::Id;
-use kademlua::message::{Contact, CopyOf, Request, Response, Store, StoreMode};
+use kademlua::message::{Contact, CopyOf, FindValue, Request, Response, Store, StoreMode};
 use kademlua::time::Duration;
 use kademlua::wire::v1::{self, Body};
 
@@ -52,7 +52,7 @@ fn put(bench: &mut Bench, from: Contact, store: Store<'_>) -> bool {
 }
 
 fn found(bench: &mut Bench, key: Id) -> Vec<Value> {
-    match answer(bench, local(), &Request::FindValue { key, limit: 6 }) {
+    match answer(bench, local(), &Request::FindValue(FindValue::new(key, 6))) {
         Response::Values { values, .. } => values,
         other => panic!("{other:?} to a findvalue"),
     }

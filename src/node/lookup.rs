@@ -17,6 +17,7 @@ use crate::id::{Distance, Id};
 use crate::message::{Contact, Rest};
 use crate::node::OperationId;
 use crate::node::config::Config;
+use crate::node::credit::{Credit, Debtor, First};
 use crate::node::path::{Candidate, Crowd, Limits, Path};
 use crate::node::validated::is_loopback;
 use crate::time::{Duration, Instant};
@@ -168,7 +169,8 @@ pub struct Query {
     /// When the question was sent.
     pub sent: Instant,
     /// How often it was sent: more than once where a node held values back until this one's address was
-    /// validated, or had more than fit an answer; 0 if there was no room to send it.
+    /// validated, or had more than fit an answer. A ping counts that had to be answered first. 0 if there
+    /// was no room to send it.
     pub attempts: u32,
     /// Bytes of these datagrams.
     pub bytes_sent: usize,
@@ -193,7 +195,7 @@ pub enum Outcome {
     Pending,
     /// An answer came.
     Answered {
-        /// Round trip.
+        /// Round trip; from the first datagram to the last if there were more.
         rtt: Duration,
         /// Leading bits that the target shares with the nearest contact heard of, before the
         /// answer came.
@@ -256,6 +258,15 @@ pub struct Lookup {
     asked: BTreeMap<SocketAddr, usize>,
     /// What came in answer to queries that go on, by their number.
     parts: BTreeMap<usize, Parts>,
+    credit: Credit,
+}
+
+/// Somebody to ask.
+pub(super) struct Next {
+    /// The number of the query.
+    pub(super) query: usize,
+    pub(super) contact: Contact,
+    pub(super) first: First,
 }
 
 /// The parts of an answer that have come.
@@ -319,7 +330,8 @@ impl Lookup {
         let paths = (0..paths).map(|_| Path::new(limits)).collect();
         let (k, max_per_subnet) = (config.k, config.max_per_subnet);
         let (asked, parts) = (BTreeMap::new(), BTreeMap::new());
-        Lookup { record, own, k, max_per_subnet, paths, asked, parts }
+        let credit = Credit::default();
+        Lookup { record, own, k, max_per_subnet, paths, asked, parts, credit }
     }
 
     /// The story so far.
@@ -349,6 +361,19 @@ impl Lookup {
         }
     }
 
+    /// Takes in contacts that somebody named, in an answer of `bytes` bytes that was not the lookup's.
+    pub fn seed_named(&mut self, by: SocketAddr, bytes: usize, contacts: &[Contact]) {
+        self.credit.add(by, bytes);
+        let target = self.record.goal.target();
+        let paths = self.paths.len();
+        for (number, &contact) in contacts.iter().enumerate() {
+            if self.may_be_named(&contact, Some(&by)) {
+                let named = Candidate::named(&target, contact, by);
+                self.paths[number % paths].add(named, |_| true);
+            }
+        }
+    }
+
     /// Takes in values that the node holds itself; together they count as one node's.
     pub fn on_own_values(&mut self, values: impl IntoIterator<Item = Value>) {
         let before = self.record.values.len();
@@ -363,15 +388,26 @@ impl Lookup {
         }
     }
 
-    /// The next contact to ask, which then counts as asked, and the number of the query. Each path
-    /// asks up to alpha at once.
-    pub fn next_query(&mut self, now: Instant) -> Option<(usize, Contact)> {
-        let Lookup { paths, asked, record, .. } = self;
-        let (path, (contact, introduced_by, hop), round) =
+    /// The next contact to ask, which then counts as asked, and what to send it. Each path asks up to
+    /// alpha at once. `is_validated` tells whose address is known to be its own.
+    pub(super) fn next_query(
+        &mut self,
+        now: Instant,
+        is_validated: impl Fn(&Contact) -> bool,
+    ) -> Option<Next> {
+        let Lookup { paths, asked, record, credit, .. } = self;
+        let query = record.queries.len();
+        let (path, (contact, introduced_by, hop), round, first) =
             paths.iter_mut().enumerate().find_map(|(number, path)| {
                 let round = path.round();
-                let next = path.next(|contact| is_taken(asked, number, contact))?;
-                Some((number, (next.contact, next.introduced_by, next.hop), round))
+                let next = path.next(
+                    |contact| is_taken(asked, number, contact),
+                    |candidate| credit.first(&debtor(candidate, &is_validated)).is_some(),
+                )?;
+                let debtor = debtor(next, &is_validated);
+                let first = credit.first(&debtor).expect("it may be asked");
+                credit.on_sent(query, &debtor, first);
+                Some((number, (next.contact, next.introduced_by, next.hop), round, first))
             })?;
         asked.insert(contact.address, path);
         record.queries.push(Query {
@@ -387,7 +423,12 @@ impl Lookup {
             bytes_received: 0,
             outcome: Outcome::Pending,
         });
-        Some((record.queries.len() - 1, contact))
+        Some(Next { query, contact, first })
+    }
+
+    /// Somebody who was pinged answered, and may be asked.
+    pub fn on_reached(&mut self, query: usize, bytes: usize) {
+        self.note_received(query, bytes);
     }
 
     /// A query was sent, in a datagram of `bytes` bytes.
@@ -437,9 +478,13 @@ impl Lookup {
     }
 
     fn note_received(&mut self, query: usize, bytes: usize) {
-        let query = &mut self.record.queries[query];
-        query.answers += u32::from(bytes > 0);
-        query.bytes_received += bytes;
+        if bytes == 0 {
+            return;
+        }
+        let Query { contact, answers, bytes_received, .. } = &mut self.record.queries[query];
+        *answers += 1;
+        *bytes_received += bytes;
+        self.credit.on_answer(query, &contact.address, bytes);
     }
 
     /// A query got an answer, or the last part of one. The own id is left out, and so are addresses on
@@ -501,8 +546,8 @@ impl Lookup {
     }
 
     /// Ends the lookup if nothing is left to do. Returns whether it has ended.
-    pub fn try_end(&mut self, now: Instant) -> bool {
-        let Some(end) = self.verdict() else { return false };
+    pub fn try_end(&mut self, now: Instant, is_validated: impl Fn(&Contact) -> bool) -> bool {
+        let Some(end) = self.verdict(is_validated) else { return false };
         self.end(now, end);
         true
     }
@@ -526,9 +571,11 @@ impl Lookup {
     }
 
     /// Why all paths have ended, if they have: with values, if they brought enough together.
-    fn verdict(&self) -> Option<End> {
+    fn verdict(&self, is_validated: impl Fn(&Contact) -> bool) -> Option<End> {
+        let may_ask =
+            |candidate: &Candidate| self.credit.first(&debtor(candidate, &is_validated)).is_some();
         let verdict = |(number, path): (usize, &Path)| {
-            path.verdict(|contact| is_taken(&self.asked, number, contact))
+            path.verdict(|contact| is_taken(&self.asked, number, contact), may_ask)
         };
         let ends: Option<Vec<End>> = self.paths.iter().enumerate().map(verdict).collect();
         let ends = ends?;
@@ -578,12 +625,19 @@ impl Lookup {
         introduced_by: Option<Contact>,
         hop: u32,
     ) -> bool {
-        let is_from_afar = introduced_by.is_some_and(|by| !is_loopback(&by.address));
-        if contact.id == self.own || is_from_afar && is_loopback(&contact.address) {
+        if !self.may_be_named(&contact, introduced_by.as_ref().map(|by| &by.address)) {
             return false;
         }
         let target = self.record.goal.target();
-        self.paths[path].add(Candidate::new(&target, contact, introduced_by, hop))
+        let Lookup { paths, credit, .. } = self;
+        let may_ask = |candidate: &Candidate| credit.first(&debtor(candidate, |_| false)).is_some();
+        paths[path].add(Candidate::new(&target, contact, introduced_by, hop), may_ask)
+    }
+
+    /// Whether a contact makes sense where it was named: nobody elsewhere knows this machine's own.
+    fn may_be_named(&self, contact: &Contact, by: Option<&SocketAddr>) -> bool {
+        let is_from_afar = by.is_some_and(|by| !is_loopback(by));
+        contact.id != self.own && !(is_from_afar && is_loopback(&contact.address))
     }
 
     /// The path of a query, and where on it the contact lies.
@@ -603,6 +657,14 @@ impl Answer {
         let contacts: Vec<Contact> = other.contacts.into_iter().filter(new).collect();
         self.contacts.extend(contacts);
         self.more = other.more;
+    }
+}
+
+fn debtor(candidate: &Candidate, is_validated: impl Fn(&Contact) -> bool) -> Debtor<'_> {
+    Debtor {
+        contact: candidate.contact,
+        named_by: &candidate.named_by,
+        is_validated: is_validated(&candidate.contact),
     }
 }
 

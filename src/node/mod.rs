@@ -17,6 +17,7 @@ mod calls;
 mod challenge;
 pub mod config;
 mod cost;
+mod credit;
 mod deferred;
 pub mod estimate;
 mod limits;
@@ -600,10 +601,7 @@ impl Node {
     /// Whether the asker receives what is sent to the address that it seems to ask from: it is a contact
     /// that answers, or has lately answered something or sent a token back.
     fn is_validated(&self, asker: &Contact) -> bool {
-        self.validated.contains(&asker.address)
-            || self.table.entry(&asker.id).is_some_and(|entry| {
-                entry.contact.address == asker.address && entry.is_worth_naming()
-            })
+        is_validated(&self.validated, &self.table, asker)
     }
 
     /// Charges a request for what it has cost, all that was sent since then with it.
@@ -729,7 +727,8 @@ impl Node {
                 self.on_publish_done(now, operation, (&call, progress), outcome, bytes);
             }
             Purpose::Bootstrap { operation } => {
-                self.on_bootstrap_answer(now, operation, call.peer.address, contact, outcome);
+                let address = call.peer.address;
+                self.on_bootstrap_answer(now, operation, address, contact, outcome, bytes);
             }
             Purpose::Caller { operation } => {
                 let rtt = now.since(call.sent);
@@ -772,6 +771,18 @@ impl Node {
         request: &Request<'_>,
         purpose: Purpose,
     ) -> Result<usize, CallError> {
+        self.send_padded(now, peer, request, purpose, v1::MIN_LOOKUP_REQUEST)
+    }
+
+    /// Sends a request, padded to `len` bytes if it is a lookup's.
+    fn send_padded(
+        &mut self,
+        now: Instant,
+        peer: Peer,
+        request: &Request<'_>,
+        purpose: Purpose,
+        len: usize,
+    ) -> Result<usize, CallError> {
         if self.is_own_address(&peer.address) {
             return Err(CallError::Own);
         }
@@ -781,7 +792,7 @@ impl Node {
         let rpc_id = self.calls.unused(|| self.challenge.rpc_id(peer.address.ip(), &mut self.rng));
         let header = Header { from: self.id, rpc_id };
         let start = self.out.bytes.len();
-        v1::put_request(&mut self.out.bytes, &header, request);
+        v1::put_padded_request(&mut self.out.bytes, &header, request, len);
         let bytes = self.out.bytes.len() - start;
         self.transmit(peer.address, LocalEnd::default(), start);
         let kind = request.kind();
@@ -853,6 +864,14 @@ impl Outbox {
             self.bytes.shrink_to(Outbox::KEPT);
         }
     }
+}
+
+/// See [`Node::is_validated`].
+fn is_validated(validated: &Validated, table: &Table, contact: &Contact) -> bool {
+    validated.contains(&contact.address)
+        || table.entry(&contact.id).is_some_and(|entry| {
+            entry.contact.address == contact.address && entry.is_worth_naming()
+        })
 }
 
 /// A span of time, up to a tenth longer or shorter, so that nodes started together do not act

@@ -9,10 +9,12 @@ use crate::bencode::{Item, Value};
 use crate::id::Id;
 use crate::message::{Contact, FindValue, Request, Response, Store, StoreMode};
 use crate::node::calls::{Call, Progress};
-use crate::node::lookup::{ALL_ENTRIES, Answer, Cause, End, Goal, Lookup, Outcome, Record};
+use crate::node::credit::First;
+use crate::node::lookup::{ALL_ENTRIES, Answer, Cause, End, Goal, Lookup, Next, Outcome, Record};
 use crate::node::store::{Deposit, Owner, Refusal, Standing};
 use crate::node::{
     CallError, Delivery, Event, MAX_RECORDS, Node, OperationId, Peer, Purpose, StoreReport,
+    is_validated,
 };
 use crate::time::{Duration, Instant};
 use crate::wire::v1;
@@ -40,7 +42,7 @@ pub(super) enum Then {
     /// The values under the target are passed on to the nodes found.
     PassOn,
     /// The bootstrap ends.
-    Joined { bootstrap: OperationId, named: Vec<Contact> },
+    Joined { bootstrap: OperationId, named: Named },
     /// Nothing: the answers have filled the routing table.
     Refresh,
 }
@@ -55,6 +57,13 @@ impl Then {
             Then::Refresh => Cause::Refresh,
         }
     }
+}
+
+/// The contacts that somebody named, in an answer of `bytes` bytes.
+pub(super) struct Named {
+    by: SocketAddr,
+    bytes: usize,
+    contacts: Vec<Contact>,
 }
 
 /// A value on its way to its holders.
@@ -174,8 +183,8 @@ impl Node {
         }
         self.table.touch(now, &target);
         lookup.seed(self.seeds(&target, lookup.seeds()));
-        if let Then::Joined { named, .. } = &then {
-            lookup.seed(named.iter().copied());
+        if let Then::Joined { named: Named { by, bytes, contacts }, .. } = &then {
+            lookup.seed_named(*by, *bytes, contacts);
         }
         if let Goal::Value { max_entries, .. } = goal {
             let own = self.store.pick(&target, max_entries, usize::MAX, None, &mut self.rng);
@@ -198,12 +207,25 @@ impl Node {
 
     /// Sends the queries that a lookup may send now, and ends it if it is done.
     fn drive_lookup(&mut self, now: Instant, operation: OperationId) {
-        while let Some((query, contact)) =
-            self.lookup(operation).and_then(|lookup| lookup.next_query(now))
+        while let Some(Next { query, contact, first }) = self
+            .lookup_and_validated(operation)
+            .and_then(|(lookup, is_validated)| lookup.next_query(now, is_validated))
         {
-            self.send_query(now, operation, query, contact, None);
+            let request = match first {
+                First::Ping => Request::Ping,
+                First::Query(len) => {
+                    self.send_query(now, (operation, query), contact, None, len);
+                    continue;
+                }
+            };
+            let sent =
+                self.send(now, contact.into(), &request, Purpose::Query { operation, query });
+            self.on_query_sent(now, (operation, query), sent);
         }
-        if !self.lookup(operation).is_some_and(|lookup| lookup.try_end(now)) {
+        let has_ended = self
+            .lookup_and_validated(operation)
+            .is_some_and(|(lookup, is_validated)| lookup.try_end(now, is_validated));
+        if !has_ended {
             return;
         }
         let Some(Operation::Lookup { lookup, then }) = self.operations.remove(&operation) else {
@@ -212,14 +234,26 @@ impl Node {
         self.on_lookup_done(now, lookup, then);
     }
 
-    /// Sends a query of a lookup, or its next part: for the values behind `after`.
+    /// A lookup, and whose address is validated.
+    fn lookup_and_validated(
+        &mut self,
+        operation: OperationId,
+    ) -> Option<(&mut Lookup, impl Fn(&Contact) -> bool)> {
+        let Node { operations, validated, table, .. } = self;
+        let Some(Operation::Lookup { lookup, .. }) = operations.get_mut(&operation) else {
+            return None;
+        };
+        Some((lookup, |contact: &Contact| is_validated(validated, table, contact)))
+    }
+
+    /// Sends a query of a lookup, padded to `len` bytes, or its next part: for the values behind `after`.
     fn send_query(
         &mut self,
         now: Instant,
-        operation: OperationId,
-        query: usize,
+        (operation, query): (OperationId, usize),
         contact: Contact,
         after: Option<Id>,
+        len: usize,
     ) {
         let goal = self.lookup(operation).expect("it has just asked").goal();
         let token = self.wallet.token(now, &contact.address);
@@ -232,7 +266,17 @@ impl Node {
                 Request::FindValue(FindValue { key, limit, after, token })
             }
         };
-        let sent = self.send(now, contact.into(), &request, Purpose::Query { operation, query });
+        let purpose = Purpose::Query { operation, query };
+        let sent = self.send_padded(now, contact.into(), &request, purpose, len);
+        self.on_query_sent(now, (operation, query), sent);
+    }
+
+    fn on_query_sent(
+        &mut self,
+        now: Instant,
+        (operation, query): (OperationId, usize),
+        sent: Result<usize, CallError>,
+    ) {
         let lookup = self.lookup(operation).expect("it has just asked");
         match sent {
             Ok(bytes) => lookup.on_sent(query, bytes),
@@ -257,7 +301,16 @@ impl Node {
     ) {
         let outcome = outcome.map(|response| self.without_own(response));
         let Some(lookup) = self.lookup(operation) else { return };
+        let send_on = |node: &mut Node, after| {
+            let id = peer.id.expect("whom a lookup asks is known by id");
+            let contact = Contact { id, address: peer.address };
+            node.send_query(now, (operation, query), contact, after, v1::MIN_LOOKUP_REQUEST);
+        };
         match outcome {
+            Ok(Response::Pong) => {
+                lookup.on_reached(query, bytes);
+                send_on(self, None);
+            }
             Ok(Response::Nodes(contacts)) => {
                 let answer = Answer { contacts, bytes, ..Answer::default() };
                 lookup.on_answer(now, query, answer);
@@ -265,9 +318,7 @@ impl Node {
             Ok(Response::Values { values, closest, rest }) => {
                 let answer = Answer { contacts: closest, values, more: rest.more, bytes };
                 if let Some(after) = lookup.on_part(now, query, answer, &rest) {
-                    let id = peer.id.expect("whom a lookup asks is known by id");
-                    let contact = Contact { id, address: peer.address };
-                    self.send_query(now, operation, query, contact, after);
+                    send_on(self, after);
                 }
             }
             Err(CallError::TimedOut) => lookup.on_failure(now, query, Outcome::TimedOut, bytes),
@@ -443,17 +494,19 @@ impl Node {
         address: SocketAddr,
         contact: Option<Contact>,
         outcome: Result<Response, CallError>,
+        bytes: usize,
     ) {
         let Some(Operation::Bootstrap(bootstrap)) = self.operations.get_mut(&operation) else {
             return;
         };
         bootstrap.waiting -= 1;
         match (contact, outcome) {
-            (Some(_), Ok(Response::Nodes(named))) => {
+            (Some(Contact { address: by, .. }), Ok(Response::Nodes(contacts))) => {
                 bootstrap.answered += 1;
                 if !std::mem::replace(&mut bootstrap.joining, true) {
                     let goal = Goal::Node { target: self.id };
                     // The routing table may have no room for whom they name.
+                    let named = Named { by, bytes, contacts };
                     let then = Then::Joined { bootstrap: operation, named };
                     self.begin_lookup(now, goal, then);
                 }

@@ -4,6 +4,8 @@
 //! A path learns from the answers to its own queries alone. What it must know of the other paths of
 //! its lookup, whom they have asked already, is handed in.
 
+use std::net::SocketAddr;
+
 use crate::address::{Scope, Subnet};
 use crate::id::{Distance, Id};
 use crate::message::Contact;
@@ -12,6 +14,9 @@ use crate::node::lookup::{End, MAX_QUERIES};
 /// Contacts that a path keeps in mind, the nearest of those it heard of: no fewer than may be asked,
 /// so that whoever was asked is never forgotten.
 const MAX_CANDIDATES: usize = MAX_QUERIES;
+
+/// Nodes remembered for having named a contact: one of them may have been asked for too many already.
+const MAX_NAMERS: usize = 4;
 
 /// The bounds of a path.
 #[derive(Clone, Copy)]
@@ -44,6 +49,8 @@ pub(super) struct Candidate {
     distance: Distance,
     pub(super) contact: Contact,
     pub(super) introduced_by: Option<Contact>,
+    /// Who has named it, a few of them; nobody if the node knew it before.
+    pub(super) named_by: Vec<SocketAddr>,
     pub(super) hop: u32,
     state: State,
 }
@@ -68,7 +75,13 @@ impl Candidate {
         hop: u32,
     ) -> Candidate {
         let distance = target.distance(&contact.id);
-        Candidate { distance, contact, introduced_by, hop, state: State::New }
+        let named_by = introduced_by.iter().map(|by| by.address).collect();
+        Candidate { distance, contact, introduced_by, named_by, hop, state: State::New }
+    }
+
+    /// A contact of which a node told that the lookup does not ask.
+    pub(super) fn named(target: &Id, contact: Contact, by: SocketAddr) -> Candidate {
+        Candidate { named_by: vec![by], ..Candidate::new(target, contact, None, 1) }
     }
 
     pub(super) fn distance(&self) -> Distance {
@@ -83,14 +96,19 @@ impl Candidate {
         self.state == (State::Answered { with_values: false })
     }
 
-    /// A contact that failed makes room for the same id at another address: whoever introduced
-    /// the first may have been mistaken, or lied.
-    fn give_way(&mut self, new: Candidate) -> bool {
-        let moved = self.state == State::Failed && self.contact != new.contact;
-        if moved {
+    /// A contact that failed, or may not be asked, makes room for the same id at another address:
+    /// whoever introduced the first may have been mistaken, or lied.
+    fn give_way(&mut self, new: Candidate, may_ask: impl Fn(&Candidate) -> bool) -> bool {
+        let is_lost = self.state == State::Failed || self.state == State::New && !may_ask(self);
+        let is_same = self.contact == new.contact;
+        if is_lost && !is_same {
             *self = new;
+            return true;
         }
-        moved
+        if is_same && !self.named_by.is_empty() && self.named_by.len() < MAX_NAMERS {
+            self.named_by.extend(new.named_by);
+        }
+        false
     }
 }
 
@@ -126,9 +144,9 @@ impl Path {
     }
 
     /// Files a contact under its distance. Returns whether it is new and near enough to keep.
-    pub(super) fn add(&mut self, new: Candidate) -> bool {
+    pub(super) fn add(&mut self, new: Candidate, may_ask: impl Fn(&Candidate) -> bool) -> bool {
         match self.candidates.binary_search_by_key(&new.distance, |c| c.distance) {
-            Ok(at) => self.candidates[at].give_way(new),
+            Ok(at) => self.candidates[at].give_way(new, may_ask),
             Err(at) if at >= MAX_CANDIDATES => false,
             Err(at) => {
                 self.candidates.insert(at, new);
@@ -138,20 +156,27 @@ impl Path {
         }
     }
 
-    /// The next to ask, which then counts as asked. `is_taken` tells who was asked on other paths.
+    /// The next to ask, which then counts as asked. `is_taken` tells who was asked on other paths, and
+    /// `may_ask` whether somebody may be sent something now.
     ///
     /// At most alpha queries that are not overdue run at once, and only the k closest contacts are
     /// ever asked, those not counted that failed or are overdue: most of the latter are dead, and
-    /// whoever will be needed in their place is asked before that is certain.
-    pub(super) fn next(&mut self, is_taken: impl Fn(&Contact) -> bool) -> Option<&Candidate> {
+    /// whoever will be needed in their place is asked before that is certain. Who may not be asked now
+    /// is waited for while an answer may change that.
+    pub(super) fn next(
+        &mut self,
+        is_taken: impl Fn(&Contact) -> bool,
+        may_ask: impl Fn(&Candidate) -> bool,
+    ) -> Option<&Candidate> {
         let Limits { alpha, queries, .. } = self.limits;
         if self.holding >= alpha || self.queries >= queries || self.has_enough_values() {
             return None;
         }
-        let is_hopeful = |c: &Candidate| c.state != State::Overdue;
-        let at = self
-            .nearest(is_hopeful, is_taken)
-            .find(|&at| self.candidates[at].state == State::New)?;
+        let is_hopeful = |c: &Candidate| c.state != State::Overdue && self.counts(c, &may_ask);
+        let at = self.nearest(is_hopeful, is_taken).find(|&at| {
+            let candidate = &self.candidates[at];
+            candidate.state == State::New && may_ask(candidate)
+        })?;
         self.holding += 1;
         self.queries += 1;
         let candidate = &mut self.candidates[at];
@@ -181,12 +206,22 @@ impl Path {
         self.settle(distance, State::Failed);
     }
 
+    /// Whether somebody is asked already, may be asked now, or may be once an answer comes that is due.
+    fn counts(&self, candidate: &Candidate, may_ask: impl Fn(&Candidate) -> bool) -> bool {
+        candidate.state != State::New || self.holding > 0 || may_ask(candidate)
+    }
+
     /// Why the path has ended, if it has.
-    pub(super) fn verdict(&self, is_taken: impl Fn(&Contact) -> bool) -> Option<End> {
+    pub(super) fn verdict(
+        &self,
+        is_taken: impl Fn(&Contact) -> bool,
+        may_ask: impl Fn(&Candidate) -> bool,
+    ) -> Option<End> {
         if self.has_enough_values() {
             return Some(End::EnoughValues);
         }
-        let waiting = self.nearest(|_| true, is_taken).any(|at| !self.candidates[at].answered());
+        let counts = |c: &Candidate| self.counts(c, &may_ask);
+        let waiting = self.nearest(counts, is_taken).any(|at| !self.candidates[at].answered());
         match (waiting, self.queries) {
             (false, 0) => Some(End::NoContacts),
             // Then nearer contacts may have found no place among the candidates.
