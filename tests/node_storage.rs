@@ -29,8 +29,12 @@ fn named(name: &str, address: SocketAddr) -> Contact {
 fn answer(bench: &mut Bench, from: Contact, request: &Request<'_>) -> Response {
     let sent = bench.ask(from, request);
     let reply = sent.iter().find(|sent: &&Sent| sent.request().is_none()).expect("a reply");
-    let Body::Response(payload) = reply.frame().body else { panic!("a response") };
-    v1::response(request.kind(), payload).expect("one that can be read")
+    match reply.frame().body {
+        Body::Response(payload) => v1::response(request.kind(), payload).expect("one to be read"),
+        // How an original is told that its store is refused.
+        Body::Failed => Response::Failed,
+        other => panic!("{other:?} is no answer"),
+    }
 }
 
 fn store<'a>(key: Id, value: &'a Value, token: Option<&'a [u8]>) -> Store<'a> {
