@@ -92,7 +92,7 @@ fn costs(runs: u32) {
             let source = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 10_000 + number);
             answer(&mut node, NOW, source, &out);
         }
-        let find = datagrams_of(&[key], |key| Request::FindValue { key, limit });
+        let find = datagrams_of(&[key], |key| Request::FindValue(FindValue::new(key, limit)));
         let name = format!("findvalue: {limit} of {count}, {len} B");
         measure(&name, runs, &find, |datagram| answer(&mut node, NOW, NEAR, datagram));
         if count == 512 {

@@ -84,8 +84,8 @@ fn a_strangers_store_is_kept_when_it_comes_with_the_token() {
 }
 
 fn standing(bench: &Bench, owner: Contact) -> Option<Standing> {
-    let stored = bench.node.store().stored(&key());
-    stored.iter().find(|stored| stored.owner == Owner::Node(owner)).map(|stored| stored.standing)
+    let mut stored = bench.node.store().stored(&key());
+    stored.find(|stored| stored.owner == Owner::Node(owner)).map(|stored| stored.standing)
 }
 
 #[test]

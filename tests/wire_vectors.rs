@@ -95,6 +95,25 @@ fn refused_requests_get_an_answer_that_an_original_accepts() {
     assert_eq!(refused, 18);
 }
 
+/// An original takes these, and other decoders read them otherwise: it is meant that nobody here does.
+#[test]
+fn what_decoders_do_not_agree_on_is_refused() {
+    let key = "20:abcdefghij0123456789";
+    for (payload, why) in [
+        (format!("d4:name5:store4:argsl{key}05:valueee"), "a length with a leading zero"),
+        (format!("d4:name9:findvalue4:argsl0{key}i6eee"), "a length with a leading zero"),
+        (format!("d4:name9:findvalue4:argsl{key}i6eee and more"), "bytes behind the value"),
+        (format!("d4:name5:store4:argsl{key}5:valueee0"), "bytes behind the value"),
+    ] {
+        let error = v1::request(payload.as_bytes()).expect_err(why);
+        assert!(matches!(error, PayloadError::Malformed(_)), "{why}: {error}");
+        let mut out = Vec::new();
+        let header = Header { from: Id::of_name("own"), rpc_id: kademlua::message::RpcId([0; 8]) };
+        v1::put_refusal(&mut out, &header, error);
+        assert_eq!(Frame::parse(&out).unwrap().body, Body::Failed, "{why}");
+    }
+}
+
 #[test]
 fn replies_are_understood() {
     let recorded = recorded();
