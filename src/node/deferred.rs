@@ -65,8 +65,10 @@ impl Deferred {
 
     /// Takes out a question that has waited long enough.
     pub(super) fn take_overdue(&mut self, now: Instant) -> Option<Question> {
-        let (_, question) = self.questions.pop_front_if(|(until, _)| *until <= now)?;
-        Some(question)
+        if self.next_timeout() > now {
+            return None;
+        }
+        self.questions.pop_front().map(|(_, question)| question)
     }
 }
 
