@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use kademlua::bencode::{List, Value};
 use kademlua::id::Id;
-use kademlua::message::{Request, Response, RpcId, Store, StoreMode};
+use kademlua::message::{FindValue, Request, Response, RpcId, Store, StoreMode};
 use kademlua::wire::v1::{self, Header};
 
 use crate::xdp_helpers::{CLIENT, Client, Frames, Lab, SERVER, sh, text};
@@ -158,7 +158,7 @@ fn what_is_forged_from_a_wire_gets_no_answer_no_ping_and_no_place() {
             assert_frames_arrive(&lab, &services, destinations[0]);
         }
         forge(&lab, &services, destinations);
-        let find = Request::FindValue { key: Id::of_name("forged"), limit: 6 };
+        let find = Request::FindValue(FindValue::new(Id::of_name("forged"), 6));
         match ask(&mut client, &find) {
             Some(Response::Values { values, .. }) => {
                 assert!(values.is_empty(), "{bind}: {values:?}");
@@ -244,7 +244,7 @@ fn what_is_asked_at_an_address_is_answered_from_it() {
                 Store { key, value: value.item(), mode: StoreMode::Add, token: None, copy: None };
             let requests = [
                 Request::Store(store),
-                Request::FindValue { key, limit: 1 },
+                Request::FindValue(FindValue::new(key, 1)),
                 Request::FindNode { target: key },
                 Request::GetSocket,
                 Request::Custom { name: b"ours", args: List::EMPTY },
