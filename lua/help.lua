@@ -199,8 +199,8 @@ see.]],
     text = [[
 The function gets the contact that calls and its arguments; what it returns is sent back. It
 may wait for the network. If it raises an error the caller learns only that it failed, and so it
-does when there is no answer after 1.4 s. What computes for longer than 1 ms takes turns with other
-calls and programs, anywhere inside; what takes longer than 2 s is ended, and by Ctrl-C too.
+does when there is no answer after 1.3 s. What computes for longer than 1 ms takes turns with other
+calls and programs, anywhere inside; what takes longer than 1.3 s is ended, and by Ctrl-C too.
 A call that arrives twice within 10 s runs once (of the last 1024 calls).
 rpc(name) without a function, or cancel, takes the offer back.]],
     example = 'rpc("greet", function(from, name) return "hello " .. name end)',

@@ -24,8 +24,8 @@ const LOOK_EVERY: u32 = 200;
 /// unless it keeps all others from running.
 const BACKGROUND_GRACE: Duration = Duration::from_millis(20);
 
-/// So long a function that answers a peer may take: the peer has given up by then.
-pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(2);
+/// So long a function that answers a peer may take: a moment later the node itself says that it failed.
+pub(crate) const ANSWER_MAX: Duration = Duration::from_millis(1_300);
 
 /// So long a function that answers a peer may compute at first before others have their turn: many calls may come at
 /// once. One that is shorter, as most are, runs from wait to wait without another in between.

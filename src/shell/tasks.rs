@@ -172,8 +172,9 @@ async fn answer(
     };
     let outcome = match context.guard.answer(called, running).await {
         Err(Interrupted) if called.elapsed() >= ANSWER_MAX => {
-            let seconds = ANSWER_MAX.as_secs();
-            Ok(Err(mlua::Error::runtime(format_args!("no answer within {seconds} s"))))
+            let seconds = ANSWER_MAX.as_secs_f64();
+            let late = format_args!("interrupted: no answer within {seconds} s");
+            Ok(Err(mlua::Error::runtime(late)))
         }
         outcome => outcome,
     };
