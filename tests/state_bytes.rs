@@ -7,6 +7,7 @@ mod net_helpers;
 mod network_helpers;
 mod state_helpers;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
@@ -26,7 +27,8 @@ const MAX: u64 = 4_096;
 
 struct Node {
     guard: Guard,
-    stranger: Stranger,
+    /// Each has an address, and by that a share of the store.
+    strangers: BTreeMap<u64, Stranger>,
     to: std::net::SocketAddr,
     sent: u64,
 }
@@ -40,7 +42,7 @@ impl Node {
         command.arg(&folder.0).stdin(Stdio::null()).process_group(0);
         let guard = Guard(command.spawn().unwrap());
         let to = ([127, 0, 0, 1], port).into();
-        let mut node = Node { guard, stranger: Stranger::new(), to, sent: 0 };
+        let mut node = Node { guard, strangers: BTreeMap::new(), to, sent: 0 };
         let mut hasty = Stranger::new();
         hasty.socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
         await_that("the node answers", || hasty.ping(to));
@@ -68,10 +70,11 @@ impl Node {
         let mut datagram = Vec::new();
         let request = Request::Store(store);
         v1::put_request(&mut datagram, &header, &request);
-        self.stranger.socket.send_to(&datagram, self.to).unwrap();
+        let socket = &self.strangers.entry(who).or_insert_with(Stranger::new).socket;
+        socket.send_to(&datagram, self.to).unwrap();
         let mut buffer = [0; 65_535];
         loop {
-            let (len, _) = self.stranger.socket.recv_from(&mut buffer).unwrap();
+            let (len, _) = socket.recv_from(&mut buffer).unwrap();
             let frame = Frame::parse(&buffer[..len]).unwrap();
             let Body::Response(payload) = frame.body else { continue };
             if frame.header.rpc_id == header.rpc_id {

@@ -41,6 +41,10 @@ pub(crate) use budget::{BURST, Budget, RATE};
 pub(crate) use folder::{Access, PrivateFolder, Refused, open_plain};
 pub(crate) use writer::{Watch, Writer};
 
+/// What was kept by an earlier version may live this long by the time that nodes run, in
+/// milliseconds: thirty days, longer than it was meant to.
+const OLD_LIFE: u64 = 30 * 24 * 3_600_000;
+
 /// A contact as it is written.
 type Who = ([u8; Id::LEN], SocketAddr);
 
@@ -102,11 +106,11 @@ impl Kept {
         }
     }
 
-    /// What an earlier version kept, with rows numbered anew. It had no time but the wall's, so
-    /// nothing counts as older than what expires first.
+    /// What an earlier version kept, with rows numbered anew. It had no time but the wall's, by which
+    /// they go on to be judged.
     fn of_old(old: old::Kept) -> Kept {
         let expiries = old.values.iter().flat_map(|(_, records)| records);
-        let offset = expiries.map(|record| record.expires).min().unwrap_or(1) - 1;
+        let first = expiries.map(|record| record.expires).min().unwrap_or_default();
         let records = old
             .values
             .into_iter()
@@ -120,7 +124,7 @@ impl Kept {
                 standing: if record.owner == record.depositor { 2 } else { 0 },
                 owner: record.owner,
                 depositor: record.depositor,
-                expires: record.expires - offset,
+                expires: record.expires - first + OLD_LIFE,
                 value: record.value,
             },
         });

@@ -158,10 +158,10 @@ fn decode<'b, T: Deserialize<'b>>(bytes: &'b [u8]) -> Option<T> {
     postcard::from_bytes(bytes).ok()
 }
 
-/// Writes a state as earlier versions did: two values under each of some keys, which expire a second
-/// and some milliseconds after 1970, and one contact.
+/// Writes a state as earlier versions did: two values under each of some keys, which expire some
+/// milliseconds after a moment, and one contact.
 #[cfg(test)]
-pub(super) fn write_for_test(folder: &std::path::Path, id: Id, keys: u64) {
+pub(super) fn write_for_test(folder: &std::path::Path, id: Id, keys: u64, expires: u64) {
     let mut builder = Database::builder();
     builder.create_with_file_format_v3(true);
     let database = builder.create(folder.join(FILE)).unwrap();
@@ -176,7 +176,7 @@ pub(super) fn write_for_test(folder: &std::path::Path, id: Id, keys: u64) {
         let mut values = transaction.open_table(VALUES).unwrap();
         for number in 0..keys {
             let who: Option<Who> = Some(([9; Id::LEN], "127.0.0.1:8002".parse().unwrap()));
-            let record = |depositor| (who, depositor, 1_000_000 + number, b"1:v".to_vec());
+            let record = |depositor| (who, depositor, expires + number, b"1:v".to_vec());
             let records = postcard::to_stdvec(&vec![record(who), record(None)]).unwrap();
             let key = Id::of_name(number.to_string());
             values.insert(&key.as_bytes()[..], &records[..]).unwrap();
@@ -196,7 +196,7 @@ mod tests {
     fn a_database_that_was_changed_or_is_older_than_its_mark_is_damaged() {
         let folder = std::env::temp_dir().join(format!("kademlua-old-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        write_for_test(&folder, Id::of_name("id"), 3);
+        write_for_test(&folder, Id::of_name("id"), 3, 9);
         let file = std::fs::read(folder.join(FILE)).unwrap();
         let mark = std::fs::read(folder.join("state.mark")).unwrap();
         std::fs::remove_dir_all(&folder).unwrap();
