@@ -109,6 +109,7 @@ pub fn reply(event: Event) -> Result<(OperationId, Reply), Event> {
         Event::Request { .. }
         | Event::ContactAdded(_)
         | Event::ContactLost(_)
+        | Event::Crowded(_)
         | Event::Flood { .. } => Err(event),
     }
 }

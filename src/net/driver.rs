@@ -532,6 +532,12 @@ impl Core {
                 self.observed.news(|time| Sight::ContactLost(time, contact));
                 self.bootstrap.on_contact_lost(now, self.node.table().len());
             }
+            Event::Crowded(contact) => info!(
+                ?contact,
+                max_per_subnet = self.node.config().max_per_subnet,
+                "no more contacts of that subnet are taken in (told of once); a lab whose nodes share few \
+                 /24 of public addresses sets max_per_subnet to 20"
+            ),
             Event::Flood { source } => self.shield.keep_out(now, source),
             Event::Bootstrapped { .. }
             | Event::LookupDone(_)

@@ -19,9 +19,10 @@ pub struct Config {
     /// so that liars on one lead no other astray. S/Kademlia (Baumgart and Mies, ICPADS 2007) §4.4.
     /// More cost more messages; one is the lookup of the paper.
     pub paths: usize,
-    /// Contacts of one /24 of IPv4 or /64 of IPv6 in a bucket, and among the k nearest that a lookup
-    /// asks: many addresses there cost one owner little. Loopback and private ranges are exempt
-    /// where the node itself lives in them; k or more is no limit.
+    /// Contacts of one /24 of IPv4, or /64 or /56 of IPv6, in a bucket, and among the k nearest that a
+    /// lookup asks: many addresses there cost one owner little. Of a /48 it is twice as many, and in the
+    /// whole table three times. Loopback and private ranges are exempt where the node itself lives in
+    /// them; k or more is no limit.
     pub max_per_subnet: usize,
     /// A reply is never given up earlier, however fast the network seems: one late scheduler or
     /// one retransmission below us must not look like a dead node.
@@ -52,13 +53,15 @@ pub struct Config {
     /// beside any machine's. One address with its network may have a tenth of it, stores without a
     /// token a quarter together; the node's own values may have all.
     pub max_store_bytes: usize,
-    /// Datagrams a second that one source, an IPv4 address or a /64 of IPv6, may send besides answers
-    /// to what it was asked; 0 for any. As much as the kernel lets in by default: a thousand times what
-    /// an ordinary node needs for a lookup a second, and a part of what this one can answer. Loopback
-    /// is exempt.
+    /// Pings a second that one source, an IPv4 address or a /64 of IPv6, may send besides answers to what
+    /// it was asked, and as much else as takes the node the same time: half as many findnodes, or a
+    /// hundred values of 16 kB that are dear to read; 0 for any. A /24 or a /56 gets one and a half
+    /// times, a /48 twice as much. By default some 5 % of one core, and a thousand times what an ordinary
+    /// node needs for a lookup a second. Loopback is exempt.
     pub source_rate: u64,
-    /// Requests a second that all sources may ask together, 0 for any; a part is kept for those whose
-    /// address is proved. About what one core can answer. Loopback is exempt.
+    /// The same for what all sources ask together, 0 for any; when it is used up by half, the rest is
+    /// for those whose address is validated. By default a quarter of what one core can answer. Loopback is
+    /// exempt.
     pub total_rate: u64,
     /// Whether a store from an address that is not proved is refused if its sender knows of no write
     /// tokens, as originals do not: off, lest they be shut out.

@@ -18,7 +18,8 @@ use crate::message::{Contact, Rest};
 use crate::node::OperationId;
 use crate::node::config::Config;
 use crate::node::credit::{Credit, Debtor, First};
-use crate::node::path::{Candidate, Crowd, Limits, Path};
+use crate::node::crowd::Crowd;
+use crate::node::path::{self, Candidate, Limits, Path};
 use crate::node::validated::is_loopback;
 use crate::time::{Duration, Instant};
 
@@ -602,7 +603,7 @@ impl Lookup {
         answered.sort_by_key(|c| c.distance());
         answered.dedup_by_key(|c| c.distance());
         let mut crowd = Crowd::new(self.max_per_subnet);
-        let admitted = answered.into_iter().filter(|c| crowd.admits(c));
+        let admitted = answered.into_iter().filter(|c| path::admits(&mut crowd, c));
         admitted.take(self.k).map(|c| c.contact).collect()
     }
 

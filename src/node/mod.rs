@@ -18,6 +18,7 @@ mod challenge;
 pub mod config;
 mod cost;
 mod credit;
+mod crowd;
 mod deferred;
 pub mod estimate;
 mod limits;
@@ -164,6 +165,9 @@ pub enum Event {
     ContactAdded(Contact),
     /// A contact of the routing table stopped answering.
     ContactLost(Contact),
+    /// A contact answers but is not taken in, because as many of its subnet are there as
+    /// [`Config::max_per_subnet`] allows. Told of once.
+    Crowded(Contact),
     /// Somebody sends far more than [`Config::source_rate`]. It is told about once for each thousand
     /// datagrams that are refused.
     Flood {
@@ -347,6 +351,7 @@ pub struct Node {
     counters: Counters,
     /// Of the request that is being answered.
     bill: Bill,
+    has_told_crowded: bool,
     out: Outbox,
 }
 
@@ -409,6 +414,7 @@ impl Node {
             records: VecDeque::new(),
             counters: Counters::default(),
             bill: Bill::default(),
+            has_told_crowded: false,
             out: Outbox::default(),
             config,
         }
@@ -755,6 +761,10 @@ impl Node {
             Insertion::Added => self.on_contact_added(now, contact),
             Insertion::Waiting { check: Some(check) } | Insertion::Conflict { check } => {
                 self.check_liveness(now, check, 1);
+            }
+            Insertion::Crowded if !self.has_told_crowded => {
+                self.has_told_crowded = true;
+                self.out.events.push_back(Event::Crowded(contact));
             }
             Insertion::Waiting { check: None }
             | Insertion::Known

@@ -6,9 +6,10 @@
 
 use std::net::SocketAddr;
 
-use crate::address::{Scope, Subnet};
+use crate::address::Scope;
 use crate::id::{Distance, Id};
 use crate::message::Contact;
+use crate::node::crowd::Crowd;
 use crate::node::lookup::{End, MAX_QUERIES};
 
 /// Contacts that a path keeps in mind, the nearest of those it heard of: no fewer than may be asked,
@@ -251,7 +252,7 @@ impl Path {
         let mut crowd = Crowd::new(self.limits.per_subnet);
         let counted = self.candidates.iter().enumerate().filter(move |(_, c)| {
             let is_lost = c.state == State::Failed || c.state == State::New && is_taken(&c.contact);
-            !is_lost && counts(c) && crowd.admits(c)
+            !is_lost && counts(c) && admits(&mut crowd, c)
         });
         counted.map(|(at, _)| at).take(self.limits.k)
     }
@@ -278,31 +279,11 @@ impl Path {
     }
 }
 
-/// Counts candidates of each subnet. Private addresses count only where one told of them who does
-/// not have such an address; who has, and this node that hears him, live there.
-pub(super) struct Crowd {
-    max: usize,
-    subnets: Vec<(Subnet, usize)>,
-}
-
-impl Crowd {
-    pub(super) fn new(max: usize) -> Crowd {
-        Crowd { max, subnets: Vec::new() }
-    }
-
-    /// Whether there is room for one more of a candidate's subnet, which it then takes.
-    pub(super) fn admits(&mut self, candidate: &Candidate) -> bool {
-        let ip = candidate.contact.address.ip();
-        let told_from = candidate.introduced_by.unwrap_or(candidate.contact).address.ip();
-        if Scope::of(ip) != Scope::Global && Scope::of(told_from) != Scope::Global {
-            return true;
-        }
-        let subnet = Subnet::of(ip);
-        match self.subnets.iter_mut().find(|(other, _)| *other == subnet) {
-            Some((_, count)) if *count >= self.max => return false,
-            Some((_, count)) => *count += 1,
-            None => self.subnets.push((subnet, 1)),
-        }
-        true
-    }
+/// Takes a candidate into a crowd. Private addresses count only where one told of them who does not have
+/// such an address; who has, and this node that hears him, live there.
+pub(super) fn admits(crowd: &mut Crowd, candidate: &Candidate) -> bool {
+    let ip = candidate.contact.address.ip();
+    let told_from = candidate.introduced_by.unwrap_or(candidate.contact).address.ip();
+    let is_exempt = Scope::of(ip) != Scope::Global && Scope::of(told_from) != Scope::Global;
+    is_exempt || crowd.admits(ip)
 }

@@ -19,8 +19,8 @@
 //! The table is told what happened and decides who stays; it sends nothing. Whom to ping is handed
 //! back to the node. Contacts enter only after they have answered the node.
 //!
-//! Addresses of one subnet are cheap for one owner to hold, so a bucket takes few of them; see
-//! [`Config::max_per_subnet`].
+//! Addresses of one subnet are cheap for one owner to hold, so a bucket takes few of them, and the
+//! whole table a few times as many; see [`Config::max_per_subnet`].
 //!
 //! Departures from the paper: a bucket that is not full keeps contacts that stopped answering, as
 //! §4.1 has it, but marks them stale, and stale contacts are neither handed out nor asked in a
@@ -29,10 +29,11 @@
 
 use std::collections::VecDeque;
 
-use crate::address::{Scope, Subnet};
+use crate::address::Scope;
 use crate::id::{Distance, Id};
 use crate::message::Contact;
 use crate::node::config::Config;
+use crate::node::crowd;
 use crate::time::{Duration, Instant};
 use crate::wire::v1::EncodedContact;
 
@@ -42,6 +43,10 @@ pub const MAX_K: usize = 20;
 /// A contact seen within this time is taken to be alive without asking: a strangers' flood of new
 /// ids must not turn into a flood of pings to those we know.
 const FRESH: Duration = Duration::from_secs(15);
+
+/// How many times as many contacts of a subnet the whole table may have as one bucket: however many
+/// ids an owner chooses, they are a few of the hundred or more contacts of a node in a large network.
+const TABLE_TIMES: usize = 3;
 
 /// The contacts of a node.
 pub struct Table {
@@ -116,7 +121,7 @@ pub enum Insertion {
         /// The contact in the table.
         check: Contact,
     },
-    /// Its bucket has as many contacts of its subnet as it may.
+    /// Its bucket, or the whole table, has as many contacts of its subnet as it may.
     Crowded,
     /// It is this node itself.
     Own,
@@ -155,7 +160,7 @@ impl Table {
     }
 
     /// All contacts, stale ones too, in no particular order.
-    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> + Clone {
         self.buckets.iter().flat_map(|bucket| &bucket.entries)
     }
 
@@ -218,7 +223,7 @@ impl Table {
         let is_in_part = |entry: &&Entry| self.part(index, &entry.contact.id) == part;
         let live = bucket.entries.iter().filter(is_in_part).filter(|entry| !entry.stale);
         let has_place = live.count() < self.k || self.can_split(index);
-        has_place && bucket.crowd(contact) < self.max_per_subnet
+        has_place && !self.would_crowd(contact)
     }
 
     /// Notes that a contact answered, in what time if that was measured, and takes it in if it is new
@@ -265,11 +270,25 @@ impl Table {
         self.alike(id).min_by_key(|entry| entry.last_seen)?.due_for_check(now)
     }
 
-    /// Whether a contact that answered would be one too many of its subnet in its bucket.
+    /// Whether a contact that answered would be one too many of its subnet.
     fn is_crowded(&self, contact: &Contact) -> bool {
-        let bucket = self.bucket(&contact.id);
         let is_there = |entry: &Entry| entry.contact == *contact && !entry.stale;
-        !bucket.entries.iter().any(is_there) && bucket.crowd(contact) >= self.max_per_subnet
+        !self.bucket(&contact.id).entries.iter().any(is_there) && self.would_crowd(contact)
+    }
+
+    /// Whether there are as many contacts of its subnet besides a contact as may be, in its bucket or in
+    /// the whole table. Who answers from a loopback or private address does so because this node lives
+    /// there too, and is exempt.
+    fn would_crowd(&self, contact: &Contact) -> bool {
+        let (ip, max) = (contact.address.ip(), self.max_per_subnet);
+        if Scope::of(ip) != Scope::Global || max >= self.k {
+            return false;
+        }
+        let is_other = |entry: &&Entry| !entry.stale && entry.contact.id != contact.id;
+        let ip_of = |entry: &Entry| entry.contact.address.ip();
+        let in_bucket = self.bucket(&contact.id).entries.iter().filter(is_other).map(ip_of);
+        let in_table = self.entries().filter(is_other).map(ip_of);
+        crowd::is_crowded(in_bucket, ip, max) || crowd::is_crowded(in_table, ip, TABLE_TIMES * max)
     }
 
     fn wait(&mut self, contact: Contact) {
@@ -449,24 +468,17 @@ impl Bucket {
         self.entries.iter().filter(|entry| !entry.stale)
     }
 
-    /// How many live contacts besides this one there are of its subnet.
-    fn crowd(&self, contact: &Contact) -> usize {
-        let others = self.entries.iter().filter(|entry| {
-            !entry.stale
-                && entry.contact.id != contact.id
-                && are_neighbours(&entry.contact, contact)
-        });
-        others.count()
-    }
-
     fn wait(&mut self, contact: Contact, max: usize, max_per_subnet: usize) {
         self.replacements.retain(|waiting| waiting.id != contact.id);
-        let is_neighbour = |waiting: &Contact| are_neighbours(waiting, &contact);
-        if self.replacements.iter().filter(|waiting| is_neighbour(waiting)).count()
-            >= max_per_subnet
-        {
-            let oldest = self.replacements.iter().position(is_neighbour);
-            self.replacements.remove(oldest.expect("some were counted"));
+        let ip = contact.address.ip();
+        let others = self.replacements.iter().map(|waiting| waiting.address.ip());
+        if Scope::of(ip) == Scope::Global && crowd::is_crowded(others.clone(), ip, max_per_subnet) {
+            // Of those that are too many the oldest goes.
+            let oldest = (0..others.len()).find(|&at| {
+                let less = others.clone().enumerate().filter(|&(other, _)| other != at);
+                !crowd::is_crowded(less.map(|(_, ip)| ip), ip, max_per_subnet)
+            });
+            self.replacements.remove(oldest.expect("one less is not too many"));
         }
         self.replacements.push_back(contact);
         if self.replacements.len() > max {
@@ -530,13 +542,6 @@ impl Entry {
         }
         is_it
     }
-}
-
-/// Whether two contacts share a subnet and count as one owner's. Who answers from a loopback or
-/// private address does so because this node lives there too, and is exempt.
-fn are_neighbours(a: &Contact, b: &Contact) -> bool {
-    let (a, b) = (a.address.ip(), b.address.ip());
-    Scope::of(a) == Scope::Global && Subnet::of(a) == Subnet::of(b)
 }
 
 /// Iterator over the contacts of a table, the nearest to a target first.
@@ -790,6 +795,29 @@ mod tests {
         assert_eq!(table.on_answer(at(3), of_subnet([198, 51, 100], 77), RTT), Insertion::Added);
         assert_eq!(table.on_answer(at(4), of_subnet([198, 51, 100], 1), RTT), Insertion::Crowded);
         assert_eq!(table.len(), 4);
+    }
+
+    /// How many contacts with addresses like these a table takes, if their ids lie at all distances.
+    fn taken(addresses: impl Fn(u32) -> String) -> usize {
+        let mut table = table();
+        for number in 0..2_000_u32 {
+            let id = near_zero(number % 40, (number / 40) as u8);
+            let address = format!("{}:9000", addresses(number)).parse().unwrap();
+            table.on_answer(at(1), Contact { id, address }, RTT);
+        }
+        table.len()
+    }
+
+    #[test]
+    fn few_owners_have_few_of_all_contacts_however_many_ids_they_choose() {
+        assert_eq!(taken(|i| format!("198.51.100.{}", i % 256)), 9, "a /24");
+        let in_seven = taken(|i| format!("198.51.{}.{}", i % 7, i / 7 % 256));
+        assert_eq!(in_seven, 63, "seven /24");
+        assert_eq!(taken(|i| format!("[2001:db8::{i:x}]")), 9, "a /64");
+        assert_eq!(taken(|i| format!("[2001:db8:0:{:x}::{i:x}]", i % 256)), 9, "/64s of a /56");
+        assert_eq!(taken(|i| format!("[2001:db8:0:{i:x}00::1]")), 9, "a /56 again and again");
+        assert_eq!(taken(|i| format!("[2001:db8:0:{:x}00::1]", i % 256)), 18, "/56s of a /48");
+        assert!(taken(|i| format!("198.{}.{}.1", i / 256, i % 256)) > 400, "many owners");
     }
 
     #[test]
