@@ -104,7 +104,7 @@ fn a_stranger_that_asks_with_as_much_as_we_do_gets_all() {
 #[test]
 fn a_reply_is_never_longer_than_the_largest() {
     let v6 = |port| Contact {
-        address: format!("[2001:db8:ffff:{port}:ffff:ffff:ffff:ffff]:9000").parse().unwrap(),
+        address: format!("[2001:db8:{port}:ffff:ffff:ffff:ffff:ffff]:9000").parse().unwrap(),
         ..far(port)
     };
     let mut bench = Bench::knowing((9_000..9_020).map(v6));
@@ -164,7 +164,7 @@ fn loopback_needs_no_proof() {
     let mut bench = bench();
     assert_eq!(count(&mut bench, contact(9_500)), 20);
     let v6 = |port| Contact {
-        address: ([0x2001, 0xdb8, 0, port, 0, 0, 0, 1], port).into(),
+        address: ([0x2001, 0xdb8, port, 0, 0, 0, 0, 1], port).into(),
         ..far(port)
     };
     let mut bench = Bench::knowing((9_000..9_018).map(v6));

@@ -115,7 +115,7 @@ fn a_flood_is_told_of_and_others_are_answered() {
             let sent = bench.ask(honest, &Request::Ping);
             assert!(is_answered(&sent, &honest));
         }
-        let is_flood = |event: &Event| matches!(event, Event::Flood { source } if *source == flood.address.ip());
+        let is_flood = |event: &Event| matches!(event, Event::Flood { source, .. } if *source == flood.address.ip());
         told += bench.take_events().iter().filter(|event| is_flood(event)).count();
     }
     // Its rate of 2,000 a second, and a burst of a quarter of that, less the pings that it caused.
@@ -137,6 +137,37 @@ fn what_is_no_request_is_a_flood_too() {
         assert!(matches!(bench.take_events()[..], [Event::Flood { .. }]), "{bytes:?}");
         assert_eq!(bench.node.counters().dropped, 2_000);
     }
+}
+
+/// Who floods in a peer's name does not know how replies of that peer begin; who floods with replies of
+/// its own is told apart.
+#[test]
+fn a_flood_tells_what_only_the_source_can_send() {
+    let peer = elsewhere(1);
+    let mut bench = Bench::knowing([peer]);
+    bench.node.start_lookup(bench.now, Goal::Node { target: peer.id });
+    let asked = bench.drain();
+    let answer = asked[0].answer_nodes(peer.id, &[]);
+    let mut floods = |bytes: &[u8]| {
+        (0..20_000).for_each(|_| _ = bench.receive(peer.address, bytes));
+        let prefixes = bench.take_events().into_iter().filter_map(|event| match event {
+            Event::Flood { source, reply_prefix } => {
+                assert_eq!(source, peer.address.ip());
+                Some(reply_prefix)
+            }
+            _ => None,
+        });
+        prefixes.collect::<Vec<_>>()
+    };
+    let prefix: [u8; 4] = answer[v1::RPC_ID_AT..][..4].try_into().unwrap();
+    let forged = floods(b"x");
+    assert!(!forged.is_empty() && forged.iter().all(|known| *known == Some(prefix)));
+    let mut guessed = answer.clone();
+    guessed[v1::RPC_ID_AT] ^= 1;
+    assert!(floods(&guessed).iter().all(|known| *known == Some(prefix)));
+    // The first of these is taken, whatever was forged; the others answer nothing.
+    assert!(floods(&answer).iter().all(Option::is_none));
+    assert_eq!(bench.node.table().len(), 1);
 }
 
 /// Whoever forges the address of a peer must not keep its answers out.

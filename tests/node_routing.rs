@@ -242,7 +242,7 @@ fn the_asker_is_never_in_its_own_answer() {
 #[test]
 fn answers_name_the_nearest_of_the_family_that_the_asker_uses() {
     let v6 = |port| Contact {
-        address: format!("[2001:db8:0:{port}::1]:{port}").parse().unwrap(),
+        address: format!("[2001:db8:{port}::1]:{port}").parse().unwrap(),
         ..contact(port)
     };
     let mut bench = Bench::knowing((9_001..9_006).map(contact).chain((9_006..9_011).map(v6)));

@@ -26,7 +26,7 @@ use super::handle::{
 use super::keeper::Keeper;
 use super::observer::{Direction, Observed, Sight};
 use super::shield::Shield;
-use super::socket::{Bound, Inbox, Outbox, Received};
+use super::socket::{Bound, Inbox, KeptOut, Outbox, Received};
 use crate::control::{self, Command, CommandError, Reply};
 use crate::id::Id;
 use crate::message::Contact;
@@ -538,7 +538,9 @@ impl Core {
                 "no more contacts of that subnet are taken in (told of once); a lab whose nodes share few \
                  /24 of public addresses sets max_per_subnet to 20"
             ),
-            Event::Flood { source } => self.shield.keep_out(now, source),
+            Event::Flood { source, reply_prefix } => {
+                self.shield.keep_out(now, KeptOut { ip: source, reply_prefix });
+            }
             Event::Bootstrapped { .. }
             | Event::LookupDone(_)
             | Event::StoreDone(_)

@@ -2,15 +2,17 @@
 //!
 //! A refused request costs the node little, but it has taken a place in the socket's queue, and a
 //! flood takes them all. So the system is asked to drop what comes from there before it is queued.
-//! Whoever forges the address of a peer, and sends enough in its name, cuts it off from this node
-//! for as long: that is the price, and no more than filling the queue would do to everybody.
+//! Anybody can flood in another's name, so that replies which only the other itself can have sent are
+//! let in: it is heard in what it is asked, and keeps its place in the routing table, while its own
+//! requests are lost with the flood. Whoever floods with such replies is kept out altogether.
 
 use std::io;
-use std::net::{IpAddr, UdpSocket};
+use std::net::UdpSocket;
 
 use tracing::{debug, warn};
 
 use super::socket::{self, KeptOut};
+use crate::address::Subnet;
 use crate::time::{Duration, Instant};
 
 /// How long a source is kept out. When it is let in again it takes some milliseconds to notice
@@ -23,24 +25,31 @@ const SOURCES_MAX: usize = 16;
 /// Who is kept out, and until when.
 #[derive(Default)]
 pub(super) struct Shield {
-    out: Vec<(IpAddr, Instant)>,
+    out: Vec<(KeptOut, Instant)>,
     /// Whether the system has not been told yet.
     is_changed: bool,
 }
 
 impl Shield {
     /// Keeps a source out from now on, for some time.
-    pub(super) fn keep_out(&mut self, now: Instant, source: IpAddr) {
+    pub(super) fn keep_out(&mut self, now: Instant, source: KeptOut) {
         let until = now + KEPT_OUT;
-        if let Some(place) = self.out.iter_mut().find(|(other, _)| *other == source) {
-            place.1 = until;
+        let is_it = |(other, _): &&mut (KeptOut, Instant)| subnet(other) == subnet(&source);
+        if let Some((known, known_until)) = self.out.iter_mut().find(is_it) {
+            *known_until = until;
+            // Not the reverse: what others forge in its name does not let its own flood in.
+            if known.reply_prefix.is_some() && source.reply_prefix.is_none() {
+                known.reply_prefix = None;
+                self.is_changed = true;
+            }
             return;
         }
         if self.out.is_empty() {
-            warn!(%source, "a flood; for ten seconds nothing is received from there");
+            let ip = source.ip;
+            warn!(source = %ip, "a flood; for ten seconds only replies are received from there");
         } else {
             // Whoever forges sources must not fill the log.
-            debug!(%source, "a flood from there too");
+            debug!(?source, "a flood from there too");
         }
         if self.out.len() >= SOURCES_MAX {
             // The first of them has been out for the longest.
@@ -68,8 +77,7 @@ impl Shield {
         if !std::mem::take(&mut self.is_changed) {
             return;
         }
-        let kept_out = |&(ip, _): &(IpAddr, Instant)| KeptOut { ip, reply_prefix: None };
-        let kept_out: Vec<KeptOut> = self.out.iter().map(kept_out).collect();
+        let kept_out: Vec<KeptOut> = self.out.iter().map(|&(source, _)| source).collect();
         for socket in sockets {
             match socket::set_filter(socket, &kept_out) {
                 Ok(()) => debug!(?kept_out, "the filter is changed"),
@@ -80,12 +88,17 @@ impl Shield {
     }
 }
 
+/// All that counts as one source.
+fn subnet(source: &KeptOut) -> Option<Subnet> {
+    Subnet::all_of(source.ip).next()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn source(number: u8) -> IpAddr {
-        [10, 0, 0, number].into()
+    fn source(number: u8) -> KeptOut {
+        KeptOut { ip: [10, 0, 0, number].into(), reply_prefix: Some([number; 4]) }
     }
 
     fn after(secs: u64) -> Instant {
@@ -117,5 +130,26 @@ mod tests {
         (0..100).for_each(|number| shield.keep_out(after(0), source(number)));
         let out: Vec<_> = shield.out.iter().map(|&(source, _)| source).collect();
         assert_eq!(out, (84..100).map(source).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn who_floods_with_replies_of_its_own_is_kept_out_whatever_others_forge() {
+        let mut shield = Shield::default();
+        let forged = source(1);
+        let own = KeptOut { reply_prefix: None, ..forged };
+        for (flood, expected) in [(forged, forged), (forged, forged), (own, own), (forged, own)] {
+            shield.keep_out(after(0), flood);
+            assert_eq!(shield.out, [(expected, after(10))]);
+        }
+    }
+
+    #[test]
+    fn a_64_takes_one_place() {
+        let mut shield = Shield::default();
+        for last in 0..100_u16 {
+            let ip = std::net::Ipv6Addr::from([0x2001, 0xdb8, 0, 7, 0, 0, 0, last]).into();
+            shield.keep_out(after(0), KeptOut { ip, reply_prefix: None });
+        }
+        assert_eq!(shield.out.len(), 1);
     }
 }

@@ -22,6 +22,7 @@ use rand::{Rng, RngExt};
 use rand_chacha::ChaCha8Rng;
 use siphasher::sip::SipHasher24;
 
+use crate::address::Subnet;
 use crate::message::RpcId;
 use crate::time::{Duration, Instant};
 
@@ -43,9 +44,12 @@ impl Challenge {
         Challenge { prefixes: hasher(), pings: hasher() }
     }
 
-    /// The first half of each rpc id that goes to an address: unknown to all who receive nothing there.
+    /// The first half of each rpc id that goes to an address, or to the /64 of an IPv6 one: unknown to all
+    /// who receive nothing there.
     pub(super) fn prefix(&self, ip: IpAddr) -> [u8; 4] {
-        half(self.prefixes.hash(&octets(ip)))
+        // As wide as what is flooded from is kept out.
+        let subnet = Subnet::all_of(ip).next().expect("an address lies in some network");
+        half(self.prefixes.hash(&subnet.to_bytes()))
     }
 
     /// A number for a call that is remembered until it is answered.

@@ -45,7 +45,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::address::{LocalEnd, is_sendable};
 use crate::bencode::Value;
 use crate::id::Id;
-use crate::message::{Contact, Kind, Request, Response, Rest};
+use crate::message::{Contact, Kind, Request, Response, Rest, RpcId};
 use crate::node::answers::Pending;
 use crate::node::calls::{Call, Calls, Expired, MAX_CALLS, Purpose};
 use crate::node::challenge::Challenge;
@@ -173,6 +173,9 @@ pub enum Event {
     Flood {
         /// Its address; of IPv6 the whole /64 counts as one.
         source: IpAddr,
+        /// How the rpc ids of replies begin that only the source itself can send; what else comes from
+        /// there may be forged by others. `None` if these replies are the flood.
+        reply_prefix: Option<[u8; 4]>,
     },
 }
 
@@ -574,7 +577,7 @@ impl Node {
             return;
         }
         let Ok(frame) = Frame::parse(bytes) else {
-            return self.drop_unasked(now, source, bytes.len());
+            return self.drop_unasked(now, source, bytes.len(), None);
         };
         match frame.body {
             Body::Request(payload) => {
@@ -582,7 +585,7 @@ impl Node {
                 let asker = Contact { id: frame.header.from, address: source };
                 if !self.may_ask(now, account.as_ref(), &asker) {
                     self.counters.limited += 1;
-                    return self.note_refused(now, source, false);
+                    return self.note_refused(now, source, None);
                 }
                 let before = self.counters;
                 self.bill = Bill::of_datagram(bytes.len());
@@ -618,25 +621,41 @@ impl Node {
         self.limits.charge_all(now, self.bill.nanos());
     }
 
-    /// What is no message, or answers nothing, is dropped, and charged for all the same.
-    fn drop_unasked(&mut self, now: Instant, source: SocketAddr, bytes: usize) {
+    /// What is no message, or a reply to nothing, is dropped, and charged for all the same.
+    fn drop_unasked(
+        &mut self,
+        now: Instant,
+        source: SocketAddr,
+        bytes: usize,
+        replies_to: Option<RpcId>,
+    ) {
         self.counters.dropped += 1;
-        self.charge_unasked(now, source, bytes);
+        self.charge_unasked(now, source, bytes, replies_to);
     }
 
-    fn charge_unasked(&mut self, now: Instant, source: SocketAddr, bytes: usize) {
+    fn charge_unasked(
+        &mut self,
+        now: Instant,
+        source: SocketAddr,
+        bytes: usize,
+        replies_to: Option<RpcId>,
+    ) {
         let Some(account) = self.limits.account(&source) else { return };
         if self.limits.has_left(now, &account) {
             self.limits.charge(now, &account, Bill::of_datagram(bytes).nanos());
         } else {
-            self.note_refused(now, source, false);
+            self.note_refused(now, source, replies_to);
         }
     }
 
-    /// Counts a datagram beyond the limits, `genuine` if only the source can have sent it.
-    fn note_refused(&mut self, now: Instant, source: SocketAddr, genuine: bool) {
-        if self.limits.refuse(now, source.ip(), genuine) == Refused::Flood {
-            self.out.events.push_back(Event::Flood { source: source.ip() });
+    /// Counts a datagram beyond the limits. What replies as only the source can is no matter of whoever
+    /// forges its address, and is counted apart.
+    fn note_refused(&mut self, now: Instant, source: SocketAddr, replies_to: Option<RpcId>) {
+        let prefix = self.challenge.prefix(source.ip());
+        let is_genuine = replies_to.is_some_and(|rpc_id| rpc_id.0.starts_with(&prefix));
+        if self.limits.refuse(now, source.ip(), is_genuine) == Refused::Flood {
+            let reply_prefix = (!is_genuine).then_some(prefix);
+            self.out.events.push_back(Event::Flood { source: source.ip(), reply_prefix });
         }
     }
 
@@ -687,11 +706,11 @@ impl Node {
         bytes: usize,
     ) {
         if !self.challenge.proves(now, &source, header.rpc_id) {
-            return self.drop_unasked(now, source, bytes);
+            return self.drop_unasked(now, source, bytes, Some(header.rpc_id));
         }
         // It may come again and again, so it is charged for; but whoever is flooded in its own name
         // must be able to answer.
-        self.charge_unasked(now, source, bytes);
+        self.charge_unasked(now, source, bytes, Some(header.rpc_id));
         if header.from == self.id {
             return self.add_own_address(source);
         }
