@@ -127,10 +127,10 @@ The result has `nodes`, its standard `error`, `counted` (nodes that were seen fo
     text = [[
 The result has `id`, `address`, `port`, `uptime` in seconds, `estimate` (nodes in the network),
 `contacts`, `stored` (`keys`, `values`, `bytes`), `lookups` that run, and `counters`. Of these
-`limited` counts requests left without an answer, because their source sent more than `source_rate`
-datagrams a second, or all asked more than `total_rate` times: constants of a configuration, 20000
-and 100000, 0 for no limit. On loopback, where a whole lab shares one address, neither limits
-anything. A node that was started with --state has `state` too: `folder`, `written` in seconds ago,
+`limited` counts requests left without an answer, because their source, or a network around it, cost
+more than `source_rate` pings a second, or all together more than `total_rate`: constants of a
+configuration, 20000 and 100000, 0 for no limit. On loopback, where a whole lab shares one address,
+neither limits anything. A node that was started with --state has `state` too: `folder`, `written` in seconds ago,
 and `problem` while nothing can be written.]],
     example = "node().id",
   },
