@@ -164,7 +164,7 @@ fn loopback_needs_no_proof() {
     let mut bench = bench();
     assert_eq!(count(&mut bench, contact(9_500)), 20);
     let v6 = |port| Contact {
-        address: ([0x2001, 0xdb8, port, 0, 0, 0, 0, 1], port).into(),
+        address: ([0x2001, 0xdb8, port, 1, 0, 0, 0, 1], port).into(),
         ..far(port)
     };
     let mut bench = Bench::knowing((9_000..9_018).map(v6));

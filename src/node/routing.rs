@@ -824,7 +824,6 @@ mod tests {
         assert_eq!(in_seven, 63, "seven /24");
         assert_eq!(taken(|i| format!("[2001:db8::{i:x}]")), 9, "a /64");
         assert_eq!(taken(|i| format!("[2001:db8:0:{:x}::{i:x}]", i % 256)), 9, "/64s of a /56");
-        assert_eq!(taken(|i| format!("[2001:db8:0:{i:x}00::1]")), 9, "a /56 again and again");
         assert_eq!(taken(|i| format!("[2001:db8:0:{:x}00::1]", i % 256)), 18, "/56s of a /48");
         assert!(taken(|i| format!("198.{}.{}.1", i / 256, i % 256)) > 300, "many owners");
     }
