@@ -1,14 +1,15 @@
 //! One node and a world that does whatever the input says.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use kademlua::address::LocalEnd;
-use kademlua::bencode::Value;
+use kademlua::bencode::{self, Value};
 use kademlua::id::Id;
 use kademlua::message::{Contact, FindValue, Kind, Request, Response, RpcId, StoreMode};
 use kademlua::node::config::Config;
 use kademlua::node::lookup::Goal;
+use kademlua::node::store::{RowId, Standing};
 use kademlua::node::{Event, Input, Node, Output, Peer, RequestToken, RpcFailed};
 use kademlua::time::{Duration, Instant};
 use kademlua::wire::v1::{
@@ -27,9 +28,16 @@ const MAX_STEPS: usize = 256;
 /// Questions of the node that can still be answered.
 const MAX_OPEN: usize = 256;
 
+/// Memory for values: a few dozen of those that are stored here, so that there is too little of it.
+const MAX_STORE_BYTES: usize = 50_000;
+
+/// What a value and its bookkeeping take here at the most.
+const MAX_VALUE_COST: usize = 6_000;
+
 /// Whatever peers, the application and time do to a node in whatever order: it answers a datagram at
-/// most once and no longer than it may, sends and keeps no more than its bounds allow, and is never
-/// due again before time has passed.
+/// most once, sends no more bytes because of it than its source may cause, keeps no more than its
+/// bounds allow, lets no store without its owner's token touch what came with one, takes nothing from
+/// sources that nobody can be at, and is never due again before time has passed.
 pub fn node(bytes: &[u8]) {
     let mut world = World::new(bytes);
     for _ in 0..MAX_STEPS {
@@ -54,19 +62,21 @@ struct World<'a> {
     tokens: Vec<RequestToken>,
     /// Addresses from which something came that is no request, or a token.
     answered: BTreeSet<SocketAddr>,
-    /// The last token that the node gave.
+    /// The last token that the node gave, and all that it gave to an address.
     token: Vec<u8>,
+    given: BTreeMap<SocketAddr, BTreeSet<Vec<u8>>>,
 }
 
 impl<'a> World<'a> {
     fn new(script: &'a [u8]) -> World<'a> {
-        let config = Config { max_store_bytes: 50_000, ..Config::default() };
+        let config = Config { max_store_bytes: MAX_STORE_BYTES, ..Config::default() };
         let now = Instant::from_micros(1);
         let mut node = Node::new(now, contact(0).id, config, [7; 32]);
         node.register(b"rpc").expect("a free name");
         let timeout = Instant::NEVER;
         let (open, tokens, answered) = (Vec::new(), Vec::new(), BTreeSet::new());
-        World { script, node, now, timeout, open, tokens, answered, token: Vec::new() }
+        let (token, given) = (Vec::new(), BTreeMap::new());
+        World { script, node, now, timeout, open, tokens, answered, token, given }
     }
 
     fn byte(&mut self) -> u8 {
@@ -91,6 +101,9 @@ impl<'a> World<'a> {
             0 if byte == 10 => self.see(),
             0 if byte == 20 => self.store_with_token(),
             0 if byte == 30 => self.want_token(),
+            0 if byte == 40 => self.come_from_nowhere(),
+            0 if byte == 50 => self.store_a_copy(),
+            0 if byte == 60 => self.find_values(),
             0 => {
                 let (source, bytes) = (contact(self.byte()).address, self.rest_of_datagram());
                 self.receive(source, bytes);
@@ -117,7 +130,7 @@ impl<'a> World<'a> {
     fn see(&mut self) {
         let contact = contact(self.byte());
         self.node.handle(self.now, Input::Seen { contact });
-        assert!(self.drain().is_empty(), "nothing was asked");
+        assert!(self.drain().replies.is_empty(), "nothing was asked");
     }
 
     fn garbled_request(&mut self) {
@@ -170,6 +183,88 @@ impl<'a> World<'a> {
                 token: Some(&token),
             }),
         );
+    }
+
+    /// A copy with the owner, the age and the token of the input's choice: no token, the last one or
+    /// the oldest that its address was given, that of another, or none that ever was.
+    fn store_a_copy(&mut self) {
+        let (from, key, kind) = (contact(self.byte()), contact(self.byte()).id, self.byte());
+        let owner = (kind & 1 != 0).then(|| contact(self.byte()));
+        let age = Duration::from_secs(u64::from(self.byte()) * 400);
+        let own = self.given.get(&from.address);
+        let token = match kind / 2 % 5 {
+            0 => None,
+            1 => own.and_then(BTreeSet::last).cloned(),
+            2 => own.and_then(BTreeSet::first).cloned(),
+            3 => Some(self.token.clone()),
+            _ => Some(vec![kind; 16]),
+        };
+        let value = Value::bytes(vec![kind; usize::from(self.byte())]);
+        self.ask(
+            from,
+            &Request::Store(kademlua::message::Store {
+                key,
+                value: value.item(),
+                mode: if kind & 64 == 0 { StoreMode::Add } else { StoreMode::Replace },
+                copy: (kind & 128 == 0).then_some(kademlua::message::CopyOf { owner, age }),
+                token: token.as_deref(),
+            }),
+        );
+    }
+
+    /// A search as other nodes send it now: with a token, with a value after which it goes on, with
+    /// both or neither, as short as it can be or padded.
+    fn find_values(&mut self) {
+        let (from, key, kind) = (contact(self.byte()), contact(self.byte()).id, self.byte());
+        let mut payload = b"d4:name9:findvalue4:argsl".to_vec();
+        bencode::put_bytes(&mut payload, key.as_bytes());
+        payload.extend_from_slice(format!("i{}ed", kind % 8).as_bytes());
+        if kind & 8 != 0 {
+            payload.extend_from_slice(b"5:after");
+            let after = [self.byte(); 20];
+            bencode::put_bytes(&mut payload, &after[..if kind & 16 != 0 { 20 } else { 7 }]);
+        }
+        if kind & 32 != 0 {
+            payload.extend_from_slice(b"5:token");
+            let own = self.given.get(&from.address).and_then(BTreeSet::last);
+            let token = if kind & 64 != 0 { own.cloned().unwrap_or_default() } else { vec![kind] };
+            bencode::put_bytes(&mut payload, &token);
+        }
+        payload.extend_from_slice(b"eee");
+        let mut datagram = framed(from.id, RpcId([9; 8]), 1, &payload);
+        if kind & 128 != 0 {
+            datagram.resize(v1::MIN_LOOKUP_REQUEST, 0);
+        }
+        self.receive(from.address, &datagram);
+    }
+
+    /// Something from where nobody can be: nothing comes of it.
+    fn come_from_nowhere(&mut self) {
+        let (from, kind) = (contact(self.byte()), self.byte());
+        let port = from.address.port();
+        let (source, is_outside): (SocketAddr, bool) = match kind % 5 {
+            0 => (([0, 0, 0, 0, 0, 0xffff, 0x7f00, 1], port).into(), false),
+            1 => (([0, 0, 0, 0, 0, 0xffff, 0x0a00, 1], port).into(), true),
+            2 => (([0, 0, 0, 0, 0, 0, 0x7f00, 1], port).into(), true),
+            3 => (([127, 0, 0, 1], port).into(), true),
+            _ => (([0, 0, 0, 0, 0, 0, 0, 1], port).into(), true),
+        };
+        let mut out = Vec::new();
+        let header = Header { from: from.id, rpc_id: RpcId([8; 8]) };
+        let value = Value::integer(7);
+        let store = kademlua::message::Store {
+            key: from.id,
+            value: value.item(),
+            mode: StoreMode::Replace,
+            copy: None,
+            token: None,
+        };
+        v1::put_request(&mut out, &header, &Request::Store(store));
+        let before = self.node.store().value_count();
+        let local = LocalEnd { is_outside, ..LocalEnd::default() };
+        self.node.handle(self.now, Input::Datagram { source, local, bytes: &out });
+        assert_eq!(self.drain().total, 0, "{source}");
+        assert_eq!(self.node.store().value_count(), before, "{source}");
     }
 
     fn ask(&mut self, from: Contact, request: &Request<'_>) {
@@ -256,31 +351,57 @@ impl<'a> World<'a> {
 
     fn receive(&mut self, source: SocketAddr, bytes: &[u8]) {
         let limit = self.limit(source, bytes);
+        let guarded = self.guarded(source, bytes);
+        let room = self.node.store().bytes() + MAX_VALUE_COST <= MAX_STORE_BYTES;
         self.node.handle(self.now, Input::Datagram { source, local: LocalEnd::default(), bytes });
-        let replies = self.drain();
-        assert!(replies.len() <= 1, "{} replies", replies.len());
-        assert!(replies.iter().all(|&len| len <= limit));
+        let sent = self.drain();
+        assert!(sent.replies.len() <= 1, "{} replies", sent.replies.len());
+        assert!(sent.replies.iter().all(|&len| len <= MAX_DATAGRAM));
+        assert!(limit.is_none_or(|limit| sent.total <= limit), "{} of {limit:?}", sent.total);
+        for (key, row, value, expires) in guarded {
+            match self.node.store().row(&key, row) {
+                Some(after) => assert!(after.value == value && after.expires == expires),
+                None => assert!(!room, "what its owner proved is gone"),
+            }
+        }
     }
 
-    /// How long the reply to a datagram may be.
-    fn limit(&mut self, source: SocketAddr, bytes: &[u8]) -> usize {
+    /// How many bytes may be sent in all because of a datagram: for a request of somebody whose
+    /// address is not validated three times as many as came, for others it is not said.
+    fn limit(&mut self, source: SocketAddr, bytes: &[u8]) -> Option<usize> {
         let Ok(Frame { header, body: Body::Request(payload) }) = Frame::parse(bytes) else {
             self.answered.insert(source);
-            return 0;
+            return None;
         };
-        let limit = match v1::request(payload) {
-            Ok(Request::FindValue(_)) => MAX_DATAGRAM,
-            Ok(Request::FindNode { .. } | Request::Store(_))
-                if !self.may_be_proved(header.from, source) =>
-            {
-                MAX_REPLY.min(AMPLIFICATION_MAX * bytes.len())
-            }
-            _ => MAX_REPLY,
-        };
-        if matches!(v1::request(payload), Ok(Request::Store(store)) if store.token.is_some()) {
+        if let Ok(Request::Store(store)) = v1::request(payload)
+            && store.token.is_some_and(|token| self.was_given(source, token))
+        {
             self.answered.insert(source);
         }
-        limit
+        // Searches carry tokens too, so they are looked for in the bytes.
+        let has = |token: &Vec<u8>| payload.windows(token.len().max(1)).any(|part| part == token);
+        let has_token = self.given.get(&source).is_some_and(|given| given.iter().any(has));
+        (!has_token && !self.may_be_proved(header.from, source))
+            .then_some(AMPLIFICATION_MAX * bytes.len())
+    }
+
+    fn was_given(&self, source: SocketAddr, token: &[u8]) -> bool {
+        self.given.get(&source).is_some_and(|given| given.contains(token))
+    }
+
+    /// What a store must not touch, because it comes without a token of its source: the rows under its
+    /// key that their owners proved.
+    fn guarded(&self, source: SocketAddr, bytes: &[u8]) -> Vec<(Id, RowId, Value, Instant)> {
+        let Ok(Frame { body: Body::Request(payload), .. }) = Frame::parse(bytes) else {
+            return Vec::new();
+        };
+        let Ok(Request::Store(store)) = v1::request(payload) else { return Vec::new() };
+        if store.token.is_some_and(|token| self.was_given(source, token)) && store.copy.is_none() {
+            return Vec::new();
+        }
+        let rows = self.node.store().stored(&store.key);
+        let proved = rows.filter(|row| row.standing == Standing::Published);
+        proved.map(|row| (store.key, row.row, row.value.clone(), row.expires)).collect()
     }
 
     fn may_be_proved(&self, id: Id, address: SocketAddr) -> bool {
@@ -305,13 +426,14 @@ impl<'a> World<'a> {
         self.now = until;
     }
 
-    /// Takes what the node wants done. Returns the lengths of its replies.
-    fn drain(&mut self) -> Vec<usize> {
-        let (mut replies, mut sent) = (Vec::new(), 0);
+    /// Takes what the node wants done. Returns what it sent.
+    fn drain(&mut self) -> Sent {
+        let (mut replies, mut sent, mut total) = (Vec::new(), 0, 0);
         loop {
             match self.node.poll_output() {
                 Output::Transmit { destination, bytes, .. } => {
                     sent += 1;
+                    total += bytes.len();
                     assert!(bytes.len() <= MAX_DATAGRAM && sent <= MAX_BURST);
                     let frame = Frame::parse(bytes).expect("a node sends messages");
                     match frame.body {
@@ -320,10 +442,9 @@ impl<'a> World<'a> {
                             self.open.push((destination, frame.header.rpc_id, kind));
                         }
                         Body::Response(payload) => {
-                            if let Ok(Response::Refused { token: Some(token), .. }) =
-                                v1::response(Kind::Store, payload)
-                            {
-                                self.token = token;
+                            if let Some(token) = token_in(payload) {
+                                self.token.clone_from(&token);
+                                self.given.entry(destination).or_default().insert(token);
                             }
                             replies.push(bytes.len());
                         }
@@ -339,7 +460,7 @@ impl<'a> World<'a> {
             }
         }
         self.open.drain(..self.open.len().saturating_sub(MAX_OPEN));
-        replies
+        Sent { replies, total }
     }
 
     fn check(&self) {
@@ -362,6 +483,25 @@ impl<'a> World<'a> {
     /// Operations under way, but for those of upkeep, which starts new ones for ever.
     fn running(&self) -> usize {
         self.node.operation_count().saturating_sub(4)
+    }
+}
+
+/// What a node sent at once.
+struct Sent {
+    /// The lengths of its replies.
+    replies: Vec<usize>,
+    /// Bytes of these and of all else.
+    total: usize,
+}
+
+/// The token that an answer gives.
+fn token_in(payload: &[u8]) -> Option<Vec<u8>> {
+    if let Ok(Response::Refused { token: Some(token), .. }) = v1::response(Kind::Store, payload) {
+        return Some(token);
+    }
+    match v1::response(Kind::FindValue, payload) {
+        Ok(Response::Values { rest, .. }) => rest.token,
+        _ => None,
     }
 }
 

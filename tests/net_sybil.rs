@@ -1,0 +1,194 @@
+//! Real nodes at addresses of many networks, and attackers at addresses of few who chose their ids: what
+//! is found of values that they sit around. The simulated counterpart is `lua/examples/sybil.lua`.
+#![cfg(target_os = "linux")]
+
+mod xdp_helpers;
+
+use std::fs;
+use std::net::{SocketAddr, UdpSocket};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{JoinHandle, sleep};
+use std::time::{Duration, Instant};
+
+use kademlua::bencode::Value;
+use kademlua::id::Id;
+use kademlua::message::{Contact, Request, RpcId};
+use kademlua::wire::v1::{self, Body, EncodedContact, Frame, Header, MAX_REPLY};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use crate::xdp_helpers::{Lab, SERVER, text};
+
+const PORT: u16 = 8001;
+/// Honest nodes: four in each of ten networks.
+const NODES: usize = 40;
+/// Attackers around each key.
+const CHOSEN: usize = 20;
+/// Keys that are stored, and searched for, on one path; as many others on eight.
+const KEYS: usize = 3;
+/// Leading bits that the id of an attacker shares with the key.
+const BITS: u32 = 40;
+
+/// How an address is made of the number of its network, and its own in that.
+type Address = fn(usize, usize) -> String;
+
+#[test]
+fn chosen_ids_in_one_24_hide_no_value() {
+    let Some(mut lab) = Lab::new("one24") else { return };
+    let honest: Address = |network, host| format!("203.{network}.113.{host}");
+    let found = attack(&mut lab, honest, |number| format!("192.0.2.{}", 1 + number));
+    println!("found next to {CHOSEN} chosen ids in one /24, of {KEYS}: {found:?}");
+    assert_eq!(found, [KEYS, KEYS]);
+}
+
+#[test]
+fn chosen_ids_in_64s_of_one_56_hide_no_value() {
+    let Some(mut lab) = Lab::new("one56") else { return };
+    let honest: Address = |network, host| format!("2001:db8:{network}::{host}");
+    let attacker = |number| format!("2001:db8:ff:1{number:02x}::1");
+    let found = attack(&mut lab, honest, attacker);
+    println!("found next to {CHOSEN} chosen ids in /64s of a /56, of {KEYS}: {found:?}");
+    assert_eq!(found, [KEYS, KEYS]);
+}
+
+/// How many values are found on one path, and how many others on eight.
+fn attack(lab: &mut Lab, honest: Address, attacker: fn(usize) -> String) -> [usize; 2] {
+    // Whole ranges are addresses of this host, and of no other.
+    let route = |range| {
+        let namespace = lab.namespace(SERVER);
+        xdp_helpers::sh(&format!("ip -n {namespace} route add local {range} dev lo"));
+    };
+    ["192.0.0.0/8", "203.0.0.0/8", "2001:db8::/32"].into_iter().for_each(route);
+    lab.within(SERVER, || fs::write("/proc/sys/net/ipv6/ip_nonlocal_bind", "1").unwrap());
+    let at = |ip: &str| SocketAddr::new(ip.parse().unwrap(), PORT);
+    let nodes: Vec<_> = (0..NODES).map(|n| honest(n % 10, 1 + n / 10)).collect();
+    for node in &nodes {
+        lab.serve(PORT, &format!("--bind {node} --bootstrap {}", at(&nodes[0])));
+    }
+    let first = at(&nodes[0]);
+    lab.wait_for("network", || {
+        let probe = run(lab, &honest(11, 1), first, 1, "findnode(node().id) print(#contacts())");
+        probe.is_some_and(|contacts| contacts >= NODES * 3 / 4)
+    });
+    let everybody: Vec<_> = nodes.iter().map(|node| at(node)).collect();
+    let attackers = Attackers::start(lab, attacker, everybody);
+    // Until they are known wherever they may be.
+    sleep(Duration::from_secs(5));
+    let store = format!("for i = 1, {} do add(sha1('key ' .. i), i) end print(1)", 2 * KEYS);
+    run(lab, &honest(12, 1), first, 1, &store).expect("a store");
+    let found = [(1, 1), (8, KEYS + 1)].map(|(paths, from)| {
+        let search = format!(
+            "local found = 0
+            for i = {from}, {} do
+              for _, hit in ipairs(findvalue(sha1('key ' .. i)).values) do
+                if hit.value == i then found = found + 1 break end
+              end
+            end
+            print(found)",
+            from + KEYS - 1
+        );
+        run(lab, &honest(12 + paths, 1), first, paths, &search).expect("a search")
+    });
+    attackers.end();
+    found
+}
+
+/// What a program prints at the end, run at a node of its own that has joined.
+fn run(lab: &Lab, bind: &str, via: SocketAddr, paths: usize, chunk: &str) -> Option<usize> {
+    let name = format!("{}-{paths}.lua", lab.namespace(SERVER));
+    let config = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::write(&config, format!("paths = {paths}")).unwrap();
+    let arguments = format!("{PORT} --bind {bind} --bootstrap {via} --config {}", config.display());
+    let mut command = lab.kademlua(SERVER, &arguments);
+    // Joined nodes have met more than whom they joined through.
+    let chunk =
+        format!("for _ = 1, 50 do if #contacts() > 10 then break end sleep(0.1) end {chunk}");
+    let output = command.args(["-e", &chunk]).stdin(Stdio::null()).output().unwrap();
+    println!("{}{}", text(&output.stdout), text(&output.stderr));
+    text(&output.stdout).lines().last()?.parse().ok()
+}
+
+/// Liars that work together: they take what is stored, tell nobody, and name one another.
+struct Attackers {
+    over: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Attackers {
+    fn start(lab: &Lab, address: fn(usize) -> String, everybody: Vec<SocketAddr>) -> Attackers {
+        let mut rng = ChaCha8Rng::seed_from_u64(13);
+        let liars: Vec<(Contact, UdpSocket)> = lab.within(SERVER, || {
+            let liar = |number| {
+                let key = Id::of_name(format!("key {}", 1 + number / CHOSEN));
+                let address = SocketAddr::new(address(number).parse().unwrap(), PORT);
+                let socket = UdpSocket::bind(address).unwrap();
+                socket.set_nonblocking(true).unwrap();
+                (Contact { id: key.random_at(BITS, &mut rng), address }, socket)
+            };
+            (0..2 * KEYS * CHOSEN).map(liar).collect()
+        });
+        let over = Arc::new(AtomicBool::new(false));
+        let stop = over.clone();
+        let thread = std::thread::spawn(move || {
+            let mut joins = Instant::now();
+            while !stop.load(Ordering::Relaxed) {
+                if joins <= Instant::now() {
+                    liars.iter().for_each(|liar| join(liar, &everybody));
+                    joins = Instant::now() + Duration::from_secs(2);
+                }
+                if !liars.iter().any(|liar| answer(liar, &liars)) {
+                    sleep(Duration::from_millis(1));
+                }
+            }
+        });
+        Attackers { over, thread }
+    }
+
+    fn end(self) {
+        self.over.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap();
+    }
+}
+
+/// Asks everybody for its own id, as who joins does: they ask back, and keep whom they have room for.
+fn join((own, socket): &(Contact, UdpSocket), everybody: &[SocketAddr]) {
+    let mut out = Vec::new();
+    let header = Header { from: own.id, rpc_id: RpcId(*b"sybil...") };
+    v1::put_request(&mut out, &header, &Request::FindNode { target: own.id });
+    for node in everybody {
+        let _ = socket.send_to(&out, node);
+    }
+}
+
+/// Answers one datagram, if one waits.
+fn answer((own, socket): &(Contact, UdpSocket), liars: &[(Contact, UdpSocket)]) -> bool {
+    let mut bytes = [0; 65_536];
+    let Ok((len, source)) = socket.recv_from(&mut bytes) else { return false };
+    let Ok(Frame { header, body: Body::Request(payload) }) = Frame::parse(&bytes[..len]) else {
+        return true;
+    };
+    let header = Header { from: own.id, rpc_id: header.rpc_id };
+    let mut out = Vec::new();
+    match v1::request(payload) {
+        Ok(Request::Ping) => v1::put_pong(&mut out, &header),
+        Ok(Request::Store(_)) => v1::put_stored(&mut out, &header),
+        Ok(Request::FindNode { target }) => {
+            v1::put_nodes(&mut out, &header, nearest(liars, &target).iter(), MAX_REPLY);
+        }
+        Ok(Request::FindValue(search)) => {
+            let none = None::<std::iter::Empty<&Value>>;
+            v1::put_values(&mut out, &header, none, nearest(liars, &search.key).iter(), MAX_REPLY);
+        }
+        _ => return true,
+    }
+    let _ = socket.send_to(&out, source);
+    true
+}
+
+fn nearest(liars: &[(Contact, UdpSocket)], target: &Id) -> Vec<EncodedContact> {
+    let mut liars: Vec<_> = liars.iter().map(|(liar, _)| *liar).collect();
+    liars.sort_by_key(|liar| target.distance(&liar.id));
+    liars.iter().take(CHOSEN).map(EncodedContact::new).collect()
+}
