@@ -140,6 +140,21 @@ fn disjoint_paths_find_values_among_liars() {
     assert!(found.expect("a share").parse::<f64>().unwrap() >= 99.0, "{out}");
 }
 
+/// Found on one path and on eight, next to each number of chosen ids, by where their addresses are.
+#[test]
+fn few_addresses_hide_no_value_however_ids_are_chosen() {
+    let out = sim(&["sybil.lua"]);
+    assert_golden("sybil-200.txt", &out);
+    for line in out.lines().skip(2) {
+        let shares = line.split_whitespace().skip(1).map(|share| share.strip_suffix('%').unwrap());
+        let shares: Vec<u32> = shares.map(|share| share.parse().unwrap()).collect();
+        let [one_24, one_24_on_8, _, _, one_56, one_56_on_8, ..] = shares[..] else {
+            panic!("{line}")
+        };
+        assert!([one_24, one_24_on_8, one_56, one_56_on_8] == [100; 4], "{line}");
+    }
+}
+
 #[test]
 fn a_publisher_learns_that_few_owners_may_hold_a_value() {
     let store = "local n, key = net{nodes = 60, max_per_subnet = 20, addresses = KIND}, sha1('key')
