@@ -4,6 +4,7 @@
 //! Nothing here knows of addresses or packets. Read [`Id`] first, then [`Distance`].
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use rand::Rng;
@@ -60,6 +61,23 @@ impl Id {
             | (!self.0[whole] & flipped)
             | (bytes[whole] & !(kept | flipped));
         Id(bytes)
+    }
+
+    /// All ids that share at least so many leading bits with this one, in order.
+    pub fn sharing(&self, bits: u32) -> RangeInclusive<Id> {
+        let (mut first, mut last) = (*self, *self);
+        for (index, (first, last)) in first.0.iter_mut().zip(&mut last.0).enumerate() {
+            let shared = bits.saturating_sub(8 * index as u32);
+            let free = 0xff_u8.checked_shr(shared).unwrap_or(0);
+            (*first, *last) = (*first & !free, *last | free);
+        }
+        first..=last
+    }
+
+    /// The id that differs from this one in that bit alone, counted from the front.
+    pub fn flipped(mut self, bit: u32) -> Id {
+        self.0[bit as usize / 8] ^= 0x80 >> (bit % 8);
+        self
     }
 
     /// The bytes, the most significant first.
@@ -190,6 +208,16 @@ mod tests {
             let (a, b) = (Id::new(a), Id::new(b));
             let counted = (0..160).take_while(|&i| a.bit(i) == b.bit(i)).count() as u32;
             prop_assert_eq!(a.common_prefix(&b), counted);
+        }
+
+        #[test]
+        fn those_that_share_a_prefix_lie_together(a: [u8; 20], b: [u8; 20], bits in 0_u32..=160) {
+            let (a, b) = (Id::new(a), Id::new(b));
+            prop_assert_eq!(a.sharing(bits).contains(&b), a.common_prefix(&b) >= bits);
+            if bits < Id::BITS {
+                prop_assert_eq!(a.common_prefix(&a.flipped(bits)), bits);
+                prop_assert_eq!(a.flipped(bits).flipped(bits), a);
+            }
         }
 
         #[test]

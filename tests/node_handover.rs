@@ -94,3 +94,108 @@ fn a_newcomer_that_answers_nothing_more_gets_them_slowly() {
     assert_eq!(values.len(), 2 * usize::from(VALUES), "each is sent once more, and not again");
     assert_eq!(values.iter().collect::<BTreeSet<_>>().len(), usize::from(VALUES));
 }
+
+/// A contact somewhere in the internet.
+fn elsewhere(a: u8, number: u16, name: &str) -> Contact {
+    let [high, low] = number.to_be_bytes();
+    Contact { id: Id::of_name(name), address: ([a, high, low, 1], 8_001).into() }
+}
+
+fn store_at(bench: &mut Bench, from: Contact, key: Id, number: u16) {
+    let value = Value::integer(number.into());
+    let (value, mode) = (value.item(), StoreMode::Add);
+    bench.ask(from, &Request::Store(Store { key, value, mode, copy: None, token: None }));
+}
+
+/// Contacts that answer pings and no stores.
+fn silent() -> Vec<Contact> {
+    (0..10).map(|number| elsewhere(80, number, &format!("silent {number}"))).collect()
+}
+
+/// Keys to which the node is nearer than those that are silent, so that it is up to the node to tell a
+/// newcomer of them.
+fn own_keys() -> Vec<Id> {
+    let own = Id::of_name("8001");
+    let keys = (0..).map(|number| Id::of_name(format!("key {number}")));
+    let is_nearest =
+        |key: &Id| silent().iter().all(|silent| key.distance(&own) < key.distance(&silent.id));
+    keys.filter(is_nearest).take(50).collect()
+}
+
+/// How long it takes until a newcomer has fifty values of fifty publishers, where each of these
+/// spammers has stored 3,500 values before, and the node knows these contacts.
+fn fifty_reach_a_newcomer(spammers: u16, silent: &[Contact]) -> Duration {
+    let mut bench = Bench::without_limits();
+    for spammer in 0..spammers {
+        for number in 0..3_500 {
+            let key = Id::of_name(format!("junk {number} of {spammer}"));
+            store_at(&mut bench, contact(30_000 + spammer), key, number);
+        }
+    }
+    let keys = own_keys();
+    for (number, &key) in (0..).zip(&keys) {
+        store_at(&mut bench, contact(40_000 + number), key, number);
+    }
+    let stored = 3_500 * usize::from(spammers) + keys.len();
+    assert_eq!(bench.node.store().value_count(), stored, "the store has room for all");
+    for &contact in silent {
+        join(&mut bench, contact);
+    }
+    // Time to look at all keys for each of them.
+    bench.wait(Duration::from_secs(3));
+    let newcomer = elsewhere(90, 0, "newcomer");
+    let (began, mut passed) = (bench.now, BTreeSet::<Id>::new());
+    let mut open = join(&mut bench, newcomer);
+    while passed.len() < keys.len() {
+        assert!(bench.now.since(began) < Duration::from_secs(30), "{} passed", passed.len());
+        let mut next = Vec::new();
+        for sent in open {
+            match sent.request() {
+                Some(Request::Ping) => {
+                    if let Some(asked) = silent.iter().find(|silent| silent.address == sent.to) {
+                        let pong = sent.answer(asked.id, v1::put_pong);
+                        next.extend(bench.receive(sent.to, &pong));
+                    }
+                }
+                Some(Request::Store(store)) if sent.to == newcomer.address => {
+                    passed.extend(keys.iter().filter(|key| **key == store.key));
+                    let stored = sent.answer(newcomer.id, v1::put_stored);
+                    next.extend(bench.receive(newcomer.address, &stored));
+                }
+                _ => {}
+            }
+        }
+        next.extend(bench.wait(Duration::from_millis(1)));
+        open = next;
+    }
+    bench.now.since(began)
+}
+
+#[test]
+fn neither_junk_nor_silent_contacts_keep_values_from_a_newcomer() {
+    let alone = fifty_reach_a_newcomer(0, &[]);
+    let among = fifty_reach_a_newcomer(20, &silent());
+    assert!(among <= alone.times(2), "{among:?} in place of {alone:?}");
+}
+
+/// Ids by how near they are to a key.
+fn by_distance(key: Id) -> Vec<Contact> {
+    let mut contacts: Vec<Contact> = (9_100..9_200).map(contact).collect();
+    contacts.sort_by_key(|contact| key.distance(&contact.id));
+    contacts
+}
+
+#[test]
+fn the_second_nearest_tells_a_newcomer_what_a_silent_nearest_does_not() {
+    let key = Id::of_name("key");
+    let [newcomer, nearest, ..] = by_distance(key)[..] else { panic!() };
+    let mut bench = Bench::knowing([nearest]);
+    assert!(key.distance(&nearest.id) < key.distance(&bench.node.id()));
+    let value = Value::bytes("value");
+    let store = Store { key, value: value.item(), mode: StoreMode::Add, copy: None, token: None };
+    bench.ask(contact(10_000), &Request::Store(store));
+    let mut sent = join(&mut bench, newcomer);
+    sent.extend(bench.wait(Duration::from_secs(1)));
+    assert_eq!(stores(sent, newcomer).len(), 0, "the nearest does it");
+    assert!(!stores(bench.wait(Duration::from_secs(10)), newcomer).is_empty());
+}

@@ -173,3 +173,23 @@ fn eight_paths_find_99_of_100_values_where_a_fifth_lies() {
         assert!(found * 100 >= SEARCHES * 99, "{found} of {SEARCHES} with seed {seed}");
     }
 }
+
+#[test]
+fn what_a_single_liar_returns_is_not_passed_on() {
+    let mut network = network(5, 1, 60);
+    let key = Id::of_name("key");
+    let mut nearest: Vec<NodeIndex> = network.alive().collect();
+    nearest.sort_by_key(|&index| key.distance(&network.node(index).unwrap().id()));
+    let liar = nearest[0];
+    network.set_lie(liar, Some(Lie::Garbage));
+    for &from in &nearest[20..32] {
+        let record = find_value(&mut network, from, key);
+        assert!(
+            record.values.iter().any(|found| found.value == Value::bytes("garbage")),
+            "{from:?}"
+        );
+        network.run_for(Duration::from_secs(2));
+    }
+    let holds = |&index: &NodeIndex| network.node(index).unwrap().store().values(&key).is_some();
+    assert_eq!(network.alive().filter(holds).collect::<Vec<_>>(), []);
+}

@@ -21,6 +21,7 @@ mod credit;
 mod crowd;
 mod deferred;
 pub mod estimate;
+mod fair;
 mod limits;
 pub mod lookup;
 mod lost;
@@ -29,6 +30,7 @@ mod operations;
 mod path;
 mod rations;
 mod repeats;
+mod replication;
 pub mod routing;
 mod rtt;
 mod spread;
@@ -59,6 +61,7 @@ use crate::node::lost::Lost;
 use crate::node::maintenance::Maintenance;
 use crate::node::operations::Operation;
 use crate::node::rations::Rations;
+use crate::node::replication::Replication;
 use crate::node::routing::{Insertion, Table};
 use crate::node::rtt::RoundTrips;
 use crate::node::store::{Change, Deposit, Refusal, RowId, Store};
@@ -344,6 +347,7 @@ pub struct Node {
     operations: BTreeMap<OperationId, Operation>,
     last_operation: u64,
     maintenance: Maintenance,
+    replication: Replication,
     lost: Lost,
     estimator: Estimator,
     /// RPCs that the application answers.
@@ -409,6 +413,7 @@ impl Node {
             operations: BTreeMap::new(),
             last_operation: 0,
             maintenance: Maintenance::default(),
+            replication: Replication::default(),
             lost: Lost::default(),
             estimator: Estimator::default(),
             registered: BTreeSet::new(),

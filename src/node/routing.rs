@@ -207,12 +207,29 @@ impl Table {
         }
     }
 
-    /// Whether another contact than `except` is known to lie nearer to an id than this node does,
-    /// because it lies in the id's own bucket. Cheap, and right for all buckets but the last.
-    pub fn has_nearer(&self, id: &Id, except: &Id) -> bool {
-        let index = self.index(id);
-        let mut others = self.buckets[index].entries.iter().filter(|e| e.contact.id != *except);
-        index + 1 < self.buckets.len() && others.any(|entry| !entry.stale)
+    /// Where keys may lie to which no more than `rank` contacts are nearer than this node is, and of
+    /// which a new contact may be one of the `k` nearest: so many leading bits that all of them have.
+    pub(super) fn may_be_nearest(&self, new: &Id, rank: usize, k: usize) -> Vec<(Id, u32)> {
+        let last = self.buckets.len() - 1;
+        let shared = self.own.common_prefix(new) as usize;
+        let others: Vec<usize> = self
+            .buckets
+            .iter()
+            .map(|bucket| bucket.live_entries().filter(|entry| entry.contact.id != *new).count())
+            .collect();
+        // Contacts that share more with the own id than the new one does are nearer than it to all keys
+        // that do so too; and so is this node.
+        let deeper: usize = others.iter().skip(shared + 1).sum();
+        let nearest = (0..=last).rev().filter(|&bucket| {
+            let is_taken = bucket < last && others[bucket] > rank;
+            let is_beyond = bucket > shared && deeper + 1 >= k;
+            !is_taken && !is_beyond
+        });
+        let prefix = |bucket| match bucket as u32 {
+            bits if bucket < last => (self.own.flipped(bits), bits + 1),
+            bits => (self.own, bits),
+        };
+        nearest.map(prefix).collect()
     }
 
     /// Whether a contact could enter without waiting for another to leave.
@@ -970,20 +987,27 @@ mod tests {
         }
 
         #[test]
-        fn a_contact_in_the_bucket_of_an_id_is_nearer_to_it(
+        fn no_key_is_missed_where_this_node_may_be_nearest(
             known in prop::collection::vec(any_id(), 1..100),
-            id in any_id(),
+            key in any_id(),
+            rank in 0_usize..3,
+            k in 1_usize..20,
         ) {
             let mut table = table();
             for id in &known {
                 table.on_answer(Instant::ZERO, contact(*id, 9_000), RTT);
             }
-            let nearer = |e: &Entry| id.distance(&e.contact.id) < id.distance(&table.own);
-            let others = |e: &&Entry| e.contact.id != known[0];
-            if table.has_nearer(&id, &known[0]) {
-                prop_assert!(table.entries().filter(others).any(nearer));
-            } else if table.has_nearer(&id, &table.own) {
-                prop_assert!(table.entry(&known[0]).is_some_and(nearer));
+            let new = known[0];
+            let nearer_than = |id: &Id| {
+                let others = table.entries().filter(|entry| entry.contact.id != new);
+                let distance = key.distance(id);
+                others.filter(|e| key.distance(&e.contact.id) < distance).count()
+            };
+            let is_own_nearer = key.distance(&table.own) < key.distance(&new);
+            if nearer_than(&table.own) <= rank && nearer_than(&new) + usize::from(is_own_nearer) < k {
+                let prefixes = table.may_be_nearest(&new, rank, k);
+                let has = |(id, bits): &(Id, u32)| id.common_prefix(&key) >= *bits;
+                prop_assert!(prefixes.iter().any(has), "{prefixes:?}");
             }
         }
 

@@ -19,7 +19,7 @@ mod shares;
 mod slot;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
+use std::ops::{Bound, RangeInclusive};
 
 use rand::Rng;
 
@@ -330,6 +330,11 @@ impl Store {
         self.slots.keys()
     }
 
+    /// Those of them that lie in a range.
+    pub(super) fn keys_within(&self, range: RangeInclusive<Id>) -> impl Iterator<Item = &Id> {
+        self.slots.range(range).map(|(key, _)| key)
+    }
+
     /// How many keys there are.
     pub fn key_count(&self) -> usize {
         self.slots.len()
@@ -399,17 +404,21 @@ impl Store {
         Some(shown(slot).map(|stored| &stored.value))
     }
 
-    /// The different values under a key as this node passes them on to others.
-    pub fn copies(&self, now: Instant, key: &Id) -> Vec<(Value, CopyOf)> {
-        let copy = |stored: &Stored| {
-            let owner = match stored.owner {
-                Owner::Own => None,
-                Owner::Node(contact) => Some(contact),
-            };
-            let age = self.expire.minus(stored.expires.since(now));
-            (stored.value.clone(), CopyOf { owner, age })
+    /// The rows of the different values under a key, each with who brought it.
+    pub(super) fn shown(&self, key: &Id) -> impl Iterator<Item = (RowId, Owner)> {
+        let shown = self.slots.get(key).into_iter().flat_map(shown);
+        shown.map(|stored| (stored.row, *stored.depositor()))
+    }
+
+    /// The value of a row as this node passes it on to others.
+    pub(super) fn copy(&self, now: Instant, key: &Id, row: RowId) -> Option<(Value, CopyOf)> {
+        let stored = self.row(key, row)?;
+        let owner = match stored.owner {
+            Owner::Own => None,
+            Owner::Node(contact) => Some(contact),
         };
-        self.slots.get(key).into_iter().flat_map(shown).map(copy).collect()
+        let age = self.expire.minus(stored.expires.since(now));
+        Some((stored.value.clone(), CopyOf { owner, age }))
     }
 
     /// Keeps a value.

@@ -259,7 +259,9 @@ fn of_equal_values_that_with_the_longest_life_is_passed_on() {
     bench.put(0, Deposit { age: HOUR, ..deposit("same", node(1), node(9)) }).unwrap();
     bench.put(0, deposit("same", node(2), node(2))).unwrap();
     bench.put(0, Deposit { age: HOUR, ..deposit("same", node(3), node(9)) }).unwrap();
-    let copies = bench.store.copies(at(0), &Id::of_name("key"));
+    let key = Id::of_name("key");
+    let copy = |(row, _)| bench.store.copy(at(0), &key, row);
+    let copies: Vec<_> = bench.store.shown(&key).filter_map(copy).collect();
     let Owner::Node(owner) = node(2) else { unreachable!("made just above") };
     assert_eq!(copies.len(), 1);
     assert_eq!(copies[0].1, CopyOf { owner: Some(owner), age: Duration::ZERO });
