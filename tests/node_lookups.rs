@@ -195,6 +195,36 @@ fn nodes_that_are_silent_do_not_hold_up_the_others() {
 }
 
 #[test]
+fn who_is_known_to_be_silent_is_asked_and_not_waited_for_until_it_answers() {
+    let crowd = Crowd::new(15, MS.times(5));
+    let target = Id::of_name("target");
+    let nearest = crowd.nearest(target);
+    let dead = [nearest[0], nearest[3], nearest[7]];
+    let mut bench = Bench::knowing([nearest[1], nearest[2]]);
+    let mut search = |is_back: bool| {
+        let answer = &mut |sent: &Sent| {
+            let is_dead = dead.iter().any(|dead| dead.address == sent.to);
+            (is_back || !is_dead).then(|| crowd.answer(sent))?
+        };
+        let (record, _) = look_up(&mut bench, Goal::Node { target }, answer);
+        bench.wait(Duration::from_secs(20));
+        record
+    };
+    // What others name is asked each time, and each time to no avail.
+    let records: Vec<Record> = (0..5).map(|_| search(false)).collect();
+    assert!(records[0].duration() > MS.times(100), "the first had to find out");
+    for record in &records {
+        assert!(dead.iter().all(|dead| record.queries.iter().any(|q| q.contact == *dead)));
+        assert_eq!(record.closest.len(), 12);
+    }
+    for record in &records[2..] {
+        assert!(record.duration() <= MS.times(50), "{:?}", record.duration());
+    }
+    search(true);
+    assert_eq!(search(true).closest, nearest, "who is back is among the nearest again");
+}
+
+#[test]
 fn a_slow_node_among_the_nearest_is_waited_for() {
     let mut crowd = Crowd::new(60, MS.times(20));
     let target = Id::of_name("target");

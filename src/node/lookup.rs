@@ -534,6 +534,13 @@ impl Lookup {
         self.paths[path].on_overdue(distance);
     }
 
+    /// A query goes to somebody who is known to be silent: it holds up nobody, and the lookup does not
+    /// wait for it, unless nobody else answers.
+    pub fn on_hopeless(&mut self, query: usize) {
+        let (path, distance) = self.place(query);
+        self.paths[path].on_hopeless(distance);
+    }
+
     /// A query came to nothing, or to a datagram of `bytes` bytes that is no answer. What it brought
     /// before counts all the same.
     pub fn on_failure(&mut self, now: Instant, query: usize, outcome: Outcome, bytes: usize) {
@@ -575,8 +582,9 @@ impl Lookup {
     fn verdict(&self, is_validated: impl Fn(&Contact) -> bool) -> Option<End> {
         let may_ask =
             |candidate: &Candidate| self.credit.first(&debtor(candidate, &is_validated)).is_some();
+        let has_answers = self.candidates().any(Candidate::answered);
         let verdict = |(number, path): (usize, &Path)| {
-            path.verdict(|contact| is_taken(&self.asked, number, contact), may_ask)
+            path.verdict(has_answers, |contact| is_taken(&self.asked, number, contact), may_ask)
         };
         let ends: Option<Vec<End>> = self.paths.iter().enumerate().map(verdict).collect();
         let ends = ends?;

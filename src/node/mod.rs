@@ -33,6 +33,7 @@ mod repeats;
 mod replication;
 pub mod routing;
 mod rtt;
+mod silent;
 mod spread;
 pub mod store;
 mod tokens;
@@ -64,6 +65,7 @@ use crate::node::rations::Rations;
 use crate::node::replication::Replication;
 use crate::node::routing::{Insertion, Table};
 use crate::node::rtt::RoundTrips;
+use crate::node::silent::Silent;
 use crate::node::store::{Change, Deposit, Refusal, RowId, Store};
 use crate::node::tokens::{Mint, Wallet};
 use crate::node::validated::Validated;
@@ -349,6 +351,7 @@ pub struct Node {
     maintenance: Maintenance,
     replication: Replication,
     lost: Lost,
+    silent: Silent,
     estimator: Estimator,
     /// RPCs that the application answers.
     registered: BTreeSet<Vec<u8>>,
@@ -415,6 +418,7 @@ impl Node {
             maintenance: Maintenance::default(),
             replication: Replication::default(),
             lost: Lost::default(),
+            silent: Silent::default(),
             estimator: Estimator::default(),
             registered: BTreeSet::new(),
             pending: Pending::default(),
@@ -734,6 +738,10 @@ impl Node {
         self.counters.timeouts += 1;
         self.round_trips.on_silence();
         if let Peer { address, id: Some(id) } = call.peer {
+            // An application may take too long although its node is there.
+            if call.kind != Kind::Custom {
+                self.silent.on_silence(now, Contact { id, address }, call.sent);
+            }
             self.on_contact_silent(now, Contact { id, address }, call.purpose);
         }
         self.on_call_done(now, call, None, Err(CallError::TimedOut), 0);
@@ -775,6 +783,7 @@ impl Node {
     /// the routing table.
     fn on_contact_answered(&mut self, now: Instant, contact: Contact, rtt: Option<Duration>) {
         self.maintenance.probing.remove(&contact.id);
+        self.silent.on_answer(now, &contact);
         self.validated.insert(contact.address);
         self.answer_deferred(now, &contact.address);
         let insertion = self.table.on_answer(now, contact, rtt);

@@ -211,16 +211,19 @@ impl Node {
             .lookup_and_validated(operation)
             .and_then(|(lookup, is_validated)| lookup.next_query(now, is_validated))
         {
-            let request = match first {
-                First::Ping => Request::Ping,
+            match first {
                 First::Query(len) => {
                     self.send_query(now, (operation, query), contact, None, len);
-                    continue;
                 }
-            };
-            let sent =
-                self.send(now, contact.into(), &request, Purpose::Query { operation, query });
-            self.on_query_sent(now, (operation, query), sent);
+                First::Ping => {
+                    let purpose = Purpose::Query { operation, query };
+                    let sent = self.send(now, contact.into(), &Request::Ping, purpose);
+                    self.on_query_sent(now, (operation, query), sent);
+                }
+            }
+            if self.silent.contains(now, &contact) {
+                self.lookup(operation).expect("it has just asked").on_hopeless(query);
+            }
         }
         let has_ended = self
             .lookup_and_validated(operation)

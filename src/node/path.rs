@@ -62,6 +62,8 @@ pub(super) enum State {
     Asked,
     /// Asked, and waited for longer than usual: others need not wait.
     Overdue,
+    /// Asked although it is known to be silent: nobody waits.
+    Hopeless,
     Answered {
         with_values: bool,
     },
@@ -161,8 +163,8 @@ impl Path {
     /// `may_ask` whether somebody may be sent something now.
     ///
     /// At most alpha queries that are not overdue run at once, and only the k closest contacts are
-    /// ever asked, those not counted that failed or are overdue: most of the latter are dead, and
-    /// whoever will be needed in their place is asked before that is certain. Who may not be asked now
+    /// ever asked, those not counted that failed, are overdue or hopeless: most of the latter are dead,
+    /// and whoever will be needed in their place is asked before that is certain. Who may not be asked now
     /// is waited for while an answer may change that.
     pub(super) fn next(
         &mut self,
@@ -173,7 +175,9 @@ impl Path {
         if self.holding >= alpha || self.queries >= queries || self.has_enough_values() {
             return None;
         }
-        let is_hopeful = |c: &Candidate| c.state != State::Overdue && self.counts(c, &may_ask);
+        let is_hopeful = |c: &Candidate| {
+            !matches!(c.state, State::Overdue | State::Hopeless) && self.counts(c, &may_ask)
+        };
         let at = self.nearest(is_hopeful, is_taken).find(|&at| {
             let candidate = &self.candidates[at];
             candidate.state == State::New && may_ask(candidate)
@@ -195,6 +199,19 @@ impl Path {
         }
     }
 
+    /// A query that was just sent goes to somebody who is known to be silent. Where most are, it waits
+    /// for the others of them after all: so many are not asked at once.
+    pub(super) fn on_hopeless(&mut self, distance: Distance) {
+        let hopeless = self.candidates.iter().filter(|c| c.state == State::Hopeless).count();
+        if hopeless < self.limits.k
+            && let Some(candidate) = self.candidate(distance)
+            && candidate.state == State::Asked
+        {
+            candidate.state = State::Hopeless;
+            self.holding -= 1;
+        }
+    }
+
     /// A query of that round was answered.
     pub(super) fn on_answer(&mut self, distance: Distance, round: u32, with_values: bool) {
         self.settle(distance, State::Answered { with_values });
@@ -212,16 +229,20 @@ impl Path {
         candidate.state != State::New || self.holding > 0 || may_ask(candidate)
     }
 
-    /// Why the path has ended, if it has.
+    /// Why the path has ended, if it has. If anybody has answered on any path, the hopeless are not
+    /// waited for.
     pub(super) fn verdict(
         &self,
+        has_answers: bool,
         is_taken: impl Fn(&Contact) -> bool,
         may_ask: impl Fn(&Candidate) -> bool,
     ) -> Option<End> {
         if self.has_enough_values() {
             return Some(End::EnoughValues);
         }
-        let counts = |c: &Candidate| self.counts(c, &may_ask);
+        let counts = |c: &Candidate| {
+            !(has_answers && c.state == State::Hopeless) && self.counts(c, &may_ask)
+        };
         let waiting = self.nearest(counts, is_taken).any(|at| !self.candidates[at].answered());
         match (waiting, self.queries) {
             (false, 0) => Some(End::NoContacts),
