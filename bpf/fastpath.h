@@ -8,8 +8,9 @@
 #ifndef KADEMLUA_FASTPATH_H
 #define KADEMLUA_FASTPATH_H
 
-/* Bumped when a shape below changes: a node must not write into the maps of another version. */
-#define LAYOUT_VERSION 1
+/* Bumped when a shape below or a rule of the program changes: a node must not work with a program of
+ * another version. */
+#define LAYOUT_VERSION 2
 
 #define ID_LEN 20
 

@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 
 use kademlua::bencode::Value;
 use kademlua::id::Id;
-use kademlua::message::{Contact, Kind};
+use kademlua::message::{Contact, Kind, Rest};
 use kademlua::node::Event;
-use kademlua::node::lookup::{End, Goal, Outcome, Query, Record};
+use kademlua::node::lookup::{ALL_ENTRIES, End, Goal, Outcome, Query, Record};
 use kademlua::sim::{NodeIndex, Settings};
 use kademlua::time::{Duration, Instant};
 use kademlua::wire::v1::{self, EncodedContact};
@@ -398,4 +398,41 @@ fn buckets_in_parts_save_hops() {
     let [one, two, five] = [1, 2, 5].map(hops);
     println!("{one}, {two} and {five} hops");
     assert!(one > two && two > five + 0.5, "{one}, {two}, {five}");
+}
+
+/// All values of a key are wanted of a node that has ever more: each answer brings `count` new ones.
+fn asked_of_who_never_ends(count: i64) -> (u32, Record) {
+    let teller = contact(9_000);
+    let mut bench = Bench::knowing([teller]);
+    let goal = Goal::Value { key: Id::of_name("key"), max_nodes: 1, max_entries: ALL_ENTRIES };
+    bench.node.start_lookup(Instant::ZERO, goal);
+    let (mut sent, mut answers) = (bench.drain(), 0_u32);
+    while let Some(query) = sent.iter().find(|sent| sent.asks(Kind::FindValue)) {
+        let first = i64::from(answers) * count;
+        answers += 1;
+        let values: Vec<Value> = (first..first + count).map(Value::integer).collect();
+        let mut next = [0; Id::LEN];
+        next[..4].copy_from_slice(&answers.to_be_bytes());
+        let rest = Rest { more: 1, next: Some(Id::new(next)), token: None };
+        let answer = query.answer(teller.id, |out, header| {
+            let (values, nobody) = (Some(values.iter()), [].iter());
+            v1::put_values_of_more(out, header, values, &rest, nobody, v1::MAX_DATAGRAM);
+        });
+        sent = bench.receive(teller.address, &answer);
+        assert!(answers < 10_000, "it goes on for ever");
+    }
+    let events = bench.take_events();
+    let record = events.into_iter().find_map(|event| match event {
+        Event::LookupDone(record) => Some(record),
+        _ => None,
+    });
+    (answers, record.expect("the lookup ends"))
+}
+
+#[test]
+fn who_never_ends_its_answer_is_not_listened_to_for_ever() {
+    let (answers, record) = asked_of_who_never_ends(2_000);
+    assert_eq!((answers, record.values.len()), (3, 6_000), "twice below 4,096, and the last");
+    let (answers, record) = asked_of_who_never_ends(1);
+    assert_eq!((answers, record.values.len()), (512, 512));
 }

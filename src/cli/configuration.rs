@@ -13,6 +13,7 @@ use anyhow::{Context as _, anyhow, bail};
 use mlua::chunk::ChunkMode;
 use mlua::{HookTriggers, Lua, LuaOptions, StdLib, Table, Value, VmState};
 
+use super::node::parse_ip;
 use crate::id::Id;
 use crate::node::config::Config;
 use crate::shell::{address_of, describe, error_message, id_of, peer_of, source_of};
@@ -163,7 +164,7 @@ fn port(value: &Value) -> Option<u16> {
 }
 
 fn ip(value: &Value) -> Option<IpAddr> {
-    value.as_string()?.to_str().ok()?.parse().ok()
+    parse_ip(&value.as_string()?.to_str().ok()?).ok()
 }
 
 fn addresses(value: &Value) -> Option<Vec<SocketAddr>> {

@@ -23,7 +23,7 @@ pub(super) const DEFAULT_PORT: u16 = 8001;
 #[derive(Debug, Clone, Args)]
 pub(super) struct NodeArguments {
     /// Address to bind
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_ip)]
     pub(super) bind: Option<IpAddr>,
     /// Node to join the network through, repeatable; a port alone is one of 127.0.0.1
     /// [default: 127.0.0.1:8001]
@@ -51,6 +51,16 @@ pub(super) struct NodeArguments {
 
 pub(super) fn parse_address(text: &str) -> Result<SocketAddr, String> {
     address_of(text).ok_or_else(|| format!("expected ADDRESS:PORT or a port, got '{text}'"))
+}
+
+/// An address, of IPv6 with or without the brackets that it has in front of a port.
+pub(super) fn parse_ip(text: &str) -> Result<IpAddr, String> {
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let ip = match bare {
+        Some(bare) => bare.parse().ok().map(IpAddr::V6),
+        None => text.parse().ok(),
+    };
+    ip.ok_or_else(|| format!("expected an address such as 127.0.0.1 or ::, got '{text}'"))
 }
 
 impl NodeArguments {
@@ -102,5 +112,21 @@ impl NodeArguments {
         W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
     {
         Ok(log::start(self.log.as_deref(), default, writer)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_taken_with_and_without_brackets() {
+        for (text, ip) in [("::", "::"), ("[::]", "::"), ("[::1]", "::1"), ("10.0.0.1", "10.0.0.1")]
+        {
+            assert_eq!(parse_ip(text), Ok(ip.parse().unwrap()));
+        }
+        for text in ["", "[10.0.0.1]", "[::", "::]", "localhost", "::1:8001x"] {
+            assert!(parse_ip(text).is_err(), "{text}");
+        }
     }
 }

@@ -60,6 +60,14 @@ pub const ALL_ENTRIES: usize = usize::MAX;
 /// carries one of the largest.
 const MAX_PARTS: u32 = 512;
 
+/// Values of one node that are waited for, in all its answers: eight times what a key has room for by
+/// default. A node that invents more has its last answer taken for the end.
+const MAX_VALUES: usize = 4_096;
+
+/// Bytes of all answers of one node to one query, beyond which no more are asked for: half of what
+/// [`MAX_PARTS`] of the largest datagrams have.
+const MAX_PARTS_BYTES: usize = 4 << 20;
+
 impl Goal {
     /// The point in the id space toward which the lookup goes.
     pub fn target(&self) -> Id {
@@ -274,6 +282,8 @@ pub(super) struct Next {
 #[derive(Default)]
 struct Parts {
     answer: Answer,
+    /// SHA-1 of the values in it.
+    digests: BTreeSet<Id>,
     /// Behind which value the last of them began.
     after: Option<Id>,
     /// The node was sent the token that it wanted.
@@ -448,13 +458,13 @@ impl Lookup {
         answer: Answer,
         rest: &Rest,
     ) -> Option<Option<Id>> {
-        let after = self.next_part(query, answer.values.len(), rest);
+        let after = self.next_part(query, &answer, rest);
         match after {
             None => self.on_answer(now, query, answer),
             Some(after) => {
                 self.note_received(query, answer.bytes);
                 let parts = self.parts.entry(query).or_default();
-                parts.answer.join(answer);
+                parts.join(answer);
                 parts.after = after;
                 parts.has_token |= rest.token.is_some();
             }
@@ -464,12 +474,17 @@ impl Lookup {
 
     /// Where the next part begins: where the last one did, if values were held back for want of a token,
     /// or where the node says, if all are wanted.
-    fn next_part(&self, query: usize, values: usize, rest: &Rest) -> Option<Option<Id>> {
+    fn next_part(&self, query: usize, answer: &Answer, rest: &Rest) -> Option<Option<Id>> {
         let Goal::Value { max_entries, .. } = self.record.goal else { return None };
-        if values >= max_entries || self.record.queries[query].attempts >= MAX_PARTS {
+        let parts = self.parts.get(&query);
+        let values = answer.values.len() + parts.map_or(0, |parts| parts.answer.values.len());
+        let Query { attempts, bytes_received, .. } = self.record.queries[query];
+        if values >= max_entries.min(MAX_VALUES)
+            || attempts >= MAX_PARTS
+            || bytes_received + answer.bytes >= MAX_PARTS_BYTES
+        {
             return None;
         }
-        let parts = self.parts.get(&query);
         let last = parts.and_then(|parts| parts.after);
         if rest.token.is_some() && !parts.is_some_and(|parts| parts.has_token) {
             return Some(last);
@@ -492,9 +507,9 @@ impl Lookup {
     /// this machine that somebody on another names, and values beyond those that were asked for.
     pub fn on_answer(&mut self, now: Instant, query: usize, answer: Answer) {
         self.note_received(query, answer.bytes);
-        let mut all = self.parts.remove(&query).unwrap_or_default().answer;
-        all.join(answer);
-        self.on_whole_answer(now, query, all);
+        let mut parts = self.parts.remove(&query).unwrap_or_default();
+        parts.join(answer);
+        self.on_whole_answer(now, query, parts.answer);
     }
 
     fn on_whole_answer(&mut self, now: Instant, query: usize, answer: Answer) {
@@ -656,16 +671,19 @@ impl Lookup {
     }
 }
 
-impl Answer {
+impl Parts {
     /// Adds what another answer of the same node has beside; what it says last of the rest is true.
-    fn join(&mut self, other: Answer) {
-        let new = |value: &Value| !self.values.contains(value);
-        let values: Vec<Value> = other.values.into_iter().filter(new).collect();
-        self.values.extend(values);
-        let new = |contact: &Contact| !self.contacts.contains(contact);
-        let contacts: Vec<Contact> = other.contacts.into_iter().filter(new).collect();
-        self.contacts.extend(contacts);
-        self.more = other.more;
+    fn join(&mut self, part: Answer) {
+        let Answer { contacts, values, more, .. } = part;
+        let digests = &mut self.digests;
+        let is_new = |value: &Value| digests.insert(Id::of_name(value.as_bytes()));
+        self.answer.values.extend(values.into_iter().filter(is_new));
+        for contact in contacts {
+            if !self.answer.contacts.contains(&contact) {
+                self.answer.contacts.push(contact);
+            }
+        }
+        self.answer.more = more;
     }
 }
 

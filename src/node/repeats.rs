@@ -10,8 +10,11 @@ use crate::id::Id;
 use crate::message::RpcId;
 use crate::time::{Duration, Instant};
 
-/// Calls that are remembered at once, the latest: 1.5 MB if all answers are of the largest.
+/// Calls that are remembered at once, the latest.
 const MAX_CALLS: usize = 1_024;
+
+/// Bytes of answers that are remembered at once: a thousand of the usual size, a hundred of the largest.
+const MAX_ANSWER_BYTES: usize = 3 << 19;
 
 /// How long a call is remembered: several times as long as any caller waits, and far longer than a network keeps a
 /// datagram in a queue.
@@ -47,16 +50,17 @@ pub(super) struct Repeats {
     answers: BTreeMap<Call, Option<Box<[u8]>>>,
     /// Oldest first.
     order: VecDeque<(Instant, Call)>,
+    /// Of the answers.
+    bytes: usize,
 }
 
 impl Repeats {
     /// What became of the same call earlier.
     pub(super) fn earlier(&mut self, now: Instant, call: &Call) -> Option<Earlier<'_>> {
-        while let Some(&(at, oldest)) = self.order.front()
+        while let Some(&(at, _)) = self.order.front()
             && now.since(at) >= REMEMBERED
         {
-            self.order.pop_front();
-            self.answers.remove(&oldest);
+            self.forget_oldest();
         }
         Some(match self.answers.get(call)? {
             None => Earlier::Unanswered,
@@ -66,10 +70,8 @@ impl Repeats {
 
     /// The application gets a call that did not come before.
     pub(super) fn remember(&mut self, now: Instant, call: Call) {
-        if self.order.len() >= MAX_CALLS
-            && let Some((_, oldest)) = self.order.pop_front()
-        {
-            self.answers.remove(&oldest);
+        if self.order.len() >= MAX_CALLS {
+            self.forget_oldest();
         }
         self.order.push_back((now, call));
         self.answers.insert(call, None);
@@ -78,8 +80,18 @@ impl Repeats {
     /// A call is answered with this datagram.
     pub(super) fn answered(&mut self, call: &Call, answer: &[u8]) {
         if let Some(known) = self.answers.get_mut(call) {
-            *known = Some(answer.into());
+            self.bytes += answer.len();
+            self.bytes -= known.replace(answer.into()).map_or(0, |earlier| earlier.len());
         }
+        while self.bytes > MAX_ANSWER_BYTES {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some((_, oldest)) = self.order.pop_front() else { return };
+        let answer = self.answers.remove(&oldest).flatten();
+        self.bytes -= answer.map_or(0, |answer| answer.len());
     }
 }
 
@@ -120,5 +132,20 @@ mod tests {
         assert_eq!((repeats.answers.len(), repeats.order.len()), (MAX_CALLS, MAX_CALLS));
         assert_eq!(repeats.earlier(now, &call(9_001, MAX_CALLS as u64 - 1, b"count")), None);
         assert!(repeats.earlier(now, &call(9_001, MAX_CALLS as u64, b"count")).is_some());
+    }
+
+    #[test]
+    fn large_answers_take_no_more_memory_than_many_small_ones() {
+        let (mut repeats, now) = (Repeats::default(), Instant::ZERO);
+        for number in 0..MAX_CALLS as u64 {
+            let call = call(9_001, number, b"count");
+            repeats.remember(now, call);
+            repeats.answered(&call, &[7; 16_000]);
+            repeats.answered(&call, &[7; 16_000]);
+            let held: usize = repeats.answers.values().flatten().map(|answer| answer.len()).sum();
+            assert!(held == repeats.bytes && held <= MAX_ANSWER_BYTES, "{held}");
+            assert!(repeats.earlier(now, &call).is_some(), "the latest is there");
+        }
+        assert_eq!(repeats.answers.len(), MAX_ANSWER_BYTES / 16_000);
     }
 }

@@ -7,7 +7,7 @@ use bytemuck::{Pod, Zeroable};
 use super::{CONTACTS_MAX, LOCALS_MAX};
 use crate::id::Id;
 
-pub(super) const LAYOUT_VERSION: u32 = 1;
+pub(super) const LAYOUT_VERSION: u32 = 2;
 
 /// `l39:` + the longest IPv6 literal + `i65535e` + `20:` + id + `e`.
 const CONTACT_BYTES_MAX: usize = 74;
