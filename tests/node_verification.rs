@@ -163,3 +163,95 @@ fn datagram_of_a_reply(from: &Contact, number: u32) -> Vec<u8> {
     v1::put_pong(&mut out, &Header { from: from.id, rpc_id });
     out
 }
+
+/// The ping that somebody gets for asking under an id.
+fn verification_ping(bench: &mut Bench, asker: Contact) -> Sent {
+    let sent = bench.ask(asker, &Request::Ping);
+    let is_ping = |sent: &Sent| sent.to == asker.address && sent.asks(Kind::Ping);
+    sent.into_iter().find(is_ping).expect("a stranger is asked back")
+}
+
+#[test]
+fn one_verification_ping_has_a_contact_asked_once_however_often_it_is_answered() {
+    let (mut bench, known) = with_a_full_bucket();
+    let (victim, attacker) = (known[0], newcomer(1));
+    let ping = verification_ping(&mut bench, attacker);
+    let mut asked = 0;
+    // Until it is forgotten who was thought to be there, while the answer still counts.
+    bench.wait(Duration::from_millis(1_600));
+    for _ in 0..200 {
+        // It says that the contact lives here.
+        let sent = bench.receive(attacker.address, &ping.answer(victim.id, v1::put_pong));
+        asked += sent.iter().filter(|sent| sent.to == victim.address).count();
+        // Nor does the same number count under another id.
+        let other = ping.answer(newcomer(2).id, v1::put_pong);
+        assert_eq!(bench.receive(attacker.address, &other), []);
+        bench.wait(Duration::from_millis(1));
+    }
+    assert_eq!(asked, 1);
+    assert!(!knows(&bench.node, &newcomer(2)));
+}
+
+#[test]
+fn a_contact_that_was_seen_lately_is_not_asked_because_somebody_answers_in_its_name() {
+    let (mut bench, known) = with_a_full_bucket();
+    let victim = known[0];
+    let attackers = (0..100).map(|number| elsewhere(0x5000_0000 + (number << 8)));
+    let pings: Vec<Sent> = attackers.map(|one| verification_ping(&mut bench, one)).collect();
+    // Until it is forgotten who was thought to be there.
+    bench.wait(Duration::from_millis(1_600));
+    bench.ask(victim, &Request::Ping);
+    for ping in pings {
+        assert_eq!(bench.receive(ping.to, &ping.answer(victim.id, v1::put_pong)), []);
+    }
+}
+
+/// Somebody answers for others and then is silent; returns who is pinged because of that.
+fn answer_under_another_id(bench: &mut Bench, asker: Contact) -> Vec<Sent> {
+    let ping = verification_ping(bench, asker);
+    let pongs = (0..20).map(|number: u8| {
+        let other = format!("{number} of {}", asker.address);
+        ping.answer(Id::of_name(other), v1::put_pong)
+    });
+    pongs.flat_map(|pong| bench.receive(asker.address, &pong)).collect()
+}
+
+#[test]
+fn one_owner_has_few_ids_asked_after_at_once() {
+    let (mut bench, _) = with_a_full_bucket();
+    let one = newcomer(1);
+    assert_eq!(answer_under_another_id(&mut bench, one).len(), 1);
+    let asked: usize = (2..16_u8)
+        .map(|last| Contact { address: ([198, 51, 1, last], 8_001).into(), ..newcomer(2) })
+        .map(|other| answer_under_another_id(&mut bench, other).len())
+        .sum();
+    assert_eq!(asked, 3, "of the same subnet");
+}
+
+#[test]
+fn contacts_are_checked_however_many_strangers_are_silent() {
+    let (mut bench, known) = with_a_full_bucket();
+    let silent = (0..200_u32).map(|number| elsewhere(0x5000_0000 + (number << 8)));
+    let asked: usize = silent.map(|one| answer_under_another_id(&mut bench, one).len()).sum();
+    assert!((100..=128).contains(&asked), "{asked} are asked after at once");
+    let own = bench.node.id();
+    let mut strangers = (1..).map(|number| elsewhere(0x6000_0000 + (number << 8)));
+    let stranger = strangers.find(|one| one.id.common_prefix(&own) == 0).unwrap();
+    let ping = verification_ping(&mut bench, stranger);
+    let sent = bench.receive(stranger.address, &ping.answer(stranger.id, v1::put_pong));
+    assert!(sent.iter().any(|sent| known.iter().any(|contact| contact.address == sent.to)));
+}
+
+#[test]
+fn a_stranger_that_answers_in_our_own_name_is_not_taken_for_us() {
+    let mut bench = Bench::new();
+    let own = bench.node.id();
+    let stranger = newcomer(1);
+    let ping = verification_ping(&mut bench, stranger);
+    assert_eq!(bench.receive(stranger.address, &ping.answer(own, v1::put_pong)), []);
+    bench.wait(Duration::from_secs(2));
+    // Our own address would not be asked.
+    let ping = verification_ping(&mut bench, stranger);
+    bench.receive(stranger.address, &ping.answer(stranger.id, v1::put_pong));
+    assert!(knows(&bench.node, &stranger));
+}

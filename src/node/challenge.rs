@@ -14,8 +14,13 @@
 //! does not cover an id: who lives at the address says in its answer who it is. So whoever forges
 //! strange ids at a newcomer's address only has it validated the sooner.
 //!
+//! A number counts once. Else one ping would let its receiver answer under as many ids as it likes, and
+//! have us ask about each of them. So the numbers that were answered are remembered until they are worth
+//! nothing any more: what a stranger takes it takes by an answer, and not by a question.
+//!
 //! No calls in flight here, nor how often somebody is pinged; see [`rations`](super::rations).
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use rand::{Rng, RngExt};
@@ -32,16 +37,22 @@ const TICK: Duration = Duration::from_secs(1);
 /// An answer counts for so many ticks more: longer than an answer is waited for by default.
 const TICKS_MORE: u64 = 2;
 
+/// Numbers that are remembered for having been answered: more than a node hands out to the internet
+/// while one of them counts, 8,192 a second. Takes less than a megabyte.
+const MAX_ANSWERED: usize = 32_768;
+
 /// Makes rpc ids, and knows its own.
 pub(super) struct Challenge {
     prefixes: SipHasher24,
     pings: SipHasher24,
+    /// Numbers that count no more, by the tick that they were made in.
+    answered: BTreeSet<(u64, RpcId)>,
 }
 
 impl Challenge {
     pub(super) fn new(secrets: &mut ChaCha8Rng) -> Challenge {
         let mut hasher = || SipHasher24::new_with_keys(secrets.random(), secrets.random());
-        Challenge { prefixes: hasher(), pings: hasher() }
+        Challenge { prefixes: hasher(), pings: hasher(), answered: BTreeSet::new() }
     }
 
     /// The first half of each rpc id that goes to an address, or to the /64 of an IPv6 one: unknown to all
@@ -62,13 +73,27 @@ impl Challenge {
         join(self.prefix(address.ip()), self.proof(tick(now), address))
     }
 
-    /// Whether a reply from this address answers a verification ping that was sent there lately.
-    pub(super) fn proves(&self, now: Instant, source: &SocketAddr, rpc_id: RpcId) -> bool {
+    /// Whether a reply from this address is the first that answers a verification ping which was sent
+    /// there lately.
+    pub(super) fn accept(&mut self, now: Instant, source: &SocketAddr, rpc_id: RpcId) -> bool {
+        let Some(made) = self.proves(now, source, rpc_id) else { return false };
+        let oldest = tick(now).saturating_sub(TICKS_MORE);
+        while self.answered.first().is_some_and(|(tick, _)| *tick < oldest) {
+            self.answered.pop_first();
+        }
+        // What cannot be remembered could be repeated, so it does not count at all.
+        self.answered.len() < MAX_ANSWERED && self.answered.insert((made, rpc_id))
+    }
+
+    /// The tick in which a verification ping was sent to this address that a reply from there answers,
+    /// if one was lately.
+    fn proves(&self, now: Instant, source: &SocketAddr, rpc_id: RpcId) -> Option<u64> {
         let (prefix, proof) = rpc_id.0.split_at(4);
         let tick = tick(now);
-        prefix == self.prefix(source.ip())
-            && (tick.saturating_sub(TICKS_MORE)..=tick)
-                .any(|tick| proof == self.proof(tick, source))
+        if prefix != self.prefix(source.ip()) {
+            return None;
+        }
+        (tick.saturating_sub(TICKS_MORE)..=tick).find(|&tick| proof == self.proof(tick, source))
     }
 
     fn proof(&self, tick: u64, address: &SocketAddr) -> [u8; 4] {
@@ -126,14 +151,14 @@ mod tests {
     fn a_verification_ping_is_answered_from_its_own_address_alone() {
         let (challenge, own) = (challenge(1), address("192.0.2.1:8001"));
         let id = challenge.ping_id(NOW, &own);
-        assert!(challenge.proves(NOW, &own, id));
+        assert!(challenge.proves(NOW, &own, id).is_some());
         for other in ["192.0.2.2:8001", "192.0.2.1:8002", "[2001:db8::1]:8001"] {
-            assert!(!challenge.proves(NOW, &address(other), id), "{other}");
+            assert!(challenge.proves(NOW, &address(other), id).is_none(), "{other}");
         }
-        assert!(!self::challenge(2).proves(NOW, &own, id), "another node");
+        assert!(self::challenge(2).proves(NOW, &own, id).is_none(), "another node");
         for bit in 0..64 {
             let other = RpcId((u64::from_be_bytes(id.0) ^ 1 << bit).to_be_bytes());
-            assert!(!challenge.proves(NOW, &own, other), "bit {bit}");
+            assert!(challenge.proves(NOW, &own, other).is_none(), "bit {bit}");
         }
     }
 
@@ -147,16 +172,41 @@ mod tests {
                 [(0, true), (1_500_000, true), (2_000_000, true), (3_000_000, false)]
             {
                 let at = sent + Duration::from_micros(after);
-                assert_eq!(challenge.proves(at, &own, id), counts, "{after} µs");
+                assert_eq!(challenge.proves(at, &own, id).is_some(), counts, "{after} µs");
             }
             let before = Instant::from_micros(NOW.as_micros() - 1);
-            assert!(!challenge.proves(before, &own, id), "from a time to come");
+            assert!(challenge.proves(before, &own, id).is_none(), "from a time to come");
         }
         let first = challenge.ping_id(Instant::ZERO, &own);
-        assert!(challenge.proves(Instant::ZERO, &own, first), "the clock has just begun");
+        assert!(challenge.proves(Instant::ZERO, &own, first).is_some(), "the clock has just begun");
         let seconds = (0..100).map(|second| NOW + Duration::from_secs(second));
         let ids: BTreeSet<RpcId> = seconds.map(|at| challenge.ping_id(at, &own)).collect();
         assert_eq!(ids.len(), 100, "those of different seconds are told apart");
+    }
+
+    #[test]
+    fn an_answer_counts_once_and_what_cannot_be_remembered_not_at_all() {
+        let (mut challenge, tick) = (challenge(1), |ticks| NOW + TICK.times(ticks));
+        let own = address("192.0.2.1:8001");
+        let id = challenge.ping_id(NOW, &own);
+        assert!(challenge.accept(NOW, &own, id));
+        for later in 0..4 {
+            assert!(!challenge.accept(tick(later), &own, id), "{later} s later");
+        }
+        let id = challenge.ping_id(tick(3), &own);
+        assert!(challenge.accept(tick(3), &own, id), "another number");
+        assert_eq!(challenge.answered.len(), 1, "what counts no more is forgotten");
+        let numbered = |number: usize| {
+            let [.., a, b, c] = number.to_be_bytes();
+            SocketAddr::from(([10, a, b, c], 8_001))
+        };
+        let accepted = (0..MAX_ANSWERED + 100).filter(|&number| {
+            let id = challenge.ping_id(tick(3), &numbered(number));
+            challenge.accept(tick(3), &numbered(number), id)
+        });
+        assert_eq!(accepted.count(), MAX_ANSWERED - 1);
+        let id = challenge.ping_id(tick(6), &own);
+        assert!(challenge.accept(tick(6), &own, id), "there is room again");
     }
 
     #[test]
@@ -177,7 +227,8 @@ mod tests {
         #[test]
         fn what_is_guessed_proves_nothing(guess: [u8; 8], ip: [u8; 4], port: u16, seed: u64, at: u64) {
             let now = Instant::from_micros(at);
-            prop_assert!(!challenge(seed).proves(now, &(ip, port).into(), RpcId(guess)));
+            let proof = challenge(seed).proves(now, &(ip, port).into(), RpcId(guess));
+            prop_assert!(proof.is_none());
         }
     }
 }

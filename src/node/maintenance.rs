@@ -6,9 +6,11 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use crate::address::{LocalEnd, is_sendable};
+use crate::address::{LocalEnd, Scope, is_sendable};
 use crate::id::Id;
 use crate::message::{Contact, Request};
+use crate::node::calls::{Call, Peer};
+use crate::node::crowd;
 use crate::node::lookup::Goal;
 use crate::node::operations::Then;
 use crate::node::routing::Seen;
@@ -22,8 +24,15 @@ const MAX_RUNNING: usize = 4;
 /// Lookups that wait to refresh the routing table: several times one for each bucket.
 const MAX_REFRESHES: usize = 1_024;
 
-/// Contacts, former and future ones pinged at once.
-const MAX_PROBES: usize = 128;
+/// Contacts of the routing table that are pinged at once.
+const MAX_CHECKS: usize = 128;
+
+/// Former and future contacts pinged at once. Strangers can have them pinged, so these take no place of
+/// those that are in the table.
+const MAX_RECHECKS: usize = 128;
+
+/// How many of these may lie in one subnet: one owner, who answers nothing, must not take all places.
+const MAX_RECHECKS_PER_SUBNET: usize = 4;
 
 /// Pings in a row that a contact may leave unanswered before it counts as dead.
 const LIVENESS_ATTEMPTS: u32 = 2;
@@ -40,8 +49,10 @@ pub(super) struct Maintenance {
     refreshes: VecDeque<Id>,
     /// Lookups that run, for replication too.
     running: usize,
-    /// Ids that are being pinged.
-    pub(super) probing: BTreeSet<Id>,
+    /// Contacts of the routing table that are being pinged.
+    checking: BTreeSet<Contact>,
+    /// Former and future ones that are, no two at one address.
+    rechecking: BTreeSet<Contact>,
     refresh_at: Instant,
     measure_at: Instant,
     /// When tasks are looked at next.
@@ -53,7 +64,8 @@ impl Default for Maintenance {
         Maintenance {
             refreshes: VecDeque::new(),
             running: 0,
-            probing: BTreeSet::new(),
+            checking: BTreeSet::new(),
+            rechecking: BTreeSet::new(),
             refresh_at: Instant::NEVER,
             measure_at: Instant::NEVER,
             work_at: Instant::NEVER,
@@ -69,6 +81,28 @@ impl Maintenance {
     /// Something may begin, because it is new or because something else has ended.
     pub(super) fn resume(&mut self, now: Instant) {
         self.work_at = now;
+    }
+
+    /// A call was answered, or was not in time: whoever was pinged by it may be pinged again.
+    pub(super) fn on_call_ended(&mut self, call: &Call) {
+        let Peer { address, id: Some(id) } = call.peer else { return };
+        let contact = Contact { id, address };
+        match call.purpose {
+            Purpose::Recheck => _ = self.rechecking.remove(&contact),
+            Purpose::Liveness { .. } => _ = self.checking.remove(&contact),
+            _ => {}
+        }
+    }
+
+    /// Whether one more former or future contact may be pinged.
+    fn has_room_to_recheck(&self, contact: &Contact) -> bool {
+        let ip = contact.address.ip();
+        let others = self.rechecking.iter().map(|other| other.address.ip());
+        self.rechecking.len() < MAX_RECHECKS
+            && self.rechecking.iter().all(|other| other.address != contact.address)
+            // Many nodes may share a machine or a network with this one.
+            && (Scope::of(ip) != Scope::Global
+                || !crowd::is_crowded(others, ip, MAX_RECHECKS_PER_SUBNET))
     }
 
     pub(super) fn on_lookup_ended(&mut self, now: Instant) {
@@ -147,21 +181,21 @@ impl Node {
 
     /// Pings somebody who was lost, or waits for a place in the routing table.
     pub(super) fn recheck(&mut self, now: Instant, contact: Contact) {
-        self.probe(now, contact, Purpose::Recheck);
+        if self.maintenance.has_room_to_recheck(&contact)
+            && self.send(now, contact.into(), &Request::Ping, Purpose::Recheck).is_ok()
+        {
+            self.maintenance.rechecking.insert(contact);
+        }
     }
 
     /// Pings a contact of the routing table that may have gone.
     pub(super) fn check_liveness(&mut self, now: Instant, contact: Contact, attempt: u32) {
-        self.probe(now, contact, Purpose::Liveness { attempt });
-    }
-
-    fn probe(&mut self, now: Instant, contact: Contact, purpose: Purpose) {
-        let probing = &mut self.maintenance.probing;
-        if probing.len() >= MAX_PROBES || !probing.insert(contact.id) {
-            return;
-        }
-        if self.send(now, contact.into(), &Request::Ping, purpose).is_err() {
-            self.maintenance.probing.remove(&contact.id);
+        let checking = &self.maintenance.checking;
+        if checking.len() < MAX_CHECKS
+            && !checking.contains(&contact)
+            && self.send(now, contact.into(), &Request::Ping, Purpose::Liveness { attempt }).is_ok()
+        {
+            self.maintenance.checking.insert(contact);
         }
     }
 
@@ -169,16 +203,11 @@ impl Node {
     pub(super) fn on_contact_silent(&mut self, now: Instant, contact: Contact, purpose: Purpose) {
         let in_table = self.table.on_silence(&contact);
         match purpose {
-            Purpose::Recheck => {
-                self.maintenance.probing.remove(&contact.id);
-            }
-            Purpose::Liveness { attempt } => {
-                self.maintenance.probing.remove(&contact.id);
-                match attempt {
-                    LIVENESS_ATTEMPTS.. => self.on_dead(now, contact),
-                    _ => self.check_liveness(now, contact, attempt + 1),
-                }
-            }
+            Purpose::Recheck => {}
+            Purpose::Liveness { attempt } => match attempt {
+                LIVENESS_ATTEMPTS.. => self.on_dead(now, contact),
+                _ => self.check_liveness(now, contact, attempt + 1),
+            },
             _ if in_table => self.check_liveness(now, contact, 1),
             _ => {}
         }

@@ -672,6 +672,7 @@ impl Node {
         let Some(call) = self.calls.take(&frame.header, source) else {
             return self.on_unawaited_reply(now, source, &frame.header, bytes);
         };
+        self.maintenance.on_call_ended(&call);
         let contact = Contact { id: frame.header.from, address: source };
         if contact.id == self.id {
             // We were given our own address, or somebody says so, who is then not asked either.
@@ -714,15 +715,14 @@ impl Node {
         header: &Header,
         bytes: usize,
     ) {
-        if !self.challenge.proves(now, &source, header.rpc_id) {
+        // Nobody is asked back under our own id, so who answers under it lies; what our own addresses
+        // are is learnt where we asked ourselves.
+        if header.from == self.id || !self.challenge.accept(now, &source, header.rpc_id) {
             return self.drop_unasked(now, source, bytes, Some(header.rpc_id));
         }
-        // It may come again and again, so it is charged for; but whoever is flooded in its own name
-        // must be able to answer.
+        // It is charged for like all that was not awaited; but whoever is flooded in its own name must
+        // be able to answer.
         self.charge_unasked(now, source, bytes, Some(header.rpc_id));
-        if header.from == self.id {
-            return self.add_own_address(source);
-        }
         let contact = Contact { id: header.from, address: source };
         match self.rations.sent(now, &source) {
             // Who asked is not there; who is there is asked under its own id.
@@ -735,6 +735,7 @@ impl Node {
     }
 
     fn on_call_timed_out(&mut self, now: Instant, call: Call) {
+        self.maintenance.on_call_ended(&call);
         self.counters.timeouts += 1;
         self.round_trips.on_silence();
         if let Peer { address, id: Some(id) } = call.peer {
@@ -782,7 +783,6 @@ impl Node {
     /// A contact answered, in what time if that was measured: its address is its own, and it may enter
     /// the routing table.
     fn on_contact_answered(&mut self, now: Instant, contact: Contact, rtt: Option<Duration>) {
-        self.maintenance.probing.remove(&contact.id);
         self.silent.on_answer(now, &contact);
         self.validated.insert(contact.address);
         self.answer_deferred(now, &contact.address);
@@ -792,7 +792,8 @@ impl Node {
         }
         match insertion {
             Insertion::Added => self.on_contact_added(now, contact),
-            Insertion::Waiting { check: Some(check) } | Insertion::Conflict { check } => {
+            Insertion::Waiting { check: Some(check) }
+            | Insertion::Conflict { check: Some(check) } => {
                 self.check_liveness(now, check, 1);
             }
             Insertion::Crowded if !self.has_told_crowded => {
@@ -800,6 +801,7 @@ impl Node {
                 self.out.events.push_back(Event::Crowded(contact));
             }
             Insertion::Waiting { check: None }
+            | Insertion::Conflict { check: None }
             | Insertion::Known
             | Insertion::Crowded
             | Insertion::Own => {}

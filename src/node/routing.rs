@@ -115,11 +115,11 @@ pub enum Insertion {
         /// The least recently seen contact of the bucket, unless it was seen just now.
         check: Option<Contact>,
     },
-    /// Its id is in the table at another address, which should be asked whether it still lives
-    /// there.
+    /// Its id is in the table at another address, which is named if it should be asked whether it
+    /// still lives there.
     Conflict {
-        /// The contact in the table.
-        check: Contact,
+        /// The contact in the table, unless it was seen just now.
+        check: Option<Contact>,
     },
     /// Its bucket, or the whole table, has as many contacts of its subnet as it may.
     Crowded,
@@ -320,8 +320,8 @@ impl Table {
     }
 
     /// Notes that a contact failed its liveness check. It stays, marked stale, until its place is
-    /// needed. Returns `None` if it is not in the table, else the contact that has waited for a
-    /// place the shortest, if one has: it should be pinged.
+    /// needed. Returns `None` if it is not in the table or is stale already, else the contact that has
+    /// waited for a place the shortest, if one has: it should be pinged.
     pub fn on_dead(&mut self, contact: &Contact) -> Option<Option<Contact>> {
         let marked = self.change(&contact.id, |entry| entry.on_dead(contact))?;
         marked.then(|| self.pop_replacement(&contact.id))
@@ -526,7 +526,7 @@ impl Entry {
     fn on_answer(&mut self, now: Instant, contact: Contact, rtt: Option<Duration>) -> Insertion {
         if self.contact.address != contact.address {
             if !self.stale {
-                return Insertion::Conflict { check: self.contact };
+                return Insertion::Conflict { check: self.due_for_check(now) };
             }
             *self = Entry::new(now, contact, rtt);
             return Insertion::Added;
@@ -549,9 +549,9 @@ impl Entry {
         is_it && !self.stale
     }
 
-    /// Returns whether it is the contact that is meant.
+    /// Returns whether it is the contact that is meant, and was not stale before.
     fn on_dead(&mut self, contact: &Contact) -> bool {
-        let is_it = self.contact.address == contact.address;
+        let is_it = self.contact.address == contact.address && !self.stale;
         if is_it {
             self.stale = true;
             // A liveness check that failed is at least one request unanswered.
@@ -768,11 +768,13 @@ mod tests {
     fn the_same_id_elsewhere_does_not_replace_a_live_contact() {
         let mut table = full();
         let (old, new) = (contact(near_zero(0, 3), 9_000), contact(near_zero(0, 3), 9_999));
-        assert_eq!(table.on_answer(at(60), new, RTT), Insertion::Conflict { check: old });
+        assert_eq!(table.on_answer(at(60), new, RTT), Insertion::Conflict { check: Some(old) });
         assert_eq!(table.on_seen(at(60), &new), Seen::Elsewhere { check: Some(old) });
         assert_eq!(table.entry(&old.id).map(|entry| entry.contact), Some(old));
-        table.on_dead(&old);
+        assert!(table.on_dead(&old).is_some());
+        assert!(table.on_dead(&old).is_none(), "nobody dies twice");
         assert_eq!(table.on_answer(at(61), new, RTT), Insertion::Added);
+        assert_eq!(table.on_answer(at(62), old, RTT), Insertion::Conflict { check: None });
         assert_eq!(table.entry(&old.id).map(|entry| entry.contact), Some(new));
     }
 
