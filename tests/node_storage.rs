@@ -213,6 +213,20 @@ fn what_comes_in_a_publishers_name_without_its_token_changes_nothing_of_it() {
     publisher.publish(&mut bench, 1_000);
 }
 
+/// One datagram in the publisher's name, at a holder where it was not itself, would else be enough.
+#[test]
+fn what_comes_in_a_publishers_name_without_its_token_keeps_no_copies_away() {
+    let mut bench = Bench::without_limits();
+    let publisher = named("publisher", at("198.51.100.7:9"));
+    let holder = named("holder", at("203.0.113.1:9"));
+    let proof = token(&mut bench, holder.address);
+    let (key, forged, own) = (Id::of_name("key"), Value::bytes("forged"), Value::bytes("own"));
+    assert!(put(&mut bench, publisher, store(key, &forged, None)));
+    let copy = Some(CopyOf { owner: Some(publisher), age: Duration::ZERO });
+    assert!(put(&mut bench, holder, Store { copy, ..store(key, &own, Some(&proof)) }));
+    assert!(found(&mut bench, key).contains(&own));
+}
+
 #[test]
 fn a_copy_that_names_a_publisher_yields_to_what_it_says() {
     let mut bench = Bench::without_limits();

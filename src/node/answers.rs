@@ -140,7 +140,7 @@ impl Node {
             _ => v1::put_failed(&mut self.out.bytes, &asked.header),
         }
         self.pending.repeats.answered(&call, &self.out.bytes[start..]);
-        self.transmit_later(at, &asked, start);
+        self.transmit_later(at, &asked, start, Bill::default());
         if fits { Ok(()) } else { Err(CallError::TooLarge { bytes, max }) }
     }
 
@@ -220,6 +220,7 @@ impl Node {
             return Proof::Enough;
         }
         let picked = pick(&self.store, search, max, &mut self.rng);
+        self.bill.picked(picked.as_ref());
         let is_cut =
             picked.is_some_and(|picked| picked.more > 0 && picked.values.count() < search.limit);
         let proof = if is_cut { Proof::Wanted } else { Proof::Enough };
@@ -233,8 +234,9 @@ impl Node {
 
     fn put_values(&mut self, now: Instant, asked: &Asked, search: &FindValue<'_>, max: usize) {
         self.bill.named();
-        let Node { table, store, out, config, mint, rng, .. } = self;
+        let Node { table, store, out, config, mint, rng, bill, .. } = self;
         let picked = pick(store, search, max, rng);
+        bill.picked(picked.as_ref());
         let rest = match &picked {
             Some(picked) if search.is_extended() => {
                 let wants_token = max < v1::MAX_DATAGRAM && picked.more > 0;
@@ -265,13 +267,16 @@ impl Node {
     fn answer_question(&mut self, now: Instant, question: &Question, max: usize) {
         let Question { asked, search } = question;
         let start = self.out.bytes.len();
+        // It is the asker's, whatever datagram or timer brings it about.
+        let before = std::mem::take(&mut self.bill);
         self.put_values(now, asked, search, max);
-        self.transmit_later(now, asked, start);
+        let bill = std::mem::replace(&mut self.bill, before);
+        self.transmit_later(now, asked, start, bill);
     }
 
-    /// Sends an answer that was appended since `start`, to a request whose cost was charged before.
-    fn transmit_later(&mut self, at: Instant, asked: &Asked, start: usize) {
-        let mut bill = Bill::default();
+    /// Sends an answer that was appended since `start`, and charges what it has cost since the request
+    /// was charged for.
+    fn transmit_later(&mut self, at: Instant, asked: &Asked, start: usize, mut bill: Bill) {
         bill.sent(1, (self.out.bytes.len() - start) as u64);
         if let Some(account) = self.limits.account(&asked.by.address) {
             self.limits.charge(at, &account, bill.nanos());
@@ -339,6 +344,7 @@ impl Node {
             return Proof::Enough;
         }
         self.bill.kept(bytes);
+        self.bill.examined(self.store.count_under(&store.key));
         match Value::of(store.value) {
             Err(_) => put_refused(out, header, store, &"the value nests too deep", None),
             Ok(value) => {
@@ -427,4 +433,81 @@ fn deposit(asker: &Contact, store: &Store<'_>, standing: Standing, value: Value)
     // What is passed on replaces nothing, whatever it says.
     let mode = if owner == depositor { store.mode } else { StoreMode::Add };
     Deposit { key: store.key, value, mode, owner, depositor, standing, age }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::RpcId;
+    use crate::node::config::Config;
+
+    fn asked(number: u32) -> Asked {
+        let [_, a, b, c] = number.to_be_bytes();
+        let by = Contact { id: Id::of_name([a, b, c]), address: ([11, b, c, 1], 9).into() };
+        let header = Header { from: Id::of_name("node"), rpc_id: RpcId([0; 8]) };
+        Asked { by, local: LocalEnd::default(), header, reply_max: 200 }
+    }
+
+    /// A node that has so many rows under a key.
+    fn node_with(rows: u32, key: Id) -> Node {
+        let mut node = Node::new(Instant::ZERO, Id::of_name("node"), Config::default(), [7; 32]);
+        for number in 0..rows {
+            let owner = Owner::Node(asked(number).by);
+            let (value, mode) = (Value::bytes(format!("{number:03}")), StoreMode::Add);
+            let (standing, age) = (Standing::Published, Duration::ZERO);
+            let deposit = Deposit { key, value, mode, owner, depositor: owner, standing, age };
+            node.store.put(Instant::ZERO, deposit, &mut node.rng).unwrap();
+        }
+        node
+    }
+
+    #[test]
+    fn rows_that_are_looked_at_are_paid_for() {
+        let (key, now) = (Id::of_name("key"), Instant::ZERO);
+        // What 512 rows cost beyond one.
+        let dearer = |ask: &dyn Fn(&mut Node)| {
+            let cost = |rows| {
+                let mut node = node_with(rows, key);
+                node.bill = Bill::default();
+                ask(&mut node);
+                node.bill.nanos()
+            };
+            cost(512) - cost(1)
+        };
+        let find = |limit, after, token| {
+            move |node: &mut Node| {
+                let search = FindValue { after, token, ..FindValue::new(key, limit) };
+                let _ = node.put_values_answer(now, &asked(9_999), &search);
+            }
+        };
+        let first = Some(Id::new([0; Id::LEN]));
+        assert_eq!(dearer(&find(1, first, Some(b""))), 512 * 40 - 40);
+        assert_eq!(dearer(&find(1, None, Some(b""))), 512 * 40 - 10);
+        // It is held back, and nobody is named until it is answered.
+        assert_eq!(dearer(&find(512, None, None)) + 900, 512 * 40 - 2 * 10);
+        let store = |node: &mut Node| {
+            let value = Value::bytes("one too many");
+            let (item, mode) = (value.item(), StoreMode::Add);
+            let store = Store { key, value: item, mode, copy: None, token: None };
+            let _ = node.put_store_answer(now, &asked(9_999), &store);
+        };
+        assert_eq!(dearer(&store), 511 * 10);
+    }
+
+    #[test]
+    fn the_asker_pays_when_an_answer_is_chosen_again_and_nobody_else_does() {
+        let key = Id::of_name("key");
+        let mut node = node_with(512, key);
+        node.bill = Bill::of_datagram(100);
+        let before = node.bill.nanos();
+        let question = Question { asked: asked(9_999), search: FindValue::new(key, 6) };
+        let account = node.limits.account(&question.asked.by.address).unwrap();
+        let mut answers = 0;
+        while node.limits.has_left(Instant::ZERO, &account) {
+            node.answer_question(Instant::ZERO, &question, 1_000);
+            answers += 1;
+        }
+        assert_eq!(node.bill.nanos(), before);
+        assert!(answers <= 250_000_000 / (512 * 40), "{answers} in a quarter of a second");
+    }
 }

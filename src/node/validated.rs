@@ -12,15 +12,23 @@
 //! [`AMPLIFICATION_MAX`]: crate::wire::v1::AMPLIFICATION_MAX
 //! [`unvalidated_reply_max`]: crate::wire::v1::unvalidated_reply_max
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use crate::address::Scope;
+use crate::address::{Scope, Subnet};
 
 /// Addresses that are remembered for having been validated. Those for whom the routing table has
 /// no place are to be found here: in a network of millions some three hundred nodes have one, about
-/// as many have us in theirs, and each lookup meets some thirty. Takes at most some 70 kB.
+/// as many have us in theirs, and each lookup meets some thirty. Takes at most some 300 kB.
 const MAX_VALIDATED: usize = 1_024;
+
+/// How many of them are on one address of IPv4, or in one /64: its owner has every port of it, and would
+/// make all others forgotten. Several nodes behind one router have a place each.
+const MAX_ON_ADDRESS: usize = 4;
+
+/// How many are in one /24, or in one /48. Of private networks each address is another owner's, so they
+/// have no such limit.
+const MAX_IN_NETWORK: usize = 64;
 
 /// Whether an address is of the machine itself. Nobody outside can send from there, so it needs no
 /// validation.
@@ -29,13 +37,16 @@ pub(super) fn is_loopback(address: &SocketAddr) -> bool {
 }
 
 /// Addresses that were validated lately, because something was answered from there or a token came
-/// back, in two halves: when the later one is full, the earlier one is forgotten. (Where the sets put
-/// an address is up to the hash keys that they draw for themselves; nothing that the node does shows
-/// it.)
+/// back. The oldest give way: those on the same address if it has its share, then those in the same
+/// network, then whichever there are.
 #[derive(Default)]
 pub(super) struct Validated {
-    later: HashSet<SocketAddr>,
-    earlier: HashSet<SocketAddr>,
+    /// Each with its number, which is the greater the later it was validated.
+    numbers: BTreeMap<SocketAddr, u64>,
+    addresses: BTreeMap<u64, SocketAddr>,
+    /// The numbers of those in each network that has but a share.
+    shares: BTreeSet<(Subnet, u64)>,
+    last: u64,
 }
 
 impl Validated {
@@ -43,29 +54,75 @@ impl Validated {
         if is_loopback(&address) {
             return;
         }
-        let is_full = self.later.len() >= MAX_VALIDATED / 2;
-        if is_full && !self.later.contains(&address) {
-            std::mem::swap(&mut self.later, &mut self.earlier);
-            self.later.clear();
+        if let Some(&number) = self.numbers.get(&address) {
+            // Of what was validated just now the order does not matter, and most are: answers of the
+            // same few peers cost one look.
+            if self.last - number < MAX_VALIDATED as u64 / 2 {
+                return;
+            }
+            self.remove(number);
         }
-        self.later.insert(address);
+        for (network, max) in shares(&address) {
+            let numbers = self.shares.range((network, 0)..=(network, u64::MAX));
+            if numbers.clone().count() >= max {
+                let oldest = numbers.map(|(_, number)| *number).next();
+                oldest.into_iter().for_each(|oldest| self.remove(oldest));
+            }
+        }
+        if self.numbers.len() >= MAX_VALIDATED
+            && let Some(&oldest) = self.addresses.keys().next()
+        {
+            self.remove(oldest);
+        }
+        self.last += 1;
+        self.numbers.insert(address, self.last);
+        self.addresses.insert(self.last, address);
+        self.shares.extend(shares(&address).map(|(network, _)| (network, self.last)));
     }
 
     pub(super) fn contains(&self, address: &SocketAddr) -> bool {
-        is_loopback(address) || self.later.contains(address) || self.earlier.contains(address)
+        is_loopback(address) || self.numbers.contains_key(address)
     }
+
+    fn remove(&mut self, number: u64) {
+        let Some(address) = self.addresses.remove(&number) else { return };
+        self.numbers.remove(&address);
+        shares(&address).for_each(|(network, _)| _ = self.shares.remove(&(network, number)));
+    }
+}
+
+/// The networks of an address that have but a share, the narrowest first, and how much that is.
+fn shares(address: &SocketAddr) -> impl Iterator<Item = (Subnet, usize)> + use<> {
+    let mut networks = Subnet::all_of(address.ip());
+    let narrowest = networks.next().map(|network| (network, MAX_ON_ADDRESS));
+    let is_global = Scope::of(address.ip()) == Scope::Global;
+    let widest = networks.last().filter(|_| is_global).map(|network| (network, MAX_IN_NETWORK));
+    narrowest.into_iter().chain(widest)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Of a lab, where each address is another owner's.
     fn address(number: usize) -> SocketAddr {
-        ([10, 0, 0, 1], 1_024 + number as u16).into()
+        let [.., a, b] = number.to_be_bytes();
+        ([10, 0, a, b], 1_024).into()
     }
 
     fn remembered(validated: &Validated, numbers: impl Iterator<Item = usize>) -> usize {
         numbers.filter(|&number| validated.contains(&address(number))).count()
+    }
+
+    fn check(validated: &Validated) {
+        assert!(validated.numbers.len() <= MAX_VALIDATED);
+        assert_eq!(validated.addresses.len(), validated.numbers.len());
+        let shares: BTreeSet<_> = validated
+            .numbers
+            .iter()
+            .flat_map(|(address, &number)| shares(address).map(move |(of, _)| (of, number)))
+            .collect();
+        assert_eq!(shares, validated.shares);
     }
 
     #[test]
@@ -75,8 +132,9 @@ mod tests {
             validated.insert(address(number));
             let latest = (number + 1).saturating_sub(MAX_VALIDATED / 2)..=number;
             assert_eq!(remembered(&validated, latest.clone()), latest.count());
-            assert!(validated.later.len() + validated.earlier.len() <= MAX_VALIDATED);
+            assert!(validated.numbers.len() <= MAX_VALIDATED);
         }
+        check(&validated);
         assert_eq!(remembered(&validated, 0..10_000 - MAX_VALIDATED), 0);
     }
 
@@ -100,7 +158,34 @@ mod tests {
             assert!(is_loopback(&loopback));
             validated.insert(loopback);
         }
-        assert!(validated.later.is_empty());
+        assert!(validated.numbers.is_empty() && validated.shares.is_empty());
         assert!(!is_loopback(&"[::ffff:10.0.0.1]:1".parse().unwrap()));
+    }
+
+    /// An address with all its ports, a /64 with all its addresses, a /24, and a /48.
+    #[test]
+    fn nobody_makes_all_others_forgotten_with_what_is_its_own() {
+        type Owned = fn(u16) -> String;
+        let owned: [(Owned, usize); 6] = [
+            (|number| format!("192.0.2.1:{}", 1_024 + number), MAX_ON_ADDRESS),
+            (|number| format!("10.0.0.1:{}", 1_024 + number), MAX_ON_ADDRESS),
+            (|number| format!("[2001:db8::{number:x}]:9"), MAX_ON_ADDRESS),
+            (|number| format!("[fd00::{number:x}]:9"), MAX_ON_ADDRESS),
+            (|number| format!("192.0.2.{}:{}", number % 256, 1_024 + number), MAX_IN_NETWORK),
+            (|number| format!("[2001:db8:0:{number:x}::1]:9"), MAX_IN_NETWORK),
+        ];
+        for (owned, max) in owned {
+            let mut validated = Validated::default();
+            let others = 0..MAX_VALIDATED - MAX_IN_NETWORK;
+            others.clone().for_each(|number| validated.insert(address(0x100 + number)));
+            let of = |number| owned(number).parse::<SocketAddr>().unwrap();
+            (0..5_000).for_each(|number| validated.insert(of(number)));
+            check(&validated);
+            let kept: Vec<_> =
+                (0..5_000).filter(|&number| validated.contains(&of(number))).collect();
+            assert_eq!(kept, (5_000 - max as u16..5_000).collect::<Vec<_>>(), "{}", of(0));
+            let left = others.clone().map(|number| 0x100 + number);
+            assert_eq!(remembered(&validated, left), others.count(), "{}", of(0));
+        }
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! Under a key lies one value for each owner that stored it here itself, and beside them the copies
 //! that other holders passed on. What a value stands on, its [`Standing`], decides what it may do to
-//! others: what is lower never replaces, refreshes, puts off or drops what is higher, and takes none of
-//! its room. A copy whose owner was here itself is not kept at all.
+//! others: what is lower never replaces, refreshes or drops what is higher, nor takes any of its room.
+//! A copy puts off the republishing of what its owner brought here, by one span at most. A copy whose
+//! owner was here itself, and proved it, is not kept at all.
 //!
 //! Each deposit is charged to the address that brought it and to the networks around that (`shares`),
 //! none of which may take more than a tenth of the store or of a key's places; what nobody proved takes
@@ -60,6 +61,11 @@ const UNPROVED: usize = 4;
 /// Others put off the republishing of a value for no longer than this many times the usual span: who
 /// brings it here need not bring it to others.
 const PUT_OFF_MAX: u64 = 8;
+
+/// The same for what its owner brought here itself. Not put off at all, every holder would pass it on
+/// every hour; put off by one span, it is passed on at half the usual rate at worst, whoever sends
+/// copies to keep it from that.
+const PUBLISHED_PUT_OFF_MAX: u64 = 2;
 
 /// Whose value it is, or who brought it here.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -194,7 +200,7 @@ pub enum Refusal {
     /// It was published longer ago than values live.
     #[error("the value has expired")]
     Expired,
-    /// The owner has stored another value here itself.
+    /// The owner has stored another value here itself, and proved that it was the owner.
     #[error("the owner stored a newer value")]
     Superseded,
 }
@@ -276,6 +282,14 @@ impl Standing {
         }
     }
 
+    /// For how many spans others put off the republishing of a value.
+    fn put_off_max(self) -> u64 {
+        match self {
+            Standing::Published => PUBLISHED_PUT_OFF_MAX,
+            Standing::Claimed | Standing::Hearsay => PUT_OFF_MAX,
+        }
+    }
+
     /// Those of these that make room for it.
     fn lower_limited_with(self) -> impl Iterator<Item = Standing> {
         self.lower().iter().copied().filter(move |lower| self.limited_with().contains(lower))
@@ -333,6 +347,11 @@ impl Store {
     /// Those of them that lie in a range.
     pub(super) fn keys_within(&self, range: RangeInclusive<Id>) -> impl Iterator<Item = &Id> {
         self.slots.range(range).map(|(key, _)| key)
+    }
+
+    /// How many rows there are under one of them.
+    pub(super) fn count_under(&self, key: &Id) -> usize {
+        self.entries(key).len()
     }
 
     /// How many keys there are.
@@ -484,7 +503,7 @@ impl Store {
             is_told,
             expires: now + self.expire.minus(deposit.age),
             republish,
-            republish_max: now + self.republish.times(PUT_OFF_MAX),
+            republish_max: now + self.republish.times(deposit.standing.put_off_max()),
         });
         let Ruling { fit, mut drops } = self.rule(&key, &new, mode)?;
         if let Fit::Instead(index) = fit {
@@ -526,13 +545,14 @@ impl Store {
         {
             self.forget_expired(now, &key);
             let next = now + jittered(self.republish, rng);
-            let latest = now + self.republish.times(PUT_OFF_MAX);
+            let latest = |standing: Standing| now + self.republish.times(standing.put_off_max());
             let Some(slot) = self.slots.get_mut(&key) else { continue };
             // All are passed on together, so for all the next time is set.
             let is_due = slot.all_mut().any(|stored| stored.republish <= now);
             if is_due {
                 slot.all_mut().for_each(|stored| {
-                    (stored.republish, stored.republish_max) = (next, latest);
+                    stored.republish = next;
+                    stored.republish_max = latest(stored.standing);
                 });
             }
             let first = slot.all_mut().map(|stored| stored.due()).min();
@@ -581,16 +601,15 @@ impl Store {
                 Some(index) => alone(self.succeed(key, index, new)?),
                 None => alone(Fit::New),
             },
-            Standing::Hearsay => {
-                let mut direct = published.into_iter().chain(claimed).peekable();
-                if direct.peek().is_none() {
-                    return alone(copy.map_or(Fit::New, Fit::Known));
+            // A claim stands in nobody's way: anybody can make one, and would so keep the owner's true
+            // value from here.
+            Standing::Hearsay => match published {
+                Some(index) if self.entries(key)[index].stored.digest == new.digest => {
+                    alone(Fit::Known(index))
                 }
-                let is_equal =
-                    |index: &usize| self.entries(key)[*index].stored.digest == new.digest;
-                let known = direct.find(is_equal).ok_or(Refusal::Superseded)?;
-                alone(Fit::Known(known))
-            }
+                Some(_) => Err(Refusal::Superseded),
+                None => alone(copy.map_or(Fit::New, Fit::Known)),
+            },
         }
     }
 

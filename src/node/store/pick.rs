@@ -22,6 +22,10 @@ pub struct Picked<'s> {
     pub more: usize,
     /// The cursor with which to ask for these, `None` if nothing more would come.
     pub next: Option<Id>,
+    /// Rows that were looked at.
+    pub(in crate::node) examined: usize,
+    /// Whether they had to be put in some order, which costs more.
+    pub(in crate::node) is_ordered: bool,
 }
 
 /// The values of a [`Picked`].
@@ -70,7 +74,8 @@ impl Slot {
             shown.fold((0, 0), |(count, bytes), entry| (count + 1, bytes + usize::from(entry.len)));
         if count <= limit && bytes <= max_bytes {
             let values = Values(Choice::All(self.entries().iter()));
-            return Picked { values, more: 0, next: None };
+            let examined = self.len();
+            return Picked { values, more: 0, next: None, examined, is_ordered: false };
         }
         let mut dealer = Dealer::new(self, rng);
         let mut chosen: Vec<&Entry> = std::iter::from_fn(|| dealer.next(rng)).take(limit).collect();
@@ -94,29 +99,36 @@ impl Slot {
         let more = count - chosen.len();
         // From the first on: what was chosen at random is no place to go on from.
         let next = (more > 0).then_some(Id::new([0; Id::LEN]));
-        Picked { values: Values(Choice::Some(chosen.into_iter())), more, next }
+        let values = Values(Choice::Some(chosen.into_iter()));
+        Picked { values, more, next, examined: self.len(), is_ordered: true }
     }
 
     fn page(&self, after: &Id, limit: usize, max_bytes: usize) -> Picked<'_> {
         let shown = self.entries().iter().filter(|entry| entry.is_shown);
-        let mut behind: Vec<&Entry> = shown.filter(|entry| entry.stored.digest > *after).collect();
-        behind.sort_unstable_by_key(|entry| entry.stored.digest);
-        let (mut left, mut chosen, mut next) = (max_bytes, Vec::new(), None);
-        for entry in &behind {
-            let len = usize::from(entry.len);
-            // What would not fit alone is not waited for.
-            if len > max_bytes {
-                continue;
-            }
-            if len > left || chosen.len() == limit {
-                next = chosen.last().map(|last: &&Entry| last.stored.digest);
-                break;
-            }
-            left -= len;
-            chosen.push(*entry);
+        let mut page: Vec<&Entry> = shown.filter(|entry| entry.stored.digest > *after).collect();
+        let behind = page.len();
+        // What would not fit alone is not waited for.
+        page.retain(|entry| usize::from(entry.len) <= max_bytes);
+        let fitting = page.len();
+        // Only the first are needed, and only they are sorted.
+        if fitting > limit {
+            page.select_nth_unstable_by_key(limit, |entry| entry.stored.digest);
+            page.truncate(limit);
         }
-        let more = behind.len() - chosen.len();
-        Picked { values: Values(Choice::Some(chosen.into_iter())), more, next }
+        page.sort_unstable_by_key(|entry| entry.stored.digest);
+        let mut left = max_bytes;
+        let cut = page.iter().position(|entry| match left.checked_sub(usize::from(entry.len)) {
+            Some(rest) => {
+                left = rest;
+                false
+            }
+            None => true,
+        });
+        page.truncate(cut.unwrap_or(limit));
+        let next = page.last().filter(|_| page.len() < fitting).map(|last| last.stored.digest);
+        let more = behind - page.len();
+        let values = Values(Choice::Some(page.into_iter()));
+        Picked { values, more, next, examined: self.len(), is_ordered: true }
     }
 }
 
