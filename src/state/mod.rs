@@ -2,12 +2,13 @@
 //!
 //! Opening reads what is there and hands over a writer, which has a thread of its own: whoever
 //! gives it something never waits for the disk. A state that is damaged, that another node has open or
-//! that others may have put there is left as it is, and the node does not start; where nothing can be written it starts
-//! with what can be read, and keeps what comes in memory.
+//! that others may have put there is left as it is, and the node does not start. Where nothing can be
+//! written the node starts with what can be read, and keeps what comes in memory.
 //!
 //! It is a log: each change of a row of the store is one entry at its end, so that what is written
-//! follows what changes, whatever lies beside it. (A database of pages, redb, wrote six pages for each
-//! commit at the least.) When the log is much longer than what counts of it, its beginning is given up.
+//! follows what changes, whatever lies beside it. (A database of pages does not: redb 2.6, measured,
+//! writes 16 kB for a commit that changes one row of 82 bytes.) When the log is much longer than what
+//! counts of it, its beginning is given up.
 //! All of it has checksums, which are checked before anything is believed.
 //!
 //! Beside it lies a mark, the number of the last entries. It tells a log that was cut off, which is whole
