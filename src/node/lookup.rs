@@ -1,7 +1,7 @@
 //! One iterative search: whom to ask next, when to stop, and the record of how it went.
 //!
 //! A lookup sends nothing and knows no clock. The node asks it for the next contact
-//! ([`Lookup::next_query`]), sends the query, and reports what became of it (`on_*`).
+//! (`Lookup::next_query`), sends the query, and reports what became of it (`on_*`).
 //!
 //! It goes on one path, or on several that are disjoint: each hears only what those have to say that
 //! it asked itself, and nobody is asked on two of them. So liars lead astray no path but those that

@@ -2,7 +2,7 @@
 //! the system has one for that (Linux), one at a time elsewhere.
 //!
 //! No protocol and no event loop here. Both take any std socket, and wait where that socket
-//! blocks. [`bind_all`] makes the nonblocking ones that a node uses: each hears one address family, so
+//! blocks. `bind_all` makes the nonblocking ones that a node uses: each hears one address family, so
 //! that no IPv4 address comes in the clothes of IPv6, and tells where a datagram came in.
 
 use std::io;
