@@ -63,7 +63,7 @@ impl Id {
         Id(bytes)
     }
 
-    /// All ids that share at least so many leading bits with this one, in order.
+    /// All ids that share at least `bits` leading bits with this one, in order.
     pub fn sharing(&self, bits: u32) -> RangeInclusive<Id> {
         let (mut first, mut last) = (*self, *self);
         for (index, (first, last)) in first.0.iter_mut().zip(&mut last.0).enumerate() {

@@ -173,7 +173,7 @@ fn loopback_needs_no_proof() {
     assert!(count(&mut bench, v6(9_501)) < 3);
 }
 
-/// A stored value of so many bytes, under [`target`].
+/// A stored value of this many bytes, under [`target`].
 fn keep(bench: &mut Bench, bytes: usize) -> Value {
     let value = Value::bytes("x".repeat(bytes));
     let store =

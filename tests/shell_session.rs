@@ -102,7 +102,7 @@ fn a_byte_that_is_no_utf8_ends_neither_the_session_nor_what_it_holds() -> Result
     Ok(())
 }
 
-/// A function of so many lines, as editors and serial consoles send it: no brackets, tabs, all at once.
+/// A function of this many lines, as editors and serial consoles send it: no brackets, tabs, all at once.
 fn pasted(lines: usize) -> String {
     // A tab that completed something would make another name of this one.
     let line = |n| format!("\tlocal fin\t= {n} * 2 -- a comment of some length\n");

@@ -302,7 +302,7 @@ impl Life {
     }
 }
 
-/// Gives a node a value that has so long to live.
+/// Gives a node a value that has this long to live.
 fn give(now: Instant, node: &mut Node, row: KeptRow, left: Duration) -> bool {
     let expire = node.config().expire;
     // An earlier life may have let values live longer.
@@ -367,7 +367,7 @@ mod tests {
         Node::new(Instant::ZERO, Id::of_name("id"), config, [1; 32])
     }
 
-    /// Values that have so many hours to live by the time that nodes have run, at most, and by a clock
+    /// Values with these hours to live at most, by the time that nodes have run and by a clock
     /// on the wall that is right.
     fn kept(hours: &[(i64, i64)]) -> Kept {
         let time = TIME;

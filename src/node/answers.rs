@@ -448,7 +448,7 @@ mod tests {
         Asked { by, local: LocalEnd::default(), header, reply_max: 200 }
     }
 
-    /// A node that has so many rows under a key.
+    /// A node with this many rows under a key.
     fn node_with(rows: u32, key: Id) -> Node {
         let mut node = Node::new(Instant::ZERO, Id::of_name("node"), Config::default(), [7; 32]);
         for number in 0..rows {

@@ -34,7 +34,7 @@ use crate::time::{Duration, Instant};
 /// Two verification pings to one address have the same number only if one follows the other faster.
 const TICK: Duration = Duration::from_secs(1);
 
-/// An answer counts for so many ticks more: longer than an answer is waited for by default.
+/// Ticks for which an answer counts: longer than an answer is waited for by default.
 const TICKS_MORE: u64 = 2;
 
 /// Numbers that are remembered for having been answered: more than a node hands out to the internet

@@ -62,7 +62,7 @@ pub(super) struct Bill {
 }
 
 impl Bill {
-    /// A datagram of so many bytes came in.
+    /// A datagram of `bytes` bytes came in.
     pub(super) fn of_datagram(bytes: usize) -> Bill {
         Bill { nanos: RECEIVED + bytes_in_nanos(bytes), tokens: 0 }
     }
@@ -73,7 +73,7 @@ impl Bill {
         self.nanos += self.tokens * TOKEN_READ;
     }
 
-    /// Values of so many bytes in it were kept, or handed on.
+    /// Values of `bytes` bytes in it were kept, or handed on.
     pub(super) fn kept(&mut self, bytes: usize) {
         self.nanos += KEPT + self.tokens * TOKEN_KEPT + bytes as u64 * BYTE_KEPT_PICOS / 1_000;
     }
@@ -102,7 +102,7 @@ impl Bill {
         }
     }
 
-    /// Datagrams of so many bytes in all were sent because of it.
+    /// Datagrams of `bytes` bytes in all were sent because of it.
     pub(super) fn sent(&mut self, datagrams: u64, bytes: u64) {
         self.nanos += datagrams * SENT + bytes * BYTE_PICOS / 1_000;
     }

@@ -49,7 +49,7 @@ const WORST: usize = 16;
 const FLOOD: u32 = 1_000;
 const WINDOW_NANOS: u64 = 1_000_000_000;
 
-/// Prices are nanoseconds of an allowance for one of cost, with so many bits behind the point.
+/// Prices are nanoseconds of an allowance for one of cost, with this many bits behind the point.
 const POINT: u32 = 16;
 
 /// The buckets from which a source takes.
@@ -252,7 +252,7 @@ mod tests {
         is_let_in
     }
 
-    /// How many of so many pings, one each span, are let in.
+    /// How many of `count` pings, one each span, are let in.
     fn let_in(
         limits: &mut Limits,
         every: Duration,

@@ -37,7 +37,7 @@ impl Pace {
         self.with(|burst| burst.is_continued = is_continued);
     }
 
-    /// Whether so much comes so fast that it is pasted.
+    /// Whether keys come so fast that they must be pasted.
     pub(crate) fn is_paste(&self) -> bool {
         self.with(|burst| burst.is_paste())
     }

@@ -44,7 +44,7 @@ const SOCKET_BUFFER: usize = 1 << 20;
 /// Ports that are tried for one that is free for both families.
 const PORTS_TRIED: u32 = 16;
 
-/// What Linux, Windows, and the others say where there is no such address family.
+/// What Linux, Windows and the others say where an address family is missing.
 const NO_FAMILY: i32 = match (cfg!(target_os = "linux"), cfg!(windows)) {
     (true, _) => 97,
     (_, true) => 10_047,

@@ -454,7 +454,7 @@ impl Store {
         self.put_in(now, row, false, deposit, rng)
     }
 
-    /// Whether a value of so many bytes can be kept, which is known before anything looks into it.
+    /// Whether a value of this size in bytes can be kept, which is known before anything looks into it.
     ///
     /// # Errors
     /// If it is too large.
