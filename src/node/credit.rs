@@ -1,6 +1,6 @@
 //! What a lookup may send to addresses that it knows from others alone.
 //!
-//! Whoever answers a lookup names whom to ask next, and may name anybody: its questions would go to a
+//! A node that answers a lookup names the next to ask, and may name anybody: its questions would go to a
 //! victim of the liar's choice. So as long as nobody there has answered, a lookup asks an address, or a
 //! network that one owner may hold, twice at the most. And to the contacts that one node named, and of
 //! which nothing is known, go no more bytes together than that node's answers had. What an answer comes

@@ -8,7 +8,7 @@
 //! something left, and is charged for when it is known what it cost.
 //!
 //! The buckets are shared by a keyed hash, so that the table never grows and nobody is pushed out of
-//! it: sources that meet in one bucket share its allowance, and strangers cannot know who meets whom.
+//! it: sources that meet in one bucket share its allowance, and strangers cannot know which do.
 //! Of the allowance for all together a part is kept for those who have proved their address.
 //!
 //! A refused request costs little, but the queue of a socket is full before a flood was refused in

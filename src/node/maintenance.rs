@@ -160,7 +160,7 @@ impl Node {
         };
         match check {
             Some(contact) if self.is_validated(&asker) => self.check_liveness(now, contact, 1),
-            // If it answers, the table names whom to check.
+            // If it answers, the table names the contact to check.
             Some(_) => self.verify(now, &asker, local),
             None => {}
         }

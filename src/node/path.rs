@@ -200,7 +200,7 @@ impl Path {
     }
 
     /// A query that was just sent goes to somebody who is known to be silent. Where most are, it waits
-    /// for the others of them after all: so many are not asked at once.
+    /// for the others of them after all: they are not all asked at once.
     pub(super) fn on_hopeless(&mut self, distance: Distance) {
         let hopeless = self.candidates.iter().filter(|c| c.state == State::Hopeless).count();
         if hopeless < self.limits.k

@@ -41,7 +41,7 @@ const COPY_EVERY: Duration = Duration::from_micros(200);
 /// Copies that may be begun ahead of their time: the timer is no finer.
 const COPIES_AHEAD: u64 = 64;
 
-/// Holders for whom something waits; k for each lookup that runs, and newcomers.
+/// Holders that copies wait for: k for each lookup that runs, and newcomers.
 const MAX_TARGETS: usize = 256;
 
 /// Copies that wait: some six megabytes. When there are more, each holder has room for the latter
