@@ -4,7 +4,7 @@
 //! cargo bench --no-default-features --bench node
 //! ```
 //! A node that knows a hundred others answers; `kademlua bench` measures the same with the
-//! system's share. The rows under "of the cost model" are what the constants of `node/cost.rs` were
+//! system's share. The rows under "of the cost model" are what the constants of `guard/cost.rs` were
 //! taken from: what is dear for its bytes, and the system's share of a datagram.
 
 use std::hint::black_box;
@@ -13,10 +13,10 @@ use std::time::Instant as Clock;
 
 use kademlua::address::LocalEnd;
 use kademlua::bencode::{Item, List, Value};
+use kademlua::config::Config;
 use kademlua::id::Id;
 use kademlua::message::{Contact, FindValue, Request, RpcId, Store, StoreMode};
 use kademlua::net::socket::{self, BATCH, Inbox, Outbox};
-use kademlua::node::config::Config;
 use kademlua::node::{Input, Node, Output};
 use kademlua::time::{Duration, Instant};
 use kademlua::wire::v1::{self, Body, Frame, Header};

@@ -25,10 +25,10 @@ mod fast_path {
     use std::net::{IpAddr, SocketAddr};
     use std::time::Duration;
 
+    use kademlua::config::Config;
     use kademlua::id::Id;
     use kademlua::message::{Contact, Request, RpcId};
     use kademlua::node::Node;
-    use kademlua::node::config::Config;
     use kademlua::time::Instant;
     use kademlua::wire::v1::{self, Header};
     use kademlua::xdp::{Attachment, Error, Mode, Place, Trial, Verdict, udp_frame};

@@ -19,6 +19,12 @@ pub fn is_sendable(address: &SocketAddr) -> bool {
     unicast && address.port() != 0
 }
 
+/// Whether an address is of the machine itself. Nobody outside can send from there, so it needs no
+/// validation.
+pub fn is_loopback(address: &SocketAddr) -> bool {
+    Scope::of(address.ip()) == Scope::Loopback
+}
+
 /// `::ffff:0:0/96` (RFC 4291 §2.5.5.2) and `::/96` (§2.5.5.1), less the loopback address.
 fn is_ipv4_in_ipv6(octets: [u8; 16]) -> bool {
     let (head, tail) = octets.split_at(12);

@@ -6,11 +6,11 @@ use std::net::SocketAddr;
 
 use crate::bencode::Value;
 use crate::id::Id;
+use crate::kad::lookup::{Goal, Record};
+use crate::kad::routing::{Entry, Table};
 use crate::message::{Contact, Response, StoreMode};
-use crate::node::lookup::{Goal, Record};
-use crate::node::routing::{Entry, Table};
-use crate::node::store::Refusal;
 use crate::node::{CallError, Counters, Event, Node, OperationId, Peer, StoreReport};
+use crate::store::Refusal;
 use crate::time::{Duration, Instant};
 
 /// Something a node can be asked to start.

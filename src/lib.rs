@@ -41,8 +41,11 @@ pub mod bencode;
 #[cfg(feature = "shell")]
 #[doc(hidden)]
 pub mod cli;
+pub mod config;
 pub mod control;
+mod guard;
 pub mod id;
+pub mod kad;
 pub mod message;
 pub mod net;
 pub mod node;
@@ -51,6 +54,7 @@ pub mod node;
 pub mod shell;
 pub mod sim;
 pub mod state;
+pub mod store;
 pub mod time;
 pub mod wire;
 pub mod xdp;

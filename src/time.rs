@@ -6,6 +6,8 @@
 use std::fmt;
 use std::ops::{Add, AddAssign, Sub};
 
+use rand::{Rng, RngExt};
+
 /// A point in time: microseconds since a moment that only the caller knows.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Instant(u64);
@@ -103,6 +105,14 @@ impl Duration {
     /// The span a number of times over.
     pub const fn times(self, factor: u64) -> Duration {
         Duration(self.0.saturating_mul(factor))
+    }
+
+    /// The span, up to a tenth longer or shorter, so that nodes started together do not act together for
+    /// ever.
+    pub fn jittered(self, rng: &mut impl Rng) -> Duration {
+        let tenth = self.0 / 10;
+        let offset = rng.random_range(0..=2 * tenth);
+        Duration(self.0 - tenth + offset)
     }
 
     /// A part of the span; the whole for a divisor of zero.

@@ -4,10 +4,10 @@ mod net_helpers;
 
 use std::net::UdpSocket;
 
+use kademlua::config::Config;
 use kademlua::id::Id;
 use kademlua::net::{OperationError, Settings, SpawnError, Stopped, spawn};
 use kademlua::node::Peer;
-use kademlua::node::config::Config;
 use net_helpers::{pair, run, start, start_at};
 
 #[test]

@@ -4,10 +4,10 @@ mod peer;
 
 use kademlua::bencode::Value;
 use kademlua::id::Id;
+use kademlua::kad::lookup::Goal;
 use kademlua::message::{
     Contact, FindValue, Kind, Request, Response, Rest, RpcId, Store, StoreMode,
 };
-use kademlua::node::lookup::Goal;
 use kademlua::time::Duration;
 use kademlua::wire::v1::{
     self, AMPLIFICATION_MAX, Body, EncodedContact, Frame, MAX_REPLY, PING_BYTES,

@@ -9,10 +9,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use kademlua::address::Subnet;
 use kademlua::bencode::{Item, Value};
+use kademlua::config::Config;
 use kademlua::id::Id;
+use kademlua::kad::lookup::{ALL_ENTRIES, Goal};
 use kademlua::message::{Contact, CopyOf, FindValue, Kind, Request, RpcId, Store, StoreMode};
-use kademlua::node::config::Config;
-use kademlua::node::lookup::{ALL_ENTRIES, Goal};
 use kademlua::node::{Event, Node};
 use kademlua::time::{Duration, Instant};
 use kademlua::wire::v1::{self, AMPLIFICATION_MAX, MAX_DATAGRAM, PING_BYTES};

@@ -6,8 +6,8 @@ mod peer;
 use std::net::SocketAddr;
 
 use kademlua::id::Id;
+use kademlua::kad::lookup::{End, Goal, Outcome, Record};
 use kademlua::message::{Contact, Kind, Request, Response, RpcId};
-use kademlua::node::lookup::{End, Goal, Outcome, Record};
 use kademlua::node::{CallError, Event, Input, Output};
 use kademlua::time::Duration;
 use kademlua::wire::v1;

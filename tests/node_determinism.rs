@@ -4,8 +4,8 @@ mod peer;
 
 use kademlua::bencode::{Item, Value};
 use kademlua::id::Id;
+use kademlua::kad::lookup::Goal;
 use kademlua::message::{FindValue, Kind, Request, Store, StoreMode};
-use kademlua::node::lookup::Goal;
 use kademlua::time::Duration;
 use kademlua::wire::v1;
 use rand::{RngExt, SeedableRng};

@@ -5,10 +5,10 @@ mod peer;
 
 use std::net::{IpAddr, SocketAddr};
 
+use kademlua::config::Config;
 use kademlua::id::Id;
+use kademlua::kad::lookup::Goal;
 use kademlua::message::{Contact, Kind, Request, RpcId};
-use kademlua::node::config::Config;
-use kademlua::node::lookup::Goal;
 use kademlua::node::{Event, Node};
 use kademlua::time::{Duration, Instant};
 use kademlua::wire::v1;

@@ -9,9 +9,9 @@ mod vectors;
 use kademlua::address::LocalEnd;
 use kademlua::bencode::Value;
 use kademlua::id::Id;
+use kademlua::kad::lookup::Goal;
 use kademlua::message::{Contact, Request, RpcId, StoreMode};
 use kademlua::node::Input;
-use kademlua::node::lookup::Goal;
 use kademlua::time::Duration;
 use kademlua::wire::v1::{Body, Frame, MAX_DATAGRAM, MAX_REPLY};
 

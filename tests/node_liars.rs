@@ -8,10 +8,10 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use kademlua::bencode::Value;
+use kademlua::config::Config;
 use kademlua::id::Id;
+use kademlua::kad::lookup::{End, Goal, Record};
 use kademlua::message::Contact;
-use kademlua::node::config::Config;
-use kademlua::node::lookup::{End, Goal, Record};
 use kademlua::node::{CallError, Event};
 use kademlua::sim::{Lie, NodeIndex, Settings};
 use kademlua::time::Duration;

@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 
 use kademlua::bencode::Value;
 use kademlua::id::Id;
+use kademlua::kad::lookup::{ALL_ENTRIES, End, Goal, Outcome, Query, Record};
 use kademlua::message::{Contact, Kind, Rest};
 use kademlua::node::Event;
-use kademlua::node::lookup::{ALL_ENTRIES, End, Goal, Outcome, Query, Record};
 use kademlua::sim::{NodeIndex, Settings};
 use kademlua::time::{Duration, Instant};
 use kademlua::wire::v1::{self, EncodedContact};

@@ -4,7 +4,7 @@ mod sim_helpers;
 
 use kademlua::bencode::Value;
 use kademlua::id::Id;
-use kademlua::node::lookup::End;
+use kademlua::kad::lookup::End;
 use kademlua::sim::{Addresses, NodeIndex, Settings};
 use kademlua::time::Duration;
 

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use kademlua::bencode::Value;
 use kademlua::id::Id;
+use kademlua::kad::lookup::{Cause, End, Goal, Outcome, Query, Record};
 use kademlua::message::{Contact, Kind, StoreMode};
-use kademlua::node::lookup::{Cause, End, Goal, Outcome, Query, Record};
 use kademlua::node::{Delivery, Event, StoreReport};
 use kademlua::sim::{Network, NodeIndex, Settings};
 use kademlua::time::{Duration, Instant};

@@ -3,9 +3,9 @@
 mod peer;
 
 use kademlua::id::Id;
+use kademlua::kad::lookup::Goal;
 use kademlua::message::{Contact, Kind, Request, Response};
 use kademlua::node::Event;
-use kademlua::node::lookup::Goal;
 use kademlua::time::Duration;
 use kademlua::wire::v1::{self, Body};
 use rand::SeedableRng;

@@ -6,11 +6,11 @@ mod peer;
 use std::net::SocketAddr;
 
 use kademlua::bencode::{Item, Value};
+use kademlua::config::Config;
 use kademlua::id::Id;
 use kademlua::message::{Contact, CopyOf, Kind, Request, Response, RpcId, Store, StoreMode};
-use kademlua::node::config::Config;
-use kademlua::node::store::{Owner, Standing};
 use kademlua::node::{Event, Node, StoreReport};
+use kademlua::store::{Owner, Standing};
 use kademlua::time::{Duration, Instant};
 use kademlua::wire::v1::{self, AMPLIFICATION_MAX, Body};
 use rand::SeedableRng;

@@ -5,11 +5,11 @@ mod sim_helpers;
 use std::collections::BTreeSet;
 
 use kademlua::bencode::Value;
+use kademlua::config::Config;
 use kademlua::id::Id;
+use kademlua::kad::lookup::Record;
 use kademlua::message::{Contact, StoreMode};
 use kademlua::node::StoreReport;
-use kademlua::node::config::Config;
-use kademlua::node::lookup::Record;
 use kademlua::sim::{Network, NodeIndex, Settings};
 use kademlua::time::Duration;
 

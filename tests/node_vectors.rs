@@ -5,8 +5,8 @@ mod vectors;
 
 use kademlua::bencode::Value;
 use kademlua::id::Id;
+use kademlua::kad::lookup::{Goal, Outcome};
 use kademlua::message::{FindValue, Kind, Request, Response, StoreMode};
-use kademlua::node::lookup::{Goal, Outcome};
 use kademlua::node::{Event, Peer};
 use kademlua::time::Duration;
 use kademlua::wire::v1::{self, Body, Frame};

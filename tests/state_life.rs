@@ -5,9 +5,9 @@ mod state_helpers;
 
 use std::time::Duration;
 
+use kademlua::config::Config;
 use kademlua::id::Id;
 use kademlua::net::{Handle, Settings, spawn};
-use kademlua::node::config::Config;
 
 use net_helpers::{Stranger, run};
 use state_helpers::{Folder, missing, start, store};

@@ -5,10 +5,10 @@ mod counting;
 use std::net::SocketAddr;
 
 use kademlua::bencode::Value;
+use kademlua::config::Config;
 use kademlua::id::Id;
 use kademlua::message::{Contact, StoreMode};
-use kademlua::node::config::Config;
-use kademlua::node::store::{Deposit, Owner, Standing, Store};
+use kademlua::store::{Deposit, Owner, Standing, Store};
 use kademlua::time::{Duration, Instant};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;

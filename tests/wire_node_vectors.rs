@@ -7,9 +7,9 @@ use std::net::SocketAddr;
 
 use kademlua::address::LocalEnd;
 use kademlua::bencode::Value;
+use kademlua::config::Config;
 use kademlua::id::Id;
 use kademlua::message::{Kind, Request, Response, RpcId};
-use kademlua::node::config::Config;
 use kademlua::node::{Input, Node, Output};
 use kademlua::time::{Duration, Instant};
 use kademlua::wire::v1::{self, Body, Frame, Header, MAX_REPLY};

@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 
 use kademlua::address::LocalEnd;
 use kademlua::bencode::{self, Value};
+use kademlua::config::Config;
 use kademlua::id::Id;
+use kademlua::kad::lookup::Goal;
 use kademlua::message::{Contact, FindValue, Kind, Request, Response, RpcId, StoreMode};
-use kademlua::node::config::Config;
-use kademlua::node::lookup::Goal;
-use kademlua::node::store::{RowId, Standing};
 use kademlua::node::{Event, Input, Node, Output, Peer, RequestToken, RpcFailed};
+use kademlua::store::{RowId, Standing};
 use kademlua::time::{Duration, Instant};
 use kademlua::wire::v1::{
     self, AMPLIFICATION_MAX, Body, EncodedContact, Frame, Header, MAX_DATAGRAM, MAX_REPLY,

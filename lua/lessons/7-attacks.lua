@@ -91,5 +91,5 @@ values of one sender: usually 4096, in this network 5.]],
       wrong = { { 'last = n:add(2, sha1("junk 1"), 1)', "more junk" } },
     },
   },
-  finish = "And all of it can be read: src/node/maintenance.rs pings strangers, src/node/store/ counts.",
+  finish = "And all of it can be read: src/node/maintenance.rs pings strangers, src/store/ counts.",
 }

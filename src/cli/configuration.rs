@@ -14,8 +14,8 @@ use mlua::chunk::ChunkMode;
 use mlua::{HookTriggers, Lua, LuaOptions, StdLib, Table, Value, VmState};
 
 use super::node::parse_ip;
+use crate::config::Config;
 use crate::id::Id;
-use crate::node::config::Config;
 use crate::shell::{address_of, describe, error_message, id_of, peer_of, source_of};
 
 /// Instructions that a configuration may take: a second of them, thousands of times what one needs.

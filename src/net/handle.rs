@@ -15,11 +15,11 @@ use super::observer::{Observer, Packet, Tap};
 use crate::bencode::Value;
 use crate::control::{Command, CommandError, Reply, Snapshot};
 use crate::id::Id;
+use crate::kad::lookup::{Goal, Record};
 use crate::message::{Contact, Response, StoreMode};
-use crate::node::lookup::{Goal, Record};
-use crate::node::store::Refusal;
 use crate::node::{CallError, Node, Peer, RegisterError, RequestToken, RpcFailed, StoreReport};
 use crate::state;
+use crate::store::Refusal;
 use crate::time::{Duration, Instant};
 use crate::xdp::Place;
 

@@ -17,8 +17,8 @@ use crate::bencode::Value;
 use crate::id::Id;
 use crate::message::{Contact, StoreMode};
 use crate::node::Node;
-use crate::node::store::{Change, Deposit, Owner, RowId, Standing, Stored};
 use crate::state::{BURST, Batch, Budget, Kept, KeptRow, RATE, Record, Stamp, Writer};
+use crate::store::{Change, Deposit, Owner, RowId, Standing, Stored};
 use crate::time::{Duration, Instant};
 
 /// Time between two batches: with what writing one takes, less than the second that is promised.
@@ -345,8 +345,8 @@ fn deposit(key: Id, record: Record, age: Duration) -> Option<Deposit> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
     use crate::node::Output;
-    use crate::node::config::Config;
 
     const HOUR: u64 = 3_600_000;
     const DAY: u64 = 24 * HOUR;

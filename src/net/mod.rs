@@ -28,8 +28,8 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use crate::config::{Config, ConfigError};
 use crate::id::Id;
-use crate::node::config::{Config, ConfigError};
 use crate::state::{self, StateError};
 use crate::xdp::{self, Mirror, Place};
 

@@ -6,17 +6,16 @@ use std::net::SocketAddr;
 
 use rand_chacha::ChaCha8Rng;
 
-use crate::address::LocalEnd;
+use crate::address::{LocalEnd, is_loopback};
 use crate::bencode::{Item, List, Value};
+use crate::guard::cost::Bill;
 use crate::id::Id;
+use crate::kad::routing::Table;
 use crate::message::{Contact, FindValue, Kind, Request, Rest, Store, StoreMode};
-use crate::node::cost::Bill;
 use crate::node::deferred::Question;
 use crate::node::repeats::{Call, Earlier, Repeats};
-use crate::node::routing::Table;
-use crate::node::store::{self as values, Deposit, Owner, Picked, Standing};
-use crate::node::tokens::Unproved;
 use crate::node::{CallError, Event, Node};
+use crate::store::{self as values, Deposit, Owner, Picked, Standing};
 use crate::time::{Duration, Instant};
 use crate::wire::v1::{self, EncodedContact, Header};
 
@@ -46,6 +45,17 @@ pub(super) struct Asked {
 enum Proof {
     Enough,
     Wanted,
+}
+
+/// Why a store is not taken from whom it seems to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum Inadmissible {
+    /// It lacks the right token, which is this.
+    #[error("the address is not validated, send the token")]
+    WantsToken([u8; 16]),
+    /// It comes from an original, whose address is not validated.
+    #[error("the address is not validated, and no token comes with the store")]
+    KnowsNone,
 }
 
 /// Ties an application's answer to the request; see [`Event::Request`].
@@ -220,7 +230,7 @@ impl Node {
             return Proof::Enough;
         }
         let picked = pick(&self.store, search, max, &mut self.rng);
-        self.bill.picked(picked.as_ref());
+        picked.iter().for_each(|picked| charge(&mut self.bill, picked));
         let is_cut =
             picked.is_some_and(|picked| picked.more > 0 && picked.values.count() < search.limit);
         let proof = if is_cut { Proof::Wanted } else { Proof::Enough };
@@ -234,13 +244,14 @@ impl Node {
 
     fn put_values(&mut self, now: Instant, asked: &Asked, search: &FindValue<'_>, max: usize) {
         self.bill.named();
-        let Node { table, store, out, config, mint, rng, bill, .. } = self;
+        let Node { table, store, out, config, token_issuer, rng, bill, .. } = self;
         let picked = pick(store, search, max, rng);
-        bill.picked(picked.as_ref());
+        picked.iter().for_each(|picked| charge(bill, picked));
         let rest = match &picked {
             Some(picked) if search.is_extended() => {
                 let wants_token = max < v1::MAX_DATAGRAM && picked.more > 0;
-                let token = wants_token.then(|| mint.token(now, &asked.by.address).to_vec());
+                let token =
+                    wants_token.then(|| token_issuer.token(now, &asked.by.address).to_vec());
                 Rest { more: picked.more, next: picked.next, token }
             }
             _ => Rest::default(),
@@ -324,17 +335,53 @@ impl Node {
         token
     }
 
+    /// What a store stands on, if it may be taken from whom it seems to come. Only what comes with the
+    /// datagram counts, not what its sender has shown before: anybody can write that one's address on it.
+    fn admit(
+        &mut self,
+        now: Instant,
+        asker: &Contact,
+        store: &Store<'_>,
+    ) -> Result<Standing, Inadmissible> {
+        let owner = store.copy.and_then(|copy| copy.owner);
+        let is_of_sender = owner.is_none_or(|owner| owner == *asker);
+        let standing = if is_of_sender { Standing::Published } else { Standing::Hearsay };
+        if is_loopback(&asker.address) {
+            return Ok(standing);
+        }
+        if !store.is_extended() {
+            return match self.config.require_tokens && !self.is_validated(asker) {
+                true => Err(Inadmissible::KnowsNone),
+                false => Ok(Standing::Claimed),
+            };
+        }
+        if self.is_right_token(now, &asker.address, store.token) {
+            Ok(standing)
+        } else {
+            Err(Inadmissible::WantsToken(self.token_issuer.token(now, &asker.address)))
+        }
+    }
+
+    /// Whether a token is the one that was given to an address, which is then validated.
+    fn is_right_token(&mut self, now: Instant, address: &SocketAddr, token: Option<&[u8]>) -> bool {
+        let is_right = token.is_some_and(|token| self.token_issuer.accepts(now, address, token));
+        if is_right {
+            self.validated.insert(*address);
+        }
+        is_right
+    }
+
     fn put_store_answer(&mut self, now: Instant, asked: &Asked, store: &Store<'_>) -> Proof {
         let admitted = self.admit(now, &asked.by, store);
         let (out, header) = (&mut self.out.bytes, &asked.header);
         let standing = match admitted {
             Ok(standing) => standing,
-            Err(unproved @ Unproved::WantsToken(token)) => {
-                put_refused(out, header, store, &unproved, Some(&token));
+            Err(inadmissible @ Inadmissible::WantsToken(token)) => {
+                put_refused(out, header, store, &inadmissible, Some(&token));
                 return Proof::Enough;
             }
-            Err(unproved @ Unproved::KnowsNone) => {
-                put_refused(out, header, store, &unproved, None);
+            Err(inadmissible @ Inadmissible::KnowsNone) => {
+                put_refused(out, header, store, &inadmissible, None);
                 return Proof::Wanted;
             }
         };
@@ -407,6 +454,15 @@ fn pick<'s>(
     store.pick(key, *limit, v1::values_max(search, reply_max), after.as_ref(), rng)
 }
 
+/// Values were chosen from those under a key.
+fn charge(bill: &mut Bill, picked: &Picked<'_>) {
+    if picked.is_ordered {
+        bill.ordered(picked.examined);
+    } else {
+        bill.examined(picked.examined);
+    }
+}
+
 /// Appends the refusal of a store. An original takes any list for success, so it is told that the RPC
 /// failed.
 fn put_refused(
@@ -438,8 +494,8 @@ fn deposit(asker: &Contact, store: &Store<'_>, standing: Standing, value: Value)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
     use crate::message::RpcId;
-    use crate::node::config::Config;
 
     fn asked(number: u32) -> Asked {
         let [_, a, b, c] = number.to_be_bytes();

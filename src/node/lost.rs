@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 
 use crate::message::Contact;
-use crate::node::{Node, jittered};
+use crate::node::Node;
 use crate::time::{Duration, Instant};
 
 /// Lost contacts that are remembered, the latest: a part of a network that is away is found by any.
@@ -58,7 +58,7 @@ impl Node {
     pub(super) fn on_contact_lost(&mut self, now: Instant, contact: Contact) {
         self.lost.remember(contact);
         if self.lost.ask_at == Instant::NEVER {
-            self.lost.ask_at = now + jittered(ASK_EVERY, &mut self.rng);
+            self.lost.ask_at = now + ASK_EVERY.jittered(&mut self.rng);
         }
     }
 
@@ -67,7 +67,7 @@ impl Node {
         if self.lost.ask_at > now {
             return;
         }
-        let next = now + jittered(ASK_EVERY, &mut self.rng);
+        let next = now + ASK_EVERY.jittered(&mut self.rng);
         self.lost.ask_at = if self.ask_next_lost(now) { next } else { Instant::NEVER };
     }
 

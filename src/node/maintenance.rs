@@ -8,13 +8,13 @@ use std::collections::{BTreeSet, VecDeque};
 
 use crate::address::{LocalEnd, Scope, is_sendable};
 use crate::id::Id;
+use crate::kad::crowd;
+use crate::kad::lookup::Goal;
+use crate::kad::routing::Seen;
 use crate::message::{Contact, Request};
 use crate::node::calls::{Call, Peer};
-use crate::node::crowd;
-use crate::node::lookup::Goal;
 use crate::node::operations::Then;
-use crate::node::routing::Seen;
-use crate::node::{Event, Node, Purpose, jittered};
+use crate::node::{Event, Node, Purpose};
 use crate::time::{Duration, Instant};
 use crate::wire::v1::{self, Header};
 
@@ -276,7 +276,7 @@ impl Node {
 
     fn measure_soon(&mut self, now: Instant) {
         if self.maintenance.measure_at == Instant::NEVER {
-            self.maintenance.measure_at = now + jittered(SETTLING, &mut self.rng);
+            self.maintenance.measure_at = now + SETTLING.jittered(&mut self.rng);
         }
     }
 

@@ -14,64 +14,49 @@
 
 mod answers;
 mod calls;
-mod challenge;
-pub mod config;
-mod cost;
-mod credit;
-mod crowd;
 mod deferred;
-pub mod estimate;
 mod fair;
-mod limits;
-pub mod lookup;
 mod lost;
 mod maintenance;
 mod operations;
-mod path;
-mod rations;
 mod repeats;
 mod replication;
-pub mod routing;
-mod rtt;
-mod silent;
 mod spread;
-pub mod store;
-mod tokens;
-mod validated;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
-use rand::{Rng, RngExt, SeedableRng};
+use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::address::{LocalEnd, is_sendable};
 use crate::bencode::Value;
+use crate::config::Config;
+use crate::guard::challenge::Challenge;
+use crate::guard::cost::Bill;
+use crate::guard::limits::{Account, Limits, Refused};
+use crate::guard::rations::Rations;
+use crate::guard::tokens::{TokenCache, TokenIssuer};
+use crate::guard::validated::Validated;
 use crate::id::Id;
+use crate::kad::estimate::{Estimate, Estimator};
+use crate::kad::lookup::Record;
+use crate::kad::routing::{Insertion, Table};
+use crate::kad::rtt::RoundTrips;
+use crate::kad::silent::Silent;
 use crate::message::{Contact, Kind, Request, Response, Rest, RpcId};
 use crate::node::answers::Pending;
 use crate::node::calls::{Call, Calls, Expired, MAX_CALLS, Purpose};
-use crate::node::challenge::Challenge;
-use crate::node::config::Config;
-use crate::node::cost::Bill;
 use crate::node::deferred::Deferred;
-use crate::node::estimate::{Estimate, Estimator};
-use crate::node::limits::{Account, Limits, Refused};
-use crate::node::lookup::Record;
 use crate::node::lost::Lost;
 use crate::node::maintenance::Maintenance;
 use crate::node::operations::Operation;
-use crate::node::rations::Rations;
 use crate::node::replication::Replication;
-use crate::node::routing::{Insertion, Table};
-use crate::node::rtt::RoundTrips;
-use crate::node::silent::Silent;
-use crate::node::store::{Change, Deposit, Refusal, RowId, Store};
-use crate::node::tokens::{Mint, Wallet};
-use crate::node::validated::Validated;
+use crate::store::{Change, Deposit, Refusal, RowId, Store};
 use crate::time::{Duration, Instant};
 use crate::wire::v1::{self, Body, Frame, Header};
 
+pub use crate::kad::OperationId;
 pub use crate::node::answers::{RegisterError, RequestToken, RpcFailed};
 pub use crate::node::calls::Peer;
 pub use crate::node::spread::Spread;
@@ -81,10 +66,6 @@ const MAX_RECORDS: usize = 16;
 
 /// Own addresses that a node remembers: one a protocol family and interface, for most machines.
 const MAX_OWN_ADDRESSES: usize = 16;
-
-/// Number of something that was started, unique within a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct OperationId(pub u64);
 
 /// What happens to a node.
 #[derive(Clone, Copy, Debug)]
@@ -341,10 +322,10 @@ pub struct Node {
     calls: Calls,
     validated: Validated,
     limits: Limits,
-    mint: Mint,
+    token_issuer: TokenIssuer,
     challenge: Challenge,
     rations: Rations,
-    wallet: Wallet,
+    token_cache: TokenCache,
     round_trips: RoundTrips,
     operations: BTreeMap<OperationId, Operation>,
     last_operation: u64,
@@ -408,10 +389,10 @@ impl Node {
             calls: Calls::default(),
             validated: Validated::default(),
             limits: Limits::new(&config, &mut secrets),
-            mint: Mint::new(&mut secrets),
+            token_issuer: TokenIssuer::new(&mut secrets),
             challenge: Challenge::new(&mut secrets),
             rations: Rations::new(&mut secrets),
-            wallet: Wallet::default(),
+            token_cache: TokenCache::default(),
             round_trips: RoundTrips::new(config.rpc_timeout_min, config.rpc_timeout_max),
             operations: BTreeMap::new(),
             last_operation: 0,
@@ -702,7 +683,7 @@ impl Node {
             | Response::Values { rest: Rest { token: Some(token), .. }, .. },
         ) = &outcome
         {
-            self.wallet.keep(now, source, token);
+            self.token_cache.keep(now, source, token);
         }
         self.on_call_done(now, call, Some(contact), outcome, bytes);
     }
@@ -917,12 +898,4 @@ fn is_validated(validated: &Validated, table: &Table, contact: &Contact) -> bool
         || table.entry(&contact.id).is_some_and(|entry| {
             entry.contact.address == contact.address && entry.is_worth_naming()
         })
-}
-
-/// A span of time, up to a tenth longer or shorter, so that nodes started together do not act
-/// together for ever.
-fn jittered(span: Duration, rng: &mut impl Rng) -> Duration {
-    let tenth = span.as_micros() / 10;
-    let offset = rng.random_range(0..=2 * tenth);
-    Duration::from_micros(span.as_micros() - tenth + offset)
 }

@@ -7,15 +7,15 @@ use std::net::SocketAddr;
 
 use crate::bencode::{Item, Value};
 use crate::id::Id;
+use crate::kad::credit::First;
+use crate::kad::lookup::{ALL_ENTRIES, Answer, Cause, End, Goal, Lookup, Next, Outcome, Record};
 use crate::message::{Contact, FindValue, Request, Response, Store, StoreMode};
 use crate::node::calls::{Call, Progress};
-use crate::node::credit::First;
-use crate::node::lookup::{ALL_ENTRIES, Answer, Cause, End, Goal, Lookup, Next, Outcome, Record};
-use crate::node::store::{Deposit, Owner, Refusal, Standing};
 use crate::node::{
     CallError, Delivery, Event, MAX_RECORDS, Node, OperationId, Peer, Purpose, StoreReport,
     is_validated,
 };
+use crate::store::{Deposit, Owner, Refusal, Standing};
 use crate::time::{Duration, Instant};
 use crate::wire::v1;
 
@@ -259,7 +259,7 @@ impl Node {
         len: usize,
     ) {
         let goal = self.lookup(operation).expect("it has just asked").goal();
-        let token = self.wallet.token(now, &contact.address);
+        let token = self.token_cache.token(now, &contact.address);
         let request = match goal {
             Goal::Node { target } => Request::FindNode { target },
             Goal::Value { key, max_entries, .. } => {
@@ -437,7 +437,7 @@ impl Node {
     ) -> Result<usize, CallError> {
         let Publish { value, mode, report, .. } = publish;
         let (key, value, mode) = (report.key, value.item(), *mode);
-        let token = self.wallet.token(now, &peer.address);
+        let token = self.token_cache.token(now, &peer.address);
         let store = Store { key, value, mode, copy: None, token: Some(&token) };
         let purpose = Purpose::Publish { operation, progress };
         self.send(now, peer, &Request::Store(store), purpose)

@@ -13,16 +13,16 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::ops::Bound;
 
+use crate::address::is_loopback;
 use crate::address::{Scope, Subnet};
 use crate::bencode::Value;
 use crate::id::Id;
+use crate::kad::lookup::{Goal, Lookup};
 use crate::message::{Contact, CopyOf, Request, Response, Store, StoreMode};
 use crate::node::calls::{Progress, Purpose};
 use crate::node::fair::Fair;
-use crate::node::lookup::{Goal, Lookup};
-use crate::node::store::{Owner, RowId};
-use crate::node::validated::is_loopback;
 use crate::node::{CallError, Node};
+use crate::store::{Owner, RowId};
 use crate::time::{Duration, Instant};
 
 /// Copies on their way to other holders at once, beyond which none is begun. What lookups for values
@@ -301,7 +301,7 @@ impl Node {
     fn pass_on(&mut self, now: Instant, passage: Passage) {
         let Passage { to, key, value, copy, .. } = &passage;
         let (to, key, value, mode, copy) = (*to, *key, value.item(), StoreMode::Add, Some(*copy));
-        let token = self.wallet.token(now, &to.address);
+        let token = self.token_cache.token(now, &to.address);
         let store = Store { key, value, mode, copy, token: Some(&token) };
         let number = self.replication.last_passage + 1;
         let purpose = Purpose::PassOn { number };
@@ -397,8 +397,8 @@ impl Witness {
 mod tests {
     use super::*;
     use crate::bencode::Value;
-    use crate::node::config::Config;
-    use crate::node::store::{Deposit, Standing};
+    use crate::config::Config;
+    use crate::store::{Deposit, Standing};
 
     fn contact(id: Id, port: u16) -> Contact {
         Contact { id, address: ([127, 0, 0, 1], port).into() }

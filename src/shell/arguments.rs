@@ -9,8 +9,8 @@ use mlua::{Function, MultiValue, Table, Value as LuaValue};
 use crate::address::is_sendable;
 use crate::bencode;
 use crate::id::Id;
+use crate::kad::lookup::ALL_ENTRIES;
 use crate::node::Peer;
-use crate::node::lookup::ALL_ENTRIES;
 
 use super::convert;
 

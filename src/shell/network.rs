@@ -7,10 +7,10 @@ use mlua::{Lua, MultiValue, Table, Value as LuaValue};
 
 use crate::control::{BucketSnapshot, ContactSnapshot, Snapshot};
 use crate::id::Id;
+use crate::kad::estimate::Sample;
+use crate::kad::lookup::{Cause, End, Found, Goal, Outcome, Query, Record};
+use crate::kad::routing::Entry;
 use crate::message::{Contact, StoreMode};
-use crate::node::estimate::Sample;
-use crate::node::lookup::{Cause, End, Found, Goal, Outcome, Query, Record};
-use crate::node::routing::Entry;
 use crate::node::{Counters, Delivery, Node, Peer, StoreReport};
 use crate::time::{Duration, Instant};
 use crate::xdp;
@@ -169,7 +169,7 @@ async fn estimate(context: Shared, lua: Lua, arguments: Arguments) -> Result<Tab
     Ok(context.tables(&lua).estimate(&seen)?)
 }
 
-/// A node's [`Estimate`](crate::node::estimate::Estimate), taken along.
+/// A node's [`Estimate`](crate::kad::estimate::Estimate), taken along.
 pub(crate) struct Seen {
     nodes: f64,
     error: f64,

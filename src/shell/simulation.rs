@@ -9,10 +9,10 @@ use std::rc::Rc;
 
 use mlua::{AnyUserData, Lua, Table, UserData, Value as LuaValue};
 
+use crate::config::Config;
 use crate::control::{Command, CommandError, Reply, Snapshot};
+use crate::kad::lookup::{Goal, Record};
 use crate::message::{Request, RpcId, StoreMode};
-use crate::node::config::Config;
-use crate::node::lookup::{Goal, Record};
 use crate::node::{Node, StoreReport};
 use crate::sim::{Addresses, Finished, Lie, Network, NodeIndex, Prefix, Settings};
 use crate::time::{Duration, Instant};

@@ -21,10 +21,10 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::address::LocalEnd;
+use crate::config::Config;
 use crate::control::{self, Command, CommandError, Reply};
 use crate::id::Id;
 use crate::message::Contact;
-use crate::node::config::Config;
 use crate::node::{Event, Input, Node, OperationId, Output};
 use crate::time::{Duration, Instant};
 

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use crate::control::Reply;
-use crate::node::lookup::{Goal, Record};
+use crate::kad::lookup::{Goal, Record};
 use crate::time::Duration;
 
 use super::{Network, NodeIndex};

@@ -6,9 +6,9 @@ pub(crate) mod crowd;
 use std::net::SocketAddr;
 
 use kademlua::address::LocalEnd;
+use kademlua::config::Config;
 use kademlua::id::Id;
 use kademlua::message::{Contact, Kind, Request, RpcId};
-use kademlua::node::config::Config;
 use kademlua::node::{Event, Input, Node, Output};
 use kademlua::time::{Duration, Instant};
 use kademlua::wire::v1::{self, Body, EncodedContact, Frame, Header};

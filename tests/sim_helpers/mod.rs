@@ -6,9 +6,9 @@ use std::ops::{Deref, DerefMut};
 use kademlua::bencode::Value;
 use kademlua::control::{Command, Reply};
 use kademlua::id::Id;
+use kademlua::kad::lookup::{Goal, Record};
 use kademlua::message::{Contact, StoreMode};
 use kademlua::node::StoreReport;
-use kademlua::node::lookup::{Goal, Record};
 use kademlua::sim::{Network, NodeIndex, Settings};
 
 /// A network on which a test is played. One that fails says which it was, and how to see the same

@@ -21,9 +21,9 @@ use rand_chacha::ChaCha8Rng;
 use siphasher::sip::SipHasher13;
 
 use crate::address::Subnet;
-use crate::node::config::Config;
-use crate::node::cost;
-use crate::node::validated::is_loopback;
+use crate::address::is_loopback;
+use crate::config::Config;
+use crate::guard::cost;
 use crate::time::Instant;
 
 /// Buckets for the networks of each width, 24 kB in all: who asks in peace shares one with a given
@@ -54,20 +54,20 @@ const POINT: u32 = 16;
 
 /// The buckets from which a source takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Account {
+pub(crate) struct Account {
     buckets: [u16; Subnet::LEVELS_MAX],
     levels: usize,
 }
 
 /// What becomes of a datagram that is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refused {
+pub(crate) enum Refused {
     Beyond,
     /// Beyond by so much that it is worth telling.
     Flood,
 }
 
-pub(super) struct Limits {
+pub(crate) struct Limits {
     hasher: SipHasher13,
     /// What a nanosecond of cost takes from the allowances of the networks of each width, and of all; 0:
     /// no limit.
@@ -82,7 +82,7 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    pub(super) fn new(config: &Config, secrets: &mut ChaCha8Rng) -> Limits {
+    pub(crate) fn new(config: &Config, secrets: &mut ChaCha8Rng) -> Limits {
         let price = |rate: u64, halves: u64| {
             (2_000_000_000_u64 << POINT).checked_div(rate * cost::CHEAPEST * halves).unwrap_or(0)
         };
@@ -100,7 +100,7 @@ impl Limits {
     /// The account of a source. Loopback has none, and no limit: a hundred nodes of a lab share one
     /// address there, and nobody outside can send from it.
     #[inline]
-    pub(super) fn account(&self, source: &SocketAddr) -> Option<Account> {
+    pub(crate) fn account(&self, source: &SocketAddr) -> Option<Account> {
         let is_limited = self.source_prices[0] != 0 || self.total_price != 0;
         (is_limited && !is_loopback(source)).then(|| self.account_of(source.ip()))
     }
@@ -130,7 +130,7 @@ impl Limits {
 
     /// Whether a source and the networks around it have something left.
     #[inline]
-    pub(super) fn has_left(&self, now: Instant, account: &Account) -> bool {
+    pub(crate) fn has_left(&self, now: Instant, account: &Account) -> bool {
         let now = nanos(now);
         self.sources.is_empty()
             || (0..account.levels).all(|level| {
@@ -141,14 +141,14 @@ impl Limits {
 
     /// Whether all together have something left, for those with a proved address what is reserved too.
     #[inline]
-    pub(super) fn has_left_for_all(&self, now: Instant, is_proved: bool) -> bool {
+    pub(crate) fn has_left_for_all(&self, now: Instant, is_proved: bool) -> bool {
         let reserved = if is_proved { 0 } else { RESERVED_NANOS };
         self.total.saturating_sub(nanos(now)) <= BURST_NANOS - reserved
     }
 
     /// Takes what a datagram has cost from the allowances of its source.
     #[inline]
-    pub(super) fn charge(&mut self, now: Instant, account: &Account, cost: u64) {
+    pub(crate) fn charge(&mut self, now: Instant, account: &Account, cost: u64) {
         if self.source_prices[0] == 0 {
             return;
         }
@@ -164,12 +164,12 @@ impl Limits {
 
     /// Takes what a request has cost from the allowance of all together.
     #[inline]
-    pub(super) fn charge_all(&mut self, now: Instant, cost: u64) {
+    pub(crate) fn charge_all(&mut self, now: Instant, cost: u64) {
         take(&mut self.total, nanos(now), cost, self.total_price);
     }
 
     /// Counts a datagram that was not let in. It is `genuine` if nobody but the source can have sent it.
-    pub(super) fn refuse(&mut self, now: Instant, source: IpAddr, genuine: bool) -> Refused {
+    pub(crate) fn refuse(&mut self, now: Instant, source: IpAddr, genuine: bool) -> Refused {
         let source = Subnet::all_of(source).next().expect("an address lies in some network");
         let worst = if genuine { &mut self.genuine } else { &mut self.forgeable };
         if worst.count(nanos(now), source) { Refused::Flood } else { Refused::Beyond }

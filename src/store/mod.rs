@@ -25,10 +25,9 @@ use std::ops::{Bound, RangeInclusive};
 use rand::Rng;
 
 use crate::bencode::Value;
+use crate::config::Config;
 use crate::id::Id;
 use crate::message::{Contact, CopyOf, StoreMode};
-use crate::node::config::Config;
-use crate::node::jittered;
 use crate::time::{Duration, Instant};
 
 use self::shares::{ACCOUNT, Path, Place, Pool};
@@ -345,12 +344,12 @@ impl Store {
     }
 
     /// Those of them that lie in a range.
-    pub(super) fn keys_within(&self, range: RangeInclusive<Id>) -> impl Iterator<Item = &Id> {
+    pub(crate) fn keys_within(&self, range: RangeInclusive<Id>) -> impl Iterator<Item = &Id> {
         self.slots.range(range).map(|(key, _)| key)
     }
 
     /// How many rows there are under one of them.
-    pub(super) fn count_under(&self, key: &Id) -> usize {
+    pub(crate) fn count_under(&self, key: &Id) -> usize {
         self.entries(key).len()
     }
 
@@ -383,18 +382,18 @@ impl Store {
     }
 
     /// From now on notes which rows change.
-    pub(super) fn note_changes(&mut self) {
+    pub(crate) fn note_changes(&mut self) {
         self.changed.get_or_insert_default();
     }
 
     /// Whether there are such rows.
-    pub(super) fn has_changes(&self) -> bool {
+    pub(crate) fn has_changes(&self) -> bool {
         self.changed.as_ref().is_some_and(|changed| !changed.is_empty())
     }
 
     /// Takes some such rows, `max` at most. All have their turn, also where some change faster than
     /// they are taken.
-    pub(super) fn take_changed(&mut self, max: usize) -> Vec<Change> {
+    pub(crate) fn take_changed(&mut self, max: usize) -> Vec<Change> {
         let Some(changed) = &mut self.changed else { return Vec::new() };
         let after = (Bound::Excluded(self.last_told), Bound::Unbounded);
         let mut taken: Vec<Change> = changed.range(after).take(max).copied().collect();
@@ -411,7 +410,7 @@ impl Store {
     }
 
     /// Notes a change, perhaps again because it came to nothing.
-    pub(super) fn note_changed(&mut self, change: Change) {
+    pub(crate) fn note_changed(&mut self, change: Change) {
         if let Some(changed) = &mut self.changed {
             changed.insert(change);
         }
@@ -424,13 +423,13 @@ impl Store {
     }
 
     /// The rows of the different values under a key, each with who brought it.
-    pub(super) fn shown(&self, key: &Id) -> impl Iterator<Item = (RowId, Owner)> {
+    pub(crate) fn shown(&self, key: &Id) -> impl Iterator<Item = (RowId, Owner)> {
         let shown = self.slots.get(key).into_iter().flat_map(shown);
         shown.map(|stored| (stored.row, *stored.depositor()))
     }
 
     /// The value of a row as this node passes it on to others.
-    pub(super) fn copy(&self, now: Instant, key: &Id, row: RowId) -> Option<(Value, CopyOf)> {
+    pub(crate) fn copy(&self, now: Instant, key: &Id, row: RowId) -> Option<(Value, CopyOf)> {
         let stored = self.row(key, row)?;
         let owner = match stored.owner {
             Owner::Own => None,
@@ -467,7 +466,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::put`]. The number is not given to another then either.
-    pub(super) fn restore(
+    pub(crate) fn restore(
         &mut self,
         now: Instant,
         row: RowId,
@@ -492,7 +491,7 @@ impl Store {
         }
         let (key, mode) = (deposit.key, deposit.mode);
         // Whoever brought it brings it to the other holders too, so ours can wait (paper §2.5).
-        let republish = now + jittered(self.republish, rng);
+        let republish = now + self.republish.jittered(rng);
         let mut new = Box::new(Stored {
             row,
             digest: Id::of_name(deposit.value.as_bytes()),
@@ -544,7 +543,7 @@ impl Store {
             && at <= now
         {
             self.forget_expired(now, &key);
-            let next = now + jittered(self.republish, rng);
+            let next = now + self.republish.jittered(rng);
             let latest = |standing: Standing| now + self.republish.times(standing.put_off_max());
             let Some(slot) = self.slots.get_mut(&key) else { continue };
             // All are passed on together, so for all the next time is set.

@@ -23,9 +23,9 @@ pub struct Picked<'s> {
     /// The cursor with which to ask for these, `None` if nothing more would come.
     pub next: Option<Id>,
     /// Rows that were looked at.
-    pub(in crate::node) examined: usize,
+    pub(crate) examined: usize,
     /// Whether they had to be put in some order, which costs more.
-    pub(in crate::node) is_ordered: bool,
+    pub(crate) is_ordered: bool,
 }
 
 /// The values of a [`Picked`].

@@ -15,7 +15,7 @@ const PATIENCE_MIN: Duration = Duration::from_millis(4);
 const MAX_SILENCES: u32 = 16;
 
 /// Round trips of a node's recent calls, smoothed.
-pub(super) struct RoundTrips {
+pub(crate) struct RoundTrips {
     smoothed: Option<(Duration, Duration)>,
     /// Calls without an answer since the last that had one.
     silences: u32,
@@ -25,12 +25,12 @@ pub(super) struct RoundTrips {
 
 impl RoundTrips {
     /// Nothing measured yet; timeouts will lie between `min` and `max`.
-    pub(super) fn new(min: Duration, max: Duration) -> RoundTrips {
+    pub(crate) fn new(min: Duration, max: Duration) -> RoundTrips {
         RoundTrips { smoothed: None, silences: 0, min: min.min(max), max }
     }
 
     /// Takes in a measured round trip.
-    pub(super) fn on_measured(&mut self, rtt: Duration) {
+    pub(crate) fn on_measured(&mut self, rtt: Duration) {
         self.silences = 0;
         self.smoothed = Some(match self.smoothed {
             None => (rtt, rtt.divided_by(2)),
@@ -43,7 +43,7 @@ impl RoundTrips {
     }
 
     /// Takes in that a call had no answer.
-    pub(super) fn on_silence(&mut self) {
+    pub(crate) fn on_silence(&mut self) {
         self.silences += 1;
         if self.silences == MAX_SILENCES {
             self.smoothed = None;
@@ -52,13 +52,13 @@ impl RoundTrips {
     }
 
     /// How long to wait for a reply before giving it up.
-    pub(super) fn timeout(&self) -> Duration {
+    pub(crate) fn timeout(&self) -> Duration {
         self.usual().map_or(self.max, |usual| usual.max(self.min).min(self.max))
     }
 
     /// How long a query of a lookup may hold up the next one: longer than nearly all replies take,
     /// much shorter than the timeout.
-    pub(super) fn patience(&self) -> Duration {
+    pub(crate) fn patience(&self) -> Duration {
         let usual = self.usual().map_or(PATIENCE_UNMEASURED, |usual| usual.max(PATIENCE_MIN));
         usual.min(self.timeout())
     }

@@ -12,20 +12,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
+use crate::address::is_loopback;
 use crate::bencode::Value;
+use crate::config::Config;
 use crate::id::{Distance, Id};
+use crate::kad::OperationId;
+use crate::kad::credit::{Credit, Debtor, First};
+use crate::kad::crowd::Crowd;
+use crate::kad::path::{self, Candidate, Limits, Path};
 use crate::message::{Contact, Rest};
-use crate::node::OperationId;
-use crate::node::config::Config;
-use crate::node::credit::{Credit, Debtor, First};
-use crate::node::crowd::Crowd;
-use crate::node::path::{self, Candidate, Limits, Path};
-use crate::node::validated::is_loopback;
 use crate::time::{Duration, Instant};
 
 /// Queries of one lookup at the most. Honest networks need some forty; a liar that keeps inventing
 /// nearer contacts ends here.
-pub(super) const MAX_QUERIES: usize = 256;
+pub(crate) const MAX_QUERIES: usize = 256;
 
 /// Queries of one of several paths at the least, if so many are wanted: the limit above, shared by
 /// many, would end those that go around the liars.
@@ -271,11 +271,11 @@ pub struct Lookup {
 }
 
 /// Somebody to ask.
-pub(super) struct Next {
+pub(crate) struct Next {
     /// The number of the query.
-    pub(super) query: usize,
-    pub(super) contact: Contact,
-    pub(super) first: First,
+    pub(crate) query: usize,
+    pub(crate) contact: Contact,
+    pub(crate) first: First,
 }
 
 /// The parts of an answer that have come.
@@ -401,7 +401,7 @@ impl Lookup {
 
     /// The next contact to ask, which then counts as asked, and what to send it. Each path asks up to
     /// alpha at once. `is_validated` tells whose address is known to be its own.
-    pub(super) fn next_query(
+    pub(crate) fn next_query(
         &mut self,
         now: Instant,
         is_validated: impl Fn(&Contact) -> bool,

@@ -15,7 +15,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use crate::address::{Scope, Subnet};
+use crate::address::{Scope, Subnet, is_loopback};
 
 /// Addresses that are remembered for having been validated. Those for whom the routing table has
 /// no place are to be found here: in a network of millions some three hundred nodes have one, about
@@ -30,17 +30,11 @@ const MAX_ON_ADDRESS: usize = 4;
 /// have no such limit.
 const MAX_IN_NETWORK: usize = 64;
 
-/// Whether an address is of the machine itself. Nobody outside can send from there, so it needs no
-/// validation.
-pub(super) fn is_loopback(address: &SocketAddr) -> bool {
-    Scope::of(address.ip()) == Scope::Loopback
-}
-
 /// Addresses that were validated lately, because something was answered from there or a token came
 /// back. The oldest give way: those on the same address if it has its share, then those in the same
 /// network, then whichever there are.
 #[derive(Default)]
-pub(super) struct Validated {
+pub(crate) struct Validated {
     /// Each with its number, which is the greater the later it was validated.
     numbers: BTreeMap<SocketAddr, u64>,
     addresses: BTreeMap<u64, SocketAddr>,
@@ -50,7 +44,7 @@ pub(super) struct Validated {
 }
 
 impl Validated {
-    pub(super) fn insert(&mut self, address: SocketAddr) {
+    pub(crate) fn insert(&mut self, address: SocketAddr) {
         if is_loopback(&address) {
             return;
         }
@@ -80,7 +74,7 @@ impl Validated {
         self.shares.extend(shares(&address).map(|(network, _)| (network, self.last)));
     }
 
-    pub(super) fn contains(&self, address: &SocketAddr) -> bool {
+    pub(crate) fn contains(&self, address: &SocketAddr) -> bool {
         is_loopback(address) || self.numbers.contains_key(address)
     }
 

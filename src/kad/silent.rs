@@ -32,7 +32,7 @@ struct Silence {
 
 /// See the module.
 #[derive(Default)]
-pub(super) struct Silent {
+pub(crate) struct Silent {
     contacts: BTreeMap<Contact, Silence>,
     /// The same by time.
     by_time: BTreeSet<(Instant, Contact)>,
@@ -42,7 +42,7 @@ pub(super) struct Silent {
 
 impl Silent {
     /// A contact left a request unanswered that was sent at that time.
-    pub(super) fn on_silence(&mut self, now: Instant, contact: Contact, sent: Instant) {
+    pub(crate) fn on_silence(&mut self, now: Instant, contact: Contact, sent: Instant) {
         if self.answered.is_none_or(|answered| answered + CONNECTED < sent) {
             return;
         }
@@ -57,13 +57,13 @@ impl Silent {
     }
 
     /// A contact answered something.
-    pub(super) fn on_answer(&mut self, now: Instant, contact: &Contact) {
+    pub(crate) fn on_answer(&mut self, now: Instant, contact: &Contact) {
         self.answered = Some(now);
         self.forget(contact);
     }
 
     /// Whether a contact is known to be silent.
-    pub(super) fn contains(&self, now: Instant, contact: &Contact) -> bool {
+    pub(crate) fn contains(&self, now: Instant, contact: &Contact) -> bool {
         self.contacts.get(contact).is_some_and(|silence| {
             silence.unanswered >= MIN_UNANSWERED && now.since(silence.last) < REMEMBERED
         })

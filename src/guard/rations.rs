@@ -20,9 +20,9 @@ use rand_chacha::ChaCha8Rng;
 use siphasher::sip::SipHasher13;
 
 use crate::address::Subnet;
+use crate::address::is_loopback;
 use crate::id::Id;
 use crate::message::Contact;
-use crate::node::validated::is_loopback;
 use crate::time::{Duration, Instant};
 
 /// Pings a second in all, 440 kB/s: a tenth of what a node answers by default
@@ -61,7 +61,7 @@ const AGAIN_AFTER: Duration = Duration::from_millis(1_500);
 /// round trips are not measured.
 const RECENT_MAX: usize = 64;
 
-pub(super) struct Rations {
+pub(crate) struct Rations {
     hasher: SipHasher13,
     /// Until when the rations are used up, in microseconds; empty until there is a network to count.
     networks: Box<[u64]>,
@@ -73,7 +73,7 @@ pub(super) struct Rations {
 }
 
 impl Rations {
-    pub(super) fn new(secrets: &mut ChaCha8Rng) -> Rations {
+    pub(crate) fn new(secrets: &mut ChaCha8Rng) -> Rations {
         Rations {
             hasher: SipHasher13::new_with_keys(secrets.random(), secrets.random()),
             networks: Box::default(),
@@ -85,7 +85,7 @@ impl Rations {
 
     /// Takes a ping to an asker from the rations, if one is left. Nobody outside can send from
     /// loopback addresses, so they have no ration.
-    pub(super) fn take(&mut self, now: Instant, asker: &Contact) -> bool {
+    pub(crate) fn take(&mut self, now: Instant, asker: &Contact) -> bool {
         let address = &asker.address;
         while self.recent.front().is_some_and(|(at, _)| *at + AGAIN_AFTER <= now) {
             self.recent.pop_front();
@@ -105,7 +105,7 @@ impl Rations {
 
     /// When an address was pinged and who was thought to be there, if that is remembered and not long
     /// ago.
-    pub(super) fn sent(&self, now: Instant, address: &SocketAddr) -> Option<(Instant, Id)> {
+    pub(crate) fn sent(&self, now: Instant, address: &SocketAddr) -> Option<(Instant, Id)> {
         let (at, contact) = self.recent.iter().find(|(_, other)| other.address == *address)?;
         (now < *at + AGAIN_AFTER).then_some((*at, contact.id))
     }

@@ -18,8 +18,6 @@
 //!
 //! No limits here, see [`limits`](super::limits).
 
-use crate::node::store::Picked;
-
 /// Taking in a datagram: the system's share, the event loop's, and a look at its head.
 const RECEIVED: u64 = 1_500;
 
@@ -52,62 +50,53 @@ const ORDERED: u64 = 40;
 
 /// The cheapest request, and no datagram that comes unasked counts for less: a ping of 54 bytes and six
 /// tokens, and its answer of 37.
-pub(super) const CHEAPEST: u64 = RECEIVED + SENT + (54 + 37) * BYTE_PICOS / 1_000 + 6 * TOKEN_READ;
+pub(crate) const CHEAPEST: u64 = RECEIVED + SENT + (54 + 37) * BYTE_PICOS / 1_000 + 6 * TOKEN_READ;
 
 /// What a datagram has cost so far.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Bill {
+pub(crate) struct Bill {
     nanos: u64,
     tokens: u64,
 }
 
 impl Bill {
     /// A datagram of `bytes` bytes came in.
-    pub(super) fn of_datagram(bytes: usize) -> Bill {
+    pub(crate) fn of_datagram(bytes: usize) -> Bill {
         Bill { nanos: RECEIVED + bytes_in_nanos(bytes), tokens: 0 }
     }
 
     /// Its payload was read.
-    pub(super) fn read(&mut self, tokens: usize) {
+    pub(crate) fn read(&mut self, tokens: usize) {
         self.tokens = tokens as u64;
         self.nanos += self.tokens * TOKEN_READ;
     }
 
     /// Values of `bytes` bytes in it were kept, or handed on.
-    pub(super) fn kept(&mut self, bytes: usize) {
+    pub(crate) fn kept(&mut self, bytes: usize) {
         self.nanos += KEPT + self.tokens * TOKEN_KEPT + bytes as u64 * BYTE_KEPT_PICOS / 1_000;
     }
 
     /// The nearest contacts were named.
-    pub(super) fn named(&mut self) {
+    pub(crate) fn named(&mut self) {
         self.nanos += NEAREST;
     }
 
-    /// So many rows under a key were looked at.
-    pub(super) fn examined(&mut self, rows: usize) {
+    /// `rows` rows under a key were looked at.
+    pub(crate) fn examined(&mut self, rows: usize) {
         self.nanos += rows as u64 * EXAMINED;
     }
 
-    /// So many rows under a key were looked at and put in some order.
-    fn ordered(&mut self, rows: usize) {
+    /// `rows` rows under a key were looked at and put in some order.
+    pub(crate) fn ordered(&mut self, rows: usize) {
         self.nanos += rows as u64 * ORDERED;
     }
 
-    /// Values were chosen from those under a key.
-    pub(super) fn picked(&mut self, picked: Option<&Picked<'_>>) {
-        match picked {
-            Some(picked) if picked.is_ordered => self.ordered(picked.examined),
-            Some(picked) => self.examined(picked.examined),
-            None => {}
-        }
-    }
-
     /// Datagrams of `bytes` bytes in all were sent because of it.
-    pub(super) fn sent(&mut self, datagrams: u64, bytes: u64) {
+    pub(crate) fn sent(&mut self, datagrams: u64, bytes: u64) {
         self.nanos += datagrams * SENT + bytes * BYTE_PICOS / 1_000;
     }
 
-    pub(super) fn nanos(&self) -> u64 {
+    pub(crate) fn nanos(&self) -> u64 {
         self.nanos
     }
 }
@@ -119,7 +108,7 @@ fn bytes_in_nanos(bytes: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::config::Config;
+    use crate::config::Config;
     use crate::wire::v1::MAX_DATAGRAM;
 
     #[test]

@@ -8,9 +8,9 @@ use std::net::SocketAddr;
 
 use crate::address::Scope;
 use crate::id::{Distance, Id};
+use crate::kad::crowd::Crowd;
+use crate::kad::lookup::{End, MAX_QUERIES};
 use crate::message::Contact;
-use crate::node::crowd::Crowd;
-use crate::node::lookup::{End, MAX_QUERIES};
 
 /// Contacts that a path keeps in mind, the nearest of those it heard of: no fewer than may be asked,
 /// so that whoever was asked is never forgotten.

@@ -16,8 +16,8 @@
 use rand::Rng;
 
 use crate::id::Id;
+use crate::kad::routing::Table;
 use crate::message::Contact;
-use crate::node::routing::Table;
 
 /// Parts of the id space, told apart by the first four bits of an id.
 const PARTS: usize = 16;
@@ -79,14 +79,14 @@ struct Count {
 
 /// Samples of the density of nodes, the latest of each part of the id space.
 #[derive(Default)]
-pub(super) struct Estimator {
+pub(crate) struct Estimator {
     samples: [Option<Sample>; PARTS],
 }
 
 impl Estimator {
     /// Takes in the nodes nearest to a target: all nodes of the network if fewer than `k`
     /// answered. `contacts` are those of the routing table that are taken to be alive.
-    pub(super) fn on_lookup(
+    pub(crate) fn on_lookup(
         &mut self,
         own: &Id,
         target: &Id,
@@ -122,7 +122,7 @@ impl Estimator {
     }
 
     /// The number of nodes in the network.
-    pub(super) fn estimate(&self, table: &Table) -> Estimate<'_> {
+    pub(crate) fn estimate(&self, table: &Table) -> Estimate<'_> {
         let contacts = table.len();
         let samples = self
             .samples
@@ -146,7 +146,7 @@ impl Estimator {
     }
 
     /// Points to look up, one in each part of which the network as it is now is not known.
-    pub(super) fn targets(&self, contacts: usize, rng: &mut impl Rng) -> Vec<Id> {
+    pub(crate) fn targets(&self, contacts: usize, rng: &mut impl Rng) -> Vec<Id> {
         let current = |sample: &Option<Sample>| {
             sample.as_ref().is_some_and(|sample| sample.is_current(contacts))
         };

@@ -30,10 +30,10 @@
 use std::collections::VecDeque;
 
 use crate::address::Scope;
+use crate::config::Config;
 use crate::id::{Distance, Id};
+use crate::kad::crowd;
 use crate::message::Contact;
-use crate::node::config::Config;
-use crate::node::crowd;
 use crate::time::{Duration, Instant};
 use crate::wire::v1::EncodedContact;
 
@@ -209,7 +209,7 @@ impl Table {
 
     /// Where keys may lie to which no more than `rank` contacts are nearer than this node is, and of
     /// which a new contact may be one of the `k` nearest: so many leading bits that all of them have.
-    pub(super) fn may_be_nearest(&self, new: &Id, rank: usize, k: usize) -> Vec<(Id, u32)> {
+    pub(crate) fn may_be_nearest(&self, new: &Id, rank: usize, k: usize) -> Vec<(Id, u32)> {
         let last = self.buckets.len() - 1;
         let shared = self.own.common_prefix(new) as usize;
         let others: Vec<usize> = self

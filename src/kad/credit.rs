@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use crate::address::Subnet;
+use crate::address::is_loopback;
 use crate::message::Contact;
-use crate::node::validated::is_loopback;
 use crate::wire::v1::{MIN_LOOKUP_REQUEST, PING_BYTES};
 
 /// Unanswered queries to one address, or one network of which nothing is known.
@@ -24,7 +24,7 @@ const BARE: usize = 162;
 
 /// What may be sent to a contact first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum First {
+pub(crate) enum First {
     /// The query, padded to this length: half of what is left is kept for others.
     Query(usize),
     /// A ping, to see whether anybody is there: there is no more left.
@@ -33,17 +33,17 @@ pub(super) enum First {
 
 /// A contact that somebody named, as far as it matters here.
 #[derive(Clone, Copy)]
-pub(super) struct Debtor<'a> {
-    pub(super) contact: Contact,
+pub(crate) struct Debtor<'a> {
+    pub(crate) contact: Contact,
     /// Who named it; nobody if the node knew it before.
-    pub(super) named_by: &'a [SocketAddr],
+    pub(crate) named_by: &'a [SocketAddr],
     /// Whether its address is validated.
-    pub(super) is_validated: bool,
+    pub(crate) is_validated: bool,
 }
 
 /// What a lookup has spent, and what it may.
 #[derive(Default)]
-pub(super) struct Credit {
+pub(crate) struct Credit {
     /// Bytes that those who answered may cause yet.
     left: BTreeMap<SocketAddr, usize>,
     /// Queries without an answer to each address and port.
@@ -56,7 +56,7 @@ pub(super) struct Credit {
 
 impl Credit {
     /// What may be sent to a contact now.
-    pub(super) fn first(&self, debtor: &Debtor<'_>) -> Option<First> {
+    pub(crate) fn first(&self, debtor: &Debtor<'_>) -> Option<First> {
         match self.left_for(debtor) {
             left @ BARE.. => Some(First::Query((left / 2).clamp(BARE, MIN_LOOKUP_REQUEST))),
             PING_BYTES.. => Some(First::Ping),
@@ -86,7 +86,7 @@ impl Credit {
     }
 
     /// A query is sent for the first time.
-    pub(super) fn on_sent(&mut self, query: usize, debtor: &Debtor<'_>, first: First) {
+    pub(crate) fn on_sent(&mut self, query: usize, debtor: &Debtor<'_>, first: First) {
         let bytes = match first {
             First::Query(len) => len,
             First::Ping => PING_BYTES,
@@ -109,7 +109,7 @@ impl Credit {
     }
 
     /// A query was answered, in a datagram of `bytes` bytes.
-    pub(super) fn on_answer(&mut self, query: usize, source: &SocketAddr, bytes: usize) {
+    pub(crate) fn on_answer(&mut self, query: usize, source: &SocketAddr, bytes: usize) {
         if let Some(asked) = self.at_address.get_mut(source) {
             *asked = asked.saturating_sub(1);
         }
@@ -123,7 +123,7 @@ impl Credit {
     }
 
     /// Somebody may cause more bytes.
-    pub(super) fn add(&mut self, who: SocketAddr, bytes: usize) {
+    pub(crate) fn add(&mut self, who: SocketAddr, bytes: usize) {
         *self.left.entry(who).or_default() += bytes;
     }
 

@@ -4,15 +4,15 @@
 //! what nobody answers for. So a sender that knows of tokens says so in each store, and if it lacks the
 //! right one is refused with a token for its address, which it sends back with the store: one round trip
 //! more, as with the Retry of RFC 9000 §8.1.2. That the address has answered before is no excuse: the
-//! store may be another's. Originals know of no tokens. What they store is a claim, see [`Standing`], and
+//! store may be another's. Originals know of no tokens. What they store is a claim, see [`Standing`](crate::store::Standing), and
 //! with [`Config::require_tokens`] is taken only while their address is validated.
 //!
 //! A findvalue may carry its token too, and is then answered in full.
 //!
 //! The holder keeps nothing for that: a token is a keyed hash of the address and the time. The sender
-//! keeps what it was given for a while, in a bounded [`Wallet`].
+//! keeps what it was given for a while, in a bounded [`TokenCache`].
 //!
-//! [`Config::require_tokens`]: super::config::Config::require_tokens
+//! [`Config::require_tokens`]: crate::config::Config::require_tokens
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -21,10 +21,6 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use siphasher::sip128::{Hash128, SipHasher24};
 
-use crate::message::{Contact, Store};
-use crate::node::Node;
-use crate::node::store::Standing;
-use crate::node::validated::is_loopback;
 use crate::time::{Duration, Instant};
 
 /// A token is good in the epoch in which it was given and in the next.
@@ -34,75 +30,21 @@ const EPOCH: Duration = Duration::from_secs(300);
 /// most some 200 kB.
 const MAX_HELD: usize = 1_024;
 
-/// Why a store is not taken from whom it seems to come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Unproved {
-    /// It lacks the right token, which is this.
-    #[error("the address is not proved, send the token")]
-    WantsToken([u8; 16]),
-    /// It comes from an original, whose address is not validated.
-    #[error("the address is not proved, and no token comes with the store")]
-    KnowsNone,
-}
-
-impl Node {
-    /// What a store stands on, if it may be taken from whom it seems to come. Only what comes with the
-    /// datagram counts, not what its sender has shown before: anybody can write that one's address on it.
-    pub(super) fn admit(
-        &mut self,
-        now: Instant,
-        asker: &Contact,
-        store: &Store<'_>,
-    ) -> Result<Standing, Unproved> {
-        let owner = store.copy.and_then(|copy| copy.owner);
-        let is_of_sender = owner.is_none_or(|owner| owner == *asker);
-        let standing = if is_of_sender { Standing::Published } else { Standing::Hearsay };
-        if is_loopback(&asker.address) {
-            return Ok(standing);
-        }
-        if !store.is_extended() {
-            return match self.config.require_tokens && !self.is_validated(asker) {
-                true => Err(Unproved::KnowsNone),
-                false => Ok(Standing::Claimed),
-            };
-        }
-        if self.is_right_token(now, &asker.address, store.token) {
-            Ok(standing)
-        } else {
-            Err(Unproved::WantsToken(self.mint.token(now, &asker.address)))
-        }
-    }
-
-    /// Whether a token is the one that was given to an address, which is then validated.
-    pub(super) fn is_right_token(
-        &mut self,
-        now: Instant,
-        address: &SocketAddr,
-        token: Option<&[u8]>,
-    ) -> bool {
-        let is_right = token.is_some_and(|token| self.mint.accepts(now, address, token));
-        if is_right {
-            self.validated.insert(*address);
-        }
-        is_right
-    }
-}
-
 /// Makes tokens, and knows its own.
-pub(super) struct Mint {
+pub(crate) struct TokenIssuer {
     hasher: SipHasher24,
 }
 
-impl Mint {
-    pub(super) fn new(secrets: &mut ChaCha8Rng) -> Mint {
-        Mint { hasher: SipHasher24::new_with_key(&secrets.random()) }
+impl TokenIssuer {
+    pub(crate) fn new(secrets: &mut ChaCha8Rng) -> TokenIssuer {
+        TokenIssuer { hasher: SipHasher24::new_with_key(&secrets.random()) }
     }
 
-    pub(super) fn token(&self, now: Instant, address: &SocketAddr) -> [u8; 16] {
+    pub(crate) fn token(&self, now: Instant, address: &SocketAddr) -> [u8; 16] {
         u128::from(self.hash(epoch(now), address)).to_be_bytes()
     }
 
-    fn accepts(&self, now: Instant, address: &SocketAddr, token: &[u8]) -> bool {
+    pub(crate) fn accepts(&self, now: Instant, address: &SocketAddr, token: &[u8]) -> bool {
         let Ok(token) = token.try_into().map(u128::from_be_bytes) else { return false };
         let epoch = epoch(now);
         // These hashes are compared in the same time wherever they differ.
@@ -130,7 +72,7 @@ fn epoch(now: Instant) -> u64 {
 
 /// Tokens that holders have given to this node.
 #[derive(Default)]
-pub(super) struct Wallet {
+pub(crate) struct TokenCache {
     held: BTreeMap<SocketAddr, Held>,
 }
 
@@ -139,9 +81,9 @@ struct Held {
     until: Instant,
 }
 
-impl Wallet {
+impl TokenCache {
     /// Keeps a token for as long as it is good at least, and forgets the oldest if there are too many.
-    pub(super) fn keep(&mut self, now: Instant, holder: SocketAddr, token: &[u8]) {
+    pub(crate) fn keep(&mut self, now: Instant, holder: SocketAddr, token: &[u8]) {
         self.held.retain(|_, held| now < held.until);
         if self.held.len() >= MAX_HELD && !self.held.contains_key(&holder) {
             let oldest = self.held.iter().min_by_key(|(_, held)| held.until);
@@ -153,7 +95,7 @@ impl Wallet {
 
     /// The token that a holder has given lately. An empty one, if it has given none, still says that
     /// this node knows of tokens.
-    pub(super) fn token(&self, now: Instant, holder: &SocketAddr) -> Vec<u8> {
+    pub(crate) fn token(&self, now: Instant, holder: &SocketAddr) -> Vec<u8> {
         let held = self.held.get(holder).filter(|held| now < held.until);
         held.map(|held| held.token.clone()).unwrap_or_default()
     }
@@ -168,8 +110,8 @@ mod tests {
 
     const NOW: Instant = Instant::from_micros(1_000 * EPOCH.as_micros());
 
-    fn mint(seed: u64) -> Mint {
-        Mint::new(&mut ChaCha8Rng::seed_from_u64(seed))
+    fn issuer(seed: u64) -> TokenIssuer {
+        TokenIssuer::new(&mut ChaCha8Rng::seed_from_u64(seed))
     }
 
     fn address(text: &str) -> SocketAddr {
@@ -182,23 +124,23 @@ mod tests {
 
     #[test]
     fn a_token_is_good_for_one_address_and_port_at_one_node() {
-        let (mint, own) = (self::mint(1), address("10.0.0.1:8001"));
-        let token = mint.token(NOW, &own);
-        assert!(mint.accepts(NOW, &own, &token));
+        let (issuer, own) = (self::issuer(1), address("10.0.0.1:8001"));
+        let token = issuer.token(NOW, &own);
+        assert!(issuer.accepts(NOW, &own, &token));
         for other in ["10.0.0.2:8001", "10.0.0.1:8002", "[2001:db8::1]:8001", "[::a00:1]:8001"] {
-            assert!(!mint.accepts(NOW, &address(other), &token), "{other}");
+            assert!(!issuer.accepts(NOW, &address(other), &token), "{other}");
         }
-        assert!(!self::mint(2).accepts(NOW, &own, &token), "another key");
+        assert!(!self::issuer(2).accepts(NOW, &own, &token), "another key");
         let mapped = address("[::ffff:10.0.0.1]:8001");
-        assert!(mint.accepts(NOW, &mapped, &token), "the same address");
+        assert!(issuer.accepts(NOW, &mapped, &token), "the same address");
     }
 
     #[test]
     fn a_token_is_good_until_the_next_epoch_ends() {
-        let (mint, own) = (mint(1), address("10.0.0.1:8001"));
+        let (issuer, own) = (issuer(1), address("10.0.0.1:8001"));
         let last = NOW + EPOCH.minus(Duration::from_micros(1));
         for given in [NOW, last] {
-            let token = mint.token(given, &own);
+            let token = issuer.token(given, &own);
             for (at, is_good) in [
                 (given, true),
                 (last, true),
@@ -206,27 +148,27 @@ mod tests {
                 (NOW + EPOCH.times(2), false),
                 (NOW + EPOCH.times(1_000), false),
             ] {
-                assert_eq!(mint.accepts(at, &own, &token), is_good, "{given:?} {at:?}");
+                assert_eq!(issuer.accepts(at, &own, &token), is_good, "{given:?} {at:?}");
             }
             let before = Instant::from_micros(999 * EPOCH.as_micros());
-            assert!(!mint.accepts(before, &own, &token), "from an epoch to come");
+            assert!(!issuer.accepts(before, &own, &token), "from an epoch to come");
         }
-        let first = mint.token(Instant::ZERO, &own);
-        assert!(mint.accepts(Instant::ZERO, &own, &first), "the clock has just begun");
+        let first = issuer.token(Instant::ZERO, &own);
+        assert!(issuer.accepts(Instant::ZERO, &own, &first), "the clock has just begun");
     }
 
     #[test]
     fn a_token_with_anything_cut_off_added_or_changed_is_none() {
-        let (mint, own) = (mint(1), address("[2001:db8::1]:8001"));
-        let token = mint.token(NOW, &own);
+        let (issuer, own) = (issuer(1), address("[2001:db8::1]:8001"));
+        let token = issuer.token(NOW, &own);
         for len in 0..16 {
-            assert!(!mint.accepts(NOW, &own, &token[..len]));
+            assert!(!issuer.accepts(NOW, &own, &token[..len]));
         }
-        assert!(!mint.accepts(NOW, &own, &[&token[..], b"x"].concat()));
+        assert!(!issuer.accepts(NOW, &own, &[&token[..], b"x"].concat()));
         for bit in 0..128 {
             let mut other = token;
             other[bit / 8] ^= 1 << (bit % 8);
-            assert!(!mint.accepts(NOW, &own, &other), "bit {bit}");
+            assert!(!issuer.accepts(NOW, &own, &other), "bit {bit}");
         }
     }
 
@@ -240,19 +182,19 @@ mod tests {
             ip: [u8; 4], port: u16, seed: u64, micros: u64,
         ) {
             let now = Instant::from_micros(micros);
-            prop_assert!(!mint(seed).accepts(now, &(ip, port).into(), &guess));
+            prop_assert!(!issuer(seed).accepts(now, &(ip, port).into(), &guess));
         }
     }
 
     #[test]
     fn the_oldest_of_too_many_tokens_is_forgotten() {
-        let mut wallet = Wallet::default();
+        let mut cache = TokenCache::default();
         for number in 0..2 * MAX_HELD {
             let now = NOW + Duration::from_millis(number as u64);
-            wallet.keep(now, numbered(number), &number.to_be_bytes());
+            cache.keep(now, numbered(number), &number.to_be_bytes());
             // One that comes again and again is no reason to forget others.
-            wallet.keep(now, numbered(number), &number.to_be_bytes());
-            assert_eq!(wallet.held.len(), (number + 1).min(MAX_HELD));
+            cache.keep(now, numbered(number), &number.to_be_bytes());
+            assert_eq!(cache.held.len(), (number + 1).min(MAX_HELD));
             for (at, is_held) in [
                 (Some(number), true),
                 ((number + 1).checked_sub(MAX_HELD), true),
@@ -261,21 +203,21 @@ mod tests {
                 let Some(at) = at else { continue };
                 let token = at.to_be_bytes();
                 let expected = if is_held { token.to_vec() } else { Vec::new() };
-                assert_eq!(wallet.token(now, &numbered(at)), expected, "{at} of {number}");
+                assert_eq!(cache.token(now, &numbered(at)), expected, "{at} of {number}");
             }
         }
     }
 
     #[test]
     fn a_token_is_forgotten_when_it_may_be_stale() {
-        let (mut wallet, holder) = (Wallet::default(), numbered(1));
-        wallet.keep(NOW, holder, b"token");
+        let (mut cache, holder) = (TokenCache::default(), numbered(1));
+        cache.keep(NOW, holder, b"token");
         let last = NOW + EPOCH.minus(Duration::from_micros(1));
-        assert_eq!(wallet.token(last, &holder), b"token");
-        assert_eq!(wallet.token(NOW + EPOCH, &holder), b"");
-        wallet.keep(NOW + EPOCH, numbered(2), b"other");
-        assert_eq!(wallet.held.len(), 1);
-        wallet.keep(NOW + EPOCH, numbered(2), b"newer");
-        assert_eq!(wallet.token(NOW + EPOCH, &numbered(2)), b"newer");
+        assert_eq!(cache.token(last, &holder), b"token");
+        assert_eq!(cache.token(NOW + EPOCH, &holder), b"");
+        cache.keep(NOW + EPOCH, numbered(2), b"other");
+        assert_eq!(cache.held.len(), 1);
+        cache.keep(NOW + EPOCH, numbered(2), b"newer");
+        assert_eq!(cache.token(NOW + EPOCH, &numbered(2)), b"newer");
     }
 }

@@ -42,7 +42,7 @@ const TICKS_MORE: u64 = 2;
 const MAX_ANSWERED: usize = 32_768;
 
 /// Makes rpc ids, and knows its own.
-pub(super) struct Challenge {
+pub(crate) struct Challenge {
     prefixes: SipHasher24,
     pings: SipHasher24,
     /// Numbers that count no more, by the tick that they were made in.
@@ -50,32 +50,32 @@ pub(super) struct Challenge {
 }
 
 impl Challenge {
-    pub(super) fn new(secrets: &mut ChaCha8Rng) -> Challenge {
+    pub(crate) fn new(secrets: &mut ChaCha8Rng) -> Challenge {
         let mut hasher = || SipHasher24::new_with_keys(secrets.random(), secrets.random());
         Challenge { prefixes: hasher(), pings: hasher(), answered: BTreeSet::new() }
     }
 
     /// The first half of each rpc id that goes to an address, or to the /64 of an IPv6 one: unknown to all
     /// who receive nothing there.
-    pub(super) fn prefix(&self, ip: IpAddr) -> [u8; 4] {
+    pub(crate) fn prefix(&self, ip: IpAddr) -> [u8; 4] {
         // As wide as what is flooded from is kept out.
         let subnet = Subnet::all_of(ip).next().expect("an address lies in some network");
         half(self.prefixes.hash(&subnet.to_bytes()))
     }
 
     /// A number for a call that is remembered until it is answered.
-    pub(super) fn rpc_id(&self, ip: IpAddr, rng: &mut impl Rng) -> RpcId {
+    pub(crate) fn rpc_id(&self, ip: IpAddr, rng: &mut impl Rng) -> RpcId {
         join(self.prefix(ip), rng.random())
     }
 
     /// The number of a verification ping, which need not be remembered.
-    pub(super) fn ping_id(&self, now: Instant, address: &SocketAddr) -> RpcId {
+    pub(crate) fn ping_id(&self, now: Instant, address: &SocketAddr) -> RpcId {
         join(self.prefix(address.ip()), self.proof(tick(now), address))
     }
 
     /// Whether a reply from this address is the first that answers a verification ping which was sent
     /// there lately.
-    pub(super) fn accept(&mut self, now: Instant, source: &SocketAddr, rpc_id: RpcId) -> bool {
+    pub(crate) fn accept(&mut self, now: Instant, source: &SocketAddr, rpc_id: RpcId) -> bool {
         let Some(made) = self.proves(now, source, rpc_id) else { return false };
         let oldest = tick(now).saturating_sub(TICKS_MORE);
         while self.answered.first().is_some_and(|(tick, _)| *tick < oldest) {

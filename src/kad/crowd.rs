@@ -18,7 +18,7 @@ fn networks(ip: IpAddr) -> impl Iterator<Item = (Subnet, usize)> {
 }
 
 /// Whether an address would be one too many among others, if `max` of a subnet may be together.
-pub(super) fn is_crowded(
+pub(crate) fn is_crowded(
     others: impl Iterator<Item = IpAddr> + Clone,
     ip: IpAddr,
     max: usize,
@@ -29,19 +29,19 @@ pub(super) fn is_crowded(
 }
 
 /// Counts addresses that are taken in one by one.
-pub(super) struct Crowd {
+pub(crate) struct Crowd {
     max: usize,
     counts: Vec<(Subnet, usize)>,
 }
 
 impl Crowd {
     /// Nobody yet, and of one subnet at most `max` to come.
-    pub(super) fn new(max: usize) -> Crowd {
+    pub(crate) fn new(max: usize) -> Crowd {
         Crowd { max, counts: Vec::new() }
     }
 
     /// Whether there is room for an address, which it then takes.
-    pub(super) fn admits(&mut self, ip: IpAddr) -> bool {
+    pub(crate) fn admits(&mut self, ip: IpAddr) -> bool {
         let count = |subnet| self.counts.iter().find(|(other, _)| *other == subnet);
         let is_full =
             |(subnet, times)| count(subnet).is_some_and(|&(_, count)| count >= times * self.max);
