@@ -15,8 +15,8 @@ use kademlua::address::LocalEnd;
 use kademlua::bencode::{Item, List, Value};
 use kademlua::config::Config;
 use kademlua::id::Id;
-use kademlua::message::{Contact, FindValue, Request, RpcId, Store, StoreMode};
-use kademlua::net::socket::{self, BATCH, Inbox, Outbox};
+use kademlua::message::{Contact, FindValue, Request, RpcId, StoreMode, StoreRequest};
+use kademlua::net::socket::{self, BATCH, ReceiveBatch, SendBatch};
 use kademlua::node::{Input, Node, Output};
 use kademlua::time::{Duration, Instant};
 use kademlua::wire::v1::{self, Body, Frame, Header};
@@ -132,7 +132,7 @@ fn values() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 fn store(key: Id, value: Item<'_>) -> Request<'_> {
-    Request::Store(Store { key, value, mode: StoreMode::Add, copy: None, token: None })
+    Request::Store(StoreRequest { key, value, mode: StoreMode::Add, copy: None, token: None })
 }
 
 /// Prints what it takes the system to carry a datagram to a node and its answer away, on loopback:
@@ -141,8 +141,8 @@ fn system(bytes_in: usize, bytes_out: usize, runs: u32) {
     let pair = [(); 2]
         .map(|()| socket::bind("127.0.0.1:0".parse().expect("an address")).expect("a socket"));
     let addresses = [0, 1].map(|end: usize| pair[end].local_addr().expect("bound"));
-    let mut outboxes = addresses.map(Outbox::new);
-    let mut inbox = Inbox::new();
+    let mut outboxes = addresses.map(SendBatch::new);
+    let mut inbox = ReceiveBatch::new();
     let count = (200_000 / bytes_in.max(bytes_out)).clamp(1, BATCH);
     let datagrams = [vec![7; bytes_in], vec![7; bytes_out]];
     let mut carry = |from: usize, sockets: &[UdpSocket; 2]| {

@@ -31,7 +31,7 @@ mod fast_path {
     use kademlua::node::Node;
     use kademlua::time::Instant;
     use kademlua::wire::v1::{self, Header};
-    use kademlua::xdp::{Attachment, Error, Mode, Place, Trial, Verdict, udp_frame};
+    use kademlua::xdp::{Attachment, Error, Mode, Pinning, Trial, Verdict, udp_frame};
     use nix::time::{ClockId, clock_gettime};
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
@@ -115,7 +115,7 @@ mod fast_path {
     }
 
     fn attachment() -> Attachment {
-        Attachment::new(Place { bpffs: Default::default(), port: PORT }, "")
+        Attachment::new(Pinning { bpffs: Default::default(), port: PORT }, "")
     }
 
     /// A node whose first buckets are full, as they are in a large network.

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use crate::bencode::Value;
 use crate::id::Id;
-use crate::kad::lookup::{Goal, Record};
+use crate::kad::lookup::{Goal, LookupRecord};
 use crate::kad::routing::{Entry, Table};
 use crate::message::{Contact, Response, StoreMode};
 use crate::node::{CallError, Counters, Event, Node, OperationId, Peer, StoreReport};
@@ -55,7 +55,7 @@ pub enum Reply {
         silent: Vec<SocketAddr>,
     },
     /// To [`Command::Lookup`].
-    Lookup(Record),
+    Lookup(LookupRecord),
     /// To [`Command::Store`].
     Stored(StoreReport),
     /// To [`Command::Ping`], [`Command::GetSocket`] and [`Command::Call`]: the answer and its round

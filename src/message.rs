@@ -48,7 +48,7 @@ pub enum Request<'a> {
     /// Which values do you hold under this key, and which contacts do you know nearest to it?
     FindValue(FindValue<'a>),
     /// Keep this value.
-    Store(Store<'a>),
+    Store(StoreRequest<'a>),
     /// From which address and port does this datagram come?
     GetSocket,
     /// An RPC that an application defines.
@@ -62,21 +62,21 @@ pub enum Request<'a> {
 
 impl Request<'_> {
     /// Which RPC this is.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> Rpc {
         match self {
-            Request::Ping => Kind::Ping,
-            Request::FindNode { .. } => Kind::FindNode,
-            Request::FindValue(_) => Kind::FindValue,
-            Request::Store(_) => Kind::Store,
-            Request::GetSocket => Kind::GetSocket,
-            Request::Custom { .. } => Kind::Custom,
+            Request::Ping => Rpc::Ping,
+            Request::FindNode { .. } => Rpc::FindNode,
+            Request::FindValue(_) => Rpc::FindValue,
+            Request::Store(_) => Rpc::Store,
+            Request::GetSocket => Rpc::GetSocket,
+            Request::Custom { .. } => Rpc::Custom,
         }
     }
 }
 
 /// The RPCs by name; a reply can only be read by one who knows what was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum Rpc {
     /// [`Request::Ping`].
     Ping,
     /// [`Request::FindNode`].
@@ -120,7 +120,7 @@ impl FindValue<'_> {
 
 /// A value to keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Store<'a> {
+pub struct StoreRequest<'a> {
     /// The key it is stored under.
     pub key: Id,
     /// The value.
@@ -134,19 +134,19 @@ pub struct Store<'a> {
     pub token: Option<&'a [u8]>,
 }
 
-impl Store<'_> {
+impl StoreRequest<'_> {
     /// Whether the sender is no original.
     pub fn is_extended(&self) -> bool {
         self.copy.is_some() || self.token.is_some()
     }
 }
 
-/// Whether a stored value comes beside copies of what the same owner stored earlier.
+/// Whether a stored value comes beside copies of what the same publisher stored earlier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StoreMode {
-    /// Copies of the owner's earlier values stay until they expire.
+    /// Copies of the publisher's earlier values stay until they expire.
     Add,
-    /// Copies of the owner's earlier values are dropped.
+    /// Copies of the publisher's earlier values are dropped.
     Replace,
 }
 
@@ -155,7 +155,7 @@ pub enum StoreMode {
 pub struct CopyOf {
     /// The node that published the value; `None` where that is the sender, which republishes what
     /// it published before.
-    pub owner: Option<Contact>,
+    pub publisher: Option<Contact>,
     /// How long ago it was published; counted in whole seconds on the wire.
     pub age: Duration,
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use kademlua::bencode::{List, Value};
 use kademlua::id::Id;
-use kademlua::message::{FindValue, Request, Response, RpcId, Store, StoreMode};
+use kademlua::message::{FindValue, Request, Response, RpcId, StoreMode, StoreRequest};
 use kademlua::wire::v1::{self, Header};
 
 use crate::xdp_helpers::{CLIENT, Client, Frames, Lab, SERVER, sh, text};
@@ -29,7 +29,8 @@ fn ip(text: &str) -> IpAddr {
 /// is believed.
 fn datagrams(value: &Value) -> Vec<Vec<u8>> {
     let (key, target) = (Id::of_name("forged"), Id::of_name("target"));
-    let store = Store { key, value: value.item(), mode: StoreMode::Add, token: None, copy: None };
+    let store =
+        StoreRequest { key, value: value.item(), mode: StoreMode::Add, token: None, copy: None };
     let requests = [
         Request::Ping,
         Request::FindNode { target },
@@ -240,8 +241,13 @@ fn what_is_asked_at_an_address_is_answered_from_it() {
             lab.wait_for("answer", || client.pings());
             let value = Value::bytes("value");
             let key = Id::of_name(number.to_string());
-            let store =
-                Store { key, value: value.item(), mode: StoreMode::Add, token: None, copy: None };
+            let store = StoreRequest {
+                key,
+                value: value.item(),
+                mode: StoreMode::Add,
+                token: None,
+                copy: None,
+            };
             let requests = [
                 Request::Store(store),
                 Request::FindValue(FindValue::new(key, 1)),

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use kademlua::bencode::Item;
 use kademlua::id::Id;
-use kademlua::message::{Request, RpcId, Store, StoreMode};
+use kademlua::message::{Request, RpcId, StoreMode, StoreRequest};
 use kademlua::net::{Settings, spawn};
 use kademlua::node::Peer;
 use kademlua::wire::v1::{self, Body, Frame, Header};
@@ -180,7 +180,7 @@ fn dear_store(bytes: usize) -> Vec<u8> {
     let (key, mode) = (Id::of_name("key"), StoreMode::Add);
     let header = Header { from: Id::of_name("dear"), rpc_id: RpcId(*b"dearness") };
     let mut out = Vec::new();
-    let store = Store { key, value, mode, copy: None, token: None };
+    let store = StoreRequest { key, value, mode, copy: None, token: None };
     v1::put_request(&mut out, &header, &Request::Store(store));
     out
 }

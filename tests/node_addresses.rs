@@ -5,7 +5,7 @@ mod peer;
 use kademlua::address::LocalEnd;
 use kademlua::bencode::{List, Value};
 use kademlua::id::Id;
-use kademlua::message::{Contact, FindValue, Request, RpcId, Store, StoreMode};
+use kademlua::message::{Contact, FindValue, Request, RpcId, StoreMode, StoreRequest};
 use kademlua::node::Event;
 use kademlua::time::Duration;
 use kademlua::wire::v1;
@@ -23,7 +23,7 @@ fn asker(address: &str) -> Contact {
 
 fn store(value: &Value) -> Request<'_> {
     let key = Id::of_name("key");
-    Request::Store(Store {
+    Request::Store(StoreRequest {
         key,
         value: value.item(),
         mode: StoreMode::Add,

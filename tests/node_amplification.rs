@@ -6,7 +6,7 @@ use kademlua::bencode::Value;
 use kademlua::id::Id;
 use kademlua::kad::lookup::Goal;
 use kademlua::message::{
-    Contact, FindValue, Kind, Request, Response, Rest, RpcId, Store, StoreMode,
+    Contact, FindValue, Request, Response, Rest, Rpc, RpcId, StoreMode, StoreRequest,
 };
 use kademlua::time::Duration;
 use kademlua::wire::v1::{
@@ -49,7 +49,7 @@ fn reply(sent: Vec<Sent>) -> Sent {
     sent.into_iter().find(|sent| sent.request().is_none()).expect("a reply")
 }
 
-fn understood(kind: Kind, reply: &Sent) -> Response {
+fn understood(kind: Rpc, reply: &Sent) -> Response {
     let Body::Response(payload) = reply.frame().body else { panic!("a response") };
     v1::response(kind, payload).expect("a response to that")
 }
@@ -57,7 +57,7 @@ fn understood(kind: Kind, reply: &Sent) -> Response {
 /// Whom the node names to somebody who asks for the nearest to a target, in how many bytes.
 fn named(bench: &mut Bench, asker: Contact, bytes: &[u8]) -> (Vec<Contact>, usize) {
     let reply = reply(bench.receive(asker.address, bytes));
-    let Response::Nodes(nodes) = understood(Kind::FindNode, &reply) else { panic!("contacts") };
+    let Response::Nodes(nodes) = understood(Rpc::FindNode, &reply) else { panic!("contacts") };
     (nodes, reply.bytes.len())
 }
 
@@ -176,8 +176,13 @@ fn loopback_needs_no_proof() {
 /// A stored value of this many bytes, under [`target`].
 fn keep(bench: &mut Bench, bytes: usize) -> Value {
     let value = Value::bytes("x".repeat(bytes));
-    let store =
-        Store { key: target(), value: value.item(), mode: StoreMode::Add, copy: None, token: None };
+    let store = StoreRequest {
+        key: target(),
+        value: value.item(),
+        mode: StoreMode::Add,
+        copy: None,
+        token: None,
+    };
     let (id, port) = (Id::of_name(format!("{bytes}")), 1_000 + (bytes % 1_000) as u16);
     bench.ask(Contact { id, address: ([127, 0, 0, 1], port).into() }, &Request::Store(store));
     value
@@ -195,7 +200,7 @@ fn search(
     let sent = bench.receive(asker.address, &request);
     let all: usize = sent.iter().map(|sent| sent.bytes.len()).sum();
     let reply = sent.into_iter().find(|sent| sent.request().is_none())?;
-    match understood(Kind::FindValue, &reply) {
+    match understood(Rpc::FindValue, &reply) {
         Response::Values { values, rest, .. } => {
             assert!(rest.token.is_none() || all <= AMPLIFICATION_MAX * request.len());
             Some((values, rest, reply.bytes.len()))
@@ -212,11 +217,11 @@ fn an_original_gets_long_values_once_it_has_answered_a_ping() {
     let request = unpadded(original, &Request::FindValue(question));
     let sent = bench.receive(original.address, &request);
     assert_eq!(sent.len(), 1, "a ping alone, although the table has no room");
-    assert!(sent[0].asks(Kind::Ping) && sent[0].to == original.address);
+    assert!(sent[0].asks(Rpc::Ping) && sent[0].to == original.address);
     let pong = sent[0].answer(original.id, v1::put_pong);
     let answer = reply(bench.receive(original.address, &pong));
     assert_eq!(answer.frame().header.rpc_id, RpcId(*b"question"));
-    let Response::Values { values, rest, .. } = understood(Kind::FindValue, &answer) else {
+    let Response::Values { values, rest, .. } = understood(Rpc::FindValue, &answer) else {
         panic!("values")
     };
     assert_eq!((values, rest), (vec![value.clone()], Rest::default()));
@@ -235,7 +240,7 @@ fn whoever_answers_no_ping_gets_what_three_times_its_bytes_hold_before_an_origin
         bench.receive(stranger.address, &request).iter().map(|sent| sent.bytes.len()).sum();
     let later = bench.wait(Duration::from_millis(1_400));
     let answer = later.iter().find(|sent| sent.request().is_none()).expect("an answer");
-    let Response::Values { values, .. } = understood(Kind::FindValue, answer) else {
+    let Response::Values { values, .. } = understood(Rpc::FindValue, answer) else {
         panic!("values")
     };
     assert_eq!(values, [small]);
@@ -291,7 +296,7 @@ fn small_values_leave_strangers_what_room_is_left_for_contacts() {
     let small = keep(&mut bench, 20);
     let request = unpadded(far(9_500), &Request::FindValue(FindValue::new(target(), 6)));
     let reply = reply(bench.receive(far(9_500).address, &request));
-    let Response::Values { values, closest, .. } = understood(Kind::FindValue, &reply) else {
+    let Response::Values { values, closest, .. } = understood(Rpc::FindValue, &reply) else {
         panic!("values")
     };
     assert_eq!((values, closest.len()), (vec![small], 2));

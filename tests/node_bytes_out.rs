@@ -12,7 +12,7 @@ use kademlua::bencode::{Item, Value};
 use kademlua::config::Config;
 use kademlua::id::Id;
 use kademlua::kad::lookup::{ALL_ENTRIES, Goal};
-use kademlua::message::{Contact, CopyOf, FindValue, Kind, Request, RpcId, Store, StoreMode};
+use kademlua::message::{Contact, CopyOf, FindValue, Request, Rpc, RpcId, StoreMode, StoreRequest};
 use kademlua::node::{Event, Node};
 use kademlua::time::{Duration, Instant};
 use kademlua::wire::v1::{self, AMPLIFICATION_MAX, MAX_DATAGRAM, PING_BYTES};
@@ -85,9 +85,9 @@ impl Asker {
 /// What is asked, in bytes that need not be as long as we write them.
 fn question(from: Contact, kind: u8, token: Option<&[u8]>, len: usize) -> Vec<u8> {
     let (key, value) = (Id::of_name("key"), Value::bytes("v".repeat(len % 90)));
-    let owner = Some(Contact { id: id(7, 9), address: at("203.0.113.9:9") });
-    let copy = Some(CopyOf { owner, age: Duration::from_secs(9) });
-    let store = Store { key, value: value.item(), mode: StoreMode::Add, copy: None, token };
+    let publisher = Some(Contact { id: id(7, 9), address: at("203.0.113.9:9") });
+    let copy = Some(CopyOf { publisher, age: Duration::from_secs(9) });
+    let store = StoreRequest { key, value: value.item(), mode: StoreMode::Add, copy: None, token };
     let after = Some(Id::new([0; 20]));
     let request = match kind {
         0 => Request::Ping,
@@ -97,8 +97,8 @@ fn question(from: Contact, kind: u8, token: Option<&[u8]>, len: usize) -> Vec<u8
         4 => Request::FindValue(FindValue { token, after, ..FindValue::new(key, 600) }),
         5 => Request::FindValue(FindValue { token, ..FindValue::new(Id::of_name("none"), 6) }),
         6 => Request::Store(store),
-        7 => Request::Store(Store { copy, ..store }),
-        8 => Request::Store(Store { mode: StoreMode::Replace, ..store }),
+        7 => Request::Store(StoreRequest { copy, ..store }),
+        8 => Request::Store(StoreRequest { mode: StoreMode::Replace, ..store }),
         9 | 10 => {
             let args = Item::parse(b"le").unwrap().list().unwrap();
             Request::Custom { name: if kind == 9 { b"rpc" } else { b"none" }, args }
@@ -146,7 +146,8 @@ fn bench(asker: Asker, require_tokens: bool, values: &[usize]) -> Bench {
             address: SocketAddr::new(publisher.address.ip(), 10 + number as u16),
             ..publisher
         };
-        bench.ask(from, &Request::Store(Store { key, value, mode, copy: None, token: None }));
+        bench
+            .ask(from, &Request::Store(StoreRequest { key, value, mode, copy: None, token: None }));
     }
     bench.node.register(b"rpc").unwrap();
     // Contacts that were not heard of for long are due to be checked.
@@ -270,10 +271,10 @@ proptest! {
                 } else if request.request().is_some() {
                     let contacts: Vec<_> = (0..named).map(|_| victim()).collect();
                     let mut answer = request.answer_nodes(liar.id, &contacts);
-                    if !request.asks(Kind::FindNode) {
+                    if !request.asks(Rpc::FindNode) {
                         answer = request.answer(liar.id, v1::put_pong);
                     }
-                    if request.asks(Kind::FindValue) {
+                    if request.asks(Rpc::FindValue) {
                         let encoded: Vec<_> = contacts.iter().map(v1::EncodedContact::new).collect();
                         answer = request.answer(liar.id, |out, header| {
                             let none = None::<std::iter::Empty<_>>;

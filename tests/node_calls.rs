@@ -6,8 +6,8 @@ mod peer;
 use std::net::SocketAddr;
 
 use kademlua::id::Id;
-use kademlua::kad::lookup::{End, Goal, Outcome, Record};
-use kademlua::message::{Contact, Kind, Request, Response, RpcId};
+use kademlua::kad::lookup::{End, Goal, LookupRecord, Outcome};
+use kademlua::message::{Contact, Request, Response, Rpc, RpcId};
 use kademlua::node::{CallError, Event, Input, Output};
 use kademlua::time::Duration;
 use kademlua::wire::v1;
@@ -84,7 +84,7 @@ fn rpc_ids_do_not_repeat() {
 }
 
 /// A lookup that only asks a contact that is silent, after round trips of this length.
-fn silent_lookup(round_trip: Option<Duration>) -> Record {
+fn silent_lookup(round_trip: Option<Duration>) -> LookupRecord {
     let mut bench = Bench::new();
     for _ in 0..round_trip.map_or(0, |_| 30) {
         let sent = ping(&mut bench, contact(9001));
@@ -127,7 +127,7 @@ fn a_contact_that_is_slower_than_most_is_given_its_time() {
         bench.receive(quick.address, &pong(&sent, quick));
     }
     let sent = bench.ask(slow, &Request::Ping);
-    let question = sent.iter().find(|sent| sent.asks(Kind::Ping)).unwrap();
+    let question = sent.iter().find(|sent| sent.asks(Rpc::Ping)).unwrap();
     bench.wait(Duration::from_millis(400));
     bench.receive(slow.address, &pong(question, slow));
     assert!(bench.node.table().entry(&slow.id).is_some());
@@ -149,9 +149,9 @@ fn a_contact_is_dead_after_two_pings_without_answer() {
     let silent = contact(9001);
     let mut bench = Bench::knowing([silent]);
     bench.node.start_lookup(bench.now, Goal::Node { target: silent.id });
-    assert!(bench.drain()[0].asks(Kind::FindNode));
+    assert!(bench.drain()[0].asks(Rpc::FindNode));
     let pings = bench.wait(SECOND.times(5));
-    let pings = pings.iter().filter(|sent| sent.asks(Kind::Ping) && sent.to == silent.address);
+    let pings = pings.iter().filter(|sent| sent.asks(Rpc::Ping) && sent.to == silent.address);
     assert_eq!(pings.count(), 2);
     let lost = |event: &Event| matches!(event, Event::ContactLost(contact) if *contact == silent);
     assert_eq!(bench.take_events().iter().filter(|event| lost(event)).count(), 1);
@@ -164,7 +164,7 @@ fn a_contact_that_answers_the_second_ping_lives_on() {
     let mut bench = Bench::knowing([slow]);
     bench.node.start_lookup(bench.now, Goal::Node { target: slow.id });
     bench.drain();
-    assert!(bench.wait(Duration::from_millis(1_500))[0].asks(Kind::Ping));
+    assert!(bench.wait(Duration::from_millis(1_500))[0].asks(Rpc::Ping));
     let second = bench.wait(Duration::from_millis(1_500)).remove(0);
     bench.receive(slow.address, &pong(&second, slow));
     bench.wait(SECOND.times(5));
@@ -188,7 +188,7 @@ fn a_flood_of_strangers_leaves_the_node_as_it_was() {
     for number in 0..100_000 {
         let sent = bench.ask(stranger(number), &Request::FindNode { target: Id::of_name("x") });
         assert_eq!(sent.iter().filter(|sent| sent.request().is_none()).count(), 1);
-        pings += sent.iter().filter(|sent| sent.asks(Kind::Ping)).count();
+        pings += sent.iter().filter(|sent| sent.asks(Rpc::Ping)).count();
         pings += bench.wait(Duration::from_micros(10)).len();
     }
     // The flood lasts a second: what there is for all in one, and a quarter of that at once.
@@ -201,7 +201,7 @@ fn a_flood_of_strangers_leaves_the_node_as_it_was() {
     assert!(friends.iter().all(|friend| table.entry(&friend.id).is_some()));
     // Room for a true one again.
     let sent = bench.ask(stranger(200_000), &Request::Ping);
-    assert!(sent.iter().any(|sent| sent.asks(Kind::Ping)));
+    assert!(sent.iter().any(|sent| sent.asks(Rpc::Ping)));
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn a_flood_of_live_strangers_fills_a_bounded_table() {
     for number in 0..20_000 {
         let from = stranger(number);
         for sent in bench.ask(from, &Request::Ping) {
-            if sent.asks(Kind::Ping) && sent.to == from.address {
+            if sent.asks(Rpc::Ping) && sent.to == from.address {
                 bench.receive(from.address, &pong(&sent, from));
             }
         }
@@ -260,8 +260,9 @@ fn lookups_under_way_are_bounded() {
     }
     bench.drain();
     assert_eq!(bench.node.operation_count(), 1_024);
-    let overloaded =
-        |event: &Event| matches!(event, Event::LookupDone(Record { end: End::Overloaded, .. }));
+    let overloaded = |event: &Event| {
+        matches!(event, Event::LookupDone(LookupRecord { end: End::Overloaded, .. }))
+    };
     assert_eq!(bench.take_events().iter().filter(|event| overloaded(event)).count(), 1_100 - 1_024);
     bench.wait(SECOND.times(5));
     assert_eq!(bench.node.operation_count(), 0);

@@ -5,7 +5,7 @@ mod peer;
 use kademlua::bencode::{Item, Value};
 use kademlua::id::Id;
 use kademlua::kad::lookup::Goal;
-use kademlua::message::{FindValue, Kind, Request, Store, StoreMode};
+use kademlua::message::{FindValue, Request, Rpc, StoreMode, StoreRequest};
 use kademlua::time::Duration;
 use kademlua::wire::v1;
 use rand::{RngExt, SeedableRng};
@@ -42,7 +42,7 @@ fn stimulus(bench: &mut Bench, rng: &mut ChaCha8Rng) -> Vec<Sent> {
         1 => bench.ask(from, &Request::FindNode { target: key }),
         2 => bench.ask(from, &Request::FindValue(FindValue::new(key, 6))),
         3 => {
-            let store = Store { key, value, mode: StoreMode::Add, copy: None, token: None };
+            let store = StoreRequest { key, value, mode: StoreMode::Add, copy: None, token: None };
             bench.ask(from, &Request::Store(store))
         }
         4 => {
@@ -64,8 +64,8 @@ fn reply(sent: &Sent) -> Vec<u8> {
     let contacts: Vec<_> =
         (0..20).map(|i| contact(9_000 + (sent.to.port() + 7 * i) % 200)).collect();
     match sent.request().unwrap().kind() {
-        Kind::FindNode | Kind::FindValue => sent.answer_nodes(id, &contacts),
-        Kind::Store => sent.answer(id, v1::put_stored),
+        Rpc::FindNode | Rpc::FindValue => sent.answer_nodes(id, &contacts),
+        Rpc::Store => sent.answer(id, v1::put_stored),
         _ => sent.answer(id, v1::put_pong),
     }
 }

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use kademlua::config::Config;
 use kademlua::id::Id;
 use kademlua::kad::lookup::Goal;
-use kademlua::message::{Contact, Kind, Request, RpcId};
+use kademlua::message::{Contact, Request, Rpc, RpcId};
 use kademlua::node::{Event, Node};
 use kademlua::time::{Duration, Instant};
 use kademlua::wire::v1;
@@ -26,7 +26,7 @@ fn elsewhere(number: u32) -> Contact {
 fn answer_pings(bench: &mut Bench, contacts: &[Contact], mut sent: Vec<Sent>) {
     while !sent.is_empty() {
         let asked = std::mem::take(&mut sent);
-        for request in asked.iter().filter(|sent| sent.asks(Kind::Ping)) {
+        for request in asked.iter().filter(|sent| sent.asks(Rpc::Ping)) {
             if let Some(contact) = contacts.iter().find(|known| known.address == request.to) {
                 let pong = request.answer(contact.id, v1::put_pong);
                 sent.extend(bench.receive(contact.address, &pong));

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use kademlua::bencode::Value;
 use kademlua::id::Id;
-use kademlua::message::{Contact, Kind, Request, Store, StoreMode};
+use kademlua::message::{Contact, Request, Rpc, StoreMode, StoreRequest};
 use kademlua::time::Duration;
 use kademlua::wire::v1;
 
@@ -23,7 +23,7 @@ fn holder() -> Bench {
     let mut bench = Bench::new();
     for number in 0..VALUES {
         let value = Value::integer(number.into());
-        let store = Store {
+        let store = StoreRequest {
             key: key(),
             value: value.item(),
             mode: StoreMode::Add,
@@ -41,20 +41,23 @@ fn holder() -> Bench {
 /// The newcomer asks something and answers the ping that follows. Returns what comes of it.
 fn join(bench: &mut Bench, newcomer: Contact) -> Vec<Sent> {
     let sent = bench.ask(newcomer, &Request::Ping);
-    let ping = sent.iter().find(|sent| sent.asks(Kind::Ping)).expect("strangers are pinged");
+    let ping = sent.iter().find(|sent| sent.asks(Rpc::Ping)).expect("strangers are pinged");
     let mut sent = bench.receive(newcomer.address, &ping.answer(newcomer.id, v1::put_pong));
     sent.extend(bench.wait(Duration::from_millis(1)));
     sent
 }
 
 fn stores(sent: Vec<Sent>, to: Contact) -> Vec<Sent> {
-    sent.into_iter().filter(|sent| sent.asks(Kind::Store) && sent.to == to.address).collect()
+    sent.into_iter().filter(|sent| sent.asks(Rpc::Store) && sent.to == to.address).collect()
 }
 
 fn value_in(sent: &Sent) -> Vec<u8> {
     match sent.request() {
         Some(Request::Store(store)) => {
-            assert!(store.copy.is_some_and(|copy| copy.owner.is_some()), "the owner is named");
+            assert!(
+                store.copy.is_some_and(|copy| copy.publisher.is_some()),
+                "the publisher is named"
+            );
             store.value.as_bytes().to_vec()
         }
         other => panic!("{other:?} is no store"),
@@ -104,7 +107,7 @@ fn elsewhere(a: u8, number: u16, name: &str) -> Contact {
 fn store_at(bench: &mut Bench, from: Contact, key: Id, number: u16) {
     let value = Value::integer(number.into());
     let (value, mode) = (value.item(), StoreMode::Add);
-    bench.ask(from, &Request::Store(Store { key, value, mode, copy: None, token: None }));
+    bench.ask(from, &Request::Store(StoreRequest { key, value, mode, copy: None, token: None }));
 }
 
 /// Contacts that answer pings and no stores.
@@ -192,7 +195,8 @@ fn the_second_nearest_tells_a_newcomer_what_a_silent_nearest_does_not() {
     let mut bench = Bench::knowing([nearest]);
     assert!(key.distance(&nearest.id) < key.distance(&bench.node.id()));
     let value = Value::bytes("value");
-    let store = Store { key, value: value.item(), mode: StoreMode::Add, copy: None, token: None };
+    let store =
+        StoreRequest { key, value: value.item(), mode: StoreMode::Add, copy: None, token: None };
     bench.ask(contact(10_000), &Request::Store(store));
     let mut sent = join(&mut bench, newcomer);
     sent.extend(bench.wait(Duration::from_secs(1)));

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use kademlua::bencode::Value;
 use kademlua::config::Config;
 use kademlua::id::Id;
-use kademlua::kad::lookup::{End, Goal, Record};
+use kademlua::kad::lookup::{End, Goal, LookupRecord};
 use kademlua::message::Contact;
 use kademlua::node::{CallError, Event};
 use kademlua::sim::{Lie, NodeIndex, Settings};
@@ -29,7 +29,7 @@ fn near(bits: u32, address: &str) -> Contact {
 }
 
 /// Looks up the target where one contact names others and these nobody. Returns the record.
-fn look_up(bench: &mut Bench, liar: Contact, named: &[Contact]) -> Record {
+fn look_up(bench: &mut Bench, liar: Contact, named: &[Contact]) -> LookupRecord {
     bench.node.start_lookup(bench.now, Goal::Node { target: TARGET });
     let mut sent = bench.drain();
     while let Some(query) = sent.pop() {
@@ -48,7 +48,7 @@ fn look_up(bench: &mut Bench, liar: Contact, named: &[Contact]) -> Record {
     records.last().expect("a lookup ends")
 }
 
-fn asked(record: &Record) -> BTreeSet<SocketAddr> {
+fn asked(record: &LookupRecord) -> BTreeSet<SocketAddr> {
     record.queries.iter().map(|query| query.contact.address).collect()
 }
 

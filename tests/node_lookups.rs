@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 
 use kademlua::bencode::Value;
 use kademlua::id::Id;
-use kademlua::kad::lookup::{ALL_ENTRIES, End, Goal, Outcome, Query, Record};
-use kademlua::message::{Contact, Kind, Rest};
+use kademlua::kad::lookup::{ALL_ENTRIES, End, Goal, LookupRecord, Outcome, Query};
+use kademlua::message::{Contact, Rest, Rpc};
 use kademlua::node::Event;
 use kademlua::sim::{NodeIndex, Settings};
 use kademlua::time::{Duration, Instant};
@@ -22,7 +22,7 @@ use sim_helpers::{Stage, find_node, nearest};
 const MS: Duration = Duration::from_millis(1);
 
 /// Checks what holds for the record of every lookup.
-fn check(record: &Record, own: Id, k: usize) {
+fn check(record: &LookupRecord, own: Id, k: usize) {
     let distances: Vec<_> =
         record.closest.iter().map(|contact| record.target().distance(&contact.id)).collect();
     assert!(distances.windows(2).all(|pair| pair[0] < pair[1]), "sorted, without duplicates");
@@ -42,7 +42,7 @@ trait Target {
     fn target(&self) -> Id;
 }
 
-impl Target for Record {
+impl Target for LookupRecord {
     fn target(&self) -> Id {
         self.goal.target()
     }
@@ -115,7 +115,7 @@ impl Crowd {
         let value = Value::bytes("value");
         let values = self.values.contains(&from.id).then_some([&value].into_iter());
         let reply = sent.answer(from.id, |out, header| match sent.request().unwrap().kind() {
-            Kind::FindValue => v1::put_values(out, header, values, closest.iter(), v1::MAX_REPLY),
+            Rpc::FindValue => v1::put_values(out, header, values, closest.iter(), v1::MAX_REPLY),
             _ => v1::put_nodes(out, header, closest.iter(), v1::MAX_REPLY),
         });
         Some((*time, reply))
@@ -136,7 +136,11 @@ impl Targeted for kademlua::message::Request<'_> {
     }
 }
 
-fn look_up(bench: &mut Bench, goal: Goal, answer: Answer<'_>) -> (Record, Vec<(Instant, Sent)>) {
+fn look_up(
+    bench: &mut Bench,
+    goal: Goal,
+    answer: Answer<'_>,
+) -> (LookupRecord, Vec<(Instant, Sent)>) {
     bench.node.start_lookup(bench.now, goal);
     match bench.converse(answer) {
         (Event::LookupDone(record), log) => (record, log),
@@ -211,7 +215,7 @@ fn who_is_known_to_be_silent_is_asked_and_not_waited_for_until_it_answers() {
         record
     };
     // What others name is asked each time, and each time to no avail.
-    let records: Vec<Record> = (0..5).map(|_| search(false)).collect();
+    let records: Vec<LookupRecord> = (0..5).map(|_| search(false)).collect();
     assert!(records[0].duration() > MS.times(100), "the first had to find out");
     for record in &records {
         assert!(dead.iter().all(|dead| record.queries.iter().any(|q| q.contact == *dead)));
@@ -366,7 +370,7 @@ fn a_found_value_that_fits_an_answer_but_no_store_does_no_harm() {
         Some((MS, reply))
     });
     assert_eq!(record.values.len(), 1);
-    assert!(log.iter().all(|(_, sent)| !sent.asks(Kind::Store)));
+    assert!(log.iter().all(|(_, sent)| !sent.asks(Rpc::Store)));
 }
 
 #[test]
@@ -401,13 +405,13 @@ fn buckets_in_parts_save_hops() {
 }
 
 /// All values of a key are wanted of a node that has ever more: each answer brings `count` new ones.
-fn asked_of_who_never_ends(count: i64) -> (u32, Record) {
+fn asked_of_who_never_ends(count: i64) -> (u32, LookupRecord) {
     let teller = contact(9_000);
     let mut bench = Bench::knowing([teller]);
     let goal = Goal::Value { key: Id::of_name("key"), max_nodes: 1, max_entries: ALL_ENTRIES };
     bench.node.start_lookup(Instant::ZERO, goal);
     let (mut sent, mut answers) = (bench.drain(), 0_u32);
-    while let Some(query) = sent.iter().find(|sent| sent.asks(Kind::FindValue)) {
+    while let Some(query) = sent.iter().find(|sent| sent.asks(Rpc::FindValue)) {
         let first = i64::from(answers) * count;
         answers += 1;
         let values: Vec<Value> = (first..first + count).map(Value::integer).collect();

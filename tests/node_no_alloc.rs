@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use kademlua::address::LocalEnd;
 use kademlua::bencode::Item;
 use kademlua::id::Id;
-use kademlua::message::{Contact, FindValue, Request, RpcId, Store, StoreMode};
+use kademlua::message::{Contact, FindValue, Request, RpcId, StoreMode, StoreRequest};
 use kademlua::node::{Input, Node, Output};
 use kademlua::time::{Duration, Instant};
 
@@ -45,7 +45,7 @@ fn hot_requests_of_contacts_are_answered_without_allocating() {
     bench.drain();
     let key = Id::of_name("key");
     let value = Item::parse(b"5:value").unwrap();
-    let store = Store { key, value, mode: StoreMode::Add, copy: None, token: None };
+    let store = StoreRequest { key, value, mode: StoreMode::Add, copy: None, token: None };
     bench.ask(contact(9_001), &Request::Store(store));
     let requests = [
         Request::Ping,

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use kademlua::bencode::Value;
 use kademlua::id::Id;
-use kademlua::kad::lookup::{Cause, End, Goal, Outcome, Query, Record};
-use kademlua::message::{Contact, Kind, StoreMode};
+use kademlua::kad::lookup::{Cause, End, Goal, LookupRecord, Outcome, Query};
+use kademlua::message::{Contact, Rpc, StoreMode};
 use kademlua::node::{Delivery, Event, StoreReport};
 use kademlua::sim::{Network, NodeIndex, Settings};
 use kademlua::time::{Duration, Instant};
@@ -42,7 +42,7 @@ impl Peers {
 
     /// Answers questions for nodes.
     fn answer(&mut self, sent: &Sent) -> Option<(Duration, Vec<u8>)> {
-        let who = self.find(sent).filter(|_| sent.asks(Kind::FindNode))?;
+        let who = self.find(sent).filter(|_| sent.asks(Rpc::FindNode))?;
         let (time, names) = &self.names[&who];
         let bytes = sent.answer_nodes(who.id, names);
         self.answered.insert(who, bytes.len());
@@ -50,7 +50,7 @@ impl Peers {
     }
 }
 
-fn look_up(bench: &mut Bench, target: Id, peers: &mut Peers) -> (Record, Log) {
+fn look_up(bench: &mut Bench, target: Id, peers: &mut Peers) -> (LookupRecord, Log) {
     bench.node.start_lookup(bench.now, Goal::Node { target });
     match bench.converse(&mut |sent| peers.answer(sent)) {
         (Event::LookupDone(record), log) => (record, log),
@@ -59,7 +59,7 @@ fn look_up(bench: &mut Bench, target: Id, peers: &mut Peers) -> (Record, Log) {
 }
 
 /// Bytes of the datagrams of a kind that went to a peer.
-fn bytes_to(log: &Log, who: Contact, kind: Kind) -> usize {
+fn bytes_to(log: &Log, who: Contact, kind: Rpc) -> usize {
     let to = log.iter().filter(|(_, sent)| sent.to == who.address && sent.asks(kind));
     to.map(|(_, sent)| sent.bytes.len()).sum()
 }
@@ -96,7 +96,7 @@ fn a_record_tells_the_whole_story() {
         round: hop,
         sent: before + MS.times(after),
         attempts: 1,
-        bytes_sent: bytes_to(&log, contact, Kind::FindNode),
+        bytes_sent: bytes_to(&log, contact, Rpc::FindNode),
         answers: u32::from(peers.answered.contains_key(&contact)),
         bytes_received: peers.answered.get(&contact).copied().unwrap_or(0),
         outcome,
@@ -112,7 +112,7 @@ fn a_record_tells_the_whole_story() {
     );
     assert_eq!((record.hops(), record.rounds(), record.messages()), (3, 3, 4 + 3));
     assert!(record.queries.iter().all(|query| query.bytes_sent > 0));
-    let sent = log.iter().filter(|(_, sent)| sent.asks(Kind::FindNode));
+    let sent = log.iter().filter(|(_, sent)| sent.asks(Rpc::FindNode));
     assert_eq!(record.bytes_sent(), sent.map(|(_, sent)| sent.bytes.len()).sum::<usize>());
     assert_eq!(record.bytes_received(), peers.answered.values().sum::<usize>());
     assert_eq!(bench.node.records().collect::<Vec<_>>(), [&record]);
@@ -161,7 +161,7 @@ fn a_store_tells_what_became_of_each_delivery() {
     bench.node.start_store(bench.now, key, value, StoreMode::Add).unwrap();
     let mut answers = BTreeMap::new();
     let mut answer = |sent: &Sent| {
-        if !sent.asks(Kind::Store) {
+        if !sent.asks(Rpc::Store) {
             return peers.answer(sent);
         }
         let who = peers.find(sent).filter(|&who| who != silent)?;
@@ -193,9 +193,9 @@ fn a_store_tells_what_became_of_each_delivery() {
             took,
         } = *delivery;
         assert_eq!(sent, report.lookup.ended);
-        assert_eq!(bytes_sent, bytes_to(&log, contact, Kind::Store));
+        assert_eq!(bytes_sent, bytes_to(&log, contact, Rpc::Store));
         assert_eq!(bytes_received, answers.get(&contact).copied().unwrap_or(0));
-        let stores = log.iter().filter(|(_, sent)| sent.asks(Kind::Store));
+        let stores = log.iter().filter(|(_, sent)| sent.asks(Rpc::Store));
         let tries = stores.filter(|(_, sent)| sent.to == contact.address).count();
         assert_eq!(attempts as usize, tries);
         assert_eq!(answered, u32::from(contact != silent));
@@ -203,10 +203,10 @@ fn a_store_tells_what_became_of_each_delivery() {
         assert_eq!(took == MS.times(40), contact != silent, "{took:?}");
     }
     let sent = |kind| log.iter().filter(move |(_, sent)| sent.asks(kind));
-    let stores = sent(Kind::Store).count();
+    let stores = sent(Rpc::Store).count();
     assert_eq!(report.messages(), report.lookup.messages() + stores + 2);
     let bytes = |kind| sent(kind).map(|(_, sent)| sent.bytes.len()).sum::<usize>();
-    assert_eq!(report.bytes_sent(), bytes(Kind::FindNode) + bytes(Kind::Store));
+    assert_eq!(report.bytes_sent(), bytes(Rpc::FindNode) + bytes(Rpc::Store));
     let received = peers.answered.values().sum::<usize>() + answers.values().sum::<usize>();
     assert_eq!(report.bytes_received(), received);
 }
@@ -232,7 +232,7 @@ fn a_node_remembers_its_last_lookups_and_why() {
     let hours = network.now() + Duration::from_secs(2 * 3_600);
     while !network.advance(hours, 10_000) {}
     let all = network.alive().flat_map(|index| causes(&network, index));
-    assert!(all.into_iter().any(|cause| cause == Cause::PassOn));
+    assert!(all.into_iter().any(|cause| cause == Cause::Replicate));
 
     for _ in 0..40 {
         find_node(&mut network, other, Id::of_name("target"));

@@ -4,7 +4,7 @@ mod peer;
 
 use kademlua::id::Id;
 use kademlua::kad::lookup::Goal;
-use kademlua::message::{Contact, Kind, Request, Response};
+use kademlua::message::{Contact, Request, Response, Rpc};
 use kademlua::node::Event;
 use kademlua::time::Duration;
 use kademlua::wire::v1::{self, Body};
@@ -39,7 +39,7 @@ fn knows(bench: &Bench, contact: Contact) -> bool {
 }
 
 fn pings(sent: &[Sent]) -> Vec<&Sent> {
-    sent.iter().filter(|sent| sent.asks(Kind::Ping)).collect()
+    sent.iter().filter(|sent| sent.asks(Rpc::Ping)).collect()
 }
 
 fn pong(bench: &mut Bench, ping: &Sent, from: Contact) -> Vec<Sent> {
@@ -51,7 +51,7 @@ fn named(bench: &mut Bench, asker: Contact, target: Id) -> Vec<Contact> {
     let sent = bench.ask(asker, &Request::FindNode { target });
     let reply = sent.iter().find(|sent| sent.request().is_none()).expect("a reply");
     let Body::Response(payload) = reply.frame().body else { panic!("contacts") };
-    match v1::response(Kind::FindNode, payload) {
+    match v1::response(Rpc::FindNode, payload) {
         Ok(Response::Nodes(contacts)) => contacts,
         other => panic!("{other:?}"),
     }
@@ -97,7 +97,7 @@ fn a_stranger_that_was_answered_elsewhere_enters_once_it_has_answered_a_ping() {
     assert_eq!(sent.len(), 1, "a ping and no answer");
     let after = bench.node.counters();
     assert_eq!((after.requests, after.datagrams_in), (before.requests, before.datagrams_in));
-    assert!(sent[0].asks(Kind::Ping) && !knows(&bench, stranger));
+    assert!(sent[0].asks(Rpc::Ping) && !knows(&bench, stranger));
     assert!(bench.see(stranger).is_empty(), "once");
     pong(&mut bench, &sent[0], stranger);
     assert!(knows(&bench, stranger));

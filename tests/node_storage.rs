@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use kademlua::bencode::Value;
 use kademlua::id::Id;
-use kademlua::message::{Contact, CopyOf, FindValue, Request, Response, Store, StoreMode};
+use kademlua::message::{Contact, CopyOf, FindValue, Request, Response, StoreMode, StoreRequest};
 use kademlua::time::Duration;
 use kademlua::wire::v1::{self, Body};
 
@@ -37,8 +37,8 @@ fn answer(bench: &mut Bench, from: Contact, request: &Request<'_>) -> Response {
     }
 }
 
-fn store<'a>(key: Id, value: &'a Value, token: Option<&'a [u8]>) -> Store<'a> {
-    Store { key, value: value.item(), mode: StoreMode::Add, copy: None, token }
+fn store<'a>(key: Id, value: &'a Value, token: Option<&'a [u8]>) -> StoreRequest<'a> {
+    StoreRequest { key, value: value.item(), mode: StoreMode::Add, copy: None, token }
 }
 
 /// The token of an address.
@@ -51,7 +51,7 @@ fn token(bench: &mut Bench, address: SocketAddr) -> Vec<u8> {
     }
 }
 
-fn put(bench: &mut Bench, from: Contact, store: Store<'_>) -> bool {
+fn put(bench: &mut Bench, from: Contact, store: StoreRequest<'_>) -> bool {
     answer(bench, from, &Request::Store(store)) == Response::Stored
 }
 
@@ -205,7 +205,7 @@ fn what_comes_in_a_publishers_name_without_its_token_changes_nothing_of_it() {
             _ => (Id::of_name(format!("junk {number}")), Value::integer(number)),
         };
         let mode = StoreMode::Replace;
-        put(&mut bench, publisher.contact, Store { mode, ..store(key, &value, None) });
+        put(&mut bench, publisher.contact, StoreRequest { mode, ..store(key, &value, None) });
     }
     let after = rows(&bench);
     assert!(before.iter().all(|row| after.contains(row)), "{after:?}");
@@ -222,8 +222,8 @@ fn what_comes_in_a_publishers_name_without_its_token_keeps_no_copies_away() {
     let proof = token(&mut bench, holder.address);
     let (key, forged, own) = (Id::of_name("key"), Value::bytes("forged"), Value::bytes("own"));
     assert!(put(&mut bench, publisher, store(key, &forged, None)));
-    let copy = Some(CopyOf { owner: Some(publisher), age: Duration::ZERO });
-    assert!(put(&mut bench, holder, Store { copy, ..store(key, &own, Some(&proof)) }));
+    let copy = Some(CopyOf { publisher: Some(publisher), age: Duration::ZERO });
+    assert!(put(&mut bench, holder, StoreRequest { copy, ..store(key, &own, Some(&proof)) }));
     assert!(found(&mut bench, key).contains(&own));
 }
 
@@ -235,19 +235,19 @@ fn a_copy_that_names_a_publisher_yields_to_what_it_says() {
     let own = token(&mut bench, publisher.address);
     let lying = token(&mut bench, liar.address);
     let key = Id::of_name("key");
-    let copy = Some(CopyOf { owner: Some(publisher), age: Duration::ZERO });
+    let copy = Some(CopyOf { publisher: Some(publisher), age: Duration::ZERO });
     let (first, second, lie) = (Value::bytes("first"), Value::bytes("second"), Value::bytes("lie"));
     assert!(put(&mut bench, publisher, store(key, &first, Some(&own))));
-    let replaced = Store { mode: StoreMode::Replace, ..store(key, &second, Some(&own)) };
+    let replaced = StoreRequest { mode: StoreMode::Replace, ..store(key, &second, Some(&own)) };
     assert!(put(&mut bench, publisher, replaced));
     for value in [&lie, &first] {
-        assert!(!put(&mut bench, liar, Store { copy, ..store(key, value, Some(&lying)) }));
+        assert!(!put(&mut bench, liar, StoreRequest { copy, ..store(key, value, Some(&lying)) }));
     }
     assert_eq!(found(&mut bench, key), std::slice::from_ref(&second));
     // Where the liar was first, the publisher has the last word.
     let key = Id::of_name("other");
-    assert!(put(&mut bench, liar, Store { copy, ..store(key, &lie, Some(&lying)) }));
-    let replaced = Store { mode: StoreMode::Replace, ..store(key, &second, Some(&own)) };
+    assert!(put(&mut bench, liar, StoreRequest { copy, ..store(key, &lie, Some(&lying)) }));
+    let replaced = StoreRequest { mode: StoreMode::Replace, ..store(key, &second, Some(&own)) };
     assert!(put(&mut bench, publisher, replaced));
     assert_eq!(found(&mut bench, key), [second]);
 }

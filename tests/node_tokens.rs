@@ -8,9 +8,9 @@ use std::net::SocketAddr;
 use kademlua::bencode::{Item, Value};
 use kademlua::config::Config;
 use kademlua::id::Id;
-use kademlua::message::{Contact, CopyOf, Kind, Request, Response, RpcId, Store, StoreMode};
+use kademlua::message::{Contact, CopyOf, Request, Response, Rpc, RpcId, StoreMode, StoreRequest};
 use kademlua::node::{Event, Node, StoreReport};
-use kademlua::store::{Owner, Standing};
+use kademlua::store::{Party, Standing};
 use kademlua::time::{Duration, Instant};
 use kademlua::wire::v1::{self, AMPLIFICATION_MAX, Body};
 use rand::SeedableRng;
@@ -36,20 +36,20 @@ fn key() -> Id {
 }
 
 /// A store as we send it, with an empty token or another, or as an original does.
-fn store(token: Option<&[u8]>) -> Store<'_> {
+fn store(token: Option<&[u8]>) -> StoreRequest<'_> {
     let value = Item::parse(b"5:value").unwrap();
-    Store { key: key(), value, mode: StoreMode::Add, copy: None, token }
+    StoreRequest { key: key(), value, mode: StoreMode::Add, copy: None, token }
 }
 
 /// What the node answers to a store.
-fn answer(bench: &mut Bench, from: Contact, store: Store<'_>) -> Response {
+fn answer(bench: &mut Bench, from: Contact, store: StoreRequest<'_>) -> Response {
     let request = datagram(from.id, RpcId(*b"question"), &Request::Store(store));
     let sent = bench.receive(from.address, &request);
     let reply = sent.iter().find(|sent| sent.request().is_none()).expect("a reply");
     assert!(reply.bytes.len() <= AMPLIFICATION_MAX * request.len());
     match reply.frame().body {
         Body::Response(payload) => {
-            v1::response(Kind::Store, payload).expect("a response to a store")
+            v1::response(Rpc::Store, payload).expect("a response to a store")
         }
         Body::Failed => Response::Failed,
         other => panic!("{other:?}"),
@@ -67,9 +67,9 @@ fn token_from(bench: &mut Bench, from: Contact, instead_of: &[u8]) -> Vec<u8> {
     token
 }
 
-fn is_kept(bench: &Bench, owner: Contact) -> bool {
+fn is_kept(bench: &Bench, publisher: Contact) -> bool {
     let mut stored = bench.node.store().stored(&key());
-    stored.any(|stored| stored.owner == Owner::Node(owner))
+    stored.any(|stored| stored.publisher == Party::Node(publisher))
 }
 
 #[test]
@@ -83,35 +83,35 @@ fn a_strangers_store_is_kept_when_it_comes_with_the_token() {
     assert_eq!(answer(&mut bench, stranger, store(Some(&token))), Response::Stored);
 }
 
-fn standing(bench: &Bench, owner: Contact) -> Option<Standing> {
+fn standing(bench: &Bench, publisher: Contact) -> Option<Standing> {
     let mut stored = bench.node.store().stored(&key());
-    stored.find(|stored| stored.owner == Owner::Node(owner)).map(|stored| stored.standing)
+    stored.find(|stored| stored.publisher == Party::Node(publisher)).map(|stored| stored.standing)
 }
 
 #[test]
 fn what_a_store_stands_on_is_told_by_the_datagram_alone() {
-    let (known, owner) = (far(9_001), far(9_002));
-    let copy = |owner| Some(CopyOf { owner, age: Duration::from_secs(5) });
+    let (known, publisher) = (far(9_001), far(9_002));
+    let copy = |publisher| Some(CopyOf { publisher, age: Duration::from_secs(5) });
     let token = token_from(&mut Bench::knowing([known]), known, b"");
     for (from, token, copy, expected) in [
         (known, Some(&token[..]), None, Some(Standing::Published)),
         (known, Some(&token[..]), copy(None), Some(Standing::Published)),
         (known, Some(&token[..]), copy(Some(known)), Some(Standing::Published)),
-        (known, Some(&token[..]), copy(Some(owner)), Some(Standing::Hearsay)),
+        (known, Some(&token[..]), copy(Some(publisher)), Some(Standing::Hearsay)),
         (known, None, None, Some(Standing::Claimed)),
         (known, None, copy(None), None),
-        (known, None, copy(Some(owner)), None),
+        (known, None, copy(Some(publisher)), None),
         (known, Some(b""), None, None),
         (known, Some(&[0; 16]), None, None),
-        (known, Some(b""), copy(Some(owner)), None),
+        (known, Some(b""), copy(Some(publisher)), None),
         (contact(9_001), None, None, Some(Standing::Published)),
-        (contact(9_001), None, copy(Some(owner)), Some(Standing::Hearsay)),
+        (contact(9_001), None, copy(Some(publisher)), Some(Standing::Hearsay)),
         (contact(9_001), Some(b"forged"), None, Some(Standing::Published)),
     ] {
         let mut bench = Bench::knowing([known]);
-        let response = answer(&mut bench, from, Store { copy, ..store(token) });
-        let owner = copy.and_then(|copy| copy.owner).unwrap_or(from);
-        assert_eq!(standing(&bench, owner), expected, "{token:?} {copy:?}: {response:?}");
+        let response = answer(&mut bench, from, StoreRequest { copy, ..store(token) });
+        let publisher = copy.and_then(|copy| copy.publisher).unwrap_or(from);
+        assert_eq!(standing(&bench, publisher), expected, "{token:?} {copy:?}: {response:?}");
         assert_eq!(matches!(response, Response::Stored), expected.is_some());
         let right = matches!(&response, Response::Refused { token: Some(right), .. } if *right == token_from(&mut bench, known, b""));
         assert!(expected.is_some() || right, "the right token comes with the refusal");
@@ -147,17 +147,17 @@ fn a_token_is_good_for_an_epoch_at_least() {
 
 #[test]
 fn a_copy_needs_a_token_as_well() {
-    let (mut bench, holder, owner) = (Bench::new(), far(9_001), far(9_002));
-    let copy = CopyOf { owner: Some(owner), age: Duration::from_secs(5) };
-    let with = |token| Store { copy: Some(copy), ..store(Some(token)) };
+    let (mut bench, holder, publisher) = (Bench::new(), far(9_001), far(9_002));
+    let copy = CopyOf { publisher: Some(publisher), age: Duration::from_secs(5) };
+    let with = |token| StoreRequest { copy: Some(copy), ..store(Some(token)) };
     let Response::Refused { token: Some(token), reason } = answer(&mut bench, holder, with(b""))
     else {
         panic!("a token")
     };
     assert_eq!(reason, REASON);
-    assert!(!is_kept(&bench, owner));
+    assert!(!is_kept(&bench, publisher));
     assert_eq!(answer(&mut bench, holder, with(&token)), Response::Stored);
-    assert!(is_kept(&bench, owner));
+    assert!(is_kept(&bench, publisher));
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn a_token_proves_an_address_for_longer_answers_too() {
         let sent = bench.receive(stranger.address, &request[..81]);
         let reply = sent.iter().find(|sent| sent.request().is_none()).expect("a reply");
         let Body::Response(payload) = reply.frame().body else { panic!("a response") };
-        match v1::response(Kind::FindNode, payload) {
+        match v1::response(Rpc::FindNode, payload) {
             Ok(Response::Nodes(nodes)) => nodes.len(),
             other => panic!("{other:?}"),
         }
@@ -204,13 +204,13 @@ fn a_refusal_reads_as_one_to_an_original_too() {
     let deep = format!("{}{}", "l".repeat(61), "e".repeat(61));
     for value in [long.item(), Item::parse(deep.as_bytes()).unwrap()] {
         let mut bench = Bench::new();
-        let original = Store { value, ..store(None) };
+        let original = StoreRequest { value, ..store(None) };
         assert_eq!(
             refused(&mut bench, original),
             None,
             "call 131, which an original reads as false"
         );
-        assert!(refused(&mut bench, Store { value, ..store(Some(b"")) }).is_some());
+        assert!(refused(&mut bench, StoreRequest { value, ..store(Some(b"")) }).is_some());
     }
 }
 
@@ -231,9 +231,9 @@ fn originals_are_taken_without_unless_the_setting_asks_for_tokens() {
     let stranger = Contact { id: far_id(100), ..stranger };
     let sent = bench.ask(stranger, &Request::Store(store(None)));
     assert!(matches!(sent[0].frame().body, Body::Failed));
-    let ping = sent.iter().find(|sent| sent.asks(Kind::Ping)).expect("a chance to prove itself");
-    let copy = Some(CopyOf { owner: None, age: Duration::ZERO });
-    let refused = answer(&mut bench, stranger, Store { copy, ..store(None) });
+    let ping = sent.iter().find(|sent| sent.asks(Rpc::Ping)).expect("a chance to prove itself");
+    let copy = Some(CopyOf { publisher: None, age: Duration::ZERO });
+    let refused = answer(&mut bench, stranger, StoreRequest { copy, ..store(None) });
     assert!(matches!(refused, Response::Refused { token: Some(_), .. }), "{refused:?}");
     assert_eq!(bench.node.store().value_count(), 0);
     assert_eq!(answer(&mut bench, contact(9_002), store(None)), Response::Stored);
@@ -251,7 +251,7 @@ fn the_refusal_of_the_shortest_store_is_no_amplification() {
     let mut bench = Bench::new();
     let value = Item::parse(b"le").unwrap();
     // `answer` looks at the length.
-    answer(&mut bench, far(9_001), Store { value, ..store(Some(b"")) });
+    answer(&mut bench, far(9_001), StoreRequest { value, ..store(Some(b"")) });
 }
 
 /// Stores a value at one holder that answers the nth store it gets, from 0, as it is told.
@@ -266,7 +266,7 @@ fn stored_at(
         assert_eq!(sent.to, holder.address);
         let mut is_answered = true;
         let reply = match sent.request()?.kind() {
-            Kind::Store => {
+            Rpc::Store => {
                 let reply = sent.answer(holder.id, |out, header| {
                     is_answered = respond(count, sent, out, header);
                 });
@@ -274,7 +274,7 @@ fn stored_at(
                 count += 1;
                 reply
             }
-            Kind::FindNode => sent.answer_nodes(holder.id, &[]),
+            Rpc::FindNode => sent.answer_nodes(holder.id, &[]),
             _ => sent.answer(holder.id, v1::put_pong),
         };
         is_answered.then_some((Duration::from_millis(20), reply))
@@ -419,20 +419,20 @@ fn an_original_takes_what_we_store_and_sees_no_more_than_it_knows() {
 /// The stores that a node sends to a newcomer, which it tells of the values that it holds.
 fn handed_over(bench: &mut Bench, newcomer: Contact) -> Vec<Sent> {
     let mut sent = bench.ask(newcomer, &Request::Ping);
-    let ping = sent.iter().find(|sent| sent.asks(Kind::Ping)).expect("strangers are pinged");
+    let ping = sent.iter().find(|sent| sent.asks(Rpc::Ping)).expect("strangers are pinged");
     sent = bench.receive(newcomer.address, &ping.answer(newcomer.id, v1::put_pong));
     sent.extend(bench.wait(Duration::from_millis(1)));
     stores_to(sent, newcomer.address)
 }
 
 fn stores_to(sent: Vec<Sent>, to: SocketAddr) -> Vec<Sent> {
-    sent.into_iter().filter(|sent| sent.to == to && sent.asks(Kind::Store)).collect()
+    sent.into_iter().filter(|sent| sent.to == to && sent.asks(Rpc::Store)).collect()
 }
 
 #[test]
 fn a_copy_is_passed_on_once_more_with_the_token() {
-    let (mut bench, owner, newcomer) = (Bench::new(), contact(9_002), far(9_001));
-    bench.ask(owner, &Request::Store(store(Some(b""))));
+    let (mut bench, publisher, newcomer) = (Bench::new(), contact(9_002), far(9_001));
+    bench.ask(publisher, &Request::Store(store(Some(b""))));
     let first = handed_over(&mut bench, newcomer);
     assert_eq!(first.iter().map(token_in).collect::<Vec<_>>(), [b""]);
 
@@ -451,7 +451,7 @@ fn a_copy_is_passed_on_once_more_with_the_token() {
         other => panic!("{other:?} is no store"),
     };
     assert_eq!(copy(&again[0]), copy(&first[0]));
-    assert_eq!(copy(&again[0]).2.expect("a copy").owner, Some(owner));
+    assert_eq!(copy(&again[0]).2.expect("a copy").publisher, Some(publisher));
 
     // Who wants yet another does not get it a third time.
     let sent = bench.receive(newcomer.address, &refused(&again[0], b"other"));
@@ -465,7 +465,7 @@ fn copies_that_are_refused_for_ever_leave_room_for_the_next() {
     let (mut bench, newcomer) = (Bench::new(), far(9_001));
     for number in 0..300 {
         let value = Value::integer(number.into());
-        let store = Store { value: value.item(), ..store(Some(b"")) };
+        let store = StoreRequest { value: value.item(), ..store(Some(b"")) };
         bench.ask(contact(10_000 + number), &Request::Store(store));
         bench.wait(Duration::from_secs(2));
     }
@@ -508,6 +508,6 @@ fn two_nodes_agree() {
     let Event::StoreDone(report) = event else { panic!("{event:?}") };
     assert_eq!(report.stored, [at]);
     assert_eq!(report.deliveries[0].attempts, 2);
-    assert_eq!(log.iter().filter(|(_, sent)| sent.asks(Kind::Store)).count(), 2);
+    assert_eq!(log.iter().filter(|(_, sent)| sent.asks(Rpc::Store)).count(), 2);
     assert!(is_kept(&holder, Contact { address: source, ..contact(9_002) }));
 }

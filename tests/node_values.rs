@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use kademlua::bencode::Value;
 use kademlua::config::Config;
 use kademlua::id::Id;
-use kademlua::kad::lookup::Record;
+use kademlua::kad::lookup::LookupRecord;
 use kademlua::message::{Contact, StoreMode};
 use kademlua::node::StoreReport;
 use kademlua::sim::{Network, NodeIndex, Settings};
@@ -29,7 +29,7 @@ fn key() -> Id {
     Id::of_name("key")
 }
 
-fn found(record: &Record) -> BTreeSet<&[u8]> {
+fn found(record: &LookupRecord) -> BTreeSet<&[u8]> {
     record.values.iter().map(|found| found.value.as_bytes()).collect()
 }
 
@@ -134,7 +134,7 @@ fn a_value_outlives_all_its_first_holders() {
     assert!(found(&record).contains(&b"5:value"[..]), "{:?}", found(&record));
 }
 
-fn find_everything(network: &mut Network, from: NodeIndex) -> Record {
+fn find_everything(network: &mut Network, from: NodeIndex) -> LookupRecord {
     sim_helpers::find_values(network, from, key(), 10, 100)
 }
 

@@ -6,7 +6,7 @@ mod vectors;
 use kademlua::bencode::Value;
 use kademlua::id::Id;
 use kademlua::kad::lookup::{Goal, Outcome};
-use kademlua::message::{FindValue, Kind, Request, Response, StoreMode};
+use kademlua::message::{FindValue, Request, Response, Rpc, StoreMode};
 use kademlua::node::{Event, Peer};
 use kademlua::time::Duration;
 use kademlua::wire::v1::{self, Body, Frame};
@@ -23,7 +23,7 @@ fn ended(request: &Request<'_>, reply: &[u8]) -> Event {
     start(&mut bench, request);
     let mut sent = bench.drain();
     // A store comes after a lookup.
-    if request.kind() == Kind::Store {
+    if request.kind() == Rpc::Store {
         let nodes = sent[0].answer_nodes(contact(PORT).id, &[]);
         sent = bench.receive(contact(PORT).address, &nodes);
     }

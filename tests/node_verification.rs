@@ -4,7 +4,7 @@
 mod peer;
 
 use kademlua::id::Id;
-use kademlua::message::{Contact, Kind, Request, RpcId};
+use kademlua::message::{Contact, Request, Rpc, RpcId};
 use kademlua::node::Node;
 use kademlua::time::Duration;
 use kademlua::wire::v1::{self, Header};
@@ -29,7 +29,7 @@ const NEWCOMERS: u32 = 20;
 fn answer_pings(bench: &mut Bench, mut sent: Vec<Sent>) {
     while let Some(ping) = sent.pop() {
         let newcomer = (0..NEWCOMERS).map(newcomer).find(|one| one.address == ping.to);
-        if let Some(newcomer) = newcomer.filter(|_| ping.asks(Kind::Ping)) {
+        if let Some(newcomer) = newcomer.filter(|_| ping.asks(Rpc::Ping)) {
             let pong = ping.answer(newcomer.id, v1::put_pong);
             sent.extend(bench.receive(newcomer.address, &pong));
         }
@@ -97,8 +97,7 @@ fn what_strangers_forge_has_no_contact_asked_and_nobody_wait_for_its_place() {
     let far = strangers.filter(|one| one.id.common_prefix(&own) == 0).take(200);
     let mut pinged = 0;
     for stranger in far {
-        for sent in bench.ask(stranger, &Request::Ping).iter().filter(|sent| sent.asks(Kind::Ping))
-        {
+        for sent in bench.ask(stranger, &Request::Ping).iter().filter(|sent| sent.asks(Rpc::Ping)) {
             assert_eq!(sent.to, stranger.address);
             pinged += 1;
         }
@@ -121,7 +120,7 @@ fn a_stranger_that_answers_has_the_longest_unseen_contact_asked() {
     let mut strangers = (1..).map(|number| elsewhere(0x5000_0000 + (number << 8)));
     let stranger = strangers.find(|one| one.id.common_prefix(&own) == 0).unwrap();
     let sent = bench.ask(stranger, &Request::Ping);
-    let ping = sent.iter().find(|sent| sent.asks(Kind::Ping)).expect("a contact may have gone");
+    let ping = sent.iter().find(|sent| sent.asks(Rpc::Ping)).expect("a contact may have gone");
     let sent = bench.receive(stranger.address, &ping.answer(stranger.id, v1::put_pong));
     assert!(known.iter().any(|contact| contact.address == sent[0].to) && sent.len() == 1);
     let waiting = bench.node.table().buckets()[0].replacements().iter().copied();
@@ -167,7 +166,7 @@ fn datagram_of_a_reply(from: &Contact, number: u32) -> Vec<u8> {
 /// The ping that somebody gets for asking under an id.
 fn verification_ping(bench: &mut Bench, asker: Contact) -> Sent {
     let sent = bench.ask(asker, &Request::Ping);
-    let is_ping = |sent: &Sent| sent.to == asker.address && sent.asks(Kind::Ping);
+    let is_ping = |sent: &Sent| sent.to == asker.address && sent.asks(Rpc::Ping);
     sent.into_iter().find(is_ping).expect("a stranger is asked back")
 }
 

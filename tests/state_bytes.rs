@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use kademlua::bencode::Value;
 use kademlua::id::Id;
-use kademlua::message::{Request, Response, Store, StoreMode};
+use kademlua::message::{Request, Response, StoreMode, StoreRequest};
 use kademlua::wire::v1::{self, Body, Frame, Header};
 
 use net_helpers::Stranger;
@@ -56,7 +56,7 @@ impl Node {
         let mut bytes = self.sent.to_be_bytes().to_vec();
         bytes.resize(len, 7);
         let value = Value::bytes(bytes);
-        let store = Store {
+        let store = StoreRequest {
             key: Id::of_name(key.to_string()),
             value: value.item(),
             mode: StoreMode::Add,

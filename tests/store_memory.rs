@@ -8,7 +8,7 @@ use kademlua::bencode::Value;
 use kademlua::config::Config;
 use kademlua::id::Id;
 use kademlua::message::{Contact, StoreMode};
-use kademlua::store::{Deposit, Owner, Standing, Store};
+use kademlua::store::{Deposit, Party, Standing, Store};
 use kademlua::time::{Duration, Instant};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -16,11 +16,11 @@ use rand_chacha::ChaCha8Rng;
 const LIMIT: usize = 8 << 20;
 
 /// Deposits of some kind, by number.
-struct Kind {
+struct Rpc {
     name: &'static str,
     key: fn(u32) -> Id,
     len: usize,
-    owner: fn(u32) -> SocketAddr,
+    publisher: fn(u32) -> SocketAddr,
     is_copy: bool,
 }
 
@@ -38,7 +38,7 @@ fn busy_key(number: u32) -> Id {
     random_key(number / 500)
 }
 
-/// Many owners, each with a network of its own.
+/// Many publishers, each with a network of its own.
 fn anywhere(number: u32) -> SocketAddr {
     let [_, a, b, c] = number.to_be_bytes();
     ([11 + a, b, c, 1], 9).into()
@@ -55,34 +55,35 @@ fn ipv6(number: u32) -> SocketAddr {
     ([0x2001, 0xdb8, high, low, 0, 0, 0, 1], 9).into()
 }
 
-const KINDS: [Kind; 9] = [
-    Kind { name: "tiny", key: random_key, len: 0, owner: few, is_copy: false },
-    Kind { name: "medium", key: random_key, len: 700, owner: few, is_copy: false },
-    Kind { name: "large", key: random_key, len: 15_900, owner: few, is_copy: false },
-    Kind { name: "rising keys", key: rising_key, len: 0, owner: few, is_copy: false },
-    Kind { name: "busy keys", key: busy_key, len: 0, owner: anywhere, is_copy: false },
-    Kind { name: "many owners", key: random_key, len: 0, owner: anywhere, is_copy: false },
-    Kind { name: "many /64", key: random_key, len: 0, owner: ipv6, is_copy: false },
-    Kind {
+const KINDS: [Rpc; 9] = [
+    Rpc { name: "tiny", key: random_key, len: 0, publisher: few, is_copy: false },
+    Rpc { name: "medium", key: random_key, len: 700, publisher: few, is_copy: false },
+    Rpc { name: "large", key: random_key, len: 15_900, publisher: few, is_copy: false },
+    Rpc { name: "rising keys", key: rising_key, len: 0, publisher: few, is_copy: false },
+    Rpc { name: "busy keys", key: busy_key, len: 0, publisher: anywhere, is_copy: false },
+    Rpc { name: "many publishers", key: random_key, len: 0, publisher: anywhere, is_copy: false },
+    Rpc { name: "many /64", key: random_key, len: 0, publisher: ipv6, is_copy: false },
+    Rpc {
         name: "one key",
         key: |_| Id::new([7; Id::LEN]),
         len: 100,
-        owner: anywhere,
+        publisher: anywhere,
         is_copy: false,
     },
-    Kind { name: "copies", key: random_key, len: 100, owner: few, is_copy: true },
+    Rpc { name: "copies", key: random_key, len: 100, publisher: few, is_copy: true },
 ];
 
-fn deposit(kind: &Kind, number: u32) -> Deposit {
-    let contact = Contact { id: Id::of_name(number.to_string()), address: (kind.owner)(number) };
-    let owner = Owner::Node(contact);
-    let passer_on = Owner::Node(Contact { id: Id::of_name("passer-on"), ..contact });
+fn deposit(kind: &Rpc, number: u32) -> Deposit {
+    let contact =
+        Contact { id: Id::of_name(number.to_string()), address: (kind.publisher)(number) };
+    let publisher = Party::Node(contact);
+    let passer_on = Party::Node(Contact { id: Id::of_name("passer-on"), ..contact });
     Deposit {
         key: (kind.key)(number),
         value: Value::bytes(vec![b'v'; kind.len]),
         mode: StoreMode::Add,
-        owner,
-        depositor: if kind.is_copy { passer_on } else { owner },
+        publisher,
+        depositor: if kind.is_copy { passer_on } else { publisher },
         standing: if kind.is_copy { Standing::Hearsay } else { Standing::Published },
         age: Duration::ZERO,
     }

@@ -10,7 +10,7 @@ mod vectors;
 use std::path::{Path, PathBuf};
 
 use kademlua::bencode::{Item, MAX_VALUE_DEPTH, Value};
-use kademlua::message::Kind;
+use kademlua::message::Rpc;
 use kademlua::wire::v1::{self, Body, Frame};
 use killers::MAX_UDP;
 use vectors::{datagram, malformed, name, recorded};
@@ -105,7 +105,7 @@ fn the_largest_store_is_read_whole() {
     .concat();
     let packet = killers::framed([7; 8], 1, &payload);
     assert_eq!(packet.len(), MAX_UDP);
-    assert_eq!(v1::request(&payload).map(|request| request.kind()), Ok(Kind::Store));
+    assert_eq!(v1::request(&payload).map(|request| request.kind()), Ok(Rpc::Store));
     targets::frame(&packet);
 }
 

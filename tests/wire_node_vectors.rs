@@ -9,7 +9,7 @@ use kademlua::address::LocalEnd;
 use kademlua::bencode::Value;
 use kademlua::config::Config;
 use kademlua::id::Id;
-use kademlua::message::{Kind, Request, Response, RpcId};
+use kademlua::message::{Request, Response, Rpc, RpcId};
 use kademlua::node::{Input, Node, Output};
 use kademlua::time::{Duration, Instant};
 use kademlua::wire::v1::{self, Body, Frame, Header, MAX_REPLY};
@@ -90,11 +90,11 @@ fn reply_of_client(client: SocketAddr, rpc_id: RpcId, payload: &[u8]) -> Option<
     let header = Header { from: id.parse().unwrap(), rpc_id };
     let mut out = Vec::new();
     match v1::request(payload).unwrap().kind() {
-        Kind::Ping => v1::put_pong(&mut out, &header),
-        Kind::FindNode => v1::put_nodes(&mut out, &header, [].iter(), MAX_REPLY),
-        Kind::FindValue => v1::put_values(&mut out, &header, Some([].iter()), [].iter(), MAX_REPLY),
-        Kind::Store => v1::put_stored(&mut out, &header),
-        Kind::GetSocket | Kind::Custom => v1::put_no_such_rpc(&mut out, &header),
+        Rpc::Ping => v1::put_pong(&mut out, &header),
+        Rpc::FindNode => v1::put_nodes(&mut out, &header, [].iter(), MAX_REPLY),
+        Rpc::FindValue => v1::put_values(&mut out, &header, Some([].iter()), [].iter(), MAX_REPLY),
+        Rpc::Store => v1::put_stored(&mut out, &header),
+        Rpc::GetSocket | Rpc::Custom => v1::put_no_such_rpc(&mut out, &header),
     }
     Some(out)
 }
@@ -199,7 +199,7 @@ fn understood(request: &Json, answer: &[u8]) -> Option<Response> {
     }
 }
 
-fn kind(request: &Json) -> Kind {
+fn kind(request: &Json) -> Rpc {
     let entries = request["decoded"]["payload"]["dict_in_wire_order"].as_array().unwrap();
     let name = entries.iter().find(|entry| entry[0]["ascii"] == "name").unwrap();
     v1::kind_named(&unhex(name[1]["hex"].as_str().unwrap()))

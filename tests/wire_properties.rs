@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use kademlua::bencode::{self, Item, MAX_VALUE_DEPTH, Value};
 use kademlua::id::Id;
 use kademlua::message::{
-    Contact, CopyOf, FindValue, Kind, Request, Response, Rest, RpcId, Store, StoreMode,
+    Contact, CopyOf, FindValue, Request, Response, Rest, Rpc, RpcId, StoreMode, StoreRequest,
 };
 use kademlua::time::Duration;
 use kademlua::wire::v1::{
@@ -147,7 +147,7 @@ fn copy() -> impl Strategy<Value = CopyOf> {
     // A duration holds this many whole seconds.
     const MAX_SECS: u64 = u64::MAX / 1_000_000;
     (prop::option::of(contact()), 0..=MAX_SECS)
-        .prop_map(|(owner, age)| CopyOf { owner, age: Duration::from_secs(age) })
+        .prop_map(|(publisher, age)| CopyOf { publisher, age: Duration::from_secs(age) })
 }
 
 fn mode() -> impl Strategy<Value = StoreMode> {
@@ -169,13 +169,13 @@ fn assert_request_returns(header: &Header, request: &Request<'_>) {
     v1::put_request(&mut out, header, request);
     let datagram = out.strip_prefix(b"before").expect("what was there stays");
     assert!(matches!(Frame::parse(datagram), Ok(Frame { body: Body::Request(_), .. })));
-    let is_lookup = matches!(request.kind(), Kind::FindNode | Kind::FindValue);
+    let is_lookup = matches!(request.kind(), Rpc::FindNode | Rpc::FindValue);
     assert!(!is_lookup || datagram.len() == MIN_LOOKUP_REQUEST);
     assert_eq!(v1::request(&body(datagram, header)), Ok(*request));
 }
 
 /// What is read from what `put` writes, and how long that is.
-fn returned(kind: Kind, header: &Header, put: impl FnOnce(&mut Vec<u8>)) -> (Response, usize) {
+fn returned(kind: Rpc, header: &Header, put: impl FnOnce(&mut Vec<u8>)) -> (Response, usize) {
     let mut out = b"before".to_vec();
     put(&mut out);
     let datagram = out.strip_prefix(b"before").expect("what was there stays");
@@ -244,16 +244,16 @@ proptest! {
         let (open, close): (&[u8], &[u8]) = if dicts { (b"d1:a", b"e") } else { (b"l", b"e") };
         let value = [open.repeat(levels), b"i1e".to_vec(), close.repeat(levels)].concat();
         let value = Value::parse(&value).expect("within the limit");
-        let store = Store { key, value: value.item(), mode: StoreMode::Add, copy: None, token: None };
+        let store = StoreRequest { key, value: value.item(), mode: StoreMode::Add, copy: None, token: None };
         assert_request_returns(&header, &Request::Store(store));
-        let (read, _) = returned(Kind::FindValue, &header, |out| {
+        let (read, _) = returned(Rpc::FindValue, &header, |out| {
             v1::put_values(out, &header, Some([&value].into_iter()), [].iter(), MAX_REPLY);
         });
         let rest = Rest::default();
         let found = Response::Values { values: vec![value.clone()], closest: vec![], rest };
         prop_assert_eq!(read, found);
         let values = vec![value];
-        let (read, _) = returned(Kind::Custom, &header, |out| v1::put_returned(out, &header, &values));
+        let (read, _) = returned(Rpc::Custom, &header, |out| v1::put_returned(out, &header, &values));
         prop_assert_eq!(read, Response::Returned(values));
     }
 
@@ -276,7 +276,7 @@ proptest! {
         let value = value.encoded();
         let value = Item::parse(&value).unwrap();
         let token = token.as_deref();
-        assert_request_returns(&header, &Request::Store(Store { key, value, mode, copy, token }));
+        assert_request_returns(&header, &Request::Store(StoreRequest { key, value, mode, copy, token }));
     }
 
     #[test]
@@ -294,7 +294,7 @@ proptest! {
 
     #[test]
     fn contacts_are_read_as_written(header in header(), contacts in vec(contact(), 0..=20)) {
-        let (read, len) = returned(Kind::FindNode, &header, |out| {
+        let (read, len) = returned(Rpc::FindNode, &header, |out| {
             v1::put_nodes(out, &header, encoded(&contacts).iter(), MAX_REPLY);
         });
         let Response::Nodes(nodes) = read else { panic!("contacts") };
@@ -313,7 +313,7 @@ proptest! {
             .map(|(id, ip, port)| Contact { id, address: SocketAddr::from((ip, port)) })
             .filter(|contact| kademlua::address::is_sendable(&contact.address))
             .collect();
-        let (read, _) = returned(Kind::FindNode, &header, |out| {
+        let (read, _) = returned(Rpc::FindNode, &header, |out| {
             v1::put_nodes(out, &header, encoded(&contacts).iter(), MAX_REPLY);
         });
         prop_assert_eq!(read, Response::Nodes(contacts));
@@ -324,7 +324,7 @@ proptest! {
         header in header(), values in vec(tree(), 0..6), contacts in vec(contact(), 0..10),
     ) {
         let values: Vec<_> = values.iter().map(Tree::value).collect();
-        let (read, len) = returned(Kind::FindValue, &header, |out| {
+        let (read, len) = returned(Rpc::FindValue, &header, |out| {
             v1::put_values(out, &header, Some(values.iter()), encoded(&contacts).iter(), MAX_DATAGRAM);
         });
         let Response::Values { values: read, closest, .. } = read else { panic!("values") };
@@ -338,7 +338,7 @@ proptest! {
         header in header(), lengths in vec(0_usize..9_000, 0..12), contacts in vec(contact(), 20),
     ) {
         let values: Vec<_> = lengths.iter().map(|len| Value::bytes(vec![b'v'; *len])).collect();
-        let (read, len) = returned(Kind::FindValue, &header, |out| {
+        let (read, len) = returned(Rpc::FindValue, &header, |out| {
             v1::put_values(out, &header, Some(values.iter()), encoded(&contacts).iter(), MAX_DATAGRAM);
         });
         let Response::Values { values: read, closest, .. } = read else { panic!("values") };
@@ -359,20 +359,20 @@ proptest! {
         header in header(), address in address(), reason in ".{0,80}",
         token in prop::option::of(vec(any::<u8>(), 0..100)), values in vec(tree(), 0..5),
     ) {
-        let (read, len) = returned(Kind::Ping, &header, |out| v1::put_pong(out, &header));
+        let (read, len) = returned(Rpc::Ping, &header, |out| v1::put_pong(out, &header));
         prop_assert_eq!((read, len), (Response::Pong, 37));
-        let (read, len) = returned(Kind::Store, &header, |out| v1::put_stored(out, &header));
+        let (read, len) = returned(Rpc::Store, &header, |out| v1::put_stored(out, &header));
         prop_assert_eq!((read, len), (Response::Stored, 37));
-        let (read, _) = returned(Kind::Store, &header, |out| {
+        let (read, _) = returned(Rpc::Store, &header, |out| {
             v1::put_refused(out, &header, &reason, token.as_deref());
         });
         let token = token.filter(|token| token.len() <= MAX_TOKEN);
         prop_assert_eq!(read, Response::Refused { reason, token });
         let (read, _) =
-            returned(Kind::GetSocket, &header, |out| v1::put_socket(out, &header, address));
+            returned(Rpc::GetSocket, &header, |out| v1::put_socket(out, &header, address));
         prop_assert_eq!(read, Response::Socket(address));
         let values: Vec<_> = values.iter().map(Tree::value).collect();
-        let (read, _) = returned(Kind::Custom, &header, |out| v1::put_returned(out, &header, &values));
+        let (read, _) = returned(Rpc::Custom, &header, |out| v1::put_returned(out, &header, &values));
         prop_assert_eq!(read, Response::Returned(values));
     }
 
@@ -380,7 +380,7 @@ proptest! {
     fn any_bytes_are_parsed_or_refused(bytes in vec(any::<u8>(), 0..400)) {
         let _ = Value::parse(&bytes);
         let _ = v1::request(&bytes);
-        for kind in [Kind::FindNode, Kind::FindValue, Kind::Store, Kind::GetSocket, Kind::Custom] {
+        for kind in [Rpc::FindNode, Rpc::FindValue, Rpc::Store, Rpc::GetSocket, Rpc::Custom] {
             let _ = v1::response(kind, &bytes);
         }
         let datagram = [&[1; 29], &bytes[..]].concat();

@@ -7,7 +7,9 @@ use std::net::SocketAddr;
 
 use kademlua::bencode::{self, Item, List, Value};
 use kademlua::id::Id;
-use kademlua::message::{Contact, FindValue, Kind, Request, Response, Rest, Store, StoreMode};
+use kademlua::message::{
+    Contact, FindValue, Request, Response, Rest, Rpc, StoreMode, StoreRequest,
+};
 use kademlua::wire::v1::{
     self, Body, EncodedContact, Frame, FrameError, Header, MIN_LOOKUP_REQUEST, PayloadError,
 };
@@ -141,7 +143,7 @@ fn requests_are_written_byte_for_byte_as_by_an_original_but_for_padding() {
         let mut out = Vec::new();
         v1::put_request(&mut out, &header, &request);
         let padding = out.split_off(bytes.len());
-        let is_lookup = matches!(request.kind(), Kind::FindNode | Kind::FindValue);
+        let is_lookup = matches!(request.kind(), Rpc::FindNode | Rpc::FindValue);
         let padded = if is_lookup { MIN_LOOKUP_REQUEST - bytes.len() } else { 0 };
         assert_eq!(padding, vec![0; padded], "{}", name(entry));
         if name(entry).contains("\"k4\"") {
@@ -256,7 +258,7 @@ fn exchanges(recorded: &[Json]) -> impl Iterator<Item = (&Json, &Json)> {
     })
 }
 
-fn kind(request: &Json) -> Kind {
+fn kind(request: &Json) -> Rpc {
     v1::kind_named(&decoded_request(request).expect("a request that was answered").0)
 }
 
@@ -323,7 +325,7 @@ fn expected_request<'a>(name: &'a [u8], args: &'a [Value]) -> Result<Request<'a>
             let value = args.get(1).ok_or(PayloadError::NoValue)?.item();
             let replace = args.get(2).and_then(|mode| mode.item().integer()) == Some(1);
             let mode = if replace { StoreMode::Replace } else { StoreMode::Add };
-            Ok(Request::Store(Store { key, value, mode, copy: None, token: None }))
+            Ok(Request::Store(StoreRequest { key, value, mode, copy: None, token: None }))
         }
         _ if args.is_empty() => Ok(Request::Custom { name, args: List::EMPTY }),
         _ => panic!("no recorded custom RPC has arguments"),
@@ -334,7 +336,7 @@ fn expected_request<'a>(name: &'a [u8], args: &'a [Value]) -> Result<Request<'a>
 fn meaning(request: Request<'_>) -> (Request<'_>, Option<Value>) {
     const NOTHING: &[u8] = b"le";
     let Request::Store(store) = request else { return (request, None) };
-    let without = Store { value: Item::parse(NOTHING).expect("the empty list"), ..store };
+    let without = StoreRequest { value: Item::parse(NOTHING).expect("the empty list"), ..store };
     (
         Request::Store(without),
         Some(Value::parse(store.value.as_bytes()).expect("no deep value was recorded")),
@@ -356,11 +358,11 @@ fn expected_response(request: &Json, reply: &Json) -> Result<Response, PayloadEr
     let first = &decoded["payload"]["list"][0];
     let contacts = |list: &Json| list.as_array().unwrap().iter().map(contact).collect();
     match kind(request) {
-        Kind::Ping => Ok(Response::Pong),
+        Rpc::Ping => Ok(Response::Pong),
         // A findnode without a proper id, which we never send.
-        Kind::FindNode if first["int"] == 0 => Err(PayloadError::Shape),
-        Kind::FindNode => Ok(Response::Nodes(contacts(&first["list"]))),
-        Kind::FindValue => {
+        Rpc::FindNode if first["int"] == 0 => Err(PayloadError::Shape),
+        Rpc::FindNode => Ok(Response::Nodes(contacts(&first["list"]))),
+        Rpc::FindValue => {
             let values = field(first, "retval").map(|values| values["list"].as_array().unwrap());
             Ok(Response::Values {
                 values: values.into_iter().flatten().map(value).collect(),
@@ -368,10 +370,10 @@ fn expected_response(request: &Json, reply: &Json) -> Result<Response, PayloadEr
                 rest: Rest::default(),
             })
         }
-        Kind::Store if first["int"] == 1 => Ok(Response::Stored),
-        Kind::Store => Ok(Response::Refused { reason: String::new(), token: None }),
-        Kind::GetSocket => Ok(Response::Socket("127.0.0.1:9301".parse().unwrap())),
-        Kind::Custom => panic!("no original defines RPCs of its own"),
+        Rpc::Store if first["int"] == 1 => Ok(Response::Stored),
+        Rpc::Store => Ok(Response::Refused { reason: String::new(), token: None }),
+        Rpc::GetSocket => Ok(Response::Socket("127.0.0.1:9301".parse().unwrap())),
+        Rpc::Custom => panic!("no original defines RPCs of its own"),
     }
 }
 

@@ -18,7 +18,7 @@ mod differential {
     use std::time::Duration;
 
     use kademlua::id::Id;
-    use kademlua::message::{Contact, Kind, Response, RpcId};
+    use kademlua::message::{Contact, Response, Rpc, RpcId};
     use kademlua::wire::v1::{self, Body, EncodedContact, Frame, Header, MAX_REPLY};
     use kademlua::xdp::{Trial, Verdict};
     use rand::{RngExt, SeedableRng};
@@ -87,7 +87,7 @@ mod differential {
         // What is compared are answers, of which each is given at the same moment.
         let mut bench = Bench::without_limits();
         let mut tried = 0;
-        while bench.node.table().worth_naming().count() < count {
+        while bench.node.table().good().count() < count {
             let id = next(rng, tried);
             let new = contact(rng, is_ipv4, id);
             if bench.node.table().entry(&id).is_none() {
@@ -173,7 +173,7 @@ mod differential {
         let Ok(Frame { body: Body::Response(payload), .. }) = Frame::parse(reply) else {
             panic!("a response: {reply:?}")
         };
-        let Ok(Response::Nodes(nodes)) = v1::response(Kind::FindNode, payload) else {
+        let Ok(Response::Nodes(nodes)) = v1::response(Rpc::FindNode, payload) else {
             panic!("contacts: {payload:?}")
         };
         nodes.into_iter().collect()
@@ -217,7 +217,7 @@ mod differential {
             let mut rng = ChaCha8Rng::seed_from_u64(size as u64);
             let mut bench = bench(size, &mut rng, is_ipv4, &mut next);
             trial.mirror(&bench.node, &[local(is_ipv4)]).unwrap();
-            let contacts: Vec<_> = bench.node.table().worth_naming().map(|e| e.contact).collect();
+            let contacts: Vec<_> = bench.node.table().good().map(|e| e.contact).collect();
             compare(&mut trial, &contacts, is_ipv4, &mut rng, |asker, _, request| {
                 by_node(&mut bench, asker, request)
             });

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use kademlua::id::Id;
-use kademlua::message::{Contact, FindValue, Kind, Request, Response, RpcId};
+use kademlua::message::{Contact, FindValue, Request, Response, Rpc, RpcId};
 use kademlua::wire::v1::{self, Body, Frame, Header};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -130,8 +130,8 @@ async fn answer_always(
         let header = Header { from: id, rpc_id: frame.header.rpc_id };
         out.clear();
         match v1::request(payload).unwrap().kind() {
-            Kind::Ping => v1::put_pong(&mut out, &header),
-            Kind::FindNode => v1::put_nodes(&mut out, &header, [].iter(), v1::MAX_REPLY),
+            Rpc::Ping => v1::put_pong(&mut out, &header),
+            Rpc::FindNode => v1::put_nodes(&mut out, &header, [].iter(), v1::MAX_REPLY),
             other => panic!("{other:?} of a node that stores nothing"),
         }
         socket.send_to(&out, source).await.unwrap();
@@ -285,7 +285,7 @@ fn replies(socket: &std::net::UdpSocket, packet: &[u8], turn: u64) -> Vec<Vec<u8
 
 /// A reply with its contacts in order, since theirs means nothing.
 fn in_order(reply: &[u8], payload: &[u8]) -> Vec<u8> {
-    let Ok(Response::Nodes(mut contacts)) = v1::response(Kind::FindNode, payload) else {
+    let Ok(Response::Nodes(mut contacts)) = v1::response(Rpc::FindNode, payload) else {
         return reply.to_vec();
     };
     contacts.sort_by_key(|contact| contact.id);

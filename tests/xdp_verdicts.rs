@@ -18,7 +18,7 @@ mod verdicts {
     use std::time::Duration;
 
     use kademlua::id::Id;
-    use kademlua::message::{Contact, FindValue, Kind, Request, Response, RpcId};
+    use kademlua::message::{Contact, FindValue, Request, Response, Rpc, RpcId};
     use kademlua::wire::v1::{self, Body, Frame};
     use kademlua::xdp::{CONTACTS_MAX, Counter, HEARTBEAT_MAX, Mode, OverLimit, Trial, Verdict};
 
@@ -136,7 +136,7 @@ mod verdicts {
         let Ok(Frame { body: Body::Response(payload), .. }) = Frame::parse(message) else {
             panic!("a response")
         };
-        let Ok(Response::Nodes(mut nodes)) = v1::response(Kind::FindNode, payload) else {
+        let Ok(Response::Nodes(mut nodes)) = v1::response(Rpc::FindNode, payload) else {
             panic!("contacts")
         };
         nodes.sort();

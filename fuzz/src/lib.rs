@@ -5,14 +5,14 @@
 //! keeping are small and few.
 
 use kademlua::bencode::{self, Item, Value, View};
-use kademlua::message::{Kind, Response};
+use kademlua::message::{Response, Rpc};
 use kademlua::wire::v1::{self, Body, EncodedContact, Frame, Header, MAX_DATAGRAM, MAX_REPLY};
 
 /// The largest datagram UDP carries over IPv4.
 const MAX_UDP: usize = 65_507;
 
-const KINDS: [Kind; 6] =
-    [Kind::Ping, Kind::FindNode, Kind::FindValue, Kind::Store, Kind::GetSocket, Kind::Custom];
+const KINDS: [Rpc; 6] =
+    [Rpc::Ping, Rpc::FindNode, Rpc::FindValue, Rpc::Store, Rpc::GetSocket, Rpc::Custom];
 
 /// Any datagram is taken apart or refused; a message that was understood is the same after it was
 /// written and read again, and a request that was not gets an answer its caller can read.
@@ -54,14 +54,14 @@ fn request(header: &Header, payload: &[u8]) {
     }
 }
 
-fn response(header: &Header, kind: Kind, payload: &[u8]) {
+fn response(header: &Header, kind: Rpc, payload: &[u8]) {
     let Ok(response) = v1::response(kind, payload) else { return };
     values_in(&response).for_each(|value| assert!(Value::parse(value.as_bytes()).is_ok()));
     let mut out = Vec::new();
     if !put_response(&mut out, header, &response) {
         return;
     }
-    assert!(out.len() <= MAX_DATAGRAM || kind == Kind::Custom);
+    assert!(out.len() <= MAX_DATAGRAM || kind == Rpc::Custom);
     let Body::Response(payload) = body(&out, header) else { panic!("no response") };
     let again = v1::response(kind, payload).expect("what was written can be read");
     assert_same(&response, &again, out.len());

@@ -8,7 +8,7 @@ use kademlua::bencode::{self, Value};
 use kademlua::config::Config;
 use kademlua::id::Id;
 use kademlua::kad::lookup::Goal;
-use kademlua::message::{Contact, FindValue, Kind, Request, Response, RpcId, StoreMode};
+use kademlua::message::{Contact, FindValue, Request, Response, Rpc, RpcId, StoreMode};
 use kademlua::node::{Event, Input, Node, Output, Peer, RequestToken, RpcFailed};
 use kademlua::store::{RowId, Standing};
 use kademlua::time::{Duration, Instant};
@@ -39,7 +39,7 @@ const MAX_VALUE_COST: usize = 6_000;
 
 /// Whatever peers, the application and time do to a node in whatever order: it answers a request at
 /// most once, sends no more bytes because of it than its source may cause, keeps no more than its
-/// bounds allow, lets no store without its owner's token touch what came with one, takes nothing from
+/// bounds allow, lets no store without its publisher's token touch what came with one, takes nothing from
 /// sources that nobody can be at, and is never due again before time has passed.
 pub fn node(bytes: &[u8]) {
     let mut world = World::new(bytes);
@@ -61,7 +61,7 @@ struct World<'a> {
     now: Instant,
     timeout: Instant,
     /// Requests of the node, the latest last.
-    open: Vec<(SocketAddr, RpcId, Kind)>,
+    open: Vec<(SocketAddr, RpcId, Rpc)>,
     tokens: Vec<RequestToken>,
     /// Addresses from which something came that is no request, or a token.
     answered: BTreeSet<SocketAddr>,
@@ -146,10 +146,10 @@ impl<'a> World<'a> {
     fn request(&mut self) {
         let (from, target, kind) = (contact(self.byte()), contact(self.byte()).id, self.byte());
         let value = Value::bytes(vec![b'x'; 16 * usize::from(self.byte())]);
-        let owner = Some(contact(self.byte()));
+        let publisher = Some(contact(self.byte()));
         let age = Duration::from_secs(u64::from(self.byte()) * 400);
-        let copy = kademlua::message::CopyOf { owner, age };
-        let plain = kademlua::message::Store {
+        let copy = kademlua::message::CopyOf { publisher, age };
+        let plain = kademlua::message::StoreRequest {
             key: target,
             value: value.item(),
             mode: if kind & 64 == 0 { StoreMode::Add } else { StoreMode::Replace },
@@ -175,10 +175,10 @@ impl<'a> World<'a> {
             1 => vec![kind; usize::from(kind / 2)],
             _ => self.token.clone(),
         };
-        let copy = kademlua::message::CopyOf { owner: None, age: Duration::from_secs(1) };
+        let copy = kademlua::message::CopyOf { publisher: None, age: Duration::from_secs(1) };
         self.ask(
             from,
-            &Request::Store(kademlua::message::Store {
+            &Request::Store(kademlua::message::StoreRequest {
                 key,
                 value: Value::integer(kind.into()).item(),
                 mode: StoreMode::Add,
@@ -188,11 +188,11 @@ impl<'a> World<'a> {
         );
     }
 
-    /// A copy with the owner, the age and the token of the input's choice: no token, the last one or
+    /// A copy with the publisher, the age and the token of the input's choice: no token, the last one or
     /// the oldest that its address was given, that of another, or none that ever was.
     fn store_a_copy(&mut self) {
         let (from, key, kind) = (contact(self.byte()), contact(self.byte()).id, self.byte());
-        let owner = (kind & 1 != 0).then(|| contact(self.byte()));
+        let publisher = (kind & 1 != 0).then(|| contact(self.byte()));
         let age = Duration::from_secs(u64::from(self.byte()) * 400);
         let own = self.given.get(&from.address);
         let token = match kind / 2 % 5 {
@@ -205,11 +205,11 @@ impl<'a> World<'a> {
         let value = Value::bytes(vec![kind; usize::from(self.byte())]);
         self.ask(
             from,
-            &Request::Store(kademlua::message::Store {
+            &Request::Store(kademlua::message::StoreRequest {
                 key,
                 value: value.item(),
                 mode: if kind & 64 == 0 { StoreMode::Add } else { StoreMode::Replace },
-                copy: (kind & 128 == 0).then_some(kademlua::message::CopyOf { owner, age }),
+                copy: (kind & 128 == 0).then_some(kademlua::message::CopyOf { publisher, age }),
                 token: token.as_deref(),
             }),
         );
@@ -255,7 +255,7 @@ impl<'a> World<'a> {
         let mut out = Vec::new();
         let header = Header { from: from.id, rpc_id: RpcId([8; 8]) };
         let value = Value::integer(7);
-        let store = kademlua::message::Store {
+        let store = kademlua::message::StoreRequest {
             key: from.id,
             value: value.item(),
             mode: StoreMode::Replace,
@@ -286,7 +286,7 @@ impl<'a> World<'a> {
     }
 
     /// One of the node's questions and who is asked by it.
-    fn question(&mut self) -> Option<(SocketAddr, RpcId, Kind)> {
+    fn question(&mut self) -> Option<(SocketAddr, RpcId, Rpc)> {
         let number = usize::from(self.byte());
         let at = self.open.len().checked_sub(1 + number % self.open.len().max(1))?;
         Some(self.open[at])
@@ -309,15 +309,15 @@ impl<'a> World<'a> {
         let values: Vec<_> = (0..count / 4).map(|i| Value::integer(i.into())).collect();
         let mut out = Vec::new();
         match kind {
-            Kind::Ping => v1::put_pong(&mut out, &header),
-            Kind::FindNode => v1::put_nodes(&mut out, &header, contacts.iter(), MAX_REPLY),
-            Kind::FindValue => {
+            Rpc::Ping => v1::put_pong(&mut out, &header),
+            Rpc::FindNode => v1::put_nodes(&mut out, &header, contacts.iter(), MAX_REPLY),
+            Rpc::FindValue => {
                 v1::put_values(&mut out, &header, Some(values.iter()), contacts.iter(), MAX_REPLY);
             }
-            Kind::Store if count < 12 => v1::put_stored(&mut out, &header),
-            Kind::Store => v1::put_refused(&mut out, &header, "no", None),
-            Kind::GetSocket => v1::put_socket(&mut out, &header, address),
-            Kind::Custom => v1::put_returned(&mut out, &header, &values),
+            Rpc::Store if count < 12 => v1::put_stored(&mut out, &header),
+            Rpc::Store => v1::put_refused(&mut out, &header, "no", None),
+            Rpc::GetSocket => v1::put_socket(&mut out, &header, address),
+            Rpc::Custom => v1::put_returned(&mut out, &header, &values),
         }
         self.receive(address, &out);
     }
@@ -366,7 +366,7 @@ impl<'a> World<'a> {
         for (key, row, value, expires) in guarded {
             match self.node.store().row(&key, row) {
                 Some(after) => assert!(after.value == value && after.expires == expires),
-                None => assert!(!room, "what its owner proved is gone"),
+                None => assert!(!room, "what its publisher proved is gone"),
             }
         }
     }
@@ -395,15 +395,15 @@ impl<'a> World<'a> {
     }
 
     /// What a store must not touch, unless it is of its sender's own and has a token of its source: the
-    /// rows under its key that their owners proved.
+    /// rows under its key that their publishers proved.
     fn guarded(&self, source: SocketAddr, bytes: &[u8]) -> Vec<(Id, RowId, Value, Instant)> {
         let Ok(Frame { header, body: Body::Request(payload) }) = Frame::parse(bytes) else {
             return Vec::new();
         };
         let Ok(Request::Store(store)) = v1::request(payload) else { return Vec::new() };
         let sender = Contact { id: header.from, address: source };
-        let owner = store.copy.and_then(|copy| copy.owner).unwrap_or(sender);
-        if owner == sender && store.token.is_some_and(|token| self.was_given(source, token)) {
+        let publisher = store.copy.and_then(|copy| copy.publisher).unwrap_or(sender);
+        if publisher == sender && store.token.is_some_and(|token| self.was_given(source, token)) {
             return Vec::new();
         }
         let rows = self.node.store().stored(&store.key);
@@ -503,10 +503,10 @@ struct Sent {
 
 /// The token that an answer gives.
 fn token_in(payload: &[u8]) -> Option<Vec<u8>> {
-    if let Ok(Response::Refused { token: Some(token), .. }) = v1::response(Kind::Store, payload) {
+    if let Ok(Response::Refused { token: Some(token), .. }) = v1::response(Rpc::Store, payload) {
         return Some(token);
     }
-    match v1::response(Kind::FindValue, payload) {
+    match v1::response(Rpc::FindValue, payload) {
         Ok(Response::Values { rest, .. }) => rest.token,
         _ => None,
     }

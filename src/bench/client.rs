@@ -10,7 +10,7 @@ use hdrhistogram::Histogram;
 use super::host;
 use super::questions::{Questions, RPC_ID};
 use crate::message::RpcId;
-use crate::net::socket::{self, Inbox, Outbox};
+use crate::net::socket::{self, ReceiveBatch, SendBatch};
 use crate::wire::v1::{Body, Frame};
 
 /// A request without a reply is lost after this: many times the slowest scheduler's pause.
@@ -88,8 +88,8 @@ struct Slot {
 
 pub(super) struct Client {
     socket: UdpSocket,
-    inbox: Inbox,
-    outbox: Outbox,
+    inbox: ReceiveBatch,
+    outbox: SendBatch,
     window: Vec<Slot>,
     buffer: Vec<u8>,
 }
@@ -107,8 +107,8 @@ impl Client {
         socket.set_read_timeout(Some(LOOK_EVERY))?;
         let slot = Slot { turn: 0, question: 0, sent: Instant::now(), waits: false };
         Ok(Client {
-            inbox: Inbox::new(),
-            outbox: Outbox::new(socket.local_addr()?),
+            inbox: ReceiveBatch::new(),
+            outbox: SendBatch::new(socket.local_addr()?),
             socket,
             window: vec![slot; window as usize],
             buffer: Vec::new(),
@@ -266,7 +266,7 @@ pub(super) fn ask_once(socket: &UdpSocket, request: &[u8]) -> anyhow::Result<Vec
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::questions::Rpc;
+    use crate::bench::questions::Workload;
     use crate::id::Id;
     use crate::wire::v1::{self, Header};
 
@@ -298,7 +298,7 @@ mod tests {
     }
 
     fn round(server: SocketAddr, count: u64) -> Round {
-        let mut questions = Questions::new(Rpc::Ping);
+        let mut questions = Questions::new(Workload::Ping);
         let mut client = Client::connect(server, 8).unwrap();
         client.wait_until_answered(&mut questions).unwrap();
         client.run(&mut questions, Duration::from_secs(60), Some(count), None).unwrap()
@@ -337,7 +337,7 @@ mod tests {
             _ => Some(pong(&header)),
         };
         // Until the two are missed, the others take turns.
-        let mut questions = Questions::new(Rpc::Ping);
+        let mut questions = Questions::new(Workload::Ping);
         let mut client = Client::connect(server(reply), 8).unwrap();
         client.wait_until_answered(&mut questions).unwrap();
         let length = LOST_AFTER + 4 * LOOK_EVERY;

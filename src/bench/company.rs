@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::client::ask_once;
 use crate::id::Id;
-use crate::message::{Contact, Kind, Request, Response, RpcId};
+use crate::message::{Contact, Request, Response, Rpc, RpcId};
 use crate::net::{Handle, Settings, spawn};
 use crate::wire::v1::{self, Body, Frame, Header};
 
@@ -66,7 +66,7 @@ fn contacts_of(
         v1::put_request(&mut request, &header, &Request::FindNode { target });
         let reply = ask_once(socket, &request)?;
         if let Body::Response(payload) = Frame::parse(&reply)?.body
-            && let Response::Nodes(nodes) = v1::response(Kind::FindNode, payload)?
+            && let Response::Nodes(nodes) = v1::response(Rpc::FindNode, payload)?
         {
             contacts.extend(nodes);
         }

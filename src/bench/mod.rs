@@ -25,7 +25,7 @@ use clap::Args;
 
 use self::client::{Client, Round};
 use self::host::{Cores, Process};
-use self::questions::{Questions, Rpc};
+use self::questions::{Questions, Workload};
 use crate::id::Id;
 use crate::shell::say;
 
@@ -38,7 +38,7 @@ pub(crate) struct Arguments {
     target: Option<SocketAddr>,
     /// What to ask, repeatable [default: ping and findnode]
     #[arg(long, value_enum)]
-    rpc: Vec<Rpc>,
+    rpc: Vec<Workload>,
     /// Measure the fast path in the kernel beside the node's own way, over a veth pair between two
     /// network namespaces that are made for the purpose; takes root and 'ip' of iproute2
     #[arg(long, conflicts_with_all = ["target", "rpc"])]
@@ -83,7 +83,7 @@ pub(crate) fn run(mut arguments: Arguments) -> anyhow::Result<()> {
         return measure_fast_path(&arguments);
     }
     if arguments.rpc.is_empty() {
-        arguments.rpc = vec![Rpc::Ping, Rpc::FindNode];
+        arguments.rpc = vec![Workload::Ping, Workload::FindNode];
     }
     match arguments.target {
         Some(target) => measure_target(&arguments, target),
@@ -137,7 +137,7 @@ fn measure_self(arguments: &Arguments) -> anyhow::Result<()> {
 
 fn measure_in_turns(
     arguments: &Arguments,
-    rpc: Rpc,
+    rpc: Workload,
     node: &Process,
     cores: &Cores,
 ) -> anyhow::Result<()> {

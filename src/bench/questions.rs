@@ -7,7 +7,7 @@ use clap::ValueEnum;
 
 use crate::bencode::Item;
 use crate::id::Id;
-use crate::message::{Contact, FindValue, Kind, Request, Response, RpcId, Store, StoreMode};
+use crate::message::{Contact, FindValue, Request, Response, Rpc, RpcId, StoreMode, StoreRequest};
 use crate::wire::v1::{self, Body, Frame, Header};
 
 /// Ids that are asked for in turns: enough to reach all corners of a routing table.
@@ -18,7 +18,7 @@ pub(super) const RPC_ID: Range<usize> = 21..29;
 
 /// The RPCs to ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Rpc {
+pub(super) enum Workload {
     /// Are you there?
     Ping,
     /// Contacts near random ids
@@ -34,25 +34,25 @@ pub(super) enum Rpc {
     GetSocket,
 }
 
-impl Rpc {
+impl Workload {
     pub(super) fn name(self) -> &'static str {
         match self {
-            Rpc::Ping => "ping",
-            Rpc::FindNode => "findnode",
-            Rpc::FindValue => "findvalue",
-            Rpc::Store => "store",
-            Rpc::GetSocket => "getsocket",
+            Workload::Ping => "ping",
+            Workload::FindNode => "findnode",
+            Workload::FindValue => "findvalue",
+            Workload::Store => "store",
+            Workload::GetSocket => "getsocket",
         }
     }
 
     fn request(self, target: Id) -> Request<'static> {
         match self {
-            Rpc::Ping => Request::Ping,
-            Rpc::FindNode => Request::FindNode { target },
-            Rpc::FindValue => Request::FindValue(FindValue::new(target, 6)),
-            Rpc::Store => {
+            Workload::Ping => Request::Ping,
+            Workload::FindNode => Request::FindNode { target },
+            Workload::FindValue => Request::FindValue(FindValue::new(target, 6)),
+            Workload::Store => {
                 let value = Item::parse(b"5:value").expect("a byte string");
-                Request::Store(Store {
+                Request::Store(StoreRequest {
                     key: target,
                     value,
                     mode: StoreMode::Add,
@@ -60,7 +60,7 @@ impl Rpc {
                     token: None,
                 })
             }
-            Rpc::GetSocket => Request::GetSocket,
+            Workload::GetSocket => Request::GetSocket,
         }
     }
 }
@@ -69,7 +69,7 @@ impl Rpc {
 pub(super) struct Questions {
     all: Vec<Question>,
     next: usize,
-    kind: Kind,
+    kind: Rpc,
     /// Length of an echo's replies, where an echo is asked.
     echo: Option<usize>,
     /// Whose answers these are, once one has come.
@@ -84,7 +84,7 @@ struct Question {
 }
 
 impl Questions {
-    pub(super) fn new(rpc: Rpc) -> Questions {
+    pub(super) fn new(rpc: Workload) -> Questions {
         let question = |number: usize| Question::new(rpc, Id::of_name(format!("target {number}")));
         let kind = rpc.request(Id::of_name("")).kind();
         let all = (0..TARGETS).map(question).collect();
@@ -92,7 +92,7 @@ impl Questions {
     }
 
     /// The same questions, put to an echo that answers so many bytes.
-    pub(super) fn echoed(rpc: Rpc, size: usize) -> Questions {
+    pub(super) fn echoed(rpc: Workload, size: usize) -> Questions {
         Questions { echo: Some(size), ..Questions::new(rpc) }
     }
 
@@ -145,7 +145,7 @@ impl Questions {
 }
 
 impl Question {
-    fn new(rpc: Rpc, target: Id) -> Question {
+    fn new(rpc: Workload, target: Id) -> Question {
         let header = Header { from: Id::of_name("kademlua bench"), rpc_id: RpcId([0; 8]) };
         let mut datagram = Vec::new();
         v1::put_request(&mut datagram, &header, &rpc.request(target));
@@ -154,7 +154,7 @@ impl Question {
 }
 
 /// Reads an answer whole.
-fn makes_sense(kind: Kind, target: &Id, payload: &[u8]) -> bool {
+fn makes_sense(kind: Rpc, target: &Id, payload: &[u8]) -> bool {
     match v1::response(kind, payload) {
         Ok(Response::Nodes(contacts)) => none_twice(&contacts),
         Ok(Response::Values { closest, .. }) => is_sorted(target, &closest),

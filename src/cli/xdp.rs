@@ -7,7 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Map, Value, json};
 
 use crate::shell::{escape_json, escape_lines, say};
-use crate::xdp::{self, Attachment, BPFFS, CONTACTS_MAX, Mode, OverLimit, Owner, Place, Status};
+use crate::xdp::{self, Attachment, BPFFS, CONTACTS_MAX, Mode, OverLimit, Owner, Pinning, Status};
 
 use super::node::DEFAULT_PORT;
 
@@ -100,8 +100,8 @@ enum OverLimitChoice {
 }
 
 impl Where {
-    fn place(self) -> Place {
-        Place { bpffs: self.bpffs, port: self.port }
+    fn place(self) -> Pinning {
+        Pinning { bpffs: self.bpffs, port: self.port }
     }
 }
 
@@ -144,7 +144,7 @@ fn attach(arguments: Attach) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn detach(place: &Place) -> anyhow::Result<()> {
+fn detach(place: &Pinning) -> anyhow::Result<()> {
     xdp::detach(place)?;
     say(format_args!("detached; the node on port {} answers everything itself", place.port))?;
     Ok(())
@@ -153,7 +153,7 @@ fn detach(place: &Place) -> anyhow::Result<()> {
 fn status(arguments: Look) -> anyhow::Result<()> {
     let Look { port, bpffs, json } = arguments;
     let places = match port {
-        Some(port) => vec![Place { bpffs, port }],
+        Some(port) => vec![Pinning { bpffs, port }],
         None => xdp::found(&bpffs)?,
     };
     if places.is_empty() && !json {

@@ -7,7 +7,7 @@
 //! it asked itself, and nobody is asked on two of them. So liars lead astray no path but those that
 //! meet them. S/Kademlia (Baumgart and Mies, ICPADS 2007) §4.4.
 //!
-//! Read [`Record`] for what people get to see, then [`Lookup`].
+//! Read [`LookupRecord`] for what people get to see, then [`Lookup`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use crate::id::{Distance, Id};
 use crate::kad::OperationId;
 use crate::kad::credit::{Credit, Debtor, First};
 use crate::kad::crowd::Crowd;
-use crate::kad::path::{self, Candidate, Limits, Path};
+use crate::kad::path::{self, Bounds, Candidate, Path};
 use crate::message::{Contact, Rest};
 use crate::time::{Duration, Instant};
 
@@ -86,7 +86,7 @@ pub enum Cause {
     /// A caller stores a value at the nodes that it finds.
     Store,
     /// The values under its target are passed on to the nodes that it finds.
-    PassOn,
+    Replicate,
     /// The node joins the network, and looks for its neighbours.
     Join,
     /// Part of the routing table has long not been asked for.
@@ -95,7 +95,7 @@ pub enum Cause {
 
 /// The story of a lookup, as plain data.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Record {
+pub struct LookupRecord {
     /// The operation.
     pub id: OperationId,
     /// What it was for.
@@ -116,7 +116,7 @@ pub struct Record {
     pub end: End,
 }
 
-impl Record {
+impl LookupRecord {
     /// How long it took.
     pub fn duration(&self) -> Duration {
         self.ended.since(self.started)
@@ -258,7 +258,7 @@ pub enum End {
 
 /// A search under way.
 pub struct Lookup {
-    record: Record,
+    record: LookupRecord,
     own: Id,
     k: usize,
     max_per_subnet: usize,
@@ -312,7 +312,7 @@ impl Lookup {
         own: Id,
         config: &Config,
     ) -> Lookup {
-        let record = Record {
+        let record = LookupRecord {
             id,
             goal,
             cause,
@@ -324,11 +324,11 @@ impl Lookup {
             end: End::Running,
         };
         let paths = match cause {
-            Cause::Search | Cause::Store | Cause::PassOn => config.paths,
+            Cause::Search | Cause::Store | Cause::Replicate => config.paths,
             // What these find is checked by asking on.
             Cause::Join | Cause::Refresh => 1,
         };
-        let limits = Limits {
+        let limits = Bounds {
             k: config.k.div_ceil(paths).max(config.alpha.min(config.k)),
             alpha: config.alpha,
             queries: (MAX_QUERIES / paths).max(MAX_QUERIES_SHARED),
@@ -346,7 +346,7 @@ impl Lookup {
     }
 
     /// The story so far.
-    pub fn record(&self) -> &Record {
+    pub fn record(&self) -> &LookupRecord {
         &self.record
     }
 
@@ -583,7 +583,7 @@ impl Lookup {
     }
 
     /// The record of a lookup that has ended.
-    pub fn into_record(self) -> Record {
+    pub fn into_record(self) -> LookupRecord {
         self.record
     }
 

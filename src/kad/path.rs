@@ -21,7 +21,7 @@ const MAX_NAMERS: usize = 4;
 
 /// The bounds of a path.
 #[derive(Clone, Copy)]
-pub(super) struct Limits {
+pub(super) struct Bounds {
     /// The nearest contacts that are asked.
     pub(super) k: usize,
     /// Queries at once.
@@ -35,7 +35,7 @@ pub(super) struct Limits {
 }
 
 pub(super) struct Path {
-    limits: Limits,
+    limits: Bounds,
     candidates: Vec<Candidate>,
     queries: usize,
     /// Nodes that returned values.
@@ -116,7 +116,7 @@ impl Candidate {
 }
 
 impl Path {
-    pub(super) fn new(limits: Limits) -> Path {
+    pub(super) fn new(limits: Bounds) -> Path {
         Path {
             limits,
             candidates: Vec::new(),
@@ -171,7 +171,7 @@ impl Path {
         is_taken: impl Fn(&Contact) -> bool,
         may_ask: impl Fn(&Candidate) -> bool,
     ) -> Option<&Candidate> {
-        let Limits { alpha, queries, .. } = self.limits;
+        let Bounds { alpha, queries, .. } = self.limits;
         if self.holding >= alpha || self.queries >= queries || self.has_enough_values() {
             return None;
         }

@@ -85,7 +85,7 @@ pub struct Entry {
 
 /// What the table knows of somebody who asked something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seen {
+pub enum Sighting {
     /// A contact that answers.
     Live,
     /// A contact that left something unanswered.
@@ -165,11 +165,11 @@ impl Table {
     }
 
     /// The contacts that answers may name, in no particular order.
-    pub fn worth_naming(&self) -> impl Iterator<Item = &Entry> {
-        self.entries().filter(|entry| entry.is_worth_naming())
+    pub fn good(&self) -> impl Iterator<Item = &Entry> {
+        self.entries().filter(|entry| entry.is_good())
     }
 
-    /// A number that grows whenever a contact becomes [worth naming](Table::worth_naming), ceases to
+    /// A number that grows whenever a contact becomes [good](Table::good), ceases to
     /// be or moves to another address, and at no other time: who keeps a copy of these contacts
     /// needs a new one.
     pub fn version(&self) -> u64 {
@@ -189,20 +189,20 @@ impl Table {
     }
 
     /// Notes that a contact asked something, which proves nothing about its address.
-    pub fn on_seen(&mut self, now: Instant, contact: &Contact) -> Seen {
+    pub fn on_seen(&mut self, now: Instant, contact: &Contact) -> Sighting {
         if contact.id == self.own {
-            return Seen::Own;
+            return Sighting::Own;
         }
         match self.entry_mut(&contact.id) {
-            None => Seen::Stranger,
-            Some(entry) if entry.stale && entry.contact != *contact => Seen::Stranger,
+            None => Sighting::Stranger,
+            Some(entry) if entry.stale && entry.contact != *contact => Sighting::Stranger,
             Some(entry) if entry.contact.address != contact.address => {
-                Seen::Elsewhere { check: entry.due_for_check(now) }
+                Sighting::Elsewhere { check: entry.due_for_check(now) }
             }
-            Some(entry) if !entry.is_worth_naming() => Seen::Suspect,
+            Some(entry) if !entry.is_good() => Sighting::Suspect,
             Some(entry) => {
                 entry.last_seen = now;
-                Seen::Live
+                Sighting::Live
             }
         }
     }
@@ -511,12 +511,12 @@ impl Entry {
     }
 
     /// Whether answers may name it: it has answered what it was last asked. No stale contact is.
-    pub fn is_worth_naming(&self) -> bool {
+    pub fn is_good(&self) -> bool {
         self.failures == 0
     }
 
     fn named(&self) -> Option<Contact> {
-        self.is_worth_naming().then_some(self.contact)
+        self.is_good().then_some(self.contact)
     }
 
     fn due_for_check(&self, now: Instant) -> Option<Contact> {
@@ -713,7 +713,7 @@ mod tests {
         assert_eq!(waiting, Insertion::Waiting { check: Some(contact(oldest, 9_000)) });
         assert!(!ids(&table).contains(&newcomer.id));
         // Once the oldest was heard of again, the next one is due.
-        assert_eq!(table.on_seen(at(61), &contact(oldest, 9_000)), Seen::Live);
+        assert_eq!(table.on_seen(at(61), &contact(oldest, 9_000)), Sighting::Live);
         let next = table.on_stranger(at(62), newcomer).unwrap();
         assert_eq!(next.id, near_zero(0, 1));
     }
@@ -769,7 +769,7 @@ mod tests {
         let mut table = full();
         let (old, new) = (contact(near_zero(0, 3), 9_000), contact(near_zero(0, 3), 9_999));
         assert_eq!(table.on_answer(at(60), new, RTT), Insertion::Conflict { check: Some(old) });
-        assert_eq!(table.on_seen(at(60), &new), Seen::Elsewhere { check: Some(old) });
+        assert_eq!(table.on_seen(at(60), &new), Sighting::Elsewhere { check: Some(old) });
         assert_eq!(table.entry(&old.id).map(|entry| entry.contact), Some(old));
         assert!(table.on_dead(&old).is_some());
         assert!(table.on_dead(&old).is_none(), "nobody dies twice");
@@ -886,7 +886,7 @@ mod tests {
         let mut table = table();
         let own = contact(Id::new([0; Id::LEN]), 9_000);
         assert_eq!(table.on_answer(at(1), own, RTT), Insertion::Own);
-        assert_eq!(table.on_seen(at(1), &own), Seen::Own);
+        assert_eq!(table.on_seen(at(1), &own), Sighting::Own);
         assert!(table.is_empty());
     }
 
@@ -922,7 +922,7 @@ mod tests {
 
     /// Whom answers may name.
     fn named(table: &Table) -> BTreeSet<Contact> {
-        table.worth_naming().map(|entry| entry.contact).collect()
+        table.good().map(|entry| entry.contact).collect()
     }
 
     #[test]

@@ -203,7 +203,7 @@ impl Begun {
         let Begun { packets, written, ended } = self;
         let name = written.file.clone();
         let failed = |reason| CaptureError::File { file: name.clone(), reason };
-        let mut writer = Writer::new(open(&name, existing)?, local, written.progress);
+        let mut writer = CaptureWriter::new(open(&name, existing)?, local, written.progress);
         writer.put_header();
         writer.flush().map_err(failed)?;
         let run = move || {
@@ -250,7 +250,7 @@ fn is_capture(file: &mut File) -> io::Result<bool> {
 }
 
 /// Puts packets into a file.
-struct Writer<F> {
+struct CaptureWriter<F> {
     file: F,
     own: OwnAddress,
     progress: Arc<Progress>,
@@ -273,10 +273,10 @@ impl Sink for File {
     }
 }
 
-impl<F: Sink> Writer<F> {
-    fn new(file: F, local: SocketAddr, progress: Arc<Progress>) -> Writer<F> {
+impl<F: Sink> CaptureWriter<F> {
+    fn new(file: F, local: SocketAddr, progress: Arc<Progress>) -> CaptureWriter<F> {
         let own = OwnAddress { local, seen: HashMap::new() };
-        Writer { file, own, progress, buffer: Vec::new(), ends: Vec::new(), whole: 0 }
+        CaptureWriter { file, own, progress, buffer: Vec::new(), ends: Vec::new(), whole: 0 }
     }
 
     /// Writes until the node or the capture ends. What has come is in the file as soon as no more waits.
@@ -457,9 +457,9 @@ mod tests {
         }
     }
 
-    fn writer(local: &str, room: usize) -> Writer<Disk> {
+    fn writer(local: &str, room: usize) -> CaptureWriter<Disk> {
         let disk = Disk { bytes: Vec::new(), room };
-        let mut writer = Writer::new(disk, local.parse().unwrap(), Arc::default());
+        let mut writer = CaptureWriter::new(disk, local.parse().unwrap(), Arc::default());
         writer.put_header();
         writer.flush().unwrap();
         writer

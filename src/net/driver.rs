@@ -18,21 +18,21 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Sleep, sleep_until, timeout};
 use tracing::{debug, error, info, warn};
 
+use super::blocklist::Blocklist;
 use super::bootstrap::{self, Bootstrap};
 use super::clock::Clock;
 use super::handle::{
     Answer, Handle, IncomingCall, OperationError, Order, Returned, Watched, WayBack,
 };
-use super::keeper::Keeper;
 use super::observer::{Direction, Observed, Sight};
-use super::shield::Shield;
-use super::socket::{Bound, Inbox, KeptOut, Outbox, Received};
+use super::persister::Persister;
+use super::socket::{Bound, KeptOut, ReceiveBatch, Received, SendBatch};
 use crate::config::Config;
 use crate::control::{self, Command, CommandError, Reply};
 use crate::id::Id;
 use crate::message::Contact;
 use crate::node::{Event, Input, Node, OperationId, Output};
-use crate::state::{Kept, Writer};
+use crate::state::{Kept, StateWriter};
 use crate::time::{Duration, Instant};
 use crate::xdp::Mirror;
 
@@ -68,7 +68,7 @@ pub(super) struct Plan {
     pub(super) config: Config,
     pub(super) mirror: Option<Mirror>,
     /// What the node had when it ran last, and where it keeps what it has now.
-    pub(super) state: Option<(Kept, Writer)>,
+    pub(super) state: Option<(Kept, StateWriter)>,
     pub(super) keeps_packets: bool,
 }
 
@@ -102,13 +102,13 @@ fn watch(runtime: &Runtime, socket: &UdpSocket) -> io::Result<tokio::net::UdpSoc
 struct Line {
     bound: Bound,
     watched: tokio::net::UdpSocket,
-    inbox: Inbox,
+    inbox: ReceiveBatch,
     receive_failures: u32,
 }
 
 impl Line {
     fn new((bound, watched): (Bound, tokio::net::UdpSocket)) -> Line {
-        Line { bound, watched, inbox: Inbox::new(), receive_failures: 0 }
+        Line { bound, watched, inbox: ReceiveBatch::new(), receive_failures: 0 }
     }
 
     /// Takes in a batch, if one has arrived.
@@ -162,7 +162,7 @@ struct Driver {
     lines: Vec<Line>,
     returned: mpsc::UnboundedReceiver<Returned>,
     fast_path: Option<FastPath>,
-    keeper: Option<Keeper>,
+    persister: Option<Persister>,
     core: Core,
 }
 
@@ -183,9 +183,9 @@ impl Driver {
         let (answers, returned) = mpsc::unbounded_channel();
         let mut node = Node::new(Instant::ZERO, plan.id, plan.config, plan.seed);
         let keep = |(kept, writer)| {
-            Keeper::new(writer, kept, (clock.epoch(), clock.boottime()), &mut node)
+            Persister::new(writer, kept, (clock.epoch(), clock.boottime()), &mut node)
         };
-        let keeper = plan.state.map(keep);
+        let persister = plan.state.map(keep);
         let lines: Vec<_> = plan.sockets.into_iter().zip(watched).map(Line::new).collect();
         // Without an address there is nothing to send from either.
         let locals: Vec<_> =
@@ -196,18 +196,18 @@ impl Driver {
             lines,
             returned,
             fast_path: plan.mirror.map(FastPath::new),
-            keeper,
+            persister,
             core: Core {
                 bootstrap: Bootstrap::new(Instant::ZERO, plan.local, &plan.bootstrap),
                 node,
                 local: plan.local,
-                outboxes: locals.into_iter().map(Outbox::new).collect(),
+                outboxes: locals.into_iter().map(SendBatch::new).collect(),
                 due: Instant::ZERO,
                 running: HashMap::new(),
                 offered: HashMap::new(),
                 answers,
                 observed: Observed::new(plan.keeps_packets),
-                shield: Shield::default(),
+                blocklist: Blocklist::default(),
             },
         }
     }
@@ -225,7 +225,7 @@ impl Driver {
             self.tend_fast_path();
             self.tend_state();
             let sockets = self.lines.iter().map(|line| &line.bound.socket);
-            self.core.shield.tend(self.clock.now(), sockets);
+            self.core.blocklist.tend(self.clock.now(), sockets);
             self.flush().await;
             let wake = self.wait(orders, timer.as_mut()).await;
             match wake {
@@ -246,8 +246,8 @@ impl Driver {
                 }
             }
         }
-        if let Some(keeper) = self.keeper.take() {
-            keeper.finish(self.clock.now(), self.clock.epoch(), &mut self.core.node);
+        if let Some(persister) = self.persister.take() {
+            persister.finish(self.clock.now(), self.clock.epoch(), &mut self.core.node);
         }
         info!("stopped");
     }
@@ -258,7 +258,7 @@ impl Driver {
         mut timer: Pin<&mut Sleep>,
     ) -> Wake {
         let beat = self.fast_path.as_ref().map_or(Instant::NEVER, |fast_path| fast_path.beat_at);
-        let keep = self.keeper.as_ref().map_or(Instant::NEVER, |k| k.next_time(&self.core.node));
+        let keep = self.persister.as_ref().map_or(Instant::NEVER, |k| k.next_time(&self.core.node));
         let due = self.core.next_time().min(beat).min(keep);
         if due != Instant::NEVER && timer.deadline() != self.clock.at(due) {
             timer.as_mut().reset(self.clock.at(due));
@@ -283,8 +283,8 @@ impl Driver {
     }
 
     fn tend_state(&mut self) {
-        if let Some(keeper) = &mut self.keeper {
-            keeper.tend(self.clock.now(), self.clock.epoch(), &mut self.core.node);
+        if let Some(persister) = &mut self.persister {
+            persister.tend(self.clock.now(), self.clock.epoch(), &mut self.core.node);
         }
     }
 
@@ -358,7 +358,7 @@ async fn strangers(fast_path: &mut Option<FastPath>) -> Vec<Contact> {
 }
 
 /// Sends what waits; a full send buffer is waited for, but not for long.
-async fn flush(outbox: &mut Outbox, Line { bound: Bound { socket, .. }, watched, .. }: &Line) {
+async fn flush(outbox: &mut SendBatch, Line { bound: Bound { socket, .. }, watched, .. }: &Line) {
     while !outbox.is_empty() && outbox.send(socket).is_err() {
         // Makes the runtime forget that the socket was writable.
         let blocked = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
@@ -375,7 +375,7 @@ struct Core {
     node: Node,
     local: SocketAddr,
     /// Of the sockets, in their order.
-    outboxes: Vec<Outbox>,
+    outboxes: Vec<SendBatch>,
     /// When the node wants to be told the time.
     due: Instant,
     bootstrap: Bootstrap,
@@ -386,7 +386,7 @@ struct Core {
     /// let in.
     answers: mpsc::UnboundedSender<Returned>,
     observed: Observed,
-    shield: Shield,
+    blocklist: Blocklist,
 }
 
 impl Core {
@@ -421,7 +421,7 @@ impl Core {
     }
 
     fn next_time(&self) -> Instant {
-        self.due.min(self.bootstrap.due()).min(self.shield.next_time())
+        self.due.min(self.bootstrap.due()).min(self.blocklist.next_time())
     }
 
     fn on_time(&mut self, now: Instant) {
@@ -539,7 +539,7 @@ impl Core {
                  /24 of public addresses sets max_per_subnet to 20"
             ),
             Event::Flood { source, reply_prefix } => {
-                self.shield.keep_out(now, KeptOut { ip: source, reply_prefix });
+                self.blocklist.keep_out(now, KeptOut { ip: source, reply_prefix });
             }
             Event::Bootstrapped { .. }
             | Event::LookupDone(_)

@@ -15,13 +15,13 @@ use super::observer::{Observer, Packet, Tap};
 use crate::bencode::Value;
 use crate::control::{Command, CommandError, Reply, Snapshot};
 use crate::id::Id;
-use crate::kad::lookup::{Goal, Record};
+use crate::kad::lookup::{Goal, LookupRecord};
 use crate::message::{Contact, Response, StoreMode};
 use crate::node::{CallError, Node, Peer, RegisterError, RequestToken, RpcFailed, StoreReport};
 use crate::state;
 use crate::store::Refusal;
 use crate::time::{Duration, Instant};
-use crate::xdp::Place;
+use crate::xdp::Pinning;
 
 /// The node has stopped, by [`Handle::stop`] or because its socket failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -97,7 +97,7 @@ pub struct Handle {
 /// What beside the node a handle can look at.
 #[derive(Clone)]
 pub(super) struct Watched {
-    pub(super) fast_path: Option<Place>,
+    pub(super) fast_path: Option<Pinning>,
     pub(super) state: Option<state::Watch>,
 }
 
@@ -124,7 +124,7 @@ impl Handle {
     }
 
     /// Where the node looks for a fast path, if it does; [`status`](crate::xdp::status) tells more.
-    pub fn fast_path(&self) -> Option<&Place> {
+    pub fn fast_path(&self) -> Option<&Pinning> {
         self.watched.fast_path.as_ref()
     }
 
@@ -137,7 +137,7 @@ impl Handle {
     ///
     /// # Errors
     /// If the node has stopped.
-    pub async fn find_node(&self, target: Id) -> Result<Record, Stopped> {
+    pub async fn find_node(&self, target: Id) -> Result<LookupRecord, Stopped> {
         self.lookup(Goal::Node { target }).await
     }
 
@@ -151,7 +151,7 @@ impl Handle {
         key: Id,
         max_nodes: usize,
         max_entries: usize,
-    ) -> Result<Record, Stopped> {
+    ) -> Result<LookupRecord, Stopped> {
         self.lookup(Goal::Value { key, max_nodes, max_entries }).await
     }
 
@@ -364,7 +364,7 @@ impl Handle {
         self.orders.is_closed()
     }
 
-    async fn lookup(&self, goal: Goal) -> Result<Record, Stopped> {
+    async fn lookup(&self, goal: Goal) -> Result<LookupRecord, Stopped> {
         match self.run(Command::Lookup(goal)).await {
             Ok(Reply::Lookup(record)) => Ok(record),
             Err(OperationError::Stopped(stopped)) => Err(stopped),

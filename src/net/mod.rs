@@ -31,18 +31,18 @@ use std::path::PathBuf;
 use crate::config::{Config, ConfigError};
 use crate::id::Id;
 use crate::state::{self, StateError};
-use crate::xdp::{self, Mirror, Place};
+use crate::xdp::{self, Mirror, Pinning};
 
 use self::handle::Watched;
 
+mod blocklist;
 mod bootstrap;
 mod capture;
 mod clock;
 mod driver;
 mod handle;
-mod keeper;
 mod observer;
-mod shield;
+mod persister;
 pub mod socket;
 
 pub use capture::{CaptureError, Captured, Existing};
@@ -153,7 +153,7 @@ pub fn spawn(settings: Settings) -> Result<Handle, SpawnError> {
         Some((kept, _)) => kept.id,
     };
     bootstrap.extend(state.iter().flat_map(|(kept, _)| &kept.contacts));
-    let place = fast_path.map(|bpffs| Place { bpffs, port: local.port() });
+    let place = fast_path.map(|bpffs| Pinning { bpffs, port: local.port() });
     let mirror = place.clone().map(Mirror::new).transpose()?;
     let watched =
         Watched { fast_path: place, state: state.as_ref().map(|(_, writer)| writer.watch()) };

@@ -11,11 +11,11 @@ use crate::bencode::{Item, List, Value};
 use crate::guard::cost::Bill;
 use crate::id::Id;
 use crate::kad::routing::Table;
-use crate::message::{Contact, FindValue, Kind, Request, Rest, Store, StoreMode};
+use crate::message::{Contact, FindValue, Request, Rest, Rpc, StoreMode, StoreRequest};
 use crate::node::deferred::Question;
 use crate::node::repeats::{Call, Earlier, Repeats};
 use crate::node::{CallError, Event, Node};
-use crate::store::{self as values, Deposit, Owner, Picked, Standing};
+use crate::store::{self as values, Deposit, Party, Picked, Standing};
 use crate::time::{Duration, Instant};
 use crate::wire::v1::{self, EncodedContact, Header};
 
@@ -42,7 +42,7 @@ pub(super) struct Asked {
 
 /// Whether what is known of an asker's address suffices for what it asks.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Proof {
+enum Validation {
     Enough,
     Wanted,
 }
@@ -110,7 +110,7 @@ impl Node {
     /// # Errors
     /// If the name belongs to the protocol, or too many are registered.
     pub fn register(&mut self, name: &[u8]) -> Result<(), RegisterError> {
-        if v1::kind_named(name) != Kind::Custom {
+        if v1::kind_named(name) != Rpc::Custom {
             return Err(RegisterError::Reserved);
         }
         if self.registered.len() >= MAX_REGISTERED && !self.registered.contains(name) {
@@ -173,7 +173,7 @@ impl Node {
         let start = self.out.bytes.len();
         let (request, tokens) = v1::request_counting(payload);
         self.bill.read(tokens);
-        let proof = match request {
+        let validation = match request {
             Ok(request) => self.put_answer(now, &asked, &request),
             Err(error) => {
                 self.counters.refused += 1;
@@ -185,10 +185,10 @@ impl Node {
         if self.out.bytes.len() > start {
             self.transmit(source, local, start);
         }
-        match proof {
-            Proof::Enough => self.on_asked(now, asked.by, local),
+        match validation {
+            Validation::Enough => self.on_asked(now, asked.by, local),
             // Whether or not the routing table wants it.
-            Proof::Wanted => self.verify(now, &asked.by, local),
+            Validation::Wanted => self.verify(now, &asked.by, local),
         }
     }
 
@@ -199,7 +199,7 @@ impl Node {
 
     /// Appends the answer to a request, if it is to be given now. Returns whether a validated address
     /// would get a better one.
-    fn put_answer(&mut self, now: Instant, asked: &Asked, request: &Request<'_>) -> Proof {
+    fn put_answer(&mut self, now: Instant, asked: &Asked, request: &Request<'_>) -> Validation {
         let header = &asked.header;
         match *request {
             Request::Ping => v1::put_pong(&mut self.out.bytes, header),
@@ -217,29 +217,34 @@ impl Node {
             }
             Request::Custom { name, args } => self.ask_application(now, asked, name, args),
         }
-        Proof::Enough
+        Validation::Enough
     }
 
     /// Answers a search for values. Where an address that is not validated may not get them all, one
     /// that knows of tokens is told so, and an original's question waits until it is validated.
-    fn put_values_answer(&mut self, now: Instant, asked: &Asked, search: &FindValue<'_>) -> Proof {
+    fn put_values_answer(
+        &mut self,
+        now: Instant,
+        asked: &Asked,
+        search: &FindValue<'_>,
+    ) -> Validation {
         self.is_right_token(now, &asked.by.address, search.token);
         let max = self.reply_max(asked);
         if search.is_extended() || max >= v1::MAX_DATAGRAM {
             self.put_values(now, asked, search, max);
-            return Proof::Enough;
+            return Validation::Enough;
         }
         let picked = pick(&self.store, search, max, &mut self.rng);
         picked.iter().for_each(|picked| charge(&mut self.bill, picked));
         let is_cut =
             picked.is_some_and(|picked| picked.more > 0 && picked.values.count() < search.limit);
-        let proof = if is_cut { Proof::Wanted } else { Proof::Enough };
+        let validation = if is_cut { Validation::Wanted } else { Validation::Enough };
         let search = FindValue::new(search.key, search.limit);
         let question = Question { asked: *asked, search };
-        if proof == Proof::Enough || !self.deferred.insert(now, question) {
+        if validation == Validation::Enough || !self.deferred.insert(now, question) {
             self.put_values(now, asked, &search, max);
         }
-        proof
+        validation
     }
 
     fn put_values(&mut self, now: Instant, asked: &Asked, search: &FindValue<'_>, max: usize) {
@@ -341,10 +346,10 @@ impl Node {
         &mut self,
         now: Instant,
         asker: &Contact,
-        store: &Store<'_>,
+        store: &StoreRequest<'_>,
     ) -> Result<Standing, Inadmissible> {
-        let owner = store.copy.and_then(|copy| copy.owner);
-        let is_of_sender = owner.is_none_or(|owner| owner == *asker);
+        let publisher = store.copy.and_then(|copy| copy.publisher);
+        let is_of_sender = publisher.is_none_or(|publisher| publisher == *asker);
         let standing = if is_of_sender { Standing::Published } else { Standing::Hearsay };
         if is_loopback(&asker.address) {
             return Ok(standing);
@@ -371,24 +376,29 @@ impl Node {
         is_right
     }
 
-    fn put_store_answer(&mut self, now: Instant, asked: &Asked, store: &Store<'_>) -> Proof {
+    fn put_store_answer(
+        &mut self,
+        now: Instant,
+        asked: &Asked,
+        store: &StoreRequest<'_>,
+    ) -> Validation {
         let admitted = self.admit(now, &asked.by, store);
         let (out, header) = (&mut self.out.bytes, &asked.header);
         let standing = match admitted {
             Ok(standing) => standing,
             Err(inadmissible @ Inadmissible::WantsToken(token)) => {
                 put_refused(out, header, store, &inadmissible, Some(&token));
-                return Proof::Enough;
+                return Validation::Enough;
             }
             Err(inadmissible @ Inadmissible::KnowsNone) => {
                 put_refused(out, header, store, &inadmissible, None);
-                return Proof::Wanted;
+                return Validation::Wanted;
             }
         };
         let bytes = store.value.as_bytes().len();
         if let Err(refusal) = self.store.check_size(bytes) {
             put_refused(out, header, store, &refusal, None);
-            return Proof::Enough;
+            return Validation::Enough;
         }
         self.bill.kept(bytes);
         self.bill.examined(self.store.count_under(&store.key));
@@ -402,7 +412,7 @@ impl Node {
                 }
             }
         }
-        Proof::Enough
+        Validation::Enough
     }
 
     /// Tells the callers of RPCs that the application left unanswered that they failed.
@@ -415,7 +425,7 @@ impl Node {
     }
 }
 
-/// The contacts nearest to a target that are worth naming to the asker: those that answer, and
+/// The contacts nearest to a target that are good to the asker: those that answer, and
 /// that it can reach over the protocol family it uses, itself left out.
 fn closest_for<'t>(
     table: &'t Table,
@@ -431,7 +441,7 @@ fn closest_for<'t>(
     };
     table
         .closest(target)
-        .filter(move |entry| entry.is_worth_naming() && is_for_asker(&entry.contact))
+        .filter(move |entry| entry.is_good() && is_for_asker(&entry.contact))
         .take(k)
         .map(|entry| &entry.encoded)
 }
@@ -468,7 +478,7 @@ fn charge(bill: &mut Bill, picked: &Picked<'_>) {
 fn put_refused(
     out: &mut Vec<u8>,
     header: &Header,
-    store: &Store<'_>,
+    store: &StoreRequest<'_>,
     reason: &dyn Display,
     token: Option<&[u8]>,
 ) {
@@ -479,16 +489,16 @@ fn put_refused(
     }
 }
 
-/// A value that a peer wants kept, with who is to be taken for its owner.
-fn deposit(asker: &Contact, store: &Store<'_>, standing: Standing, value: Value) -> Deposit {
-    let depositor = Owner::Node(*asker);
-    let (owner, age) = match store.copy {
+/// A value that a peer wants kept, with who is to be taken for its publisher.
+fn deposit(asker: &Contact, store: &StoreRequest<'_>, standing: Standing, value: Value) -> Deposit {
+    let depositor = Party::Node(*asker);
+    let (publisher, age) = match store.copy {
         None => (depositor, Duration::ZERO),
-        Some(copy) => (copy.owner.map_or(depositor, Owner::Node), copy.age),
+        Some(copy) => (copy.publisher.map_or(depositor, Party::Node), copy.age),
     };
     // What is passed on replaces nothing, whatever it says.
-    let mode = if owner == depositor { store.mode } else { StoreMode::Add };
-    Deposit { key: store.key, value, mode, owner, depositor, standing, age }
+    let mode = if publisher == depositor { store.mode } else { StoreMode::Add };
+    Deposit { key: store.key, value, mode, publisher, depositor, standing, age }
 }
 
 #[cfg(test)]
@@ -508,10 +518,11 @@ mod tests {
     fn node_with(rows: u32, key: Id) -> Node {
         let mut node = Node::new(Instant::ZERO, Id::of_name("node"), Config::default(), [7; 32]);
         for number in 0..rows {
-            let owner = Owner::Node(asked(number).by);
+            let publisher = Party::Node(asked(number).by);
             let (value, mode) = (Value::bytes(format!("{number:03}")), StoreMode::Add);
             let (standing, age) = (Standing::Published, Duration::ZERO);
-            let deposit = Deposit { key, value, mode, owner, depositor: owner, standing, age };
+            let deposit =
+                Deposit { key, value, mode, publisher, depositor: publisher, standing, age };
             node.store.put(Instant::ZERO, deposit, &mut node.rng).unwrap();
         }
         node
@@ -544,7 +555,7 @@ mod tests {
         let store = |node: &mut Node| {
             let value = Value::bytes("one too many");
             let (item, mode) = (value.item(), StoreMode::Add);
-            let store = Store { key, value: item, mode, copy: None, token: None };
+            let store = StoreRequest { key, value: item, mode, copy: None, token: None };
             let _ = node.put_store_answer(now, &asked(9_999), &store);
         };
         assert_eq!(dearer(&store), 511 * 10);

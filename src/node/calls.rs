@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use crate::id::Id;
-use crate::message::{Contact, Kind, Response, RpcId};
+use crate::message::{Contact, Response, Rpc, RpcId};
 use crate::node::{CallError, OperationId};
 use crate::time::Instant;
 use crate::wire::v1::Header;
@@ -47,9 +47,9 @@ pub(super) enum Purpose {
     /// A query of a lookup.
     Query { operation: OperationId, query: usize },
     /// A value published by this node.
-    Publish { operation: OperationId, progress: Progress },
+    Publish { operation: OperationId, progress: Attempt },
     /// A copy passed on to another holder.
-    PassOn { number: u64 },
+    Replicate { number: u64 },
     /// A call that somebody made through the node.
     Caller { operation: OperationId },
     /// The first question to a node of which only the address is known.
@@ -62,26 +62,26 @@ pub(super) enum Purpose {
 
 /// What was tried before to bring a value to one holder.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Progress {
+pub(super) struct Attempt {
     /// The attempts in a row that were left unanswered, and one.
     pub(super) attempt: u32,
     /// The holder has asked for a token and got it; it does not get another.
     pub(super) has_token: bool,
 }
 
-impl Progress {
-    pub(super) const FIRST: Progress = Progress { attempt: 1, has_token: false };
+impl Attempt {
+    pub(super) const FIRST: Attempt = Attempt { attempt: 1, has_token: false };
 
     /// The attempt after one that ended so, if that is worth one.
-    pub(super) fn after(self, outcome: &Result<Response, CallError>) -> Option<Progress> {
-        let Progress { attempt, has_token } = self;
+    pub(super) fn after(self, outcome: &Result<Response, CallError>) -> Option<Attempt> {
+        let Attempt { attempt, has_token } = self;
         let attempts = if has_token { STORE_ATTEMPTS_WITH_TOKEN } else { STORE_ATTEMPTS };
         match outcome {
             Err(CallError::TimedOut) if attempt < attempts => {
-                Some(Progress { attempt: attempt + 1, has_token })
+                Some(Attempt { attempt: attempt + 1, has_token })
             }
             Ok(Response::Refused { token: Some(_), .. }) if !has_token => {
-                Some(Progress { attempt: 1, has_token: true })
+                Some(Attempt { attempt: 1, has_token: true })
             }
             _ => None,
         }
@@ -90,7 +90,7 @@ impl Progress {
 
 pub(super) struct Call {
     pub(super) peer: Peer,
-    pub(super) kind: Kind,
+    pub(super) kind: Rpc,
     pub(super) purpose: Purpose,
     pub(super) sent: Instant,
     pub(super) deadline: Instant,

@@ -10,7 +10,7 @@ use crate::address::{LocalEnd, Scope, is_sendable};
 use crate::id::Id;
 use crate::kad::crowd;
 use crate::kad::lookup::Goal;
-use crate::kad::routing::Seen;
+use crate::kad::routing::Sighting;
 use crate::message::{Contact, Request};
 use crate::node::calls::{Call, Peer};
 use crate::node::operations::Then;
@@ -31,7 +31,7 @@ const MAX_CHECKS: usize = 128;
 /// those that are in the table.
 const MAX_RECHECKS: usize = 128;
 
-/// How many of these may lie in one subnet: one owner, who answers nothing, must not take all places.
+/// How many of these may lie in one subnet: one publisher, who answers nothing, must not take all places.
 const MAX_RECHECKS_PER_SUBNET: usize = 4;
 
 /// Pings in a row that a contact may leave unanswered before it counts as dead.
@@ -141,7 +141,7 @@ impl Node {
 
     fn next_lookup(&mut self) -> Option<(Id, Then)> {
         let refresh = self.maintenance.refreshes.pop_front().map(|target| (target, Then::Refresh));
-        refresh.or_else(|| Some((self.replication.next_key()?, Then::PassOn)))
+        refresh.or_else(|| Some((self.replication.next_key()?, Then::Replicate)))
     }
 
     /// A request came from somebody. A stranger must answer a ping before it becomes a contact,
@@ -149,14 +149,14 @@ impl Node {
     /// asked from where it asked: a NAT or a firewall may let nothing else through to it.
     pub(super) fn on_asked(&mut self, now: Instant, asker: Contact, local: LocalEnd) {
         let check = match self.table.on_seen(now, &asker) {
-            Seen::Live | Seen::Own => None,
-            Seen::Suspect => return self.verify(now, &asker, local),
-            Seen::Elsewhere { check } => check,
-            Seen::Stranger if self.table.has_room(&asker) => {
+            Sighting::Live | Sighting::Own => None,
+            Sighting::Suspect => return self.verify(now, &asker, local),
+            Sighting::Elsewhere { check } => check,
+            Sighting::Stranger if self.table.has_room(&asker) => {
                 return self.verify(now, &asker, local);
             }
-            Seen::Stranger if self.is_validated(&asker) => self.table.on_stranger(now, asker),
-            Seen::Stranger => self.table.due_for_check(now, &asker.id),
+            Sighting::Stranger if self.is_validated(&asker) => self.table.on_stranger(now, asker),
+            Sighting::Stranger => self.table.due_for_check(now, &asker.id),
         };
         match check {
             Some(contact) if self.is_validated(&asker) => self.check_liveness(now, contact, 1),

@@ -40,11 +40,11 @@ use crate::guard::tokens::{TokenCache, TokenIssuer};
 use crate::guard::validated::Validated;
 use crate::id::Id;
 use crate::kad::estimate::{Estimate, Estimator};
-use crate::kad::lookup::Record;
+use crate::kad::lookup::LookupRecord;
 use crate::kad::routing::{Insertion, Table};
 use crate::kad::rtt::RoundTrips;
 use crate::kad::silent::Silent;
-use crate::message::{Contact, Kind, Request, Response, Rest, RpcId};
+use crate::message::{Contact, Request, Response, Rest, Rpc, RpcId};
 use crate::node::answers::Pending;
 use crate::node::calls::{Call, Calls, Expired, MAX_CALLS, Purpose};
 use crate::node::deferred::Deferred;
@@ -122,7 +122,7 @@ pub enum Event {
         silent: Vec<SocketAddr>,
     },
     /// A lookup that a caller started has ended.
-    LookupDone(Record),
+    LookupDone(LookupRecord),
     /// A store that a caller started has ended.
     StoreDone(StoreReport),
     /// A call that a caller started has ended.
@@ -183,7 +183,7 @@ pub struct StoreReport {
     /// Whether this node keeps the value, being among the k nearest.
     pub kept_here: bool,
     /// The lookup that found the nodes.
-    pub lookup: Record,
+    pub lookup: LookupRecord,
     /// When it began.
     pub started: Instant,
     /// When it ended.
@@ -338,7 +338,7 @@ pub struct Node {
     registered: BTreeSet<Vec<u8>>,
     pending: Pending,
     deferred: Deferred,
-    records: VecDeque<Record>,
+    records: VecDeque<LookupRecord>,
     counters: Counters,
     /// Of the request that is being answered.
     bill: Bill,
@@ -522,7 +522,7 @@ impl Node {
     }
 
     /// The last lookups that ended, the oldest first, those of maintenance too.
-    pub fn records(&self) -> impl Iterator<Item = &Record> {
+    pub fn records(&self) -> impl Iterator<Item = &LookupRecord> {
         self.records.iter()
     }
 
@@ -662,7 +662,7 @@ impl Node {
         }
         let rtt = now.since(call.sent);
         // An application takes its own time, which says nothing about the network.
-        if call.kind != Kind::Custom {
+        if call.kind != Rpc::Custom {
             self.round_trips.on_measured(rtt);
         }
         self.on_contact_answered(now, contact, Some(rtt));
@@ -721,7 +721,7 @@ impl Node {
         self.round_trips.on_silence();
         if let Peer { address, id: Some(id) } = call.peer {
             // An application may take too long although its node is there.
-            if call.kind != Kind::Custom {
+            if call.kind != Rpc::Custom {
                 self.silent.on_silence(now, Contact { id, address }, call.sent);
             }
             self.on_contact_silent(now, Contact { id, address }, call.purpose);
@@ -755,7 +755,7 @@ impl Node {
                 let done = Event::CallDone { id: operation, peer: call.peer, outcome, rtt };
                 self.out.events.push_back(done);
             }
-            Purpose::PassOn { number } => self.on_passed_on(now, number, outcome),
+            Purpose::Replicate { number } => self.on_replicated(now, number, outcome),
             // What the answer, or its absence, means for the routing table was noted already.
             Purpose::Recheck | Purpose::Liveness { .. } => {}
         }
@@ -833,16 +833,16 @@ impl Node {
 
     /// How long to wait for an answer. A peer that is slower than most is given its time, and one of
     /// which nothing is known, or that lets an application answer, as much as there is.
-    fn timeout(&self, peer: &Peer, kind: Kind, purpose: Purpose) -> Duration {
+    fn timeout(&self, peer: &Peer, kind: Rpc, purpose: Purpose) -> Duration {
         let max = self.config.rpc_timeout_max;
         let entry = peer.id.and_then(|id| self.table.entry(&id));
         let rtt = entry.and_then(|entry| entry.rtt);
         let is_last_word = match purpose {
             Purpose::Recheck | Purpose::Bootstrap { .. } | Purpose::Caller { .. } => true,
             Purpose::Liveness { .. } => rtt.is_none(),
-            Purpose::Query { .. } | Purpose::Publish { .. } | Purpose::PassOn { .. } => false,
+            Purpose::Query { .. } | Purpose::Publish { .. } | Purpose::Replicate { .. } => false,
         };
-        if is_last_word || kind == Kind::Custom {
+        if is_last_word || kind == Rpc::Custom {
             return max;
         }
         let twice = rtt.map_or(Duration::ZERO, |rtt| rtt.times(2));
@@ -895,7 +895,7 @@ impl Outbox {
 /// See [`Node::is_validated`].
 fn is_validated(validated: &Validated, table: &Table, contact: &Contact) -> bool {
     validated.contains(&contact.address)
-        || table.entry(&contact.id).is_some_and(|entry| {
-            entry.contact.address == contact.address && entry.is_worth_naming()
-        })
+        || table
+            .entry(&contact.id)
+            .is_some_and(|entry| entry.contact.address == contact.address && entry.is_good())
 }

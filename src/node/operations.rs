@@ -8,14 +8,16 @@ use std::net::SocketAddr;
 use crate::bencode::{Item, Value};
 use crate::id::Id;
 use crate::kad::credit::First;
-use crate::kad::lookup::{ALL_ENTRIES, Answer, Cause, End, Goal, Lookup, Next, Outcome, Record};
-use crate::message::{Contact, FindValue, Request, Response, Store, StoreMode};
-use crate::node::calls::{Call, Progress};
+use crate::kad::lookup::{
+    ALL_ENTRIES, Answer, Cause, End, Goal, Lookup, LookupRecord, Next, Outcome,
+};
+use crate::message::{Contact, FindValue, Request, Response, StoreMode, StoreRequest};
+use crate::node::calls::{Attempt, Call};
 use crate::node::{
     CallError, Delivery, Event, MAX_RECORDS, Node, OperationId, Peer, Purpose, StoreReport,
     is_validated,
 };
-use crate::store::{Deposit, Owner, Refusal, Standing};
+use crate::store::{Deposit, Party, Refusal, Standing};
 use crate::time::{Duration, Instant};
 use crate::wire::v1;
 
@@ -40,7 +42,7 @@ pub(super) enum Then {
     /// A value is stored at the nodes found.
     Publish { value: Value, mode: StoreMode },
     /// The values under the target are passed on to the nodes found.
-    PassOn,
+    Replicate,
     /// The bootstrap ends.
     Joined { bootstrap: OperationId, named: Named },
     /// Nothing: the answers have filled the routing table.
@@ -52,7 +54,7 @@ impl Then {
         match self {
             Then::Report => Cause::Search,
             Then::Publish { .. } => Cause::Store,
-            Then::PassOn => Cause::PassOn,
+            Then::Replicate => Cause::Replicate,
             Then::Joined { .. } => Cause::Join,
             Then::Refresh => Cause::Refresh,
         }
@@ -360,7 +362,7 @@ impl Node {
         match then {
             Then::Report => self.out.events.push_back(Event::LookupDone(record)),
             Then::Publish { value, mode } => self.publish(now, record, value, mode),
-            Then::PassOn => self.on_holders_found(now, record.goal.target(), &record.closest),
+            Then::Replicate => self.on_holders_found(now, record.goal.target(), &record.closest),
             Then::Joined { bootstrap, .. } => self.on_joined(now, bootstrap),
             Then::Refresh => self.on_refreshed(now),
         }
@@ -368,8 +370,8 @@ impl Node {
 
     /// Refreshes get half of the places at the most: joining begins one for each bucket, which
     /// would push out all else.
-    fn remember(&mut self, record: &Record) {
-        let refresh = |record: &Record| record.cause == Cause::Refresh;
+    fn remember(&mut self, record: &LookupRecord) {
+        let refresh = |record: &LookupRecord| record.cause == Cause::Refresh;
         let refreshes = self.records.iter().filter(|record| refresh(record)).count();
         if refresh(record) && refreshes >= MAX_RECORDS / 2 {
             let oldest = self.records.iter().position(refresh);
@@ -382,7 +384,7 @@ impl Node {
 
     /// Sends a value to all nodes that a lookup found, at once, and keeps it here too if this node
     /// is among the k nearest.
-    fn publish(&mut self, now: Instant, lookup: Record, value: Value, mode: StoreMode) {
+    fn publish(&mut self, now: Instant, lookup: LookupRecord, value: Value, mode: StoreMode) {
         let (id, key) = (lookup.id, lookup.goal.target());
         let holders = lookup.closest.clone();
         let mut publish = Publish {
@@ -403,13 +405,14 @@ impl Node {
             },
         };
         if publish.report.kept_here {
-            let (value, owner) = (publish.value.clone(), Owner::Own);
+            let (value, publisher) = (publish.value.clone(), Party::Own);
             let (standing, age) = (Standing::Published, Duration::ZERO);
-            let deposit = Deposit { key, value, mode, owner, depositor: owner, standing, age };
+            let deposit =
+                Deposit { key, value, mode, publisher, depositor: publisher, standing, age };
             publish.report.kept_here = self.store.put(now, deposit, &mut self.rng).is_ok();
         }
         for contact in holders {
-            match self.send_store(now, contact.into(), id, &publish, Progress::FIRST) {
+            match self.send_store(now, contact.into(), id, &publish, Attempt::FIRST) {
                 Ok(bytes) => {
                     publish.waiting += 1;
                     publish.report.deliveries.push(Delivery::begun(contact, now, bytes));
@@ -433,12 +436,12 @@ impl Node {
         peer: Peer,
         operation: OperationId,
         publish: &Publish,
-        progress: Progress,
+        progress: Attempt,
     ) -> Result<usize, CallError> {
         let Publish { value, mode, report, .. } = publish;
         let (key, value, mode) = (report.key, value.item(), *mode);
         let token = self.token_cache.token(now, &peer.address);
-        let store = Store { key, value, mode, copy: None, token: Some(&token) };
+        let store = StoreRequest { key, value, mode, copy: None, token: Some(&token) };
         let purpose = Purpose::Publish { operation, progress };
         self.send(now, peer, &Request::Store(store), purpose)
     }
@@ -447,7 +450,7 @@ impl Node {
         &mut self,
         now: Instant,
         operation: OperationId,
-        (call, progress): (&Call, Progress),
+        (call, progress): (&Call, Attempt),
         outcome: Result<Response, CallError>,
         bytes: usize,
     ) {

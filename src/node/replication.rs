@@ -1,9 +1,9 @@
 //! Replication: values go to nodes that come near their keys, hourly to the k nearest of each key
 //! (paper §2.5), and from lookups to the nearest node that lacked them (§2.3).
 //!
-//! What waits to be copied is served in turn, target by target and for each of them publisher by
-//! publisher, so that neither who stored much here nor who takes long to answer keeps others waiting.
-//! A publisher is here the address that brought a value, because that is what many of cost something.
+//! What waits to be copied is served in turn, target by target and for each of them depositor by
+//! depositor, so that neither who stored much here nor who takes long to answer keeps others waiting.
+//! A depositor is here the address that brought a value, because that is what many of cost something.
 //!
 //! All holders of a key think alike about a new one, so that one of them tells it: the nearest. It may
 //! be silent, or lie; so the next nearest does the same a little later. What the new holder has by then
@@ -18,16 +18,16 @@ use crate::address::{Scope, Subnet};
 use crate::bencode::Value;
 use crate::id::Id;
 use crate::kad::lookup::{Goal, Lookup};
-use crate::message::{Contact, CopyOf, Request, Response, Store, StoreMode};
-use crate::node::calls::{Progress, Purpose};
+use crate::message::{Contact, CopyOf, Request, Response, StoreMode, StoreRequest};
+use crate::node::calls::{Attempt, Purpose};
 use crate::node::fair::Fair;
 use crate::node::{CallError, Node};
-use crate::store::{Owner, RowId};
+use crate::store::{Party, RowId};
 use crate::time::{Duration, Instant};
 
 /// Copies on their way to other holders at once, beyond which none is begun. What lookups for values
 /// leave on their way, at most [`MAX_CACHED`] each, comes on top.
-const MAX_PASSING_ON: usize = 256;
+const MAX_TRANSFERS: usize = 256;
 
 /// Copies on their way to one holder at once; to all that left the last one unanswered, half of the
 /// whole at the most.
@@ -69,41 +69,41 @@ const MIN_CACHED: Duration = Duration::from_secs(60);
 
 /// Who brought values here, as far as it costs something to be many.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Publisher {
+enum Depositor {
     Own,
     /// Programs of this machine; each is one.
     Local(SocketAddr),
     Network(Subnet),
 }
 
-impl Publisher {
-    fn of(depositor: Owner) -> Publisher {
+impl Depositor {
+    fn of(depositor: Party) -> Depositor {
         match depositor {
-            Owner::Own => Publisher::Own,
-            Owner::Node(contact) if is_loopback(&contact.address) => {
-                Publisher::Local(contact.address)
+            Party::Own => Depositor::Own,
+            Party::Node(contact) if is_loopback(&contact.address) => {
+                Depositor::Local(contact.address)
             }
-            Owner::Node(contact) => {
+            Party::Node(contact) => {
                 let narrowest = Subnet::all_of(contact.address.ip()).next();
-                Publisher::Network(narrowest.expect("each address lies in some network"))
+                Depositor::Network(narrowest.expect("each address lies in some network"))
             }
         }
     }
 }
 
 /// A copy on its way to another holder.
-struct Passage {
+struct Transfer {
     to: Contact,
     key: Id,
     value: Value,
     copy: CopyOf,
-    progress: Progress,
+    progress: Attempt,
 }
 
 /// A holder to which copies go.
 #[derive(Default)]
 struct Target {
-    waiting: Fair<Publisher, (Id, RowId)>,
+    waiting: Fair<Depositor, (Id, RowId)>,
     under_way: usize,
     /// It left the last copy unanswered.
     is_silent: bool,
@@ -120,13 +120,13 @@ struct Search {
 #[derive(Default)]
 pub(super) struct Replication {
     /// Keys to be republished.
-    keys: Fair<Publisher, Id>,
+    keys: Fair<Depositor, Id>,
     targets: BTreeMap<Contact, Target>,
     /// The target that was served last.
     last: Option<Contact>,
     /// Copies on their way, by a number that is theirs alone.
-    passing_on: BTreeMap<u64, Passage>,
-    last_passage: u64,
+    transfers: BTreeMap<u64, Transfer>,
+    last_transfer: u64,
     /// Until when the time of the copies is taken up.
     taken_until: Instant,
     /// Each by the time when it is due.
@@ -142,19 +142,19 @@ impl Replication {
         self.keys.pop()
     }
 
-    fn queue(&mut self, to: Contact, publisher: Publisher, key: Id, row: RowId) {
+    fn queue(&mut self, to: Contact, depositor: Depositor, key: Id, row: RowId) {
         if !self.targets.contains_key(&to) && self.targets.len() >= MAX_TARGETS {
             return;
         }
         let all: usize = self.targets.values().map(|target| target.waiting.len()).sum();
         let waiting = &mut self.targets.entry(to).or_default().waiting;
         let max = if all < MAX_WAITING { MAX_WAITING } else { waiting.len().max(MAX_WAITING_EACH) };
-        waiting.push(publisher, (key, row), max);
+        waiting.push(depositor, (key, row), max);
     }
 
     /// The next copy to begin, if one may begin.
     fn next_copy(&mut self) -> Option<(Contact, Id, RowId)> {
-        if self.passing_on.len() >= MAX_PASSING_ON {
+        if self.transfers.len() >= MAX_TRANSFERS {
             return None;
         }
         let after = self.last.map_or(Bound::Unbounded, Bound::Excluded);
@@ -167,7 +167,7 @@ impl Replication {
     }
 
     fn ready(&self, range: impl std::ops::RangeBounds<Contact>) -> Option<Contact> {
-        let for_silent = self.passing_on.len() < MAX_PASSING_ON / 2;
+        let for_silent = self.transfers.len() < MAX_TRANSFERS / 2;
         let mut targets = self.targets.range(range);
         let ready = targets.find(|(_, Target { waiting, under_way, is_silent })| {
             !waiting.is_empty() && *under_way < TO_ONE && (for_silent || !is_silent)
@@ -197,7 +197,7 @@ impl Replication {
     fn next_due(&self) -> Instant {
         let searches = self.first.front().into_iter().chain(self.second.front());
         let search = searches.map(|search| search.at.max(self.looked_until)).min();
-        let may_copy = self.passing_on.len() < MAX_PASSING_ON && self.ready(..).is_some();
+        let may_copy = self.transfers.len() < MAX_TRANSFERS && self.ready(..).is_some();
         let copy = may_copy.then(|| self.copy_at());
         search.into_iter().chain(copy).min().unwrap_or(Instant::NEVER)
     }
@@ -212,7 +212,7 @@ impl Node {
     pub(super) fn note_due(&mut self, now: Instant) {
         while let Some(key) = self.store.pop_due(now, &mut self.rng) {
             let Some((_, depositor)) = self.store.shown(&key).next() else { continue };
-            self.replication.keys.push(Publisher::of(depositor), key, MAX_KEYS);
+            self.replication.keys.push(Depositor::of(depositor), key, MAX_KEYS);
             self.maintenance.resume(now);
         }
     }
@@ -227,7 +227,7 @@ impl Node {
             && let Some((to, key, row)) = self.replication.next_copy()
         {
             if let Some((value, copy)) = self.store.copy(now, &key, row) {
-                self.pass_on(now, Passage { to, key, value, copy, progress: Progress::FIRST });
+                self.transfer(now, Transfer { to, key, value, copy, progress: Attempt::FIRST });
             }
         }
         self.replication.next_due()
@@ -286,7 +286,7 @@ impl Node {
 
     fn queue_copies(&mut self, key: Id, to: Contact) {
         for (row, depositor) in self.store.shown(&key) {
-            self.replication.queue(to, Publisher::of(depositor), key, row);
+            self.replication.queue(to, Depositor::of(depositor), key, row);
         }
     }
 
@@ -298,42 +298,42 @@ impl Node {
         self.maintenance.on_lookup_ended(now);
     }
 
-    fn pass_on(&mut self, now: Instant, passage: Passage) {
-        let Passage { to, key, value, copy, .. } = &passage;
+    fn transfer(&mut self, now: Instant, transfer: Transfer) {
+        let Transfer { to, key, value, copy, .. } = &transfer;
         let (to, key, value, mode, copy) = (*to, *key, value.item(), StoreMode::Add, Some(*copy));
         let token = self.token_cache.token(now, &to.address);
-        let store = Store { key, value, mode, copy, token: Some(&token) };
-        let number = self.replication.last_passage + 1;
-        let purpose = Purpose::PassOn { number };
+        let store = StoreRequest { key, value, mode, copy, token: Some(&token) };
+        let number = self.replication.last_transfer + 1;
+        let purpose = Purpose::Replicate { number };
         if self.send(now, to.into(), &Request::Store(store), purpose).is_ok() {
             let replication = &mut self.replication;
-            replication.last_passage = number;
+            replication.last_transfer = number;
             replication.taken_until = replication.taken_until.max(now) + COPY_EVERY;
-            replication.passing_on.insert(number, passage);
+            replication.transfers.insert(number, transfer);
             replication.targets.entry(to).or_default().under_way += 1;
         }
     }
 
-    pub(super) fn on_passed_on(
+    pub(super) fn on_replicated(
         &mut self,
         now: Instant,
         number: u64,
         outcome: Result<Response, CallError>,
     ) {
-        let passage = self.replication.passing_on.remove(&number).expect("it was on its way");
-        let to = passage.to;
+        let transfer = self.replication.transfers.remove(&number).expect("it was on its way");
+        let to = transfer.to;
         let target = self.replication.targets.get_mut(&to).expect("something was on its way");
         target.under_way -= 1;
         target.is_silent = outcome == Err(CallError::TimedOut);
-        if let Some(progress) = passage.progress.after(&outcome) {
-            self.pass_on(now, Passage { progress, ..passage });
+        if let Some(progress) = transfer.progress.after(&outcome) {
+            self.transfer(now, Transfer { progress, ..transfer });
         }
         self.replication.forget_idle(&to);
         self.maintenance.resume(now);
     }
 
     /// Leaves what a lookup found at the nearest node that did not have it (paper §2.3), if at least two
-    /// nodes returned it whom one owner does not hold together: what a single one says may be a lie, and
+    /// nodes returned it whom one publisher does not hold together: what a single one says may be a lie, and
     /// would be this node's from then on.
     ///
     /// The copy lives for half of the time that values live, halved again for each node that lies
@@ -356,7 +356,7 @@ impl Node {
         let found = &lookup.record().values;
         let mut witnesses = BTreeMap::<&[u8], BTreeSet<Witness>>::new();
         for found in found {
-            // What this node holds itself it passes on with its owner's name and its true age, but it
+            // What this node holds itself it passes on with its publisher's name and its true age, but it
             // may tell that another does not lie.
             let witness = found.holder.map_or(Witness::Own, |holder| Witness::of(&holder));
             witnesses.entry(found.value.as_bytes()).or_default().insert(witness);
@@ -369,8 +369,8 @@ impl Node {
         });
         let fresh = passable.filter(|found| seen.insert(found.value.as_bytes())).take(MAX_CACHED);
         for found in fresh {
-            let (value, copy) = (found.value.clone(), CopyOf { owner: found.holder, age });
-            self.pass_on(now, Passage { to, key, value, copy, progress: Progress::FIRST });
+            let (value, copy) = (found.value.clone(), CopyOf { publisher: found.holder, age });
+            self.transfer(now, Transfer { to, key, value, copy, progress: Attempt::FIRST });
         }
     }
 }
@@ -417,9 +417,10 @@ mod tests {
             |place: Id, count| (0..count).map(move |n| place.flipped(20 + n / 12).flipped(40 + n));
         for key in keys(own.flipped(1), near).chain(keys(other_half, far)) {
             let value = Value::integer(1);
-            let (mode, owner, age) = (StoreMode::Add, Owner::Own, Duration::ZERO);
+            let (mode, publisher, age) = (StoreMode::Add, Party::Own, Duration::ZERO);
             let standing = Standing::Published;
-            let deposit = Deposit { key, value, mode, owner, depositor: owner, standing, age };
+            let deposit =
+                Deposit { key, value, mode, publisher, depositor: publisher, standing, age };
             node.store.put(Instant::ZERO, deposit, &mut node.rng).expect("there is room");
         }
         assert_eq!(node.store.key_count(), (near + far) as usize);

@@ -8,7 +8,7 @@ use mlua::{Lua, MultiValue, Table, Value as LuaValue};
 use crate::control::{BucketSnapshot, ContactSnapshot, Snapshot};
 use crate::id::Id;
 use crate::kad::estimate::Sample;
-use crate::kad::lookup::{Cause, End, Found, Goal, Outcome, Query, Record};
+use crate::kad::lookup::{Cause, End, Found, Goal, LookupRecord, Outcome, Query};
 use crate::kad::routing::Entry;
 use crate::message::{Contact, StoreMode};
 use crate::node::{Counters, Delivery, Node, Peer, StoreReport};
@@ -153,7 +153,7 @@ async fn lookups(context: Shared, lua: Lua, arguments: Arguments) -> Result<Tabl
 
 /// The last lookups of a node, and when they were asked for.
 pub(crate) struct Lookups {
-    records: Vec<Record>,
+    records: Vec<LookupRecord>,
     now: Instant,
 }
 
@@ -295,7 +295,7 @@ impl Tables<'_> {
     }
 
     /// A search for values.
-    pub(crate) fn values(&self, record: &Record) -> mlua::Result<Table> {
+    pub(crate) fn values(&self, record: &LookupRecord) -> mlua::Result<Table> {
         let table = self.record(record)?;
         table.raw_set("values", self.list(&record.values, Tables::found)?)?;
         table.raw_set("more", record.more())?;
@@ -372,7 +372,7 @@ impl Tables<'_> {
         Ok(list)
     }
 
-    pub(crate) fn record(&self, record: &Record) -> mlua::Result<Table> {
+    pub(crate) fn record(&self, record: &LookupRecord) -> mlua::Result<Table> {
         let table = self.lua.create_table()?;
         table.raw_set("call", call_name(record.goal))?;
         table.raw_set("target", record.goal.target().to_string())?;
@@ -392,7 +392,7 @@ impl Tables<'_> {
 
     /// The latest first.
     pub(crate) fn lookups(&self, lookups: &Lookups) -> mlua::Result<Table> {
-        let latest_first: Vec<&Record> = lookups.records.iter().rev().collect();
+        let latest_first: Vec<&LookupRecord> = lookups.records.iter().rev().collect();
         self.list(&latest_first, |tables, record| {
             let table = tables.values(record)?;
             table.raw_set("ago", seconds(lookups.now.since(record.ended)))?;
@@ -401,7 +401,7 @@ impl Tables<'_> {
         })
     }
 
-    fn query(&self, record: &Record, query: &Query) -> mlua::Result<Table> {
+    fn query(&self, record: &LookupRecord, query: &Query) -> mlua::Result<Table> {
         let table = self.lua.create_table()?;
         table.raw_set("who", self.contact(&query.contact)?)?;
         let by = query.introduced_by.as_ref().map(|by| self.contact(by)).transpose()?;
@@ -563,7 +563,7 @@ fn cause_name(cause: Cause) -> &'static str {
     match cause {
         Cause::Search => "search",
         Cause::Store => "store",
-        Cause::PassOn => "pass on",
+        Cause::Replicate => "pass on",
         Cause::Join => "join",
         Cause::Refresh => "refresh",
     }

@@ -19,7 +19,7 @@ const NAME_MAX: usize = 64;
 
 /// What kind of message a packet is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum PacketKind {
     Request,
     Answer,
     NoSuchRpc,
@@ -27,14 +27,14 @@ pub(super) enum Kind {
     Malformed,
 }
 
-impl Kind {
+impl PacketKind {
     pub(super) fn name(self) -> &'static str {
         match self {
-            Kind::Request => "request",
-            Kind::Answer => "answer",
-            Kind::NoSuchRpc => "no such rpc",
-            Kind::Failure => "failure",
-            Kind::Malformed => "malformed",
+            PacketKind::Request => "request",
+            PacketKind::Answer => "answer",
+            PacketKind::NoSuchRpc => "no such rpc",
+            PacketKind::Failure => "failure",
+            PacketKind::Malformed => "malformed",
         }
     }
 }
@@ -43,7 +43,7 @@ impl Kind {
 #[derive(Debug)]
 pub(super) struct Reading<'a> {
     pub(super) packet: &'a Packet,
-    pub(super) kind: Kind,
+    pub(super) kind: PacketKind,
     /// Who sent it, as it says itself.
     pub(super) from: Option<Id>,
     pub(super) call: Option<RpcId>,
@@ -71,7 +71,7 @@ impl Reader {
     pub(super) fn read<'a>(&mut self, packet: &'a Packet) -> Reading<'a> {
         let mut reading = Reading {
             packet,
-            kind: Kind::Malformed,
+            kind: PacketKind::Malformed,
             from: None,
             call: None,
             rpc: None,
@@ -92,22 +92,22 @@ impl Reader {
         reading.call = Some(frame.header.rpc_id);
         match frame.body {
             Body::Request(payload) => {
-                reading.kind = Kind::Request;
+                reading.kind = PacketKind::Request;
                 reading.error = v1::request(payload).err().map(|error| error.to_string());
                 read_request(reading, payload);
                 self.remember(reading);
             }
             Body::Response(payload) => {
-                reading.kind = Kind::Answer;
+                reading.kind = PacketKind::Answer;
                 self.find_request(reading);
                 read_answer(reading, payload);
             }
             Body::NoSuchRpc => {
-                reading.kind = Kind::NoSuchRpc;
+                reading.kind = PacketKind::NoSuchRpc;
                 self.find_request(reading);
             }
             Body::Failed => {
-                reading.kind = Kind::Failure;
+                reading.kind = PacketKind::Failure;
                 self.find_request(reading);
             }
         }
@@ -204,7 +204,10 @@ mod tests {
         let answered = packet(Direction::In, 1_250, &pong(1));
         assert_eq!(reader.read(&asked).rpc.as_deref(), Some(&b"ping"[..]));
         let reading = reader.read(&answered);
-        assert_eq!((reading.kind, reading.rpc.as_deref()), (Kind::Answer, Some(&b"ping"[..])));
+        assert_eq!(
+            (reading.kind, reading.rpc.as_deref()),
+            (PacketKind::Answer, Some(&b"ping"[..]))
+        );
         assert_eq!(reading.took, Some(Duration::from_micros(250)));
         assert_eq!(reading.error, None);
         // The same number from somebody else, or the other way, is another call.
@@ -218,17 +221,17 @@ mod tests {
     fn what_is_wrong_is_said_and_the_rest_still_read() {
         let mut reader = Reader::default();
         let mut cases = vec![
-            (b"".to_vec(), Kind::Malformed, "cut short"),
-            (b"d1:q4:ping".to_vec(), Kind::Malformed, "not version 1"),
+            (b"".to_vec(), PacketKind::Malformed, "cut short"),
+            (b"d1:q4:ping".to_vec(), PacketKind::Malformed, "not version 1"),
         ];
         let whole = request(1, &Request::Ping);
-        cases.push((whole[..whole.len() - 1].to_vec(), Kind::Malformed, "cut short"));
+        cases.push((whole[..whole.len() - 1].to_vec(), PacketKind::Malformed, "cut short"));
         let mut unknown = whole.clone();
         unknown[29] = 77;
-        cases.push((unknown, Kind::Malformed, "unknown call number 77"));
+        cases.push((unknown, PacketKind::Malformed, "unknown call number 77"));
         let mut spoiled = whole.clone();
         spoiled[32] = b'x';
-        cases.push((spoiled, Kind::Request, "payload: "));
+        cases.push((spoiled, PacketKind::Request, "payload: "));
         for (bytes, kind, error) in cases {
             let packet = packet(Direction::In, 0, &bytes);
             let reading = reader.read(&packet);

@@ -11,7 +11,7 @@ use mlua::{AnyUserData, Lua, Table, UserData, Value as LuaValue};
 
 use crate::config::Config;
 use crate::control::{Command, CommandError, Reply, Snapshot};
-use crate::kad::lookup::{Goal, Record};
+use crate::kad::lookup::{Goal, LookupRecord};
 use crate::message::{Request, RpcId, StoreMode};
 use crate::node::{Node, StoreReport};
 use crate::sim::{Addresses, Finished, Lie, Network, NodeIndex, Prefix, Settings};
@@ -363,7 +363,7 @@ async fn lookup(
     index: NodeIndex,
     goal: Goal,
     arguments: &Arguments,
-) -> Result<Record, Complaint> {
+) -> Result<LookupRecord, Complaint> {
     match simulated.command(index, Command::Lookup(goal), arguments).await? {
         Reply::Lookup(record) => Ok(record),
         other => unreachable!("{other:?} in reply to a lookup"),

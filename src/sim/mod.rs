@@ -71,7 +71,7 @@ pub struct Network {
     rng: ChaCha8Rng,
     now: Instant,
     dealer: Dealer,
-    places: Vec<Place>,
+    places: Vec<Member>,
     by_address: BTreeMap<SocketAddr, NodeIndex>,
     /// What is going to happen, the earliest on top; equal times in the order of queueing.
     agenda: BinaryHeap<Reverse<(Instant, u64, Happening)>>,
@@ -83,7 +83,7 @@ pub struct Network {
 }
 
 /// Where a node is, or was.
-struct Place {
+struct Member {
     address: SocketAddr,
     node: Option<Node>,
     /// The timer that counts; others in the agenda are from before.
@@ -221,7 +221,7 @@ impl Network {
         };
         node.add_own_address(address);
         self.by_address.insert(address, index);
-        self.places.push(Place {
+        self.places.push(Member {
             address,
             node: Some(node),
             timer: Instant::NEVER,

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use crate::control::Reply;
-use crate::kad::lookup::{Goal, Record};
+use crate::kad::lookup::{Goal, LookupRecord};
 use crate::time::Duration;
 
 use super::{Network, NodeIndex};
@@ -72,7 +72,7 @@ impl Finished {
     }
 }
 
-fn has_found(network: &Network, from: NodeIndex, record: &Record) -> bool {
+fn has_found(network: &Network, from: NodeIndex, record: &LookupRecord) -> bool {
     match record.goal {
         Goal::Value { .. } => !record.values.is_empty(),
         Goal::Node { target } => {

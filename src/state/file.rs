@@ -16,7 +16,9 @@ use redb::{DatabaseError, StorageBackend as _};
 use tracing::{info, warn};
 
 use super::log::{self, Body, Entry, Eras, Frame, Mark};
-use super::{Access, Batch, Kept, KeptRow, PrivateFolder, Record, Refused, Stamp, StateError, old};
+use super::{
+    Access, Batch, Kept, KeptRow, PrivateFolder, Refused, SavedValue, Stamp, StateError, old,
+};
 use crate::id::Id;
 
 /// What must be there, and its lock keeps other nodes away.
@@ -76,7 +78,7 @@ pub(super) struct File {
     mark: Option<FileBackend>,
     open: Option<Log>,
     /// Which file the mark is, from when it was opened first.
-    place: Option<Place>,
+    inode: Option<Inode>,
     /// What there was has been read.
     is_read: bool,
     /// Bytes written in all.
@@ -84,7 +86,7 @@ pub(super) struct File {
 }
 
 /// Device and number of a file.
-type Place = (u64, u64);
+type Inode = (u64, u64);
 
 /// Where an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +128,7 @@ struct Loaded {
     last: Stamp,
     is_same_boot: bool,
     segments: BTreeMap<u64, u64>,
-    rows: HashMap<u64, (Location, Id, u32, Record)>,
+    rows: HashMap<u64, (Location, Id, u32, SavedValue)>,
     contacts: Option<(Location, Vec<SocketAddr>)>,
     eras: Eras,
 }
@@ -137,7 +139,7 @@ impl File {
     pub(super) fn open(folder: &Path, id: Id) -> Result<(Kept, File, Option<String>), StateError> {
         let path = folder.to_owned();
         let is_read = false;
-        let mut file = File { path, id, mark: None, open: None, place: None, is_read, written: 0 };
+        let mut file = File { path, id, mark: None, open: None, inode: None, is_read, written: 0 };
         let (kept, failure) = match file.attach() {
             Ok(kept) => (Some(kept), None),
             Err(Failure::Refused(refused)) => return Err(refused),
@@ -162,7 +164,7 @@ impl File {
     /// Writes a batch; this process may be killed then.
     pub(super) fn write(&mut self, batch: &Batch) -> Result<(), Failure> {
         // What is written to a file without a name is lost.
-        if self.place.is_some_and(|place| place_of(&self.path.join(MARK)).ok() != Some(place)) {
+        if self.inode.is_some_and(|inode| inode_of(&self.path.join(MARK)).ok() != Some(inode)) {
             return Err(Failure::Gone);
         }
         if self.open.is_none() {
@@ -230,7 +232,7 @@ impl File {
                 self.go_on(folder, self.parse_mark(mark)?, loaded)?
             }
         };
-        self.place = Some(place_of(&self.path.join(MARK))?);
+        self.inode = Some(inode_of(&self.path.join(MARK))?);
         self.open = Some(log);
         Ok(kept)
     }
@@ -573,7 +575,7 @@ impl Loaded {
 
     fn kept(self) -> Kept {
         let Loaded { id, last, is_same_boot, rows, contacts, eras, .. } = self;
-        let row = |(row, (_, key, era, record)): (u64, (Location, Id, u32, Record))| {
+        let row = |(row, (_, key, era, record)): (u64, (Location, Id, u32, SavedValue))| {
             let expires_wall = (record.expires as i64).saturating_add(eras.offset(era));
             KeptRow { row, key, record, era, expires_wall }
         };
@@ -600,14 +602,14 @@ impl Location {
 impl Log {
     fn write(&mut self, batch: &Batch) -> Result<(), Failure> {
         let era = batch.stamp.era;
-        let row = |(row, key, record): &(u64, Id, Option<Record>)| match record {
+        let row = |(row, key, record): &(u64, Id, Option<SavedValue>)| match record {
             Some(record) => {
                 Entry::Row { row: *row, key: *key.as_bytes(), era, record: record.clone() }
             }
             None => Entry::Gone { row: *row },
         };
         // What never was here need not be taken back.
-        let matters = |(row, _, record): &&(u64, Id, Option<Record>)| {
+        let matters = |(row, _, record): &&(u64, Id, Option<SavedValue>)| {
             record.is_some() || self.rows.contains_key(row)
         };
         let rows: Vec<Entry> = batch.rows.iter().filter(matters).map(row).collect();
@@ -806,14 +808,14 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
 }
 
 #[cfg(unix)]
-fn place_of(path: &Path) -> io::Result<Place> {
+fn inode_of(path: &Path) -> io::Result<Inode> {
     use std::os::unix::fs::MetadataExt as _;
     fs::symlink_metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 /// Here no more is known than that there is one.
 #[cfg(not(unix))]
-fn place_of(path: &Path) -> io::Result<Place> {
+fn inode_of(path: &Path) -> io::Result<Inode> {
     fs::metadata(path).map(|_| (0, 0))
 }
 
@@ -857,9 +859,15 @@ mod tests {
         Id::of_name("id")
     }
 
-    fn record(value: &[u8]) -> Record {
-        let owner = Some(([7; Id::LEN], "192.0.2.1:8001".parse().unwrap()));
-        Record { owner, depositor: owner, standing: 2, expires: 86_400_000, value: value.to_vec() }
+    fn record(value: &[u8]) -> SavedValue {
+        let publisher = Some(([7; Id::LEN], "192.0.2.1:8001".parse().unwrap()));
+        SavedValue {
+            publisher,
+            depositor: publisher,
+            standing: 2,
+            expires: 86_400_000,
+            value: value.to_vec(),
+        }
     }
 
     /// A batch at a second of a life.

@@ -233,15 +233,15 @@ mod tests {
 
     use super::*;
 
-    struct Place(PathBuf);
+    struct Dir(PathBuf);
 
-    impl Place {
-        fn new(name: &str) -> Place {
+    impl Dir {
+        fn new(name: &str) -> Dir {
             let name = format!("kademlua-folder-{name}-{}", std::process::id());
             let path = std::env::temp_dir().join(name);
             let _ = fs::remove_dir_all(&path);
             fs::create_dir(&path).unwrap();
-            Place(path)
+            Dir(path)
         }
 
         fn set_mode(&self, name: &str, mode: u32) {
@@ -253,7 +253,7 @@ mod tests {
         }
     }
 
-    impl Drop for Place {
+    impl Drop for Dir {
         fn drop(&mut self) {
             let _ = fs::remove_dir_all(&self.0);
         }
@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn what_is_made_is_its_owners_alone() {
-        let place = Place::new("made");
+        let place = Dir::new("made");
         let folder = PrivateFolder::make(&place.0.join("a/b"), &[]).unwrap();
         folder.create("file").unwrap();
         assert_eq!((place.mode("a/b"), place.mode("a/b/file")), (0o700, 0o600));
@@ -273,7 +273,7 @@ mod tests {
 
     #[test]
     fn what_was_open_to_others_is_closed() {
-        let place = Place::new("closed");
+        let place = Dir::new("closed");
         PrivateFolder::make(&place.0.join("a"), &[]).unwrap().create("known").unwrap();
         place.set_mode("a", 0o777);
         place.set_mode("a/known", 0o644);
@@ -285,7 +285,7 @@ mod tests {
     /// As somebody may name the home or `/tmp` by mistake.
     #[test]
     fn a_folder_with_other_things_in_it_is_not_changed() {
-        let place = Place::new("other");
+        let place = Dir::new("other");
         fs::create_dir(place.0.join("a")).unwrap();
         fs::write(place.0.join("a/thing"), "").unwrap();
         for (mode, refused) in [(0o755, false), (0o775, true), (0o1777, true)] {
@@ -297,7 +297,7 @@ mod tests {
 
     #[test]
     fn what_is_no_plain_file_is_refused_and_not_waited_for() {
-        let place = Place::new("kinds");
+        let place = Dir::new("kinds");
         let folder = PrivateFolder::make(&place.0.join("a"), &[]).unwrap();
         let at = |name| folder.path().join(name);
         fs::write(place.0.join("target"), "precious").unwrap();
@@ -319,7 +319,7 @@ mod tests {
 
     #[test]
     fn a_link_to_a_folder_is_followed_only_where_nobody_else_writes() {
-        let place = Place::new("links");
+        let place = Dir::new("links");
         fs::create_dir(place.0.join("a")).unwrap();
         symlink("a", place.0.join("b")).unwrap();
         for (mode, refused) in [(0o755, false), (0o775, true), (0o1777, true)] {
@@ -339,7 +339,7 @@ mod tests {
             eprintln!("skipped: only root can give something away");
             return;
         }
-        let place = Place::new("owners");
+        let place = Dir::new("owners");
         let folder = PrivateFolder::make(&place.0.join("a"), &[]).unwrap();
         folder.create("file").unwrap();
         chown(folder.path().join("file"), Some(12_345), None).unwrap();

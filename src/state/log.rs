@@ -23,7 +23,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
 
-use super::Record;
+use super::SavedValue;
 use crate::id::Id;
 
 /// What segments begin with; the digit is the version.
@@ -72,7 +72,7 @@ pub(super) enum Entry {
     /// The beginning of a segment: whose it is, which one, and the clocks of earlier lives.
     Head { node: [u8; Id::LEN], segment: u64, eras: Eras },
     /// What lies in a row now. Its record's times are those of a life.
-    Row { row: u64, key: [u8; Id::LEN], era: u32, record: Record },
+    Row { row: u64, key: [u8; Id::LEN], era: u32, record: SavedValue },
     /// Nothing lies in a row any more.
     Gone { row: u64 },
     /// Where contacts are now.
@@ -192,8 +192,8 @@ mod tests {
     use super::*;
 
     fn body() -> Body {
-        let record = Record {
-            owner: Some(([1; 20], "1.2.3.4:5".parse().unwrap())),
+        let record = SavedValue {
+            publisher: Some(([1; 20], "1.2.3.4:5".parse().unwrap())),
             depositor: None,
             standing: 2,
             expires: 77,

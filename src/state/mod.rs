@@ -40,7 +40,7 @@ mod writer;
 
 pub(crate) use budget::{BURST, Budget, RATE};
 pub(crate) use folder::{Access, PrivateFolder, Refused, open_plain};
-pub(crate) use writer::{Watch, Writer};
+pub(crate) use writer::{StateWriter, Watch};
 
 /// What was kept by an earlier version may live this long by the time that nodes run, in
 /// milliseconds: thirty days, longer than it was meant to.
@@ -51,9 +51,9 @@ type Who = ([u8; Id::LEN], SocketAddr);
 
 /// What lies in a row of the store, as it is written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Record {
+pub(crate) struct SavedValue {
     /// Who published it; `None`: this node.
-    pub(crate) owner: Option<Who>,
+    pub(crate) publisher: Option<Who>,
     /// Who brought it.
     pub(crate) depositor: Option<Who>,
     /// What it stands on: 0 hearsay, 1 claimed, 2 published.
@@ -70,7 +70,7 @@ pub(crate) struct KeptRow {
     /// Its number in the store.
     pub(crate) row: u64,
     pub(crate) key: Id,
-    pub(crate) record: Record,
+    pub(crate) record: SavedValue,
     /// The life in which it was written.
     pub(crate) era: u32,
     /// When it is forgotten by the clock on the wall, in milliseconds since 1970.
@@ -121,9 +121,9 @@ impl Kept {
             key,
             era: 0,
             expires_wall: i64::try_from(record.expires).unwrap_or(i64::MAX),
-            record: Record {
-                standing: if record.owner == record.depositor { 2 } else { 0 },
-                owner: record.owner,
+            record: SavedValue {
+                standing: if record.publisher == record.depositor { 2 } else { 0 },
+                publisher: record.publisher,
                 depositor: record.depositor,
                 expires: record.expires - first + OLD_LIFE,
                 value: record.value,
@@ -151,7 +151,7 @@ pub(crate) struct Stamp {
 pub(crate) struct Batch {
     pub(crate) stamp: Stamp,
     /// What lies in rows now: their numbers, their keys, and nothing if they are gone.
-    pub(crate) rows: Vec<(u64, Id, Option<Record>)>,
+    pub(crate) rows: Vec<(u64, Id, Option<SavedValue>)>,
     pub(crate) contacts: Option<Vec<SocketAddr>>,
 }
 
@@ -225,11 +225,11 @@ pub(crate) fn open(
     folder: &Path,
     wanted: Option<Id>,
     default: Id,
-) -> Result<(Kept, Writer), StateError> {
+) -> Result<(Kept, StateWriter), StateError> {
     let (kept, file, problem) = File::open(folder, wanted.unwrap_or(default))?;
     if let Some(wanted) = wanted.filter(|wanted| *wanted != kept.id) {
         return Err(StateError::Id { folder: folder.to_owned(), kept: kept.id, wanted });
     }
-    let writer = Writer::start(file, problem).map_err(StateError::Thread)?;
+    let writer = StateWriter::start(file, problem).map_err(StateError::Thread)?;
     Ok((kept, writer))
 }

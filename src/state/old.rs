@@ -30,8 +30,8 @@ const VALUES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("values")
 
 /// A value as it was written.
 #[derive(Debug, Deserialize)]
-pub(super) struct Record {
-    pub(super) owner: Option<Who>,
+pub(super) struct OldRecord {
+    pub(super) publisher: Option<Who>,
     pub(super) depositor: Option<Who>,
     /// In milliseconds since 1970.
     pub(super) expires: u64,
@@ -43,7 +43,7 @@ pub(super) struct Record {
 pub(super) struct Kept {
     pub(super) id: Id,
     pub(super) contacts: Vec<SocketAddr>,
-    pub(super) values: Vec<(Id, Vec<Record>)>,
+    pub(super) values: Vec<(Id, Vec<OldRecord>)>,
 }
 
 /// Why a database is not read.

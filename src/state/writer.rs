@@ -26,7 +26,7 @@ struct Shared {
 }
 
 /// Writes batches on a thread of its own.
-pub(crate) struct Writer {
+pub(crate) struct StateWriter {
     batches: Option<SyncSender<Batch>>,
     thread: Option<thread::JoinHandle<()>>,
     shared: Arc<Mutex<Shared>>,
@@ -42,9 +42,9 @@ impl Watch {
     }
 }
 
-impl Writer {
+impl StateWriter {
     /// Starts the thread; `problem` is why nothing can be written, to begin with.
-    pub(super) fn start(mut file: File, problem: Option<String>) -> io::Result<Writer> {
+    pub(super) fn start(mut file: File, problem: Option<String>) -> io::Result<StateWriter> {
         let folder = file.folder().to_owned();
         if let Some(problem) = &problem {
             complain(&folder.display().to_string(), problem);
@@ -56,7 +56,7 @@ impl Writer {
         let told = shared.clone();
         let run = move || write_all(&mut file, &received, &told);
         let thread = thread::Builder::new().name("kademlua-state".into()).spawn(run)?;
-        Ok(Writer { batches: Some(batches), thread: Some(thread), shared })
+        Ok(StateWriter { batches: Some(batches), thread: Some(thread), shared })
     }
 
     pub(crate) fn watch(&self) -> Watch {

@@ -1,10 +1,10 @@
 //! The values that a node keeps for the network.
 //!
-//! Under a key lies one value for each owner that stored it here itself, and beside them the copies
+//! Under a key lies one value for each publisher that stored it here itself, and beside them the copies
 //! that other holders passed on. What a value stands on, its [`Standing`], decides what it may do to
 //! others: what is lower never replaces, refreshes or drops what is higher, nor takes any of its room.
-//! A copy puts off the republishing of what its owner brought here, by one span at most. A copy whose
-//! owner was here itself, and proved it, is not kept at all.
+//! A copy puts off the republishing of what its publisher brought here, by one span at most. A copy whose
+//! publisher was here itself, and proved it, is not kept at all.
 //!
 //! Each deposit is charged to the address that brought it and to the networks around that (`shares`),
 //! none of which may take more than a tenth of the store or of a key's places; what nobody proved takes
@@ -30,8 +30,8 @@ use crate::id::Id;
 use crate::message::{Contact, CopyOf, StoreMode};
 use crate::time::{Duration, Instant};
 
-use self::shares::{ACCOUNT, Path, Place, Pool};
-use self::slot::{Entry, Slot};
+use self::shares::{ACCOUNT, Path, Pool, Rank};
+use self::slot::{RowEntry, Slot};
 
 pub use self::pick::{Picked, Values};
 pub use self::shares::Holder;
@@ -44,7 +44,7 @@ const ROW: usize = 280;
 /// Memory that a key takes: its place and its date.
 const SLOT: usize = 138;
 
-/// Memory that a passer-on takes who is not the owner.
+/// Memory that a passer-on takes who is not the publisher.
 const PASSER_ON: usize = 56;
 
 /// Memory that a change takes until it is told.
@@ -61,14 +61,14 @@ const UNPROVED: usize = 4;
 /// brings it here need not bring it to others.
 const PUT_OFF_MAX: u64 = 8;
 
-/// The same for what its owner brought here itself. Not put off at all, every holder would pass it on
+/// The same for what its publisher brought here itself. Not put off at all, every holder would pass it on
 /// every hour; put off by one span, it is passed on at half the usual rate at worst, whoever sends
 /// copies to keep it from that.
 const PUBLISHED_PUT_OFF_MAX: u64 = 2;
 
 /// Whose value it is, or who brought it here.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Owner {
+pub enum Party {
     /// This node itself, which does not know its own address.
     Own,
     /// Another node.
@@ -83,14 +83,14 @@ pub enum Owner {
 pub enum Standing {
     /// A holder passed it on, and proved its own address. Who published it, and when, it claims.
     Hearsay,
-    /// Its owner seems to have sent it, and proved nothing, as originals cannot.
+    /// Its publisher seems to have sent it, and proved nothing, as originals cannot.
     Claimed,
-    /// Its owner sent it, and proved that it receives what is sent to its address.
+    /// Its publisher sent it, and proved that it receives what is sent to its address.
     Published,
 }
 
-/// A row of the store: one value that one owner, or one passer-on, left under a key. Its number is
-/// never given to another, and stays when the owner puts a newer value in its place.
+/// A row of the store: one value that one publisher, or one passer-on, left under a key. Its number is
+/// never given to another, and stays when the publisher puts a newer value in its place.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct RowId(pub u64);
 
@@ -110,12 +110,12 @@ pub struct Deposit {
     pub key: Id,
     /// The value.
     pub value: Value,
-    /// Whether copies of the owner's earlier values go.
+    /// Whether copies of the publisher's earlier values go.
     pub mode: StoreMode,
     /// Who published it.
-    pub owner: Owner,
-    /// Who brought it; the owner itself, or a holder that passes on a copy.
-    pub depositor: Owner,
+    pub publisher: Party,
+    /// Who brought it; the publisher itself, or a holder that passes on a copy.
+    pub depositor: Party,
     /// What all this stands on.
     pub standing: Standing,
     /// How long ago it was published.
@@ -130,9 +130,9 @@ pub struct Stored {
     /// The value.
     pub value: Value,
     /// Who published it, as far as its standing goes.
-    pub owner: Owner,
-    /// Who brought it, if not the owner.
-    passer_on: Option<Box<Owner>>,
+    pub publisher: Party,
+    /// Who brought it, if not the publisher.
+    passer_on: Option<Box<Party>>,
     /// What it stands on.
     pub standing: Standing,
     /// Somebody was told of the row.
@@ -199,8 +199,8 @@ pub enum Refusal {
     /// It was published longer ago than values live.
     #[error("the value has expired")]
     Expired,
-    /// The owner has stored another value here itself, and proved that it was the owner.
-    #[error("the owner stored a newer value")]
+    /// The publisher has stored another value here itself, and proved that it was the publisher.
+    #[error("the publisher stored a newer value")]
     Superseded,
 }
 
@@ -222,17 +222,17 @@ pub struct Store {
     last_row: RowId,
     expire: Duration,
     republish: Duration,
-    limits: Limits,
+    limits: Capacity,
 }
 
-struct Limits {
+struct Capacity {
     value_bytes: usize,
     per_key: usize,
     per_owner: usize,
     bytes: usize,
 }
 
-impl Limits {
+impl Capacity {
     /// Bytes that one account may take with values of a standing and what is limited with these.
     fn share_bytes(&self, standing: Standing) -> usize {
         // A tenth of a small store would be less than one value.
@@ -316,7 +316,7 @@ type Gone = Vec<(Id, Box<Stored>)>;
 impl Store {
     /// An empty store of the node `own`, with the limits of a configuration.
     pub fn new(own: Id, config: &Config) -> Store {
-        let limits = Limits {
+        let limits = Capacity {
             value_bytes: config.max_value_bytes.min(usize::from(u16::MAX)),
             per_key: config.max_values_per_key,
             per_owner: config.max_values_per_owner,
@@ -423,7 +423,7 @@ impl Store {
     }
 
     /// The rows of the different values under a key, each with who brought it.
-    pub(crate) fn shown(&self, key: &Id) -> impl Iterator<Item = (RowId, Owner)> {
+    pub(crate) fn shown(&self, key: &Id) -> impl Iterator<Item = (RowId, Party)> {
         let shown = self.slots.get(key).into_iter().flat_map(shown);
         shown.map(|stored| (stored.row, *stored.depositor()))
     }
@@ -431,18 +431,18 @@ impl Store {
     /// The value of a row as this node passes it on to others.
     pub(crate) fn copy(&self, now: Instant, key: &Id, row: RowId) -> Option<(Value, CopyOf)> {
         let stored = self.row(key, row)?;
-        let owner = match stored.owner {
-            Owner::Own => None,
-            Owner::Node(contact) => Some(contact),
+        let publisher = match stored.publisher {
+            Party::Own => None,
+            Party::Node(contact) => Some(contact),
         };
         let age = self.expire.minus(stored.expires.since(now));
-        Some((stored.value.clone(), CopyOf { owner, age }))
+        Some((stored.value.clone(), CopyOf { publisher, age }))
     }
 
     /// Keeps a value.
     ///
     /// # Errors
-    /// If a limit stands against it or the owner knows better; nothing has changed then.
+    /// If a limit stands against it or the publisher knows better; nothing has changed then.
     pub fn put(
         &mut self,
         now: Instant,
@@ -496,8 +496,9 @@ impl Store {
             row,
             digest: Id::of_name(deposit.value.as_bytes()),
             value: deposit.value,
-            owner: deposit.owner,
-            passer_on: (deposit.depositor != deposit.owner).then(|| Box::new(deposit.depositor)),
+            publisher: deposit.publisher,
+            passer_on: (deposit.depositor != deposit.publisher)
+                .then(|| Box::new(deposit.depositor)),
             standing: deposit.standing,
             is_told,
             expires: now + self.expire.minus(deposit.age),
@@ -568,7 +569,7 @@ impl Store {
         let (mut published, mut claimed) = (None, None);
         let (mut copy, mut copies) = (None, Vec::new());
         for (index, entry) in self.entries(key).iter().enumerate() {
-            if !entry.is_of(&new.owner) && !self.is_own_copy(entry, new) {
+            if !entry.is_of(&new.publisher) && !self.is_own_copy(entry, new) {
                 continue;
             }
             let is_equal = entry.stored.digest == new.digest;
@@ -595,12 +596,12 @@ impl Store {
                 drops.extend(published.and(claimed));
                 Ok(Ruling { fit, drops })
             }
-            // Nobody knows whether it is the owner's: it takes no other's place.
+            // Nobody knows whether it is the publisher's: it takes no other's place.
             Standing::Claimed => match claimed {
                 Some(index) => alone(self.succeed(key, index, new)?),
                 None => alone(Fit::New),
             },
-            // A claim stands in nobody's way: anybody can make one, and would so keep the owner's true
+            // A claim stands in nobody's way: anybody can make one, and would so keep the publisher's true
             // value from here.
             Standing::Hearsay => match published {
                 Some(index) if self.entries(key)[index].stored.digest == new.digest => {
@@ -614,18 +615,18 @@ impl Store {
 
     /// Whether one of the two is a copy of what this node published, as others say, and the other what it
     /// did publish.
-    fn is_own_copy(&self, entry: &Entry, new: &Stored) -> bool {
-        let (old, is_old_copy) = (&entry.stored.owner, entry.standing == Standing::Hearsay);
-        match (old, &new.owner) {
-            (Owner::Own, Owner::Node(named)) => {
+    fn is_own_copy(&self, entry: &RowEntry, new: &Stored) -> bool {
+        let (old, is_old_copy) = (&entry.stored.publisher, entry.standing == Standing::Hearsay);
+        match (old, &new.publisher) {
+            (Party::Own, Party::Node(named)) => {
                 new.standing == Standing::Hearsay && named.id == self.own
             }
-            (Owner::Node(named), Owner::Own) => is_old_copy && named.id == self.own,
+            (Party::Node(named), Party::Own) => is_old_copy && named.id == self.own,
             _ => false,
         }
     }
 
-    /// What the owner brings is put in the place of what it brought before, if it is newer.
+    /// What the publisher brings is put in the place of what it brought before, if it is newer.
     fn succeed(&self, key: &Id, index: usize, new: &Stored) -> Result<Fit, Refusal> {
         let old = &self.entries(key)[index].stored;
         match (new.expires > old.expires, new.digest == old.digest) {
@@ -649,7 +650,7 @@ impl Store {
 
     /// Takes from others what a value needs, as far as they have more than is theirs.
     fn make_room(&mut self, key: &Id, new: &Stored, gone: &mut Gone) -> Result<(), Refusal> {
-        let Owner::Node(depositor) = new.depositor() else {
+        let Party::Node(depositor) = new.depositor() else {
             return self.make_room_for_own(key, new, gone);
         };
         let path = Path::of(&depositor.address);
@@ -693,12 +694,12 @@ impl Store {
         let (standing, tag) = (new.standing, path.leaf().tag());
         let (max, share) = (self.limits.per_key, self.limits.share_places(standing));
         while let Some(slot) = self.slots.get(key) {
-            let is_limited = |entry: &Entry| standing.limited_with().contains(&entry.standing);
+            let is_limited = |entry: &RowEntry| standing.limited_with().contains(&entry.standing);
             // Those of the widest account on the path that has but a share.
-            let is_own = |entry: &Entry| {
+            let is_own = |entry: &RowEntry| {
                 entry.tag == tag && (path.limited == 0 || entry.is_from(path.leaf()))
             };
-            let taken = |entry: &Entry| is_limited(entry) && is_own(entry);
+            let taken = |entry: &RowEntry| is_limited(entry) && is_own(entry);
             let spare = if slot.len() >= share && slot.count(taken) >= share {
                 let mut lower = standing.lower_limited_with();
                 let spare = match path.limited {
@@ -792,19 +793,19 @@ impl Store {
         &self.pools[standing as usize]
     }
 
-    fn entries(&self, key: &Id) -> &[Entry] {
+    fn entries(&self, key: &Id) -> &[RowEntry] {
         self.slots.get(key).map_or(&[], Slot::entries)
     }
 
-    fn place(&self, key: &Id, path: &Path, row: RowId) -> Place {
-        Place { leaf: *path.leaf(), nearness: turned(&self.own, key.as_bytes()), row: row.0 }
+    fn place(&self, key: &Id, path: &Path, row: RowId) -> Rank {
+        Rank { leaf: *path.leaf(), nearness: turned(&self.own, key.as_bytes()), row: row.0 }
     }
 
     /// Lays a value under its key.
     fn lay(&mut self, key: Id, stored: Box<Stored>) {
         self.count += 1;
         self.row_bytes += stored.cost();
-        if let Owner::Node(contact) = stored.depositor() {
+        if let Party::Node(contact) = stored.depositor() {
             let path = Path::of(&contact.address);
             let place = self.place(&key, &path, stored.row);
             self.pools[stored.standing as usize].add(&path, place, charge(&stored));
@@ -827,7 +828,7 @@ impl Store {
         }
         self.count -= 1;
         self.row_bytes -= stored.cost();
-        if let Owner::Node(contact) = stored.depositor() {
+        if let Party::Node(contact) = stored.depositor() {
             let path = Path::of(&contact.address);
             let place = self.place(key, &path, stored.row);
             self.pools[stored.standing as usize].remove(&path, &place, charge(&stored));
@@ -836,7 +837,7 @@ impl Store {
     }
 
     /// Takes the oldest value away that an account has under a key.
-    fn evict(&mut self, standing: Standing, place: &Place) -> (Id, Box<Stored>) {
+    fn evict(&mut self, standing: Standing, place: &Rank) -> (Id, Box<Stored>) {
         let key = Id::new(turned(&self.own, &place.nearness));
         let slot = self.slots.get(&key).expect("the slot of a place");
         let oldest = slot.oldest(&place.leaf, standing);
@@ -844,7 +845,7 @@ impl Store {
     }
 
     fn forget_expired(&mut self, now: Instant, key: &Id) {
-        let is_gone = |entry: &Entry| entry.stored.expires <= now;
+        let is_gone = |entry: &RowEntry| entry.stored.expires <= now;
         while let Some(index) = self.entries(key).iter().rposition(is_gone) {
             let (_, stored) = self.take(key, index);
             self.note_gone(*key, &stored);
@@ -887,8 +888,8 @@ fn charge(stored: &Stored) -> usize {
 
 impl Stored {
     /// Who brought it.
-    pub fn depositor(&self) -> &Owner {
-        self.passer_on.as_deref().unwrap_or(&self.owner)
+    pub fn depositor(&self) -> &Party {
+        self.passer_on.as_deref().unwrap_or(&self.publisher)
     }
 
     fn due(&self) -> Instant {

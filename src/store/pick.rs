@@ -10,7 +10,7 @@ use std::ops::Range;
 use rand::{Rng, RngExt as _};
 
 use super::Store;
-use super::slot::{Entry, Slot};
+use super::slot::{RowEntry, Slot};
 use crate::bencode::Value;
 use crate::id::Id;
 
@@ -32,8 +32,8 @@ pub struct Picked<'s> {
 pub struct Values<'s>(Choice<'s>);
 
 enum Choice<'s> {
-    All(std::slice::Iter<'s, Entry>),
-    Some(std::vec::IntoIter<&'s Entry>),
+    All(std::slice::Iter<'s, RowEntry>),
+    Some(std::vec::IntoIter<&'s RowEntry>),
 }
 
 impl<'s> Iterator for Values<'s> {
@@ -78,11 +78,12 @@ impl Slot {
             return Picked { values, more: 0, next: None, examined, is_ordered: false };
         }
         let mut dealer = Dealer::new(self, rng);
-        let mut chosen: Vec<&Entry> = std::iter::from_fn(|| dealer.next(rng)).take(limit).collect();
+        let mut chosen: Vec<&RowEntry> =
+            std::iter::from_fn(|| dealer.next(rng)).take(limit).collect();
         // Stable: of equal size those stay first that were dealt first.
         chosen.sort_by_key(|entry| entry.len);
         let mut left = max_bytes;
-        let mut fits = |entry: &Entry| {
+        let mut fits = |entry: &RowEntry| {
             let len = usize::from(entry.len);
             let fits = len <= left;
             left -= if fits { len } else { 0 };
@@ -105,7 +106,7 @@ impl Slot {
 
     fn page(&self, after: &Id, limit: usize, max_bytes: usize) -> Picked<'_> {
         let shown = self.entries().iter().filter(|entry| entry.is_shown);
-        let mut page: Vec<&Entry> = shown.filter(|entry| entry.stored.digest > *after).collect();
+        let mut page: Vec<&RowEntry> = shown.filter(|entry| entry.stored.digest > *after).collect();
         let behind = page.len();
         // What would not fit alone is not waited for.
         page.retain(|entry| usize::from(entry.len) <= max_bytes);
@@ -135,7 +136,7 @@ impl Slot {
 /// Deals the values of a slot, one at a time.
 struct Dealer<'s> {
     /// What is not dealt yet, account by account.
-    entries: Vec<&'s Entry>,
+    entries: Vec<&'s RowEntry>,
     /// What somebody proved, and what nobody did.
     sides: [Side; 2],
     turn: usize,
@@ -164,13 +165,13 @@ impl<'s> Dealer<'s> {
         Dealer { entries, sides, turn: rng.random_range(0..2) }
     }
 
-    fn next(&mut self, rng: &mut impl Rng) -> Option<&'s Entry> {
+    fn next(&mut self, rng: &mut impl Rng) -> Option<&'s RowEntry> {
         self.turn ^= 1;
         let turn = self.turn;
         self.deal(turn, rng).or_else(|| self.deal(turn ^ 1, rng))
     }
 
-    fn deal(&mut self, side: usize, rng: &mut impl Rng) -> Option<&'s Entry> {
+    fn deal(&mut self, side: usize, rng: &mut impl Rng) -> Option<&'s RowEntry> {
         let Side { accounts, at } = &mut self.sides[side];
         if *at >= accounts.len() {
             *at = 0;

@@ -1,6 +1,6 @@
 //! Who holds how much of the store: accounts by address, and who has most of them.
 //!
-//! A deposit is charged to the address that brought it and to each network that one owner may hold
+//! A deposit is charged to the address that brought it and to each network that one publisher may hold
 //! with it, which makes the accounts a tree: under a /48 its /56, under these their /64; under a /24
 //! its addresses. What makes room goes from the widest account down to whoever holds most at each
 //! level, so that a neighbour of one that floods keeps its own. Loopback, where a lab shares an
@@ -18,7 +18,7 @@ use crate::id::Id;
 /// Memory that an account takes: its places in two trees.
 pub(super) const ACCOUNT: usize = 155;
 
-/// An address, or a network that one owner may hold whole.
+/// An address, or a network that one publisher may hold whole.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Holder {
     /// Bits of the prefix, IPv4 counted from 96 on.
@@ -102,8 +102,8 @@ impl fmt::Debug for Holder {
 pub(super) struct Path {
     holders: [Holder; Subnet::LEVELS_MAX],
     len: usize,
-    /// The widest that has but its share: elsewhere that is what one owner may hold; a private network
-    /// is a house full of owners, or a lab, where each address has a share of its own.
+    /// The widest that has but its share: elsewhere that is what one publisher may hold; a private network
+    /// is a house full of publishers, or a lab, where each address has a share of its own.
     pub(super) limited: usize,
 }
 
@@ -145,7 +145,7 @@ impl Path {
 
 /// A row in the order in which those of one account leave: the farthest key first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
+pub(super) struct Rank {
     /// The narrowest account.
     pub(super) leaf: Holder,
     /// The key's distance, every bit turned.
@@ -159,7 +159,7 @@ pub(super) struct Pool {
     accounts: BTreeMap<Holder, Account>,
     /// Each account below that which it lies in, by what it holds.
     ranking: BTreeSet<(Holder, usize, Holder)>,
-    places: BTreeSet<Place>,
+    places: BTreeSet<Rank>,
     bytes: usize,
 }
 
@@ -193,7 +193,7 @@ impl Pool {
         path.levels().iter().filter(|holder| !self.accounts.contains_key(holder)).count()
     }
 
-    pub(super) fn add(&mut self, path: &Path, place: Place, bytes: usize) {
+    pub(super) fn add(&mut self, path: &Path, place: Rank, bytes: usize) {
         self.places.insert(place);
         let mut bytes = bytes;
         for (level, holder) in path.levels().iter().enumerate().rev() {
@@ -206,7 +206,7 @@ impl Pool {
         self.bytes += bytes;
     }
 
-    pub(super) fn remove(&mut self, path: &Path, place: &Place, bytes: usize) {
+    pub(super) fn remove(&mut self, path: &Path, place: &Rank, bytes: usize) {
         self.places.remove(place);
         let mut bytes = bytes;
         for (level, holder) in path.levels().iter().enumerate().rev() {
@@ -232,7 +232,7 @@ impl Pool {
 
     /// A row of whoever holds most, if that is more than the account beside it that a deposit of some
     /// bytes goes to. Accounts are compared from a level of the path on.
-    pub(super) fn heavier(&self, path: &Path, level: usize, bytes: usize) -> Option<Place> {
+    pub(super) fn heavier(&self, path: &Path, level: usize, bytes: usize) -> Option<Rank> {
         (level..path.levels().len()).find_map(|level| {
             let own = &path.levels()[level];
             let mut others = self.below(&parent(path, level)).filter(|(_, holder)| holder != own);
@@ -242,20 +242,20 @@ impl Pool {
     }
 
     /// A row of whoever holds most.
-    pub(super) fn heaviest(&self) -> Option<Place> {
+    pub(super) fn heaviest(&self) -> Option<Rank> {
         self.below(&Holder::ALL).next().map(|(_, holder)| self.farthest(holder))
     }
 
     /// A row in an account, of whoever holds most of it.
-    pub(super) fn heaviest_in(&self, holder: &Holder) -> Option<Place> {
+    pub(super) fn heaviest_in(&self, holder: &Holder) -> Option<Rank> {
         self.accounts.contains_key(holder).then(|| self.farthest(*holder))
     }
 
-    fn farthest(&self, mut holder: Holder) -> Place {
+    fn farthest(&self, mut holder: Holder) -> Rank {
         while let Some((_, most)) = self.below(&holder).next() {
             holder = most;
         }
-        let first = Place { leaf: holder, nearness: [0; Id::LEN], row: 0 };
+        let first = Rank { leaf: holder, nearness: [0; Id::LEN], row: 0 };
         *self.places.range(first..).next().expect("an account holds something")
     }
 
@@ -278,8 +278,8 @@ mod tests {
         Path::of(&address.parse().unwrap())
     }
 
-    fn place(path: &Path, distance: u8, row: u64) -> Place {
-        Place { leaf: *path.leaf(), nearness: [!distance; Id::LEN], row }
+    fn place(path: &Path, distance: u8, row: u64) -> Rank {
+        Rank { leaf: *path.leaf(), nearness: [!distance; Id::LEN], row }
     }
 
     #[test]

@@ -4,25 +4,25 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use super::shares::{Holder, Path};
-use super::{Owner, Standing, Stored};
+use super::{Party, Standing, Stored};
 use crate::address::Subnet;
 use crate::id::Id;
 use crate::time::Instant;
 
 /// The values under a key, those of one account beside each other.
 pub(super) struct Slot {
-    entries: Vec<Entry>,
+    entries: Vec<RowEntry>,
     /// Its entry in the schedule: not later than anything is to be done.
     pub(super) due: Instant,
 }
 
 /// A value, with what most questions about it ask, so that they pass over the others without looking
 /// them up.
-pub(super) struct Entry {
+pub(super) struct RowEntry {
     /// The widest account; nothing of the node's own.
     pub(super) tag: u32,
-    /// The first bytes of the owner's id.
-    owner: u32,
+    /// The first bytes of the publisher's id.
+    publisher: u32,
     /// The first bytes of its digest.
     digest: u32,
     /// Encoded bytes.
@@ -41,7 +41,7 @@ impl Slot {
         Slot { entries: Vec::new(), due: Instant::NEVER }
     }
 
-    pub(super) fn entries(&self) -> &[Entry] {
+    pub(super) fn entries(&self) -> &[RowEntry] {
         &self.entries
     }
 
@@ -62,9 +62,10 @@ impl Slot {
     }
 
     pub(super) fn insert(&mut self, stored: Box<Stored>) {
-        let entry = Entry::new(stored);
-        let before =
-            |other: &Entry| (other.group(), other.stored.row) < (entry.group(), entry.stored.row);
+        let entry = RowEntry::new(stored);
+        let before = |other: &RowEntry| {
+            (other.group(), other.stored.row) < (entry.group(), entry.stored.row)
+        };
         let index = self.entries.partition_point(before);
         let digest = entry.stored.digest;
         // Doubling would leave a quarter of the memory unused, more than keys of one value take.
@@ -99,13 +100,13 @@ impl Slot {
         }
     }
 
-    fn equal_to(&self, digest: &Id) -> impl Iterator<Item = (usize, &Entry)> {
+    fn equal_to(&self, digest: &Id) -> impl Iterator<Item = (usize, &RowEntry)> {
         let first = first_bytes(digest);
         let entries = self.entries.iter().enumerate();
         entries.filter(move |(_, entry)| entry.digest == first && entry.stored.digest == *digest)
     }
 
-    pub(super) fn count(&self, is_counted: impl Fn(&Entry) -> bool) -> usize {
+    pub(super) fn count(&self, is_counted: impl Fn(&RowEntry) -> bool) -> usize {
         self.entries.iter().filter(|entry| is_counted(entry)).count()
     }
 
@@ -146,7 +147,7 @@ impl Slot {
         let counts = self.entries.chunk_by(|one, next| one.group() == next.group());
         let counts = counts.filter(|group| group[0].tag != OWN && is_meant(group[0].tag));
         let count =
-            |group: &[Entry]| group.iter().filter(|entry| entry.standing == standing).count();
+            |group: &[RowEntry]| group.iter().filter(|entry| entry.standing == standing).count();
         let counts =
             counts.map(|group| (group[0].tag, count(group))).filter(|(_, count)| *count > 0);
         counts.max_by_key(|(_, count)| *count)
@@ -189,15 +190,15 @@ impl Slot {
     }
 }
 
-impl Entry {
-    fn new(stored: Box<Stored>) -> Entry {
+impl RowEntry {
+    fn new(stored: Box<Stored>) -> RowEntry {
         let tag = match stored.depositor() {
-            Owner::Own => OWN,
-            Owner::Node(contact) => Holder::of(&contact.address).tag(),
+            Party::Own => OWN,
+            Party::Node(contact) => Holder::of(&contact.address).tag(),
         };
-        Entry {
+        RowEntry {
             tag,
-            owner: first_of(&stored.owner),
+            publisher: first_of(&stored.publisher),
             digest: first_bytes(&stored.digest),
             len: u16::try_from(stored.value.as_bytes().len()).unwrap_or(u16::MAX),
             standing: stored.standing,
@@ -211,8 +212,8 @@ impl Entry {
         (self.standing == Standing::Claimed, self.tag)
     }
 
-    pub(super) fn is_of(&self, owner: &Owner) -> bool {
-        self.owner == first_of(owner) && self.stored.owner == *owner
+    pub(super) fn is_of(&self, publisher: &Party) -> bool {
+        self.publisher == first_of(publisher) && self.stored.publisher == *publisher
     }
 
     /// Whether it was brought from the narrowest of accounts.
@@ -222,16 +223,16 @@ impl Entry {
 
     fn depositor(&self) -> Option<&SocketAddr> {
         match self.stored.depositor() {
-            Owner::Own => None,
-            Owner::Node(contact) => Some(&contact.address),
+            Party::Own => None,
+            Party::Node(contact) => Some(&contact.address),
         }
     }
 }
 
-fn first_of(owner: &Owner) -> u32 {
-    match owner {
-        Owner::Own => 0,
-        Owner::Node(contact) => first_bytes(&contact.id),
+fn first_of(publisher: &Party) -> u32 {
+    match publisher {
+        Party::Own => 0,
+        Party::Node(contact) => first_bytes(&contact.id),
     }
 }
 

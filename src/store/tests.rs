@@ -13,24 +13,24 @@ const HOUR: Duration = Duration::from_secs(3_600);
 /// A key of that number is the farther the greater the number.
 const OWN: Id = Id::new([0; Id::LEN]);
 
-fn node(port: u16) -> Owner {
+fn node(port: u16) -> Party {
     let id = Id::of_name(port.to_string());
-    Owner::Node(Contact { id, address: ([127, 0, 0, 1], port).into() })
+    Party::Node(Contact { id, address: ([127, 0, 0, 1], port).into() })
 }
 
-fn deposit(value: &str, owner: Owner, depositor: Owner) -> Deposit {
+fn deposit(value: &str, publisher: Party, depositor: Party) -> Deposit {
     let (key, value) = (Id::of_name("key"), Value::bytes(value));
-    let standing = if owner == depositor { Standing::Published } else { Standing::Hearsay };
+    let standing = if publisher == depositor { Standing::Published } else { Standing::Hearsay };
     let (mode, age) = (StoreMode::Add, Duration::ZERO);
-    Deposit { key, value, mode, owner, depositor, standing, age }
+    Deposit { key, value, mode, publisher, depositor, standing, age }
 }
 
 /// What others see of a value.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Kept {
     standing: Standing,
-    owner: Owner,
-    depositor: Owner,
+    publisher: Party,
+    depositor: Party,
     value: Vec<u8>,
     expires: Instant,
 }
@@ -39,7 +39,7 @@ impl Kept {
     fn of(stored: &Stored) -> Kept {
         Kept {
             standing: stored.standing,
-            owner: stored.owner,
+            publisher: stored.publisher,
             depositor: *stored.depositor(),
             value: stored.value.as_bytes().to_vec(),
             expires: stored.expires,
@@ -156,16 +156,16 @@ fn what_nobody_proved_stands_beside_what_somebody_did() {
         bench.store.stored(&Id::of_name("key")).map(|stored| stored.standing).collect();
     assert_eq!(left, [Standing::Claimed], "and prolonged nothing");
     bench.put(25, published("new")).unwrap();
-    assert_eq!(bench.texts(), ["new"], "its owner has the last word");
+    assert_eq!(bench.texts(), ["new"], "its publisher has the last word");
 }
 
 #[test]
 fn nobody_tells_this_node_what_it_published() {
     let mut bench = Bench::with(|_| {});
-    let ours = Owner::Node(Contact { id: OWN, address: ([10, 0, 0, 1], 9).into() });
+    let ours = Party::Node(Contact { id: OWN, address: ([10, 0, 0, 1], 9).into() });
     bench.put(0, deposit("old", ours, node(2))).unwrap();
     let mode = StoreMode::Replace;
-    bench.put(1, Deposit { mode, ..deposit("new", Owner::Own, Owner::Own) }).unwrap();
+    bench.put(1, Deposit { mode, ..deposit("new", Party::Own, Party::Own) }).unwrap();
     assert_eq!(bench.texts(), ["new"]);
     assert_eq!(bench.put(2, deposit("old", ours, node(2))), Err(Refusal::Superseded));
     // Somebody else that has the same id, or says so, is somebody else.
@@ -175,7 +175,7 @@ fn nobody_tells_this_node_what_it_published() {
     assert_eq!(bench.texts(), ["new", "other"]);
 }
 
-/// Somebody who claims to be the owner drops no copies of what it published.
+/// Somebody who claims to be the publisher drops no copies of what it published.
 #[test]
 fn a_claim_drops_nothing() {
     let mut bench = Bench::with(|_| {});
@@ -280,9 +280,9 @@ fn of_equal_values_that_with_the_longest_life_is_passed_on() {
     let key = Id::of_name("key");
     let copy = |(row, _)| bench.store.copy(at(0), &key, row);
     let copies: Vec<_> = bench.store.shown(&key).filter_map(copy).collect();
-    let Owner::Node(owner) = node(2) else { unreachable!("made just above") };
+    let Party::Node(publisher) = node(2) else { unreachable!("made just above") };
     assert_eq!(copies.len(), 1);
-    assert_eq!(copies[0].1, CopyOf { owner: Some(owner), age: Duration::ZERO });
+    assert_eq!(copies[0].1, CopyOf { publisher: Some(publisher), age: Duration::ZERO });
 }
 
 #[test]
@@ -322,13 +322,13 @@ fn a_key_is_republished_hourly_unless_another_holder_did_so() {
 /// Otherwise one that repeats what it got keeps all holders from passing it on.
 #[test]
 fn copies_put_republishing_off_by_one_span_and_that_of_copies_for_a_third_of_a_day() {
-    for (owner, depositor, expected) in [(node(1), node(1), 9), (node(1), node(2), 2)] {
+    for (publisher, depositor, expected) in [(node(1), node(1), 9), (node(1), node(2), 2)] {
         let mut bench = Bench::with(|_| {});
-        bench.put(0, deposit("value", owner, depositor)).unwrap();
+        bench.put(0, deposit("value", publisher, depositor)).unwrap();
         let mut times = 0;
         for half_hour in 0..40 {
             let now = Instant::ZERO + HOUR.divided_by(2).times(half_hour);
-            bench.put_at(now, deposit("value", owner, node(3))).unwrap();
+            bench.put_at(now, deposit("value", publisher, node(3))).unwrap();
             times += bench.pass(half_hour * 30, half_hour * 30 + 30);
         }
         assert_eq!(times, expected);
@@ -341,8 +341,8 @@ fn a_busy_key_is_republished_all_the_same() {
     let mut times = 0;
     for half_hour in 0..20 {
         let now = Instant::ZERO + HOUR.divided_by(2).times(half_hour);
-        let owner = node(half_hour as u16);
-        bench.put_at(now, deposit("value", owner, owner)).unwrap();
+        let publisher = node(half_hour as u16);
+        bench.put_at(now, deposit("value", publisher, publisher)).unwrap();
         times += bench.pass(half_hour * 30, half_hour * 30 + 30);
     }
     assert!((8..=11).contains(&times), "{times} times in 10 hours");
@@ -358,8 +358,8 @@ fn every_limit_refuses_and_changes_nothing() {
     });
     let long = deposit("0123456789", node(1), node(1));
     assert_eq!(bench.put(0, long), Err(Refusal::ValueTooLarge { bytes: 13, max: 10 }));
-    for owner in 1..4 {
-        bench.put(0, deposit("a", node(owner), node(9))).unwrap();
+    for publisher in 1..4 {
+        bench.put(0, deposit("a", node(publisher), node(9))).unwrap();
     }
     let fourth = deposit("d", node(4), node(9));
     let refused = bench.put(0, fourth.clone()).unwrap_err();
@@ -383,13 +383,13 @@ fn every_limit_refuses_and_changes_nothing() {
 }
 
 /// An account on an address of its own.
-fn at_address(address: &str) -> Owner {
+fn at_address(address: &str) -> Party {
     let address: SocketAddr = address.parse().unwrap();
-    Owner::Node(Contact { id: Id::of_name(address.to_string()), address })
+    Party::Node(Contact { id: Id::of_name(address.to_string()), address })
 }
 
-fn numbered(number: usize, owner: Owner, value: &str) -> Deposit {
-    Deposit { key: Id::of_name(number.to_string()), ..deposit(value, owner, owner) }
+fn numbered(number: usize, publisher: Party, value: &str) -> Deposit {
+    Deposit { key: Id::of_name(number.to_string()), ..deposit(value, publisher, publisher) }
 }
 
 /// Fills what an address may fill, and tells how many values that were.
@@ -408,13 +408,13 @@ type Address = fn(usize) -> String;
 
 #[test]
 fn nobody_takes_more_than_a_tenth_of_the_store() {
-    let owners: [(&str, Address); 4] = [
+    let publishers: [(&str, Address); 4] = [
         ("one address", |number| format!("192.0.2.1:{}", 1 + number % 60_000)),
         ("one /24", |number| format!("192.0.2.{}:9", number % 256)),
         ("one /64", |number| format!("[2001:db8::{number:x}]:9")),
         ("one /48", |number| format!("[2001:db8:0:{number:x}::1]:9")),
     ];
-    for (name, owner) in owners {
+    for (name, publisher) in publishers {
         for (standing, len) in
             [(Standing::Published, 5), (Standing::Published, 900), (Standing::Claimed, 5)]
         {
@@ -422,7 +422,7 @@ fn nobody_takes_more_than_a_tenth_of_the_store() {
             let value = "v".repeat(len);
             let kept = flood(&mut bench, |number| Deposit {
                 standing,
-                ..numbered(number, at_address(&owner(number)), &value)
+                ..numbered(number, at_address(&publisher(number)), &value)
             });
             let bytes = bench.store.bytes();
             assert!(kept > 10 && bytes <= MEGABYTE / 10, "{name}: {kept} values, {bytes} bytes");
@@ -471,7 +471,7 @@ fn who_fills_a_key_leaves_places_to_others() {
     // 512 ids of one address, in its own name and in others'.
     for number in 0..512 {
         let id = Id::of_name(number.to_string());
-        let flooder = Owner::Node(Contact { id, address: ([192, 0, 2, 1], 9).into() });
+        let flooder = Party::Node(Contact { id, address: ([192, 0, 2, 1], 9).into() });
         let text = number.to_string();
         let _ = bench.put(0, deposit(&text, flooder, flooder));
         let forged = at_address(&format!("{}.{}.0.1:9", 1 + number % 200, number / 200));
@@ -494,20 +494,20 @@ fn who_fills_a_key_leaves_places_to_others() {
     assert!(bench.texts().contains(&"neighbour".to_owned()));
 }
 
-/// A house full of owners, or a lab: each address has its share.
+/// A house full of publishers, or a lab: each address has its share.
 #[test]
 fn a_private_network_may_fill_a_key_and_one_address_of_it_may_not() {
     for network in ["10.1.2.", "[fd00:1::"] {
         let end = if network.starts_with('[') { "]" } else { "" };
         let mut bench = Bench::with(|_| {});
         for number in 1..200 {
-            let owner = at_address(&format!("{network}{number}{end}:9"));
-            bench.put(0, deposit(&number.to_string(), owner, owner)).unwrap();
+            let publisher = at_address(&format!("{network}{number}{end}:9"));
+            bench.put(0, deposit(&number.to_string(), publisher, publisher)).unwrap();
         }
         let address = format!("{network}7{end}:9").parse().unwrap();
         let kept = (0..100).filter(|number: &u32| {
-            let owner = Owner::Node(Contact { id: Id::of_name(number.to_string()), address });
-            bench.put(0, deposit("more", owner, owner)).is_ok()
+            let publisher = Party::Node(Contact { id: Id::of_name(number.to_string()), address });
+            bench.put(0, deposit("more", publisher, publisher)).is_ok()
         });
         assert_eq!(kept.count(), 38, "and the one that it had");
     }
@@ -561,8 +561,8 @@ fn of_one_account_the_farthest_leaves_first_and_of_a_key_the_oldest() {
     let key = |far: u8| Id::new([far; Id::LEN]);
     let of = |far, id: &str, value: &str| {
         let address = ([192, 0, 2, 1], 9).into();
-        let owner = Owner::Node(Contact { id: Id::of_name(id), address });
-        Deposit { key: key(far), ..deposit(&value.repeat(700), owner, owner) }
+        let publisher = Party::Node(Contact { id: Id::of_name(id), address });
+        Deposit { key: key(far), ..deposit(&value.repeat(700), publisher, publisher) }
     };
     bench.put(3, of(90, "a", "b")).unwrap();
     bench.put(1, of(90, "b", "a")).unwrap();
@@ -588,7 +588,7 @@ fn of_one_account_the_farthest_leaves_first_and_of_a_key_the_oldest() {
 fn the_own_user_may_exceed_what_strangers_may() {
     let mut bench = Bench::with(|config| config.max_values_per_owner = 1);
     for key in ["key", "other", "third"] {
-        let own = Deposit { key: Id::of_name(key), ..deposit("v", Owner::Own, Owner::Own) };
+        let own = Deposit { key: Id::of_name(key), ..deposit("v", Party::Own, Party::Own) };
         bench.put(0, own).unwrap();
     }
     assert_eq!(bench.store.key_count(), 3);
@@ -597,15 +597,15 @@ fn the_own_user_may_exceed_what_strangers_may() {
 const KEYS: u8 = 3;
 const OWNERS: u8 = 6;
 
-/// One of a few owners, some of which share an address or a network; the first is the node itself.
-fn owner(number: u8) -> Owner {
+/// One of a few publishers, some of which share an address or a network; the first is the node itself.
+fn publisher(number: u8) -> Party {
     const ADDRESSES: [&str; OWNERS as usize] =
         ["", "192.0.2.1:9", "192.0.2.1:9", "192.0.2.2:9", "[fd00::1]:9", "127.0.0.1:9"];
     if number == 0 {
-        return Owner::Own;
+        return Party::Own;
     }
     let address = ADDRESSES[usize::from(number)].parse().unwrap();
-    Owner::Node(Contact { id: Id::of_name([number]), address })
+    Party::Node(Contact { id: Id::of_name([number]), address })
 }
 
 fn deposits() -> impl Strategy<Value = (u64, Deposit)> {
@@ -619,8 +619,9 @@ fn deposits() -> impl Strategy<Value = (u64, Deposit)> {
             1 if owner_number != 0 => Standing::Claimed,
             _ => Standing::Published,
         };
-        let owner = owner(owner_number);
-        let depositor = if standing == Standing::Hearsay { self::owner(passer_on) } else { owner };
+        let publisher = publisher(owner_number);
+        let depositor =
+            if standing == Standing::Hearsay { self::publisher(passer_on) } else { publisher };
         let mode = match standing {
             Standing::Hearsay => StoreMode::Add,
             _ if replace => StoreMode::Replace,
@@ -630,7 +631,7 @@ fn deposits() -> impl Strategy<Value = (u64, Deposit)> {
             key: Id::of_name([key]),
             value: Value::bytes(vec![b'a' + text; len]),
             mode,
-            owner,
+            publisher,
             depositor,
             standing,
             age: HOUR.times(age),
@@ -643,12 +644,12 @@ fn deposits() -> impl Strategy<Value = (u64, Deposit)> {
 fn expected(now: Instant, mut rows: Vec<Kept>, deposit: &Deposit) -> Option<Vec<Kept>> {
     let new = Kept {
         standing: deposit.standing,
-        owner: deposit.owner,
+        publisher: deposit.publisher,
         depositor: deposit.depositor,
         value: deposit.value.as_bytes().to_vec(),
         expires: now + HOUR.times(24).minus(deposit.age),
     };
-    let of = |row: &Kept, standing| row.owner == new.owner && row.standing == standing;
+    let of = |row: &Kept, standing| row.publisher == new.publisher && row.standing == standing;
     let is_there = |rows: &[Kept], standing| rows.iter().any(|row| of(row, standing));
     if deposit.age >= HOUR.times(24) {
         return None;
@@ -712,7 +713,7 @@ impl Bench {
             assert_eq!(shown.len(), digests.len());
             for entry in slot.entries() {
                 assert!(slot.due <= entry.stored.due());
-                let better = |shown: &&&Entry| {
+                let better = |shown: &&&RowEntry| {
                     shown.stored.digest == entry.stored.digest && shown.standing >= entry.standing
                 };
                 assert!(shown.iter().any(|shown| better(&shown)));
@@ -720,7 +721,7 @@ impl Bench {
         }
         let mut pools: [Pool; 3] = Default::default();
         for (key, entry) in stored() {
-            if let Owner::Node(contact) = entry.stored.depositor() {
+            if let Party::Node(contact) = entry.stored.depositor() {
                 let path = Path::of(&contact.address);
                 let place = store.place(key, &path, entry.stored.row);
                 pools[entry.standing as usize].add(&path, place, charge(&entry.stored));
@@ -776,9 +777,9 @@ proptest! {
                 prop_assert_eq!(&after, &before);
             }
             for (at, row) in before.iter().filter(|(at, row)| after.get(at) != Some(row)) {
-                let is_replaced = row.owner == deposit.owner && at.0 == deposit.key;
+                let is_replaced = row.publisher == deposit.publisher && at.0 == deposit.key;
                 prop_assert!(row.standing <= deposit.standing, "{:?} left for {:?}", row, deposit);
-                prop_assert!(row.depositor != Owner::Own || is_replaced, "{:?}", row);
+                prop_assert!(row.depositor != Party::Own || is_replaced, "{:?}", row);
                 let pair = [row.standing, deposit.standing];
                 prop_assert!(pair != [Standing::Hearsay, Standing::Claimed], "{:?}", row);
             }
@@ -815,10 +816,10 @@ proptest! {
         let mut bench = Bench::with(|_| {});
         for (number, (len, network, is_claimed)) in values.iter().enumerate() {
             let address = SocketAddr::from(([10, 0, *network, 1], 9));
-            let owner = Owner::Node(Contact { id: Id::of_name(number.to_string()), address });
+            let publisher = Party::Node(Contact { id: Id::of_name(number.to_string()), address });
             let standing = if *is_claimed { Standing::Claimed } else { Standing::Published };
             let text = format!("{number:03}{}", "v".repeat(*len));
-            let _ = bench.put(0, Deposit { standing, ..deposit(&text, owner, owner) });
+            let _ = bench.put(0, Deposit { standing, ..deposit(&text, publisher, publisher) });
         }
         let key = Id::of_name("key");
         let all: BTreeSet<&[u8]> = bench.store.values(&key).unwrap().map(Value::as_bytes).collect();
@@ -863,7 +864,7 @@ fn who_comes_late_is_served_like_who_came_first() {
     let mut bench = Bench::with(|_| {});
     for number in 0..6 {
         let id = Id::of_name([number]);
-        let early = Owner::Node(Contact { id, address: ([192, 0, 2, number], 9).into() });
+        let early = Party::Node(Contact { id, address: ([192, 0, 2, number], 9).into() });
         bench.put(0, deposit(&format!("early {number}"), early, early)).unwrap();
     }
     let late = at_address("198.51.100.7:9");
@@ -896,8 +897,8 @@ fn names_that_anybody_can_write_down_leave_half_to_those_that_were_proved() {
         bench.put(0, Deposit { standing, ..deposit(&text, forged, forged) }).unwrap();
     }
     for number in 0..3 {
-        let owner = at_address(&format!("198.51.{number}.1:9"));
-        bench.put(0, deposit(&format!("true {number}"), owner, owner)).unwrap();
+        let publisher = at_address(&format!("198.51.{number}.1:9"));
+        bench.put(0, deposit(&format!("true {number}"), publisher, publisher)).unwrap();
     }
     let served = served(&mut bench, 6, 16_000);
     assert!((0..3).all(|number| served[&format!("true {number}")] == 1_000), "{served:?}");

@@ -19,7 +19,7 @@
 //! | key | value | meaning |
 //! |---|---|---|
 //! | `age` | seconds | the value is a copy, published so long ago |
-//! | `owner` | contact | who published the copy, if not the sender |
+//! | `publisher` | contact | who published the copy, if not the sender |
 //! | `token` | bytes | the sender knows of write tokens; empty, or the one it was given |
 //!
 //! A holder answers `[0, reason, token]` to such a sender whose token is not the right one, and takes the
@@ -53,7 +53,7 @@ use crate::address::is_sendable;
 use crate::bencode::{Item, List, Malformed, Value, View, outline_len, put_bytes, put_integer};
 use crate::id::Id;
 use crate::message::{
-    Contact, CopyOf, FindValue, Kind, Request, Response, Rest, RpcId, Store, StoreMode,
+    Contact, CopyOf, FindValue, Request, Response, Rest, Rpc, RpcId, StoreMode, StoreRequest,
 };
 use crate::time::Duration;
 
@@ -133,15 +133,15 @@ const NO_SUCH_RPC: u8 = 130;
 const FAILED: u8 = 131;
 
 /// The RPCs that the protocol defines.
-const NAMES: [(&[u8], Kind); 5] = [
-    (b"ping", Kind::Ping),
-    (b"findnode", Kind::FindNode),
-    (b"findvalue", Kind::FindValue),
-    (b"store", Kind::Store),
-    (b"getsocket", Kind::GetSocket),
+const NAMES: [(&[u8], Rpc); 5] = [
+    (b"ping", Rpc::Ping),
+    (b"findnode", Rpc::FindNode),
+    (b"findvalue", Rpc::FindValue),
+    (b"store", Rpc::Store),
+    (b"getsocket", Rpc::GetSocket),
 ];
 
-/// The wire's number for "replace": an original erases every owner's values on 1, so we send 2,
+/// The wire's number for "replace": an original erases every publisher's values on 1, so we send 2,
 /// which it takes for an ordinary store, and take both to mean the sender's own values.
 const MODE_REPLACE: i64 = 2;
 const MODE_REPLACE_ORIGINAL: i64 = 1;
@@ -289,12 +289,12 @@ fn request_in(payload: Item<'_>) -> Result<Request<'_>, PayloadError> {
 fn request_named<'a>(name: &'a [u8], mut args: List<'a>) -> Result<Request<'a>, PayloadError> {
     let all = args;
     match kind_named(name) {
-        Kind::Ping => Ok(Request::Ping),
-        Kind::FindNode => match id(args.next()) {
+        Rpc::Ping => Ok(Request::Ping),
+        Rpc::FindNode => match id(args.next()) {
             Some(target) => Ok(Request::FindNode { target }),
             None => Err(PayloadError::BadTarget),
         },
-        Kind::FindValue => {
+        Rpc::FindValue => {
             let key = id(args.next()).ok_or(PayloadError::BadKey)?;
             let limit = args.next().map_or(Ok(1), limit)?;
             let search = FindValue::new(key, limit);
@@ -304,18 +304,18 @@ fn request_named<'a>(name: &'a [u8], mut args: List<'a>) -> Result<Request<'a>, 
             };
             Ok(Request::FindValue(search))
         }
-        Kind::Store => store(args).map(Request::Store),
-        Kind::GetSocket => Ok(Request::GetSocket),
-        Kind::Custom => Ok(Request::Custom { name, args: all }),
+        Rpc::Store => store(args).map(Request::Store),
+        Rpc::GetSocket => Ok(Request::GetSocket),
+        Rpc::Custom => Ok(Request::Custom { name, args: all }),
     }
 }
 
-/// Which RPC a name stands for; [`Kind::Custom`] for one that the protocol does not define.
-pub fn kind_named(name: &[u8]) -> Kind {
-    NAMES.iter().find(|(known, _)| *known == name).map_or(Kind::Custom, |(_, kind)| *kind)
+/// Which RPC a name stands for; [`Rpc::Custom`] for one that the protocol does not define.
+pub fn kind_named(name: &[u8]) -> Rpc {
+    NAMES.iter().find(|(known, _)| *known == name).map_or(Rpc::Custom, |(_, kind)| *kind)
 }
 
-fn name_of(kind: Kind) -> &'static [u8] {
+fn name_of(kind: Rpc) -> &'static [u8] {
     let named = NAMES.iter().find(|(_, known)| *known == kind);
     named.expect("an RPC of the protocol has a name").0
 }
@@ -333,7 +333,7 @@ fn arguments(item: Item<'_>) -> Option<List<'_>> {
     item.list().or_else(|| item.dict().map(|_| List::EMPTY))
 }
 
-fn store(mut args: List<'_>) -> Result<Store<'_>, PayloadError> {
+fn store(mut args: List<'_>) -> Result<StoreRequest<'_>, PayloadError> {
     let key = id(args.next()).ok_or(PayloadError::BadStoreKey)?;
     let value = args.next().ok_or(PayloadError::NoValue)?;
     let mode = match args.next().and_then(Item::integer) {
@@ -344,7 +344,7 @@ fn store(mut args: List<'_>) -> Result<Store<'_>, PayloadError> {
         Some(extension) => store_extension(extension).ok_or(PayloadError::Shape)?,
         None => (None, None),
     };
-    Ok(Store { key, value, mode, copy, token })
+    Ok(StoreRequest { key, value, mode, copy, token })
 }
 
 /// What an original neither sends nor reads: `{after: digest, token: bytes}`.
@@ -361,8 +361,8 @@ fn extended<'a>(search: FindValue<'a>, extension: Item<'a>) -> Option<FindValue<
     Some(FindValue { after, token, ..search })
 }
 
-/// What an original neither sends nor reads: `{age: seconds, owner: contact, token: bytes}`. Without
-/// an age it is no copy, without an owner the copy is the sender's own, and without a token the sender
+/// What an original neither sends nor reads: `{age: seconds, publisher: contact, token: bytes}`. Without
+/// an age it is no copy, without an publisher the copy is the sender's own, and without a token the sender
 /// knows of none.
 fn store_extension(item: Item<'_>) -> Option<(Option<CopyOf>, Option<&[u8]>)> {
     let fields = item.dict()?;
@@ -377,13 +377,13 @@ fn store_extension(item: Item<'_>) -> Option<(Option<CopyOf>, Option<&[u8]>)> {
     Some((copy, token))
 }
 
-fn copy_of(age: Item<'_>, owner: Option<Item<'_>>) -> Option<CopyOf> {
+fn copy_of(age: Item<'_>, publisher: Option<Item<'_>>) -> Option<CopyOf> {
     let age = Duration::from_secs(age.integer()?.try_into().ok()?);
-    let owner = match owner {
-        Some(owner) => Some(contact(owner)?),
+    let publisher = match publisher {
+        Some(publisher) => Some(contact(publisher)?),
         None => None,
     };
-    Some(CopyOf { owner, age })
+    Some(CopyOf { publisher, age })
 }
 
 fn id(item: Option<Item<'_>>) -> Option<Id> {
@@ -426,10 +426,10 @@ pub fn values(list: List<'_>) -> Result<Vec<Value>, PayloadError> {
 ///
 /// # Errors
 /// If it is none.
-pub fn response(kind: Kind, payload: &[u8]) -> Result<Response, PayloadError> {
+pub fn response(kind: Rpc, payload: &[u8]) -> Result<Response, PayloadError> {
     let returned = match Item::parse(payload) {
         Ok(item) => item.list().ok_or(PayloadError::Shape)?,
-        Err(error) if kind == Kind::FindValue => {
+        Err(error) if kind == Rpc::FindValue => {
             return salvaged(payload).ok_or(error.into());
         }
         Err(error) => return Err(error.into()),
@@ -437,12 +437,12 @@ pub fn response(kind: Kind, payload: &[u8]) -> Result<Response, PayloadError> {
     let mut rest = returned;
     let first = rest.next().ok_or(PayloadError::Shape);
     match kind {
-        Kind::Ping => first.map(|_| Response::Pong),
-        Kind::FindNode => contacts(first?).map(Response::Nodes),
-        Kind::FindValue => found(first?),
-        Kind::Store => Ok(stored(first?, rest)),
-        Kind::GetSocket => socket(first?),
-        Kind::Custom => values(returned).map(Response::Returned),
+        Rpc::Ping => first.map(|_| Response::Pong),
+        Rpc::FindNode => contacts(first?).map(Response::Nodes),
+        Rpc::FindValue => found(first?),
+        Rpc::Store => Ok(stored(first?, rest)),
+        Rpc::GetSocket => socket(first?),
+        Rpc::Custom => values(returned).map(Response::Returned),
     }
 }
 
@@ -591,7 +591,7 @@ pub fn put_padded_request(out: &mut Vec<u8>, header: &Header, request: &Request<
         }
         out.extend_from_slice(b"ee");
     });
-    if matches!(request.kind(), Kind::FindNode | Kind::FindValue) {
+    if matches!(request.kind(), Rpc::FindNode | Rpc::FindValue) {
         out.resize(out.len().max(start + len), 0);
     }
 }
@@ -618,7 +618,7 @@ fn put_token(out: &mut Vec<u8>, token: Option<&[u8]>) {
     }
 }
 
-fn put_store_args(out: &mut Vec<u8>, store: &Store<'_>) {
+fn put_store_args(out: &mut Vec<u8>, store: &StoreRequest<'_>) {
     put_bytes(out, store.key.as_bytes());
     out.extend_from_slice(store.value.as_bytes());
     match (store.mode, store.is_extended()) {
@@ -631,16 +631,16 @@ fn put_store_args(out: &mut Vec<u8>, store: &Store<'_>) {
     }
 }
 
-fn put_store_extension(out: &mut Vec<u8>, store: &Store<'_>) {
+fn put_store_extension(out: &mut Vec<u8>, store: &StoreRequest<'_>) {
     out.push(b'd');
     if let Some(copy) = &store.copy {
         out.extend_from_slice(b"3:age");
         // Rounded up: a value that is passed on time and again must not live longer for it.
         let secs = copy.age.as_micros().div_ceil(1_000_000);
         put_integer(out, i64::try_from(secs).unwrap_or(i64::MAX));
-        if let Some(owner) = &copy.owner {
+        if let Some(publisher) = &copy.publisher {
             out.extend_from_slice(b"5:owner");
-            put_contact(out, owner);
+            put_contact(out, publisher);
         }
     }
     put_token(out, store.token);
@@ -872,12 +872,12 @@ mod tests {
     /// Both ways: `put` writes the payload, which is read as the response.
     fn assert_response(payload: &[u8], expected: Response, put: impl FnOnce(&mut Vec<u8>)) {
         let kind = match expected {
-            Response::Pong => Kind::Ping,
-            Response::Nodes(_) => Kind::FindNode,
-            Response::Values { .. } => Kind::FindValue,
-            Response::Stored | Response::Refused { .. } => Kind::Store,
-            Response::Socket(_) => Kind::GetSocket,
-            Response::Returned(_) | Response::NoSuchRpc | Response::Failed => Kind::Custom,
+            Response::Pong => Rpc::Ping,
+            Response::Nodes(_) => Rpc::FindNode,
+            Response::Values { .. } => Rpc::FindValue,
+            Response::Stored | Response::Refused { .. } => Rpc::Store,
+            Response::Socket(_) => Rpc::GetSocket,
+            Response::Returned(_) | Response::NoSuchRpc | Response::Failed => Rpc::Custom,
         };
         assert_eq!(written(put), with_payload(129, payload));
         assert_eq!(response(kind, payload), Ok(expected));
@@ -993,35 +993,38 @@ mod tests {
     #[test]
     fn stores_in_bytes() {
         let value = Item::parse(b"5:value").unwrap();
-        let plain = Store { key: ID, value, mode: StoreMode::Add, copy: None, token: None };
+        let plain = StoreRequest { key: ID, value, mode: StoreMode::Add, copy: None, token: None };
         assert_request(
             b"d4:name5:store4:argsl20:abcdefghij01234567895:valueee",
             Request::Store(plain),
         );
         assert_request(
             b"d4:name5:store4:argsl20:abcdefghij01234567895:valuei2eee",
-            Request::Store(Store { mode: StoreMode::Replace, ..plain }),
+            Request::Store(StoreRequest { mode: StoreMode::Replace, ..plain }),
         );
-        let owner = contact("[2001:db8::1]:8001");
-        let copy = CopyOf { owner: Some(owner), age: Duration::from_secs(90) };
+        let publisher = contact("[2001:db8::1]:8001");
+        let copy = CopyOf { publisher: Some(publisher), age: Duration::from_secs(90) };
         assert_request(
             b"d4:name5:store4:argsl20:abcdefghij01234567895:valuei0ed3:agei90e5:ownerl11:2001:db8::1\
               i8001e20:abcdefghij0123456789eeee",
-            Request::Store(Store { copy: Some(copy), ..plain }),
+            Request::Store(StoreRequest { copy: Some(copy), ..plain }),
         );
         assert_request(
             b"d4:name5:store4:argsl20:abcdefghij01234567895:valuei0ed3:agei90eeee",
-            Request::Store(Store { copy: Some(CopyOf { owner: None, ..copy }), ..plain }),
+            Request::Store(StoreRequest {
+                copy: Some(CopyOf { publisher: None, ..copy }),
+                ..plain
+            }),
         );
         assert_request(
             b"d4:name5:store4:argsl20:abcdefghij01234567895:valuei0ed5:token0:eee",
-            Request::Store(Store { token: Some(b""), ..plain }),
+            Request::Store(StoreRequest { token: Some(b""), ..plain }),
         );
         assert_request(
             b"d4:name5:store4:argsl20:abcdefghij01234567895:valuei2ed3:agei90e5:token3:\x01e\xffeee",
-            Request::Store(Store {
+            Request::Store(StoreRequest {
                 mode: StoreMode::Replace,
-                copy: Some(CopyOf { owner: None, ..copy }),
+                copy: Some(CopyOf { publisher: None, ..copy }),
                 token: Some(b"\x01e\xff"),
                 ..plain
             }),
@@ -1055,12 +1058,12 @@ mod tests {
     fn the_largest_store_fits_what_an_original_reads() {
         let value = Value::bytes(vec![b'v'; 16_000 - b"15994:".len()]);
         assert_eq!(value.as_bytes().len(), 16_000);
-        let owner = Some(contact("[ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe]:65535"));
-        let store = Store {
+        let publisher = Some(contact("[ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe]:65535"));
+        let store = StoreRequest {
             key: ID,
             value: value.item(),
             mode: StoreMode::Replace,
-            copy: Some(CopyOf { owner, age: Duration::from_micros(u64::MAX) }),
+            copy: Some(CopyOf { publisher, age: Duration::from_micros(u64::MAX) }),
             token: Some(&[b't'; MAX_TOKEN]),
         };
         let len = written(|out| put_request(out, &HEADER, &Request::Store(store))).len();
@@ -1146,11 +1149,11 @@ mod tests {
         assert_response(b"li0e2:no3:\x01e\xffe", refused("no", Some(b"\x01e\xff")), |out| {
             put_refused(out, &HEADER, "no", Some(b"\x01e\xff"));
         });
-        assert_eq!(response(Kind::Store, b"li0ee"), Ok(refused("", None)));
+        assert_eq!(response(Rpc::Store, b"li0ee"), Ok(refused("", None)));
         for token in ["i5e", "le", "d1:a1:be", &format!("65:{}", "t".repeat(65))] {
             let payload = format!("li0e2:no{token}e");
             assert_eq!(
-                response(Kind::Store, payload.as_bytes()),
+                response(Rpc::Store, payload.as_bytes()),
                 Ok(refused("no", None)),
                 "{token}"
             );
@@ -1158,7 +1161,7 @@ mod tests {
         let longest = "t".repeat(MAX_TOKEN);
         let payload = format!("li0e2:no64:{longest}e");
         let longest = refused("no", Some(longest.as_bytes()));
-        assert_eq!(response(Kind::Store, payload.as_bytes()), Ok(longest));
+        assert_eq!(response(Rpc::Store, payload.as_bytes()), Ok(longest));
         assert_eq!(written(|out| put_no_such_rpc(out, &HEADER)), datagram(130, b""));
         assert_eq!(written(|out| put_failed(out, &HEADER)), datagram(131, b""));
     }
@@ -1222,7 +1225,7 @@ mod tests {
         );
         for (nonsense, more) in [("4:more1:x", 0), ("4:morei-1e", 0), ("4:nextle5:tokeni1e", 0)] {
             let payload = format!("ld{nonsense}7:closestleee");
-            let Ok(Response::Values { rest, .. }) = response(Kind::FindValue, payload.as_bytes())
+            let Ok(Response::Values { rest, .. }) = response(Rpc::FindValue, payload.as_bytes())
             else {
                 panic!("{nonsense}")
             };
@@ -1240,7 +1243,7 @@ mod tests {
             "ld7:closestll9:127.0.0.1i8001e20:abcdefghij0123456789ee6:retvall2:ok{deep}i7eeee"
         );
         let Ok(Response::Values { values, closest, .. }) =
-            response(Kind::FindValue, payload.as_bytes())
+            response(Rpc::FindValue, payload.as_bytes())
         else {
             panic!("values")
         };
@@ -1252,7 +1255,7 @@ mod tests {
             let payload = format!(
                 "ld6:retvall2:ok{spoilt}i7ee7:closestll9:127.0.0.1i8001e20:abcdefghij0123456789eeee"
             );
-            let read = response(Kind::FindValue, payload.as_bytes());
+            let read = response(Rpc::FindValue, payload.as_bytes());
             let Ok(Response::Values { values: read, closest, .. }) = read else {
                 panic!("{spoilt}: {read:?}")
             };
@@ -1300,14 +1303,14 @@ mod tests {
         let good = "l9:127.0.0.1i8001e20:abcdefghij0123456789e";
         let payload = format!("ll{}{good}ee", bad.concat());
         let nodes = Response::Nodes(vec![contact("127.0.0.1:8001")]);
-        assert_eq!(response(Kind::FindNode, payload.as_bytes()), Ok(nodes));
+        assert_eq!(response(Rpc::FindNode, payload.as_bytes()), Ok(nodes));
     }
 
     #[test]
     fn contacts_beyond_k_are_not_read() {
         let good = "l9:127.0.0.1i8001e20:abcdefghij0123456789e";
         let payload = format!("ll{}ee", good.repeat(1_000));
-        let Ok(Response::Nodes(nodes)) = response(Kind::FindNode, payload.as_bytes()) else {
+        let Ok(Response::Nodes(nodes)) = response(Rpc::FindNode, payload.as_bytes()) else {
             panic!("contacts")
         };
         assert_eq!(nodes.len(), MAX_CONTACTS);
@@ -1318,31 +1321,31 @@ mod tests {
         let spoilt = b"ld7:closestll9:127.0.0.1i8001e20:abcdefghij0123456789ee6:retvalli1e+14eeee";
         let closest = vec![contact("127.0.0.1:8001")];
         let expected = Response::Values { values: vec![], closest, rest: Rest::default() };
-        assert_eq!(response(Kind::FindValue, spoilt), Ok(expected));
-        assert!(response(Kind::FindNode, spoilt).is_err());
-        assert!(response(Kind::FindValue, b"ld7:closesti5ei1.5eee").is_err());
-        assert!(response(Kind::FindValue, b"ld7:closestlli1.5e").is_err());
+        assert_eq!(response(Rpc::FindValue, spoilt), Ok(expected));
+        assert!(response(Rpc::FindNode, spoilt).is_err());
+        assert!(response(Rpc::FindValue, b"ld7:closesti5ei1.5eee").is_err());
+        assert!(response(Rpc::FindValue, b"ld7:closestlli1.5e").is_err());
     }
 
     #[test]
     fn answers_of_another_shape_are_refused() {
         let refused = |kind, payload: &str| response(kind, payload.as_bytes()).is_err();
-        for kind in [Kind::Ping, Kind::FindNode, Kind::FindValue, Kind::Store, Kind::GetSocket] {
+        for kind in [Rpc::Ping, Rpc::FindNode, Rpc::FindValue, Rpc::Store, Rpc::GetSocket] {
             for payload in ["", "le", "de", "i5e", "4:text", "l", "li5e", "li5eex"] {
                 assert!(refused(kind, payload), "{kind:?} {payload}");
             }
         }
-        assert!(refused(Kind::FindNode, "li0ee"));
-        assert!(refused(Kind::FindNode, "ld1:ai1eee"));
-        assert!(refused(Kind::FindValue, "li0ee"));
-        assert!(refused(Kind::FindValue, "ld7:closesti5eee"));
-        assert!(refused(Kind::GetSocket, "ld4:addr9:localhost4:porti1eee"));
-        assert!(refused(Kind::GetSocket, "ld4:addr9:127.0.0.1ee"));
+        assert!(refused(Rpc::FindNode, "li0ee"));
+        assert!(refused(Rpc::FindNode, "ld1:ai1eee"));
+        assert!(refused(Rpc::FindValue, "li0ee"));
+        assert!(refused(Rpc::FindValue, "ld7:closesti5eee"));
+        assert!(refused(Rpc::GetSocket, "ld4:addr9:localhost4:porti1eee"));
+        assert!(refused(Rpc::GetSocket, "ld4:addr9:127.0.0.1ee"));
     }
 
     #[test]
     fn an_empty_table_is_a_findvalue_that_found_nothing() {
         let nothing = Response::Values { values: vec![], closest: vec![], rest: Rest::default() };
-        assert_eq!(response(Kind::FindValue, b"llee"), Ok(nothing));
+        assert_eq!(response(Rpc::FindValue, b"llee"), Ok(nothing));
     }
 }

@@ -6,12 +6,12 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 use super::layout::{
-    Contact, Endpoint, INDEX_BUCKETS, INDEX_DEPTH, Index, LAYOUT_VERSION, Mark, Split, Stranger,
-    Table,
+    Endpoint, INDEX_BUCKETS, INDEX_DEPTH, Index, KernelContact, KernelTable, LAYOUT_VERSION, Mark,
+    Split, Stranger,
 };
 use super::{CONTACTS_MAX, Error, LOCALS_MAX};
 use crate::id::Id;
-use crate::message;
+use crate::message::Contact;
 use crate::wire::v1::{EncodedContact, VERSION};
 
 /// Seeds to try before a table counts as one that does not fit; one of a thousand needs a second.
@@ -25,7 +25,7 @@ pub(super) struct Content {
     /// The addresses of the node.
     pub(super) locals: Vec<IpAddr>,
     /// Whom it may name, each with the number of its place in the memory of who was seen when.
-    pub(super) contacts: Vec<(message::Contact, u16)>,
+    pub(super) contacts: Vec<(Contact, u16)>,
     /// Odd and random, so that nobody can choose ids that fall into one bucket.
     pub(super) seed: u64,
 }
@@ -39,8 +39,8 @@ pub(super) fn draw_seed() -> Result<u64, Error> {
 
 impl Content {
     /// The table for those contacts and addresses that are of the family.
-    pub(super) fn image(&self, ipv4: bool) -> Box<Table> {
-        let mut table: Box<Table> = bytemuck::zeroed_box();
+    pub(super) fn image(&self, ipv4: bool) -> Box<KernelTable> {
+        let mut table: Box<KernelTable> = bytemuck::zeroed_box();
         table.version = LAYOUT_VERSION;
         table.k = self.k as u32;
         table.own_id = *self.own_id.as_bytes();
@@ -50,7 +50,7 @@ impl Content {
             *slot = on_the_wire(*address);
             table.locals_count += 1;
         }
-        let of_family = |(contact, _): &&(message::Contact, u16)| contact.address.is_ipv4() == ipv4;
+        let of_family = |(contact, _): &&(Contact, u16)| contact.address.is_ipv4() == ipv4;
         let mut contacts: Vec<_> = self.contacts.iter().filter(of_family).copied().collect();
         contacts.sort_unstable_by_key(|(contact, _)| contact.id);
         if contacts.len() > CONTACTS_MAX || !self.fill(&mut table, &contacts) {
@@ -63,7 +63,7 @@ impl Content {
     }
 
     /// Puts in contacts that are sorted. Returns whether the indices have room for them.
-    fn fill(&self, table: &mut Table, contacts: &[(message::Contact, u16)]) -> bool {
+    fn fill(&self, table: &mut KernelTable, contacts: &[(Contact, u16)]) -> bool {
         table.count = contacts.len() as u32;
         put_contacts(table, contacts);
         put_bytes(table, contacts);
@@ -72,7 +72,7 @@ impl Content {
         self.put_indices(table, contacts.len())
     }
 
-    fn put_indices(&self, table: &mut Table, count: usize) -> bool {
+    fn put_indices(&self, table: &mut KernelTable, count: usize) -> bool {
         let seeds =
             || (0..SEEDS_MAX).map(|turn| (self.seed ^ (turn << 1)).rotate_left(turn as u32) | 1);
         let contacts = &table.contacts[..count];
@@ -95,11 +95,11 @@ impl Content {
     }
 }
 
-fn put_contacts(table: &mut Table, contacts: &[(message::Contact, u16)]) {
+fn put_contacts(table: &mut KernelTable, contacts: &[(Contact, u16)]) {
     let mut at: HashMap<SocketAddr, usize> = HashMap::new();
     contacts.iter().for_each(|(contact, _)| *at.entry(contact.address).or_default() += 1);
     for (slot, (contact, seen_slot)) in table.contacts.iter_mut().zip(contacts) {
-        *slot = Contact {
+        *slot = KernelContact {
             id: *contact.id.as_bytes(),
             endpoint: Endpoint::of(contact.address),
             slot: *seen_slot,
@@ -108,7 +108,7 @@ fn put_contacts(table: &mut Table, contacts: &[(message::Contact, u16)]) {
     }
 }
 
-fn put_bytes(table: &mut Table, contacts: &[(message::Contact, u16)]) {
+fn put_bytes(table: &mut KernelTable, contacts: &[(Contact, u16)]) {
     let mut mark = Mark { offset: 0, sum: 0 };
     for (number, (contact, _)) in contacts.iter().enumerate() {
         table.marks[number] = mark;
@@ -197,8 +197,8 @@ impl Endpoint {
 }
 
 impl Stranger {
-    pub(super) fn contact(&self) -> message::Contact {
-        message::Contact { id: Id::new(self.id), address: self.endpoint.address() }
+    pub(super) fn contact(&self) -> Contact {
+        Contact { id: Id::new(self.id), address: self.endpoint.address() }
     }
 }
 
@@ -210,7 +210,7 @@ mod tests {
     fn content(ids: impl IntoIterator<Item = Id>) -> Content {
         let contact = |(number, id)| {
             let address = ([10, 0, 0, 1], 9_000 + number as u16).into();
-            (message::Contact { id, address }, number as u16)
+            (Contact { id, address }, number as u16)
         };
         Content {
             own_id: Id::of_name("own"),

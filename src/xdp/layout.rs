@@ -26,7 +26,7 @@ pub(super) struct Endpoint {
 
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
-pub(super) struct Contact {
+pub(super) struct KernelContact {
     pub(super) id: [u8; Id::LEN],
     pub(super) endpoint: Endpoint,
     pub(super) slot: u16,
@@ -53,7 +53,7 @@ pub(super) type Index = [[u16; INDEX_DEPTH]; INDEX_BUCKETS];
 
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
-pub(super) struct Table {
+pub(super) struct KernelTable {
     pub(super) version: u32,
     pub(super) count: u32,
     pub(super) k: u32,
@@ -69,7 +69,7 @@ pub(super) struct Table {
     pub(super) marks: [Mark; CONTACTS_MAX + 1],
     pub(super) by_id: Index,
     pub(super) by_endpoint: Index,
-    pub(super) contacts: [Contact; CONTACTS_MAX],
+    pub(super) contacts: [KernelContact; CONTACTS_MAX],
     pub(super) bytes: [u8; CONTACTS_MAX * CONTACT_BYTES_MAX + REPLY_MAX],
 }
 
@@ -105,13 +105,13 @@ pub(super) struct Heartbeat {
 
 const _: () = {
     assert!(size_of::<Endpoint>() == 20);
-    assert!(size_of::<Contact>() == 44);
+    assert!(size_of::<KernelContact>() == 44);
     assert!(size_of::<Split>() == 8);
     assert!(size_of::<Mark>() == 8);
     assert!(size_of::<Stranger>() == 40);
     assert!(size_of::<About>() == 48);
     assert!(size_of::<Heartbeat>() == 24);
-    assert!(size_of::<Table>() == 86_720);
+    assert!(size_of::<KernelTable>() == 86_720);
 };
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ pub const BPFFS: &str = "/sys/fs/bpf";
 
 /// Where a fast path is left: of the node on a port, in the network namespace of the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Pinning {
     /// The mount point of a bpf file system.
     pub bpffs: PathBuf,
     /// The node's UDP port.
@@ -94,7 +94,7 @@ pub enum OverLimit {
 #[derive(Clone, Debug)]
 pub struct Attachment {
     /// Where it is left.
-    pub place: Place,
+    pub place: Pinning,
     /// The interface.
     pub interface: String,
     /// `None`: what suits the interface best.
@@ -111,7 +111,7 @@ pub struct Attachment {
 
 impl Attachment {
     /// For the caller's own node, met as suits the interface best, without limits.
-    pub fn new(place: Place, interface: impl Into<String>) -> Attachment {
+    pub fn new(place: Pinning, interface: impl Into<String>) -> Attachment {
         Attachment {
             place,
             interface: interface.into(),

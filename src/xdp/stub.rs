@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use super::{Attached, Attachment, Error, Place, Status};
+use super::{Attached, Attachment, Error, Pinning, Status};
 use crate::message::Contact;
 use crate::node::Node;
 
@@ -20,7 +20,7 @@ pub fn attach(_attachment: &Attachment) -> Result<Attached, Error> {
 ///
 /// # Errors
 /// Always.
-pub fn detach(_place: &Place) -> Result<(), Error> {
+pub fn detach(_place: &Pinning) -> Result<(), Error> {
     Err(Error::Unsupported)
 }
 
@@ -28,7 +28,7 @@ pub fn detach(_place: &Place) -> Result<(), Error> {
 ///
 /// # Errors
 /// Always.
-pub fn status(_place: &Place) -> Result<Status, Error> {
+pub fn status(_place: &Pinning) -> Result<Status, Error> {
     Err(Error::Unsupported)
 }
 
@@ -36,7 +36,7 @@ pub fn status(_place: &Place) -> Result<Status, Error> {
 ///
 /// # Errors
 /// Always.
-pub fn found(_bpffs: &Path) -> Result<Vec<Place>, Error> {
+pub fn found(_bpffs: &Path) -> Result<Vec<Pinning>, Error> {
     Err(Error::Unsupported)
 }
 
@@ -44,7 +44,7 @@ pub fn found(_bpffs: &Path) -> Result<Vec<Place>, Error> {
 pub(crate) struct Mirror(Infallible);
 
 impl Mirror {
-    pub(crate) fn new(_place: Place) -> Result<Mirror, Error> {
+    pub(crate) fn new(_place: Pinning) -> Result<Mirror, Error> {
         Err(Error::Unsupported)
     }
 

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use kademlua::xdp::{Attachment, Counter, Error, Mode, Place, Trial};
+use kademlua::xdp::{Attachment, Counter, Error, Mode, Pinning, Trial};
 
 /// Both programs.
 pub(crate) const MODES: [Mode; 2] = [Mode::Native, Mode::Tcx];
@@ -125,7 +125,7 @@ pub(crate) fn checksum(bytes: &[u8]) -> u16 {
 
 /// The programs for a port, without limits.
 pub(crate) fn attachment(port: u16) -> Attachment {
-    Attachment::new(Place { bpffs: "/".into(), port }, "")
+    Attachment::new(Pinning { bpffs: "/".into(), port }, "")
 }
 
 /// The programs, with a heart that beats; `None`, and why, where they cannot be loaded. Where

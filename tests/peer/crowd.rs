@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use kademlua::message::Kind;
+use kademlua::message::Rpc;
 use kademlua::node::Event;
 use kademlua::time::{Duration, Instant};
 
@@ -45,5 +45,5 @@ impl Bench {
 
 /// Whether a datagram is a query of a lookup.
 pub(crate) fn is_query(sent: &Sent) -> bool {
-    sent.asks(Kind::FindNode) || sent.asks(Kind::FindValue)
+    sent.asks(Rpc::FindNode) || sent.asks(Rpc::FindValue)
 }

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use kademlua::address::LocalEnd;
 use kademlua::config::Config;
 use kademlua::id::Id;
-use kademlua::message::{Contact, Kind, Request, RpcId};
+use kademlua::message::{Contact, Request, Rpc, RpcId};
 use kademlua::node::{Event, Input, Node, Output};
 use kademlua::time::{Duration, Instant};
 use kademlua::wire::v1::{self, Body, EncodedContact, Frame, Header};
@@ -154,7 +154,7 @@ impl Sent {
         }
     }
 
-    pub(crate) fn asks(&self, kind: Kind) -> bool {
+    pub(crate) fn asks(&self, kind: Rpc) -> bool {
         self.request().is_some_and(|request| request.kind() == kind)
     }
 

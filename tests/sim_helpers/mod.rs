@@ -6,7 +6,7 @@ use std::ops::{Deref, DerefMut};
 use kademlua::bencode::Value;
 use kademlua::control::{Command, Reply};
 use kademlua::id::Id;
-use kademlua::kad::lookup::{Goal, Record};
+use kademlua::kad::lookup::{Goal, LookupRecord};
 use kademlua::message::{Contact, StoreMode};
 use kademlua::node::StoreReport;
 use kademlua::sim::{Network, NodeIndex, Settings};
@@ -63,11 +63,11 @@ fn command() -> String {
     format!("{variables}cargo test --test {file} {}", thread.name().unwrap_or_default())
 }
 
-pub(crate) fn find_node(network: &mut Network, from: NodeIndex, target: Id) -> Record {
+pub(crate) fn find_node(network: &mut Network, from: NodeIndex, target: Id) -> LookupRecord {
     lookup(network, from, Goal::Node { target })
 }
 
-pub(crate) fn find_value(network: &mut Network, from: NodeIndex, key: Id) -> Record {
+pub(crate) fn find_value(network: &mut Network, from: NodeIndex, key: Id) -> LookupRecord {
     find_values(network, from, key, 3, 6)
 }
 
@@ -77,11 +77,11 @@ pub(crate) fn find_values(
     key: Id,
     max_nodes: usize,
     max_entries: usize,
-) -> Record {
+) -> LookupRecord {
     lookup(network, from, Goal::Value { key, max_nodes, max_entries })
 }
 
-fn lookup(network: &mut Network, from: NodeIndex, goal: Goal) -> Record {
+fn lookup(network: &mut Network, from: NodeIndex, goal: Goal) -> LookupRecord {
     match network.run(from, Command::Lookup(goal)).expect("a lookup is always begun") {
         Reply::Lookup(record) => record,
         other => panic!("{other:?} is no reply to a lookup"),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use kademlua::bencode::Value;
 use kademlua::id::Id;
-use kademlua::message::{FindValue, Request, Response, Store, StoreMode};
+use kademlua::message::{FindValue, Request, Response, StoreMode, StoreRequest};
 use kademlua::net::{Handle, Settings, SpawnError, spawn};
 use kademlua::wire::v1::{self, Body, Frame};
 
@@ -85,7 +85,7 @@ pub fn value(number: usize) -> Value {
 /// Stores a value at one node, and waits for the node's word that it has it.
 pub fn store(stranger: &mut Stranger, to: SocketAddr, number: usize) {
     let value = value(number);
-    let store = Store {
+    let store = StoreRequest {
         key: key(number),
         value: value.item(),
         mode: StoreMode::Add,

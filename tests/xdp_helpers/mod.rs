@@ -10,7 +10,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use kademlua::id::Id;
-use kademlua::message::{Contact, Kind, Request, Response, RpcId};
+use kademlua::message::{Contact, Request, Response, Rpc, RpcId};
 use kademlua::wire::v1::{self, Body, Frame, Header};
 use nix::sched::{CloneFlags, setns};
 
@@ -265,7 +265,7 @@ impl Client {
     pub(crate) fn ask_unpadded(&mut self, target: Id, within: Duration) -> Option<Response> {
         let mut datagram = self.datagram(&Request::FindNode { target });
         datagram.truncate(81);
-        self.exchange(&datagram, Kind::FindNode, within)
+        self.exchange(&datagram, Rpc::FindNode, within)
     }
 
     pub(crate) fn find(&mut self, name: &str) -> Option<Vec<Contact>> {
@@ -288,7 +288,7 @@ impl Client {
         datagram
     }
 
-    fn exchange(&mut self, datagram: &[u8], kind: Kind, within: Duration) -> Option<Response> {
+    fn exchange(&mut self, datagram: &[u8], kind: Rpc, within: Duration) -> Option<Response> {
         let rpc_id = RpcId(self.next.to_be_bytes());
         // Of a node that was killed the system tells at the next call.
         if let Err(error) = self.socket.send(datagram) {

@@ -20,11 +20,11 @@ use self::generator::Generator;
 use self::lab::{ADDRESSES, Lab};
 use super::client::Client;
 use super::host::{self, Cores, Process};
-use super::questions::{Questions, Rpc};
+use super::questions::{Questions, Workload};
 use super::{Arguments, check, company, median_and_range};
 use crate::id::Id;
 use crate::shell::say;
-use crate::xdp::{self, Attachment, BPFFS, Counter, Mode, Place};
+use crate::xdp::{self, Attachment, BPFFS, Counter, Mode, Pinning};
 
 /// Requests that an ordinary client asks the fast path before it is measured.
 const SAMPLE: u64 = 512;
@@ -36,7 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const PADDED: usize = 1_400;
 
 /// What is asked.
-const ASKED: [Rpc; 2] = [Rpc::Ping, Rpc::FindNode];
+const ASKED: [Workload; 2] = [Workload::Ping, Workload::FindNode];
 
 /// One round of all measurements: replies a second, and the share of the time that the server's
 /// core was busy.
@@ -112,7 +112,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 impl Bench<'_> {
     fn round(&mut self) -> anyhow::Result<Rates> {
-        let own = [self.own(Rpc::Ping)?, self.own(Rpc::FindNode)?];
+        let own = [self.own(Workload::Ping)?, self.own(Workload::FindNode)?];
         let swap = self.swap()?;
         let native = self.fast_path(Mode::Native)?;
         let tcx = self.fast_path(Mode::Tcx)?;
@@ -120,7 +120,7 @@ impl Bench<'_> {
     }
 
     /// The node itself, asked by an ordinary client.
-    fn own(&self, rpc: Rpc) -> anyhow::Result<Rate> {
+    fn own(&self, rpc: Workload) -> anyhow::Result<Rate> {
         for end in [&self.lab.server, &self.lab.client] {
             end.steer_ordinary(true)?;
         }
@@ -143,7 +143,7 @@ impl Bench<'_> {
         let _sink = self.generator.attach("sink", &self.lab.client)?;
         let _swap = self.generator.attach("swap", &self.lab.server)?;
         self.steer_xdp()?;
-        self.rate(Rpc::FindNode, PADDED, false)
+        self.rate(Workload::FindNode, PADDED, false)
     }
 
     /// Ping and findnode.
@@ -157,7 +157,7 @@ impl Bench<'_> {
         let attached = Attached::new(self, mode)?;
         self.steer_xdp()?;
         let len = |rpc| match (rpc, mode) {
-            (Rpc::FindNode, Mode::Native) => PADDED,
+            (Workload::FindNode, Mode::Native) => PADDED,
             // As it is.
             _ => 0,
         };
@@ -177,11 +177,11 @@ impl Bench<'_> {
     }
 
     /// Replies to an ordinary client, read whole; the kernel must have answered them.
-    fn check_sample(&self, place: &Place, rpc: Rpc, len: usize) -> anyhow::Result<()> {
+    fn check_sample(&self, place: &Pinning, rpc: Workload, len: usize) -> anyhow::Result<()> {
         let answered = || -> anyhow::Result<u64> {
             let status = self.lab.server.within(|| xdp::status(place))??;
             Ok(status.count(match rpc {
-                Rpc::Ping => Counter::AnsweredPing,
+                Workload::Ping => Counter::AnsweredPing,
                 _ => Counter::AnsweredFindNode,
             }))
         };
@@ -201,10 +201,10 @@ impl Bench<'_> {
     }
 
     /// What the generator reaches; `responses`: nothing but whole responses may come back.
-    fn rate(&mut self, rpc: Rpc, len: usize, responses: bool) -> anyhow::Result<Rate> {
+    fn rate(&mut self, rpc: Workload, len: usize, responses: bool) -> anyhow::Result<Rate> {
         let questions = Questions::new(rpc).padded(len);
         let (message, target) = questions.first();
-        let target = (rpc == Rpc::FindNode).then_some(&target.as_bytes()[..]);
+        let target = (rpc == Workload::FindNode).then_some(&target.as_bytes()[..]);
         let client = SocketAddr::from((ADDRESSES[1], 0));
         self.generator.ask(client, message, target, message.len())?;
         let watch = Watch::start(self.lab.server.core);
@@ -213,7 +213,7 @@ impl Bench<'_> {
         if responses {
             let mean = replies.bytes / replies.responses.max(1);
             ensure!(
-                replies.responses == replies.any && (rpc == Rpc::Ping || mean > 600),
+                replies.responses == replies.any && (rpc == Workload::Ping || mean > 600),
                 "of {} replies {} were responses, of {mean} bytes each",
                 replies.any,
                 replies.responses,
@@ -229,13 +229,13 @@ impl Bench<'_> {
 
 /// The fast path at the server's interface.
 struct Attached {
-    place: Place,
+    place: Pinning,
 }
 
 impl Attached {
     /// Attaches it, without limits, and waits until the node has filled it.
     fn new(bench: &Bench<'_>, mode: Mode) -> anyhow::Result<Attached> {
-        let place = Place { bpffs: BPFFS.into(), port: bench.node.address.port() };
+        let place = Pinning { bpffs: BPFFS.into(), port: bench.node.address.port() };
         let interface = &bench.lab.server.interface;
         let mut attachment = Attachment::new(place.clone(), interface);
         attachment.mode = Some(mode);

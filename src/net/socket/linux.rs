@@ -29,23 +29,23 @@ const LOOPBACK_INTERFACE: u32 = 1;
 ///
 /// Each inbox serves one socket, or several alike: what the system is told of the room for a sender's address and for the
 /// end that a datagram came in at is what the last one took.
-pub struct Inbox {
+pub struct ReceiveBatch {
     slots: Vec<u8>,
     /// Sender, end, length.
     filled: Vec<(SocketAddr, LocalEnd, usize)>,
     headers: MultiHeaders<SockaddrStorage>,
 }
 
-impl Default for Inbox {
-    fn default() -> Inbox {
-        Inbox::new()
+impl Default for ReceiveBatch {
+    fn default() -> ReceiveBatch {
+        ReceiveBatch::new()
     }
 }
 
-impl Inbox {
+impl ReceiveBatch {
     /// An empty inbox.
-    pub fn new() -> Inbox {
-        Inbox {
+    pub fn new() -> ReceiveBatch {
+        ReceiveBatch {
             slots: vec![0; BATCH * SLOT],
             filled: Vec::with_capacity(BATCH),
             headers: MultiHeaders::preallocate(BATCH, Some(cmsg_space!(in6_pktinfo))),

@@ -1,4 +1,4 @@
-//! Datagrams in batches: [`Inbox`] receives and [`Outbox`] sends many with one system call where
+//! Datagrams in batches: [`ReceiveBatch`] receives and [`SendBatch`] sends many with one system call where
 //! the system has one for that (Linux), one at a time elsewhere.
 //!
 //! No protocol and no event loop here. Both take any std socket, and wait where that socket
@@ -24,7 +24,7 @@ mod portable;
 #[cfg(not(target_os = "linux"))]
 use portable as system;
 
-pub use system::Inbox;
+pub use system::ReceiveBatch;
 
 /// Datagrams in a batch at the most: a system call's fixed cost is spread thin enough, and what
 /// has arrived meanwhile never waits long.
@@ -180,8 +180,8 @@ pub struct Received<'a> {
 
 /// Datagrams that wait to be sent, in one buffer that is used again and again.
 ///
-/// [`push`](Outbox::push) until [`is_full`](Outbox::is_full), then [`send`](Outbox::send).
-pub struct Outbox {
+/// [`push`](SendBatch::push) until [`is_full`](SendBatch::is_full), then [`send`](SendBatch::send).
+pub struct SendBatch {
     local: SocketAddr,
     bytes: Vec<u8>,
     waiting: Vec<Parcel>,
@@ -203,10 +203,10 @@ struct Parcel {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Blocked;
 
-impl Outbox {
+impl SendBatch {
     /// An empty outbox for a socket bound to that address.
-    pub fn new(local: SocketAddr) -> Outbox {
-        Outbox {
+    pub fn new(local: SocketAddr) -> SendBatch {
+        SendBatch {
             local,
             bytes: Vec::new(),
             waiting: Vec::with_capacity(BATCH),
@@ -223,7 +223,7 @@ impl Outbox {
 
     /// Adds a datagram that is to leave from there; the system chooses where it is told nothing, and
     /// where the socket has but one address it is that one. What the socket [cannot
-    /// send](Outbox::reaches) is lost.
+    /// send](SendBatch::reaches) is lost.
     pub fn push(&mut self, from: LocalEnd, destination: SocketAddr, bytes: &[u8]) {
         if !self.reaches(destination) {
             self.lost += 1;
@@ -266,7 +266,7 @@ impl Outbox {
     ///
     /// # Errors
     /// If the socket's send buffer is full: wait until it is writable and send again, or
-    /// [`clear`](Outbox::clear).
+    /// [`clear`](SendBatch::clear).
     pub fn send(&mut self, socket: &UdpSocket) -> Result<(), Blocked> {
         self.send_through(|sender, batch, bytes| sender.send(socket, batch, bytes))
     }
@@ -330,14 +330,19 @@ mod tests {
         socket
     }
 
-    fn outbox(socket: &UdpSocket) -> Outbox {
-        Outbox::new(socket.local_addr().unwrap())
+    fn outbox(socket: &UdpSocket) -> SendBatch {
+        SendBatch::new(socket.local_addr().unwrap())
     }
 
     /// Sends everything and takes in as many datagrams as given.
-    fn carry(outbox: &mut Outbox, from: &UdpSocket, to: &UdpSocket, count: usize) -> Vec<Vec<u8>> {
+    fn carry(
+        outbox: &mut SendBatch,
+        from: &UdpSocket,
+        to: &UdpSocket,
+        count: usize,
+    ) -> Vec<Vec<u8>> {
         outbox.send(from).unwrap();
-        let mut inbox = Inbox::new();
+        let mut inbox = ReceiveBatch::new();
         let mut received = Vec::new();
         while received.len() < count {
             inbox.receive(to).unwrap();
@@ -400,11 +405,11 @@ mod tests {
 
     #[test]
     fn what_a_full_send_buffer_keeps_back_is_sent_later_or_given_up() {
-        let mut outbox = Outbox::new("127.0.0.1:1".parse().unwrap());
+        let mut outbox = SendBatch::new("127.0.0.1:1".parse().unwrap());
         (0..5).for_each(|number| outbox.push_to_peer(&[number]));
         let mut seen = Vec::new();
         let mut room = 2;
-        let mut send = |outbox: &mut Outbox, more: usize| {
+        let mut send = |outbox: &mut SendBatch, more: usize| {
             room += more;
             outbox.send_through(|_, batch, bytes| {
                 if room == 0 {
@@ -425,7 +430,7 @@ mod tests {
 
     #[test]
     fn an_error_costs_one_datagram_and_an_interruption_none() {
-        let mut outbox = Outbox::new("127.0.0.1:1".parse().unwrap());
+        let mut outbox = SendBatch::new("127.0.0.1:1".parse().unwrap());
         (0..3).for_each(|number| outbox.push_to_peer(&[number]));
         let mut script = [
             Err(io::ErrorKind::ConnectionRefused.into()),
@@ -441,7 +446,7 @@ mod tests {
     #[test]
     fn an_idle_nonblocking_socket_would_block() {
         let socket = bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let mut inbox = Inbox::new();
+        let mut inbox = ReceiveBatch::new();
         let error = inbox.receive(&socket).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
         assert!(inbox.is_empty());
@@ -459,7 +464,7 @@ mod tests {
         }
         // On loopback what was sent is there.
         let mut heard = Vec::new();
-        let mut inbox = Inbox::new();
+        let mut inbox = ReceiveBatch::new();
         while inbox.receive(socket).is_ok() {
             heard.extend(inbox.iter().map(|got| got.source.ip()));
         }
@@ -566,7 +571,7 @@ mod tests {
             let sender = blocking(from);
             let to = SocketAddr::new(to.parse().unwrap(), six.port());
             sender.send_to(b"hello", to).unwrap();
-            let mut inbox = Inbox::new();
+            let mut inbox = ReceiveBatch::new();
             socket.set_nonblocking(false).unwrap();
             inbox.receive(socket).unwrap();
             let got = inbox.iter().next().unwrap();
@@ -638,7 +643,7 @@ mod tests {
                     asker.connect(to).unwrap();
                     asker.send(&[number as u8]).unwrap();
                 }
-                let mut inbox = Inbox::new();
+                let mut inbox = ReceiveBatch::new();
                 let mut outbox = outbox(socket);
                 while inbox.receive(socket).is_ok() {
                     for got in inbox.iter() {
@@ -659,7 +664,7 @@ mod tests {
 
     #[test]
     fn what_leaves_from_one_end_goes_together_and_in_order() {
-        let mut outbox = Outbox::new("0.0.0.0:1".parse().unwrap());
+        let mut outbox = SendBatch::new("0.0.0.0:1".parse().unwrap());
         let to = "10.0.0.9:1".parse().unwrap();
         let ends = [1, 2].map(|host| LocalEnd { ip: Some([10, 0, 0, host].into()), ..ANY });
         for number in 0..6_u8 {
@@ -678,7 +683,7 @@ mod tests {
 
     #[test]
     fn a_socket_of_one_address_needs_no_telling() {
-        let mut outbox = Outbox::new("10.0.0.1:1".parse().unwrap());
+        let mut outbox = SendBatch::new("10.0.0.1:1".parse().unwrap());
         let end = LocalEnd { ip: Some([10, 0, 0, 1].into()), ..ANY };
         outbox.push(end, "10.0.0.9:1".parse().unwrap(), b"x");
         assert_eq!(outbox.waiting[0].from, ANY);

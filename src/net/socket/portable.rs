@@ -11,21 +11,21 @@ use super::{KeptOut, Parcel, Received, SLOT};
 use crate::address::LocalEnd;
 
 /// The datagram that was received last.
-pub struct Inbox {
+pub struct ReceiveBatch {
     slot: Vec<u8>,
     filled: Option<(SocketAddr, usize)>,
 }
 
-impl Default for Inbox {
-    fn default() -> Inbox {
-        Inbox::new()
+impl Default for ReceiveBatch {
+    fn default() -> ReceiveBatch {
+        ReceiveBatch::new()
     }
 }
 
-impl Inbox {
+impl ReceiveBatch {
     /// An empty inbox.
-    pub fn new() -> Inbox {
-        Inbox { slot: vec![0; SLOT], filled: None }
+    pub fn new() -> ReceiveBatch {
+        ReceiveBatch { slot: vec![0; SLOT], filled: None }
     }
 
     /// Replaces what the inbox holds by one datagram that has arrived. A blocking socket waits

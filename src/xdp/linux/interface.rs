@@ -18,7 +18,7 @@ use crate::xdp::Error;
 pub(super) struct Interface {
     pub(super) name: String,
     pub(super) index: u32,
-    pub(super) kind: Kind,
+    pub(super) kind: InterfaceKind,
     /// Whether an XDP program is there.
     pub(super) has_xdp: bool,
     /// The number of the other end, if that is in this namespace too.
@@ -26,7 +26,7 @@ pub(super) struct Interface {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum InterfaceKind {
     Loopback,
     /// One end of a pair.
     Veth,
@@ -56,9 +56,9 @@ impl Interface {
             name: String::new(),
             index: message.header.index,
             kind: match message.header.link_layer_type {
-                LinkLayerType::Loopback => Kind::Loopback,
-                LinkLayerType::Ether => Kind::Ethernet,
-                _ => Kind::Other,
+                LinkLayerType::Loopback => InterfaceKind::Loopback,
+                LinkLayerType::Ether => InterfaceKind::Ethernet,
+                _ => InterfaceKind::Other,
             },
             has_xdp: false,
             peer: None,
@@ -72,7 +72,7 @@ impl Interface {
                 LinkAttribute::LinkInfo(infos)
                     if infos.contains(&LinkInfo::Kind(InfoKind::Veth)) =>
                 {
-                    interface.kind = Kind::Veth;
+                    interface.kind = InterfaceKind::Veth;
                 }
                 LinkAttribute::Xdp(xdp) => {
                     let is_there = |xdp: &LinkXdp| matches!(xdp, LinkXdp::Attached(attached) if *attached != XdpAttached::None);

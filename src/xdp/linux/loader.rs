@@ -14,11 +14,11 @@ use nix::sys::utsname::uname;
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{getegid, geteuid};
 
-use super::interface::{self, Interface, Kind};
+use super::interface::{self, Interface, InterfaceKind};
 use super::pins::{self, LINK, MAPS, PROGRAM};
 use crate::xdp::image::draw_seed;
 use crate::xdp::layout::{About, Heartbeat, LAYOUT_VERSION};
-use crate::xdp::{Attached, Attachment, Counter, Error, Mode, OverLimit, Owner, Place, Status};
+use crate::xdp::{Attached, Attachment, Counter, Error, Mode, OverLimit, Owner, Pinning, Status};
 
 /// The programs, built by scripts/build-bpf.sh.
 static OBJECT: &[u8] =
@@ -62,7 +62,7 @@ pub fn attach(attachment: &Attachment) -> Result<Attached, Error> {
     NEEDED.require("the fast path", "5.18")?;
     let interfaces = interface::all()?;
     let interface = Interface::named(&interfaces, &attachment.interface)?;
-    if interface.kind == Kind::Other {
+    if interface.kind == InterfaceKind::Other {
         return Err(Error::NotEthernet(interface.name.clone()));
     }
     let caller = Owner { uid: geteuid().as_raw(), gid: getegid().as_raw() };
@@ -74,7 +74,7 @@ pub fn attach(attachment: &Attachment) -> Result<Attached, Error> {
     done.inspect_err(|_| remove(&attachment.place.bpffs, &folder))
 }
 
-fn make_folder(place: &Place, owner: Owner) -> Result<std::path::PathBuf, Error> {
+fn make_folder(place: &Pinning, owner: Owner) -> Result<std::path::PathBuf, Error> {
     if !pins::is_bpffs(&place.bpffs) {
         return Err(Error::NoBpffs(place.bpffs.clone()));
     }
@@ -154,7 +154,7 @@ fn attach_and_pin(
     // The node must not find a program of which it does not know whose it is.
     let (link, mode, reason) = match (attachment.mode, interface.kind) {
         (Some(mode), _) => (attach_as(mode, ebpf, interface, all)?, mode, "asked for".to_owned()),
-        (None, Kind::Loopback | Kind::Veth) => {
+        (None, InterfaceKind::Loopback | InterfaceKind::Veth) => {
             let reason = "there only tcx can make a packet longer";
             (attach_tcx(ebpf, interface)?, Mode::Tcx, reason.to_owned())
         }
@@ -169,7 +169,7 @@ fn attach_and_pin(
     let program = ebpf.program_mut(program_of(mode)).expect("the object has the program");
     program.pin(folder.join(PROGRAM)).map_err(pinning)?;
     link.pin(folder.join(LINK)).map_err(pinning)?;
-    let deaf = mode == Mode::Native && interface.kind == Kind::Veth;
+    let deaf = mode == Mode::Native && interface.kind == InterfaceKind::Veth;
     let warning = deaf.then(|| {
         "the other end of a veth pair loses what native XDP sends unless it runs XDP or GRO; and \
          packets cannot always grow there, so replies longer than requests may be left to the node"
@@ -210,7 +210,7 @@ fn attach_as(
         Mode::Tcx => attach_tcx(ebpf, interface),
         Mode::Generic => attach_xdp(ebpf, interface, XdpMode::Skb),
         Mode::Native => {
-            if let (Kind::Veth, Some(peer)) = (interface.kind, interface.deaf_peer(all)) {
+            if let (InterfaceKind::Veth, Some(peer)) = (interface.kind, interface.deaf_peer(all)) {
                 let (interface, peer) = (interface.name.clone(), peer.name.clone());
                 return Err(Error::DeafPeer { interface, peer });
             }
@@ -304,7 +304,7 @@ fn give_to(folder: &Path, owner: Owner) -> Result<(), Error> {
 ///
 /// # Errors
 /// If there is none, or the caller may not.
-pub fn detach(place: &Place) -> Result<(), Error> {
+pub fn detach(place: &Pinning) -> Result<(), Error> {
     let folder = place.folder()?;
     match fs::metadata(&folder) {
         Ok(_) => {}
@@ -360,7 +360,7 @@ fn remove(bpffs: &Path, folder: &Path) {
 ///
 /// # Errors
 /// If the bpf file system cannot be read.
-pub fn found(bpffs: &Path) -> Result<Vec<Place>, Error> {
+pub fn found(bpffs: &Path) -> Result<Vec<Pinning>, Error> {
     if !pins::is_bpffs(bpffs) {
         return Err(Error::NoBpffs(bpffs.to_owned()));
     }
@@ -374,14 +374,14 @@ pub fn found(bpffs: &Path) -> Result<Vec<Place>, Error> {
     let mut ports: Vec<u16> =
         entries.filter_map(name).filter_map(|name| pins::port_of(bpffs, &name)).collect();
     ports.sort_unstable();
-    Ok(ports.into_iter().map(|port| Place { bpffs: bpffs.to_owned(), port }).collect())
+    Ok(ports.into_iter().map(|port| Pinning { bpffs: bpffs.to_owned(), port }).collect())
 }
 
 /// What a fast path is and has counted.
 ///
 /// # Errors
 /// If there is none, or its maps cannot be read.
-pub fn status(place: &Place) -> Result<Status, Error> {
+pub fn status(place: &Pinning) -> Result<Status, Error> {
     let folder = place.folder()?;
     match fs::metadata(folder.join("about")) {
         Ok(_) => {}

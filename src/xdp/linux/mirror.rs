@@ -24,21 +24,21 @@ use super::pins::{self, Single};
 use crate::message::Contact;
 use crate::node::Node;
 use crate::xdp::image::{Content, draw_seed};
-use crate::xdp::layout::{Heartbeat, SEEN_MAX, Stranger, Table};
-use crate::xdp::{Error, Place};
+use crate::xdp::layout::{Heartbeat, KernelTable, SEEN_MAX, Stranger};
+use crate::xdp::{Error, Pinning};
 
 /// Strangers taken in at once, so that a flood of them does not hold up the node.
 const STRANGERS_PER_TURN: usize = 64;
 
 const HEARTBEAT_LEN: usize = size_of::<Heartbeat>();
 const SEEN_LEN: usize = size_of::<[u64; SEEN_MAX]>();
-const TABLE_LEN: usize = size_of::<Table>();
+const TABLE_LEN: usize = size_of::<KernelTable>();
 
 type TableMap = Array<MapData, [u8; TABLE_LEN]>;
 
 /// A node's way to the fast path of its port, whether one is attached at the moment or not.
 pub(crate) struct Mirror {
-    place: Place,
+    place: Pinning,
     attached: Option<Link>,
     /// Said once: what keeps it from using what is there.
     complaint: Option<String>,
@@ -46,7 +46,7 @@ pub(crate) struct Mirror {
 
 impl Mirror {
     /// Attaches nothing itself; whatever is there, or will be, is found by [`Mirror::beat`].
-    pub(crate) fn new(place: Place) -> Result<Mirror, Error> {
+    pub(crate) fn new(place: Pinning) -> Result<Mirror, Error> {
         Ok(Mirror { place, attached: None, complaint: None })
     }
 
@@ -118,7 +118,7 @@ struct Link {
     events: AsyncFd<RingBuf<MapData>>,
     slots: Slots,
     last_seen: Vec<u64>,
-    writer: Writer,
+    writer: MapWriter,
     seed: u64,
     /// The addresses of the node that were handed over, and the version of its routing table.
     told: Option<(Vec<IpAddr>, u64)>,
@@ -147,7 +147,7 @@ impl Link {
             events,
             slots: Slots::new(),
             last_seen: vec![0; SEEN_MAX],
-            writer: Writer::start(&folder)?,
+            writer: MapWriter::start(&folder)?,
             seed: draw_seed()?,
             told: None,
             look_again: false,
@@ -185,8 +185,7 @@ impl Link {
         if self.told.as_ref() == Some(&news) {
             return;
         }
-        let contacts: Vec<Contact> =
-            node.table().worth_naming().map(|entry| entry.contact).collect();
+        let contacts: Vec<Contact> = node.table().good().map(|entry| entry.contact).collect();
         let contacts = self.slots.assign(&contacts);
         let (own_id, k, locals) = (node.id(), node.config().k, news.0.clone());
         self.writer.write(Content { own_id, k, locals, contacts, seed: self.seed });
@@ -289,7 +288,7 @@ impl Slots {
 }
 
 /// Writes tables on a thread of its own, the latest only.
-struct Writer {
+struct MapWriter {
     desk: Arc<Desk>,
     thread: Option<JoinHandle<()>>,
 }
@@ -311,8 +310,8 @@ struct Papers {
     failure: Option<String>,
 }
 
-impl Writer {
-    fn start(folder: &Path) -> Result<Writer, Error> {
+impl MapWriter {
+    fn start(folder: &Path) -> Result<MapWriter, Error> {
         let mut tables = Tables::open(folder)?;
         let mut heartbeat = pins::single(folder, "heartbeat")?;
         let desk = Arc::new(Desk::default());
@@ -333,7 +332,7 @@ impl Writer {
         };
         let thread = thread::Builder::new().name("kademlua-mirror".into()).spawn(work);
         let thread = thread.map_err(|error| Error::failed("starting a thread", error))?;
-        Ok(Writer { desk, thread: Some(thread) })
+        Ok(MapWriter { desk, thread: Some(thread) })
     }
 
     fn write(&self, content: Content) {
@@ -352,7 +351,7 @@ impl Writer {
     }
 }
 
-impl Writer {
+impl MapWriter {
     /// Ends the thread; nothing is written from then on.
     fn stop(&mut self) {
         self.desk.papers().is_over = true;
@@ -420,7 +419,7 @@ impl Tables {
         Ok(written)
     }
 
-    fn hand_over(&mut self, family: usize, image: &Table) -> Result<(), Error> {
+    fn hand_over(&mut self, family: usize, image: &KernelTable) -> Result<(), Error> {
         let failed = |error| Error::failed("writing a map", error);
         let next = 1 - self.current[family];
         let table = &mut self.inner[family][next];

@@ -16,7 +16,7 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use nix::unistd::geteuid;
 
 use crate::xdp::layout::{About, LAYOUT_VERSION};
-use crate::xdp::{Error, Place};
+use crate::xdp::{Error, Pinning};
 
 pub(super) const PROGRAM: &str = "program";
 pub(super) const LINK: &str = "link";
@@ -58,7 +58,7 @@ pub(super) fn check(bpffs: &Path) -> Result<(), Error> {
     }
 }
 
-impl Place {
+impl Pinning {
     /// The folder of this fast path, which nobody else can have made.
     pub(super) fn folder(&self) -> Result<PathBuf, Error> {
         check(&self.bpffs)?;
@@ -73,7 +73,7 @@ impl Place {
 pub(super) fn port_of(bpffs: &Path, name: &str) -> Option<u16> {
     let (_, port) = name.split_once('-')?;
     let port = port.parse().ok()?;
-    let place = Place { bpffs: bpffs.to_owned(), port };
+    let place = Pinning { bpffs: bpffs.to_owned(), port };
     place.folder().ok()?.ends_with(name).then_some(port)
 }
 

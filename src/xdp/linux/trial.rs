@@ -93,7 +93,7 @@ impl Trial {
     /// # Errors
     /// If the kernel refuses.
     pub fn mirror(&self, node: &Node, locals: &[SocketAddr]) -> Result<(), Error> {
-        let contacts = node.table().worth_naming().map(|entry| entry.contact).collect();
+        let contacts = node.table().good().map(|entry| entry.contact).collect();
         self.mirror_contacts(node.id(), node.config().k, contacts, locals)
     }
 

@@ -24,13 +24,13 @@ const SOURCES_MAX: usize = 16;
 
 /// Who is kept out, and until when.
 #[derive(Default)]
-pub(super) struct Shield {
+pub(super) struct Blocklist {
     out: Vec<(KeptOut, Instant)>,
     /// Whether the system has not been told yet.
     is_changed: bool,
 }
 
-impl Shield {
+impl Blocklist {
     /// Keeps a source out from now on, for some time.
     pub(super) fn keep_out(&mut self, now: Instant, source: KeptOut) {
         let until = now + KEPT_OUT;
@@ -108,48 +108,48 @@ mod tests {
     #[test]
     fn a_source_is_let_in_again_when_its_time_is_over() {
         let socket = socket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let mut shield = Shield::default();
-        assert_eq!(shield.next_time(), Instant::NEVER);
-        shield.keep_out(after(0), source(1));
-        shield.keep_out(after(5), source(2));
-        assert_eq!(shield.next_time(), after(10));
-        shield.tend(after(9), [&socket]);
-        assert_eq!(shield.out.len(), 2);
-        shield.tend(after(10), [&socket]);
-        assert_eq!(shield.out, [(source(2), after(15))]);
+        let mut blocklist = Blocklist::default();
+        assert_eq!(blocklist.next_time(), Instant::NEVER);
+        blocklist.keep_out(after(0), source(1));
+        blocklist.keep_out(after(5), source(2));
+        assert_eq!(blocklist.next_time(), after(10));
+        blocklist.tend(after(9), [&socket]);
+        assert_eq!(blocklist.out.len(), 2);
+        blocklist.tend(after(10), [&socket]);
+        assert_eq!(blocklist.out, [(source(2), after(15))]);
         // It went on while it was out.
-        shield.keep_out(after(14), source(2));
-        assert_eq!(shield.next_time(), after(24));
-        shield.tend(after(24), [&socket]);
-        assert_eq!(shield.next_time(), Instant::NEVER);
+        blocklist.keep_out(after(14), source(2));
+        assert_eq!(blocklist.next_time(), after(24));
+        blocklist.tend(after(24), [&socket]);
+        assert_eq!(blocklist.next_time(), Instant::NEVER);
     }
 
     #[test]
     fn no_more_than_a_few_are_out_at_once_the_latest() {
-        let mut shield = Shield::default();
-        (0..100).for_each(|number| shield.keep_out(after(0), source(number)));
-        let out: Vec<_> = shield.out.iter().map(|&(source, _)| source).collect();
+        let mut blocklist = Blocklist::default();
+        (0..100).for_each(|number| blocklist.keep_out(after(0), source(number)));
+        let out: Vec<_> = blocklist.out.iter().map(|&(source, _)| source).collect();
         assert_eq!(out, (84..100).map(source).collect::<Vec<_>>());
     }
 
     #[test]
     fn who_floods_with_replies_of_its_own_is_kept_out_whatever_others_forge() {
-        let mut shield = Shield::default();
+        let mut blocklist = Blocklist::default();
         let forged = source(1);
         let own = KeptOut { reply_prefix: None, ..forged };
         for (flood, expected) in [(forged, forged), (forged, forged), (own, own), (forged, own)] {
-            shield.keep_out(after(0), flood);
-            assert_eq!(shield.out, [(expected, after(10))]);
+            blocklist.keep_out(after(0), flood);
+            assert_eq!(blocklist.out, [(expected, after(10))]);
         }
     }
 
     #[test]
     fn a_64_takes_one_place() {
-        let mut shield = Shield::default();
+        let mut blocklist = Blocklist::default();
         for last in 0..100_u16 {
             let ip = std::net::Ipv6Addr::from([0x2001, 0xdb8, 0, 7, 0, 0, 0, last]).into();
-            shield.keep_out(after(0), KeptOut { ip, reply_prefix: None });
+            blocklist.keep_out(after(0), KeptOut { ip, reply_prefix: None });
         }
-        assert_eq!(shield.out.len(), 1);
+        assert_eq!(blocklist.out.len(), 1);
     }
 }

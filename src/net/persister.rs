@@ -17,8 +17,8 @@ use crate::bencode::Value;
 use crate::id::Id;
 use crate::message::{Contact, StoreMode};
 use crate::node::Node;
-use crate::state::{BURST, Batch, Budget, Kept, KeptRow, RATE, Record, Stamp, Writer};
-use crate::store::{Change, Deposit, Owner, RowId, Standing, Stored};
+use crate::state::{BURST, Batch, Budget, Kept, KeptRow, RATE, SavedValue, Stamp, StateWriter};
+use crate::store::{Change, Deposit, Party, RowId, Standing, Stored};
 use crate::time::{Duration, Instant};
 
 /// Time between two batches: with what writing one takes, less than the second that is promised.
@@ -50,8 +50,8 @@ const WALL_MIN: i64 = 1_767_225_600_000;
 /// default. Of more, what expired first goes.
 const MAX_LEFT_OUT: usize = 64 << 20;
 
-pub(super) struct Keeper {
-    writer: Writer,
+pub(super) struct Persister {
+    writer: StateWriter,
     /// When this node started, on the clocks of the log.
     began: Stamp,
     /// When something was last handed over, or could not be.
@@ -71,19 +71,19 @@ pub(super) struct Keeper {
     spent: u64,
 }
 
-impl Keeper {
+impl Persister {
     /// Gives a node that knows nothing what it kept, and keeps what changes from now on. It has
     /// started at these milliseconds since 1970, by the clock on the wall, and since the machine has.
     pub(super) fn new(
-        writer: Writer,
+        writer: StateWriter,
         kept: Kept,
         (wall, boottime): (u64, u64),
         node: &mut Node,
-    ) -> Keeper {
+    ) -> Persister {
         let now = Instant::ZERO;
         let began = begin(&kept, wall, boottime);
         restore(now, began, node, kept);
-        Keeper {
+        Persister {
             writer,
             began,
             last: now,
@@ -177,7 +177,7 @@ impl Keeper {
             return None;
         }
         self.contacts_due = now + CONTACTS_EVERY;
-        let addresses = node.table().worth_naming().map(|entry| entry.contact.address);
+        let addresses = node.table().good().map(|entry| entry.contact.address);
         let addresses: Vec<SocketAddr> = addresses.take(MAX_CONTACTS).collect();
         let all = addresses.iter().copied().collect();
         let before = std::mem::replace(&mut self.contacts, (Some(node.table().version()), all));
@@ -224,13 +224,13 @@ fn millis(span: Duration) -> u64 {
     span.as_micros() / 1_000
 }
 
-fn record(stored: &Stored, began: u64) -> Record {
-    let who = |owner: Owner| match owner {
-        Owner::Own => None,
-        Owner::Node(contact) => Some((*contact.id.as_bytes(), contact.address)),
+fn record(stored: &Stored, began: u64) -> SavedValue {
+    let who = |publisher: Party| match publisher {
+        Party::Own => None,
+        Party::Node(contact) => Some((*contact.id.as_bytes(), contact.address)),
     };
-    Record {
-        owner: who(stored.owner),
+    SavedValue {
+        publisher: who(stored.publisher),
         depositor: who(*stored.depositor()),
         standing: match stored.standing {
             Standing::Hearsay => 0,
@@ -323,16 +323,16 @@ fn beyond(mut left_out: Vec<(i64, usize, (u64, Id))>) -> Vec<(u64, Id)> {
     left_out.into_iter().map(|(_, _, place)| place).collect()
 }
 
-fn deposit(key: Id, record: Record, age: Duration) -> Option<Deposit> {
-    let owner = |who: Option<([u8; Id::LEN], _)>| {
-        who.map_or(Owner::Own, |(id, address)| Owner::Node(Contact { id: Id::new(id), address }))
+fn deposit(key: Id, record: SavedValue, age: Duration) -> Option<Deposit> {
+    let publisher = |who: Option<([u8; Id::LEN], _)>| {
+        who.map_or(Party::Own, |(id, address)| Party::Node(Contact { id: Id::new(id), address }))
     };
     Some(Deposit {
         key,
         value: Value::parse(&record.value).ok()?,
         mode: StoreMode::Add,
-        owner: owner(record.owner),
-        depositor: owner(record.depositor),
+        publisher: publisher(record.publisher),
+        depositor: publisher(record.depositor),
         standing: match record.standing {
             0 => Standing::Hearsay,
             1 => Standing::Claimed,
@@ -375,8 +375,8 @@ mod tests {
             row: row + 1,
             key: key(row),
             era: 3,
-            record: Record {
-                owner: None,
+            record: SavedValue {
+                publisher: None,
                 depositor: None,
                 standing: 2,
                 expires: time.saturating_add_signed(run * HOUR as i64),
@@ -483,15 +483,16 @@ mod tests {
     fn what_is_written_keeps_to_the_budget_and_all_is_written_in_the_end() {
         const RATE: u64 = 10_000;
         const SECONDS: u64 = 100;
-        let folder = std::env::temp_dir().join(format!("kademlua-keeper-{}", std::process::id()));
+        let folder =
+            std::env::temp_dir().join(format!("kademlua-persister-{}", std::process::id()));
         let (kept, writer) = crate::state::open(&folder, None, Id::of_name("id")).unwrap();
         let mut node = node(Config::default());
-        let mut keeper = Keeper::new(writer, kept, (WALL, 0), &mut node);
-        keeper.budget = Budget::new(Instant::ZERO, RATE, 2 * RATE);
+        let mut persister = Persister::new(writer, kept, (WALL, 0), &mut node);
+        persister.budget = Budget::new(Instant::ZERO, RATE, 2 * RATE);
         let (mut now, mut stored) = (Instant::ZERO, 0_u64);
-        let tend = |keeper: &mut Keeper, node: &mut Node, now| {
-            keeper.tend(now, WALL, node);
-            while !keeper.writer.is_idle() {
+        let tend = |persister: &mut Persister, node: &mut Node, now| {
+            persister.tend(now, WALL, node);
+            while !persister.writer.is_idle() {
                 std::thread::yield_now();
             }
         };
@@ -503,19 +504,19 @@ mod tests {
                 node.start_store(now, key(stored % 20), value, StoreMode::Replace).unwrap();
                 while !matches!(node.poll_output(), Output::Timeout(_)) {}
             }
-            tend(&mut keeper, &mut node, now);
+            tend(&mut persister, &mut node, now);
         }
-        let written = keeper.writer.bytes();
+        let written = persister.writer.bytes();
         // One batch more than there was is owed. And the thread that writes takes no batch before it waits
         // for one, which on a busy machine may be a turn later.
         let most = RATE * (SECONDS + 2) + 25_000;
         assert!((RATE * SECONDS / 2..most).contains(&written), "{written} bytes");
         for _ in 0..100 {
             now += Duration::from_millis(100);
-            tend(&mut keeper, &mut node, now);
+            tend(&mut persister, &mut node, now);
         }
         assert!(!node.has_changes());
-        keeper.finish(now, WALL, &mut node);
+        persister.finish(now, WALL, &mut node);
         let (kept, writer) = crate::state::open(&folder, None, Id::of_name("id")).unwrap();
         let last = format!("1000:{stored:01000}").into_bytes();
         assert_eq!(kept.rows.len(), 20);
