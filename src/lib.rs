@@ -10,9 +10,9 @@
 //! # The map
 //!
 //! ```text
-//! id, time, bencode, address ─▶ message ─▶ wire ─▶ node ─▶ control ─▶ net, sim ─▶ shell, bench ─▶ cli
-//!  │                                        └───▶ xdp ────────┤
-//!  └───────────────────────────────────────────▶ state ────────┘
+//! id, time, bencode, address, config ─▶ message ─▶ wire ─▶ kad, guard, store ─▶ node ─▶ control ─▶ net, sim ─▶ shell, bench ─▶ cli
+//!  │                                                        └────▶ xdp ─────────┤
+//!  └───────────────────────────────────────────────────────────▶ state ────────┘
 //! ```
 //! An arrow reads "is used by"; nothing on the left knows of anything on its right.
 //!
@@ -24,7 +24,11 @@
 //! | [`bencode`] | a reader for strangers' bytes, checked values | meaning |
 //! | [`message`] | what RPCs ask and answer | bytes |
 //! | [`wire`] | one codec a dialect | state |
-//! | [`node`] | the state machine: routing table, calls, lookups, values | sockets, tasks, clocks, global randomness |
+//! | [`config`] | the settings of a node | reading files |
+//! | [`kad`] | the paper: routing table, lookups and their paths, estimate, round trips | the wire, the node |
+//! | `guard` | validated addresses, limits, tokens: who may ask what | the node |
+//! | [`store`] | values, with fair shares for those who store them | sockets |
+//! | [`node`] | the state machine that ties these together: calls, answers, operations, upkeep | sockets, tasks, clocks, global randomness |
 //! | [`control`] | commands, replies and snapshots as plain data | formatting |
 //! | [`net`] | the UDP driver, the only reader of a node's clock; the handle for applications; taps and captures of its packets | protocol rules |
 //! | [`xdp`] | the fast path in the kernel: its loader, the mirror of the routing table | protocol rules |

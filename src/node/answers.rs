@@ -51,10 +51,10 @@ enum Validation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 enum Inadmissible {
     /// It lacks the right token, which is this.
-    #[error("the address is not validated, send the token")]
+    #[error("the address is not proved, send the token")]
     WantsToken([u8; 16]),
     /// It comes from an original, whose address is not validated.
-    #[error("the address is not validated, and no token comes with the store")]
+    #[error("the address is not proved, and no token comes with the store")]
     KnowsNone,
 }
 

@@ -200,7 +200,7 @@ pub enum Refusal {
     #[error("the value has expired")]
     Expired,
     /// The publisher has stored another value here itself, and proved that it was the publisher.
-    #[error("the publisher stored a newer value")]
+    #[error("the owner stored a newer value")]
     Superseded,
 }
 
