@@ -21,16 +21,16 @@ mod maintenance;
 mod operations;
 mod repeats;
 mod replication;
+mod report;
 mod spread;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::address::{LocalEnd, is_sendable};
-use crate::bencode::Value;
 use crate::config::Config;
 use crate::guard::challenge::Challenge;
 use crate::guard::cost::Bill;
@@ -59,6 +59,7 @@ use crate::wire::v1::{self, Body, Frame, Header};
 pub use crate::kad::OperationId;
 pub use crate::node::answers::{RegisterError, RequestToken, RpcFailed};
 pub use crate::node::calls::Peer;
+pub use crate::node::report::{CallError, Counters, Delivery, Event, StoreReport};
 pub use crate::node::spread::Spread;
 
 /// Lookups remembered for people to look at: a screenful.
@@ -107,187 +108,6 @@ pub enum Output<'a> {
     Event(Event),
     /// Nothing until then, [`Instant::NEVER`] if nothing is due.
     Timeout(Instant),
-}
-
-/// What a node has to tell.
-#[derive(Clone, Debug)]
-pub enum Event {
-    /// A bootstrap has ended.
-    Bootstrapped {
-        /// Which.
-        id: OperationId,
-        /// How many of the addresses answered.
-        answered: usize,
-        /// The addresses that did not.
-        silent: Vec<SocketAddr>,
-    },
-    /// A lookup that a caller started has ended.
-    LookupDone(LookupRecord),
-    /// A store that a caller started has ended.
-    StoreDone(StoreReport),
-    /// A call that a caller started has ended.
-    CallDone {
-        /// Which.
-        id: OperationId,
-        /// Who was asked.
-        peer: Peer,
-        /// The answer, or why there is none.
-        outcome: Result<Response, CallError>,
-        /// Time from the question to its end.
-        rtt: Duration,
-    },
-    /// A peer calls an RPC that the application has registered; see [`Node::answer`].
-    Request {
-        /// Ties the answer to the question.
-        token: RequestToken,
-        /// Who calls.
-        from: Contact,
-        /// The RPC.
-        name: Vec<u8>,
-        /// Its arguments.
-        args: Vec<Value>,
-    },
-    /// A contact entered the routing table.
-    ContactAdded(Contact),
-    /// A contact of the routing table stopped answering.
-    ContactLost(Contact),
-    /// A contact answers but is not taken in, because as many of its subnet are there as
-    /// [`Config::max_per_subnet`] allows. Told of once.
-    Crowded(Contact),
-    /// Somebody sends far more than [`Config::source_rate`]. It is told about once for each thousand
-    /// datagrams that are refused.
-    Flood {
-        /// Its address; of IPv6 the whole /64 counts as one.
-        source: IpAddr,
-        /// How the rpc ids of replies begin that only the source itself can send; what else comes from
-        /// there may be forged by others. `None` if these replies are the flood.
-        reply_prefix: Option<[u8; 4]>,
-    },
-}
-
-/// How a store went.
-#[derive(Clone, Debug)]
-pub struct StoreReport {
-    /// The operation.
-    pub id: OperationId,
-    /// The key.
-    pub key: Id,
-    /// What was sent to whom, in the order in which it was.
-    pub deliveries: Vec<Delivery>,
-    /// Nodes that keep the value.
-    pub stored: Vec<Contact>,
-    /// Nodes that do not, and why.
-    pub refused: Vec<(Contact, String)>,
-    /// Nodes that did not answer.
-    pub silent: Vec<Contact>,
-    /// Whether this node keeps the value, being among the k nearest.
-    pub kept_here: bool,
-    /// The lookup that found the nodes.
-    pub lookup: LookupRecord,
-    /// When it began.
-    pub started: Instant,
-    /// When it ended.
-    pub ended: Instant,
-}
-
-/// A value on its way to one of its holders.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Delivery {
-    /// To whom.
-    pub contact: Contact,
-    /// When it was first sent.
-    pub sent: Instant,
-    /// How often it was sent.
-    pub attempts: u32,
-    /// Bytes of these datagrams.
-    pub bytes_sent: usize,
-    /// How many answers came: more than one where the first asked for a token.
-    pub answers: u32,
-    /// Bytes of these answers.
-    pub bytes_received: usize,
-    /// Round trip of the last attempt, or, without an answer, how long it was waited for.
-    pub took: Duration,
-}
-
-impl Delivery {
-    fn begun(contact: Contact, now: Instant, bytes: usize) -> Delivery {
-        Delivery {
-            contact,
-            sent: now,
-            attempts: 1,
-            bytes_sent: bytes,
-            answers: 0,
-            bytes_received: 0,
-            took: Duration::ZERO,
-        }
-    }
-
-    /// A call ended with an answer of so many bytes, or without one.
-    fn on_call_done(&mut self, took: Duration, bytes: usize) {
-        self.answers += u32::from(bytes > 0);
-        self.bytes_received += bytes;
-        self.took = took;
-    }
-
-    fn on_sent_again(&mut self, bytes: usize) {
-        self.attempts += 1;
-        self.bytes_sent += bytes;
-    }
-}
-
-impl StoreReport {
-    /// How widely the nodes that keep the value are spread.
-    pub fn spread(&self) -> Spread {
-        Spread::of(&self.stored)
-    }
-
-    /// Datagrams sent and received, those of the lookup among them.
-    pub fn messages(&self) -> usize {
-        let messages = |d: &Delivery| d.attempts + d.answers;
-        self.lookup.messages() + self.deliveries.iter().map(messages).sum::<u32>() as usize
-    }
-
-    /// Bytes of the datagrams sent, those of the lookup among them.
-    pub fn bytes_sent(&self) -> usize {
-        self.lookup.bytes_sent() + self.deliveries.iter().map(|d| d.bytes_sent).sum::<usize>()
-    }
-
-    /// Bytes of the datagrams received, those of the lookup among them.
-    pub fn bytes_received(&self) -> usize {
-        self.lookup.bytes_received()
-            + self.deliveries.iter().map(|d| d.bytes_received).sum::<usize>()
-    }
-}
-
-/// Why a call has no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CallError {
-    /// Nothing came in time.
-    #[error("no answer in time")]
-    TimedOut,
-    /// The peer knows no RPC of that name.
-    #[error("the peer knows no such RPC")]
-    NoSuchRpc,
-    /// The RPC failed at the peer.
-    #[error("the RPC failed at the peer")]
-    Failed,
-    /// The answer is none to this question.
-    #[error("the peer's answer makes no sense")]
-    BadReply,
-    /// Name and arguments do not fit a datagram.
-    #[error("{bytes} bytes do not fit a datagram, which carries {max}")]
-    TooLarge {
-        /// Encoded size.
-        bytes: usize,
-        /// The limit.
-        max: usize,
-    },
-    /// Too many calls are in flight.
-    #[error("too many calls are in flight")]
-    Busy,
-    /// The peer is the node itself.
-    #[error("that is this node itself")]
-    Own,
 }
 
 /// A Kademlia node.
@@ -344,29 +164,6 @@ pub struct Node {
     bill: Bill,
     has_told_crowded: bool,
     out: Outbox,
-}
-
-/// What a node has counted since it began.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Datagrams received.
-    pub datagrams_in: u64,
-    /// Datagrams sent.
-    pub datagrams_out: u64,
-    /// Bytes received in datagrams.
-    pub bytes_in: u64,
-    /// Bytes sent in datagrams.
-    pub bytes_out: u64,
-    /// Requests answered.
-    pub requests: u64,
-    /// Requests that could not be read and were answered with a refusal.
-    pub refused: u64,
-    /// Datagrams that are no message, or answer nothing that was asked.
-    pub dropped: u64,
-    /// Requests beyond the limits of their source or of all, which got no answer.
-    pub limited: u64,
-    /// Own calls that were never answered.
-    pub timeouts: u64,
 }
 
 impl Node {
