@@ -44,7 +44,7 @@ impl Process {
         ];
         let mut command = this_program()?;
         command.args(arguments).args(xdp.then_some("--xdp"));
-        let child = command.stdin(Stdio::piped()).spawn();
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
         let mut node = Process { address, child: child.context("cannot start a node")? };
         // What it can serve is to be measured, not what it lets one source have.
         let mut configuration = node.child.stdin.take().context("a pipe")?;

@@ -107,7 +107,7 @@ impl Configuration {
 
     fn set(&mut self, name: &str, value: &Value) -> anyhow::Result<()> {
         match name {
-            "port" => self.port = Some(setting(name, "a port from 1 to 65535", value, port)?),
+            "port" => self.port = Some(setting(name, "a port from 0 to 65535", value, port)?),
             "id" => {
                 let expected = "a 20-byte string or 40 hex digits";
                 self.id = Some(setting(name, expected, value, id_of)?);
@@ -160,7 +160,7 @@ fn number(value: &Value) -> Option<f64> {
 
 fn port(value: &Value) -> Option<u16> {
     let number = number(value).filter(|number| number.fract() == 0.0)?;
-    (1.0..=65_535.0).contains(&number).then_some(number as u16)
+    (0.0..=65_535.0).contains(&number).then_some(number as u16)
 }
 
 fn ip(value: &Value) -> Option<IpAddr> {
@@ -234,8 +234,8 @@ mod tests {
             ("prot = 1", "no setting is called 'prot'"),
             ("function k() end", "k: expected a number, got a function"),
             ("k = 21", "k: expected a whole number from 1 to 20, got 21"),
-            ("port = '8001'", "port: expected a port from 1 to 65535, got a string of 4 bytes"),
-            ("port = 1.5", "port: expected a port from 1 to 65535, got 1.5"),
+            ("port = '8001'", "port: expected a port from 0 to 65535, got a string of 4 bytes"),
+            ("port = 1.5", "port: expected a port from 0 to 65535, got 1.5"),
             ("bootstrap = {'nowhere'}", "bootstrap: expected a list"),
             ("id = 'x'", "id: expected a 20-byte string or 40 hex digits"),
             ("x =", "test.lua:1:"),

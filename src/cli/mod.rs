@@ -177,6 +177,8 @@ mod tests {
         );
         let cli = parse("kademlua a.lua 9000").unwrap();
         assert_eq!(cli.shell.program().unwrap(), (None, vec!["a.lua".into(), "9000".into()]));
+        let any = parse("kademlua 0").unwrap().shell.program();
+        assert_eq!(any.unwrap(), (Some(0), Vec::new()), "any port that is free");
         assert!(parse("kademlua 70000").unwrap().shell.program().is_err());
         assert!(parse("kademlua --nonsense").is_err());
         assert!(matches!(parse("kademlua serve 1").unwrap().command, Some(Command::Serve(_))));

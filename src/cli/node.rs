@@ -92,15 +92,10 @@ impl NodeArguments {
     ///
     /// # Errors
     /// If the configuration is wrong or the address cannot be bound.
-    pub(super) fn start(
-        &self,
-        port: Option<u16>,
-        keeps_packets: bool,
-    ) -> anyhow::Result<(Handle, Settings)> {
+    pub(super) fn start(&self, port: Option<u16>, keeps_packets: bool) -> anyhow::Result<Handle> {
         let settings = Settings { keeps_packets, ..self.settings(port)? };
-        let handle = net::spawn(settings.clone())
-            .with_context(|| format!("cannot start a node at {}", settings.bind))?;
-        Ok((handle, settings))
+        let bind = settings.bind;
+        net::spawn(settings).with_context(|| format!("cannot start a node at {bind}"))
     }
 
     /// Starts the log, at a level of `default` unless `--log` or `RUST_LOG` says otherwise.

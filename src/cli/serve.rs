@@ -1,26 +1,45 @@
 //! `kademlua serve`: a node without a shell.
+//!
+//! A node can be told to end with whoever started it, however that ends: it then holds the reading end
+//! of a pipe as its standard input, which the system closes. `scripts/start.sh` and the shell's `cluster`
+//! start their nodes so.
 
-use std::io::BufRead as _;
+use std::io::{BufRead as _, stdin};
+use std::os::fd::AsFd as _;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use clap::Args;
+use tokio::net::unix::pipe;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::net::Handle;
-use crate::shell::{Chunk, Options, Output, Requests, Shell, escape_json, say};
+use crate::net::{Handle, Settings};
+use crate::shell::{Chunk, End, Options, Output, Requests, Shell, escape_json, say};
 
 use super::NodeArguments;
 
 /// How often to look whether the node has stopped by itself, which it does when its socket fails.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
+/// A node that has not joined after this time says that it is ready all the same: it answers, and goes
+/// on trying.
+const READY_WITHIN: Duration = Duration::from_secs(5);
+
 /// What `serve` takes.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+When the node answers and has joined the network, or has tried to for five seconds, it says so in one \
+line on standard output, for programs to wait for; all else goes to the log, on standard error:
+  ready port=8003 address=127.0.0.1:8003 id=b5ac90fbdd1355438a65edd2fabe14e9fcca10ea contacts=20")]
 pub(super) struct Arguments {
-    /// UDP port [default: 8001]
-    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    /// UDP port [default: 8001; 0 takes any free one and says which]
     port: Option<u16>,
+    /// Stop when standard input closes, which must be a pipe: with whoever started the node, however that ends
+    #[arg(long)]
+    until_eof: bool,
+    /// Check arguments and configuration, print what they come to, and start nothing
+    #[arg(long)]
+    check: bool,
     /// Run each line of standard input as a chunk, answer with a line of JSON, and end with it
     #[arg(long, hide = true)]
     lines: bool,
@@ -31,6 +50,9 @@ pub(super) struct Arguments {
 /// Runs until SIGINT, SIGTERM or SIGHUP.
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     arguments.node.start_log("info", std::io::stderr)?;
+    if arguments.check {
+        return check(&arguments.node.settings(arguments.port)?);
+    }
     if arguments.lines {
         return run_lines(&arguments);
     }
@@ -39,34 +61,86 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut requests = Requests::new()?;
-        let (handle, _) = arguments.node.start(arguments.port, false)?;
+        let input = arguments.until_eof.then(input).transpose()?;
+        let handle = arguments.node.start(arguments.port, false)?;
+        let serving = async {
+            say_ready(&handle).await;
+            stopped_by_itself(&handle).await;
+        };
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = requests.next() => {}
-            () = stopped_by_itself(&handle) => bail!("the node has stopped by itself"),
+            () = closed(input) => {}
+            () = serving => bail!("the node has stopped by itself"),
         }
         handle.stop().await;
         Ok(())
     })
 }
 
+/// Says what a node would run with. Of the id only where one is set: without, each node has its own.
+fn check(settings: &Settings) -> anyhow::Result<()> {
+    let id = settings.id.map(|id| format!(" id={id}")).unwrap_or_default();
+    say(format_args!("fine port={} address={}{id}", settings.bind.port(), settings.bind))?;
+    Ok(())
+}
+
+/// Tells whoever waits for it that the node is there.
+async fn say_ready(handle: &Handle) {
+    // Nobody there yet is no reason not to serve.
+    let _ = tokio::time::timeout(READY_WITHIN, handle.joined()).await;
+    let Ok(snapshot) = handle.snapshot().await else { return };
+    let (address, id, contacts) = (handle.local_addr(), handle.id(), snapshot.contacts);
+    let port = address.port();
+    // Nor is that nobody reads it.
+    let _ = say(format_args!("ready port={port} address={address} id={id} contacts={contacts}"));
+}
+
+/// Standard input, to wait for its end.
+fn input() -> anyhow::Result<pipe::Receiver> {
+    let input = stdin().as_fd().try_clone_to_owned()?;
+    pipe::Receiver::from_owned_fd(input).context("--until-eof: standard input must be a pipe")
+}
+
+/// Waits until whoever holds the other end is gone; for ever without an input. What comes is read and means nothing.
+async fn closed(input: Option<pipe::Receiver>) {
+    let Some(input) = input else { return std::future::pending().await };
+    let mut ignored = [0; 512];
+    loop {
+        if input.readable().await.is_err() {
+            return;
+        }
+        match input.try_read(&mut ignored) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => return,
+        }
+    }
+}
+
 /// Serves another process, the `cluster` of a shell: until standard input closes, as it does when
-/// that process is gone, whatever runs here then.
+/// that process is gone, whatever runs here then. The first line comes when the node is ready; the shell
+/// is there once it is asked for something.
 fn run_lines(arguments: &Arguments) -> anyhow::Result<()> {
-    let (handle, _) = arguments.node.start(arguments.port, false)?;
-    let options = Options { json: true, ..Options::default() };
-    let mut shell = Shell::start(Some(handle), Output::new(), options)?;
-    let way_out = shell.way_out();
+    let handle = arguments.node.start(arguments.port, false)?;
+    let end = End::of(Some(handle.clone()))?;
+    let way_out = end.way().clone();
     let (lines, chunks) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
-        for line in std::io::stdin().lock().split(b'\n').map_while(Result::ok) {
+        for line in stdin().lock().split(b'\n').map_while(Result::ok) {
             if lines.send(line).is_err() {
                 break;
             }
         }
         way_out.now(0)
     });
-    for line in chunks {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(say_ready(&handle));
+    let Ok(first) = chunks.recv() else { return Ok(()) };
+    let options = Options { json: true, ..Options::default() };
+    let mut shell = Shell::with_end(end, Some(handle), Output::new(), options)?;
+    for line in std::iter::once(first).chain(chunks) {
         if let Err(error) = shell.run(Chunk::program(&line, "=line".to_owned())) {
             say(escape_json(&serde_json::json!([false, error.to_string()])))?;
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 
-use crate::net::{Handle, Settings};
+use crate::net::Handle;
 use crate::shell::{Chunk, LogWriter, Options, Output, Script, Shell, say};
 
 use super::{BadUsage, NodeArguments};
@@ -28,7 +28,7 @@ const NOTHING_TO_DO: &str = "expected a program, but standard input is empty, an
 /// What the shell takes.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// UDP port of the node [default: 8001], or the script
+    /// UDP port of the node [default: 8001; 0 takes any free one and says which], or the script
     #[arg(value_name = "PORT | SCRIPT.lua")]
     first: Option<OsString>,
     /// Script and its arguments
@@ -56,8 +56,11 @@ impl Arguments {
             return Ok((None, [std::slice::from_ref(first), &self.rest].concat()));
         };
         match digits.parse() {
-            Ok(port @ 1..) => Ok((Some(port), self.rest.clone())),
-            _ => Err(BadUsage(format!("'{digits}' is no port; ports are 1 to 65535"))),
+            Ok(port) => Ok((Some(port), self.rest.clone())),
+            Err(_) => {
+                let expected = "ports are 1 to 65535, and 0 for any free one";
+                Err(BadUsage(format!("'{digits}' is no port; {expected}")))
+            }
         }
     }
 }
@@ -78,16 +81,16 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     let output = Output::new();
     let log = LogWriter(output.clone());
     arguments.node.start_log("warn", move || log.clone())?;
-    let (handle, settings) = arguments.node.start(port, true)?;
+    let handle = arguments.node.start(port, true)?;
     let mut shell = Shell::start(Some(handle.clone()), output, options)?;
     match chunk {
         None => {
             greet(&handle)?;
-            shell.wait(PROMPT_WITHIN, joined(&handle, &settings))?;
+            shell.wait(PROMPT_WITHIN, joined(&handle))?;
             shell.interact()?;
         }
         Some(chunk) => {
-            shell.wait(JOIN_WITHIN, joined(&handle, &settings))?;
+            shell.wait(JOIN_WITHIN, joined(&handle))?;
             shell.run(chunk)?;
         }
     }
@@ -147,13 +150,8 @@ fn greet(handle: &Handle) -> std::io::Result<()> {
     say("help() lists what there is, Ctrl-C ends a program, Ctrl-D leaves")
 }
 
-/// Waits until the node has asked the network in, unless it is the network.
-async fn joined(handle: &Handle, settings: &Settings) {
-    let own = handle.local_addr();
-    let others = settings.bootstrap.iter().copied().filter(|&address| address != own);
-    let others: Vec<_> = others.collect();
-    if !others.is_empty() {
-        // Nobody there: the program runs all the same, in a network of one.
-        let _ = handle.bootstrap(others).await;
-    }
+/// Waits until the node has asked the network in, unless it is the network. Where nobody is there, the
+/// program runs all the same, in a network of one.
+async fn joined(handle: &Handle) {
+    handle.tried_to_join().await;
 }

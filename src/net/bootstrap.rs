@@ -56,6 +56,11 @@ impl Bootstrap {
         self.next = Instant::NEVER;
     }
 
+    /// Whether an operation is the attempt that runs.
+    pub(super) fn is_attempt(&self, id: OperationId) -> bool {
+        self.running == Some(id)
+    }
+
     /// An operation ended, perhaps an attempt of ours, and so many contacts are known now; true for
     /// the first attempt after which that is nobody.
     pub(super) fn on_ended(&mut self, now: Instant, id: OperationId, known: usize) -> bool {

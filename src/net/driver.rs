@@ -14,7 +14,7 @@ use std::{io, thread};
 
 use tokio::io::Interest;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Sleep, sleep_until, timeout};
 use tracing::{debug, error, info, warn};
 
@@ -22,7 +22,7 @@ use super::blocklist::Blocklist;
 use super::bootstrap::{self, Bootstrap};
 use super::clock::Clock;
 use super::handle::{
-    Answer, Handle, IncomingCall, OperationError, Order, Returned, Watched, WayBack,
+    Answer, Handle, IncomingCall, Joining, OperationError, Order, Returned, Watched, WayBack,
 };
 use super::observer::{Direction, Observed, Sight};
 use super::persister::Persister;
@@ -82,14 +82,16 @@ pub(super) fn start(plan: Plan, watched: Watched) -> io::Result<Handle> {
     let watched_sockets = watched_sockets.collect::<io::Result<Vec<_>>>()?;
     let (orders, mut received) = mpsc::channel(ORDERS);
     let (id, local) = (plan.id, plan.local);
+    let (told, joining) = watch::channel(Joining::Trying);
     let run = move || {
-        runtime.block_on(async { Driver::new(plan, watched_sockets).run(&mut received).await });
+        runtime
+            .block_on(async { Driver::new(plan, watched_sockets, told).run(&mut received).await });
         drop(runtime);
         // Last of all: who waits for this channel to close finds node and socket gone.
         drop(received);
     };
     let thread = thread::Builder::new().name("kademlua-node".into()).spawn(run)?;
-    Ok(Handle::new(id, local, watched, orders, thread))
+    Ok(Handle::new(id, local, watched, joining, orders, thread))
 }
 
 /// A second handle to a socket, by which the runtime learns when it is ready.
@@ -178,7 +180,11 @@ fn reached_at(local: SocketAddr) -> SocketAddr {
 }
 
 impl Driver {
-    fn new(plan: Plan, watched: Vec<tokio::net::UdpSocket>) -> Driver {
+    fn new(
+        plan: Plan,
+        watched: Vec<tokio::net::UdpSocket>,
+        joining: watch::Sender<Joining>,
+    ) -> Driver {
         let clock = Clock::start();
         let (answers, returned) = mpsc::unbounded_channel();
         let mut node = Node::new(Instant::ZERO, plan.id, plan.config, plan.seed);
@@ -191,6 +197,10 @@ impl Driver {
         let locals: Vec<_> =
             lines.iter().filter_map(|line| line.bound.socket.local_addr().ok()).collect();
         locals.iter().for_each(|&local| node.add_own_address(reached_at(local)));
+        let bootstrap = Bootstrap::new(Instant::ZERO, plan.local, &plan.bootstrap);
+        if bootstrap.addresses().is_empty() {
+            joining.send_replace(Joining::Joined);
+        }
         Driver {
             clock,
             lines,
@@ -198,7 +208,8 @@ impl Driver {
             fast_path: plan.mirror.map(FastPath::new),
             persister,
             core: Core {
-                bootstrap: Bootstrap::new(Instant::ZERO, plan.local, &plan.bootstrap),
+                bootstrap,
+                joining,
                 node,
                 local: plan.local,
                 outboxes: locals.into_iter().map(SendBatch::new).collect(),
@@ -379,6 +390,7 @@ struct Core {
     /// When the node wants to be told the time.
     due: Instant,
     bootstrap: Bootstrap,
+    joining: watch::Sender<Joining>,
     /// Who waits for the end of an operation.
     running: HashMap<OperationId, Answer<Reply>>,
     offered: HashMap<Vec<u8>, mpsc::Sender<IncomingCall>>,
@@ -500,6 +512,7 @@ impl Core {
     fn on_reply(&mut self, now: Instant, id: OperationId, reply: Reply) {
         if let Reply::Bootstrapped { answered, silent } = &reply {
             debug!(answered, ?silent, "bootstrapped");
+            self.tell_joining(id);
             if self.bootstrap.on_ended(now, id, self.node.table().len()) {
                 warn!(?silent, "nobody answers yet; joining is tried again");
             }
@@ -507,6 +520,31 @@ impl Core {
         if let Some(answer) = self.running.remove(&id) {
             give(answer, Ok(reply));
         }
+    }
+
+    /// An attempt to join has ended. Whoever has joined stays so, whatever becomes of the network.
+    fn tell_joining(&self, ended: OperationId) {
+        if !self.bootstrap.is_attempt(ended) {
+            return;
+        }
+        let joining = match self.node.table().is_empty() {
+            true => Joining::Alone,
+            false => Joining::Joined,
+        };
+        self.joining.send_if_modified(|told| {
+            let is_news = *told != Joining::Joined && *told != joining;
+            *told = if is_news { joining } else { *told };
+            is_news
+        });
+    }
+
+    /// Who was alone was found by somebody else.
+    fn tell_found(&self) {
+        self.joining.send_if_modified(|told| {
+            let is_news = *told == Joining::Alone;
+            *told = if is_news { Joining::Joined } else { *told };
+            is_news
+        });
     }
 
     fn on_news(&mut self, now: Instant, event: Event) {
@@ -523,6 +561,7 @@ impl Core {
             Event::ContactAdded(contact) => {
                 debug!(?contact, "contact added");
                 self.observed.news(|time| Sight::ContactAdded(time, contact));
+                self.tell_found();
                 if self.bootstrap.on_contact_added() {
                     info!(?contact, "joined");
                 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::capture::{self, CaptureError, Captured, Existing};
 use super::observer::{Observer, Packet, Tap};
@@ -90,8 +90,20 @@ pub struct Handle {
     id: Id,
     local: SocketAddr,
     watched: Watched,
+    joining: watch::Receiver<Joining>,
     orders: mpsc::Sender<Order>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+/// How far a node has come with joining the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Joining {
+    /// The first attempt has not ended.
+    Trying,
+    /// Nobody has answered yet.
+    Alone,
+    /// It has, or there was nobody to join through.
+    Joined,
 }
 
 /// What beside the node a handle can look at.
@@ -107,10 +119,11 @@ impl Handle {
         id: Id,
         local: SocketAddr,
         watched: Watched,
+        joining: watch::Receiver<Joining>,
         orders: mpsc::Sender<Order>,
         thread: JoinHandle<()>,
     ) -> Handle {
-        Handle { id, local, watched, orders, thread: Arc::new(Mutex::new(Some(thread))) }
+        Handle { id, local, watched, joining, orders, thread: Arc::new(Mutex::new(Some(thread))) }
     }
 
     /// The node's id.
@@ -121,6 +134,24 @@ impl Handle {
     /// The address that the node receives on.
     pub fn local_addr(&self) -> SocketAddr {
         self.local
+    }
+
+    /// Waits until the first attempt to join the network has ended, and tells whether it was found. At
+    /// once for a node that was told nobody to join through.
+    pub async fn tried_to_join(&self) -> bool {
+        self.await_joining(|joining| *joining != Joining::Trying).await
+    }
+
+    /// Waits until the node has joined the network. At once for one that was told nobody to join
+    /// through: it is the network. False if it has stopped before.
+    pub async fn joined(&self) -> bool {
+        self.await_joining(|joining| *joining == Joining::Joined).await
+    }
+
+    async fn await_joining(&self, is_so: impl FnMut(&Joining) -> bool) -> bool {
+        let mut joining = self.joining.clone();
+        let joining = joining.wait_for(is_so).await;
+        joining.is_ok_and(|joining| *joining == Joining::Joined)
     }
 
     /// Where the node looks for a fast path, if it does; [`status`](crate::xdp::status) tells more.

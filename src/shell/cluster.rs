@@ -1,6 +1,6 @@
 //! Real nodes as child processes: `cluster` and what its methods are made of.
 //!
-//! A child is `kademlua serve PORT --lines`: it runs each line of its standard input as a chunk and
+//! A child is `kademlua serve PORT --lines`: it says when it is ready, then runs each line of its standard input as a chunk and
 //! answers with a line of JSON. It ends when its standard input does, which the system closes
 //! however this process ends, so no child is left behind.
 
@@ -74,6 +74,16 @@ struct Running {
     output: BufReader<ChildStdout>,
 }
 
+impl Running {
+    fn read_line(&mut self) -> std::io::Result<String> {
+        let mut line = String::new();
+        match self.output.read_line(&mut line)? {
+            0 => Err(std::io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(line),
+        }
+    }
+}
+
 impl UserData for Cluster {}
 
 impl Drop for Running {
@@ -142,8 +152,9 @@ async fn start(
     };
     let members: Result<Vec<_>, _> = ports.into_iter().map(member).collect();
     let members = members.map_err(failed)?;
+    // They all start meanwhile, whichever is waited for first.
     for member in &members {
-        joined(member.clone()).await.map_err(|error| arguments.complaint(error))?;
+        ready(member.clone()).await.map_err(|error| arguments.complaint(error))?;
     }
     Ok(lua.create_userdata(Cluster { members, _state: folder })?)
 }
@@ -161,14 +172,13 @@ async fn restart(_: Rc<Context>, _: Lua, mut arguments: Arguments) -> Result<boo
         let failed = |error| arguments.complaint(format_args!("cannot start: {error}"));
         *running = Some(child.map_err(failed)?);
     }
-    joined(member).await.map_err(|error| arguments.complaint(error))?;
+    ready(member).await.map_err(|error| arguments.complaint(error))?;
     Ok(true)
 }
 
 /// Waits until a child says that it is there and has joined.
-async fn joined(member: Arc<Member>) -> Result<(), String> {
-    let chunk = format!("return {{pcall(bootstrap, \"{}\")}}", member.via);
-    answer(member, chunk).await.map(drop)
+async fn ready(member: Arc<Member>) -> Result<(), String> {
+    with_running(member, |running| running.read_line().map(drop)).await
 }
 
 /// Open file descriptors of a process, where the system tells.
@@ -206,27 +216,29 @@ async fn ask(_: Rc<Context>, lua: Lua, mut arguments: Arguments) -> Result<LuaVa
     Ok(decode(&lua, &reply)?)
 }
 
-/// Lets a child run a chunk. A thread waits for it, so that Ctrl-C does not have to.
+/// Lets a child run a chunk.
 async fn answer(member: Arc<Member>, chunk: String) -> Result<Json, String> {
+    with_running(member, move |running| {
+        writeln!(running.input, "{}", chunk.replace('\n', " "))?;
+        running.input.flush()?;
+        Ok(serde_json::from_str(&running.read_line()?)?)
+    })
+    .await
+}
+
+/// Does something with a child on a thread of its own, so that Ctrl-C does not have to wait for it.
+async fn with_running<T: Send + 'static>(
+    member: Arc<Member>,
+    what: impl FnOnce(&mut Running) -> std::io::Result<T> + Send + 'static,
+) -> Result<T, String> {
     let asking = tokio::task::spawn_blocking(move || {
         let mut running = member.running();
         let Some(running) = running.as_mut() else {
             return Err(format!("the node at port {} was killed", member.port));
         };
-        exchange(running, &chunk)
-            .map_err(|error| format!("the node at port {} is gone: {error}", member.port))
+        what(running).map_err(|error| format!("the node at port {} is gone: {error}", member.port))
     });
     asking.await.map_err(|error| error.to_string())?
-}
-
-fn exchange(running: &mut Running, chunk: &str) -> std::io::Result<Json> {
-    writeln!(running.input, "{}", chunk.replace('\n', " "))?;
-    running.input.flush()?;
-    let mut line = String::new();
-    if running.output.read_line(&mut line)? == 0 {
-        return Err(std::io::ErrorKind::UnexpectedEof.into());
-    }
-    Ok(serde_json::from_str(&line)?)
 }
 
 fn cluster_of(

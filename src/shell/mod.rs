@@ -56,7 +56,6 @@ pub(crate) use self::failure::message_of as error_message;
 pub(crate) use self::output::say;
 pub(crate) use self::terminal::takes_colours;
 
-use self::end::Way;
 use self::engine::Engine;
 
 /// After Ctrl-C a program ends within milliseconds, unless it is inside of a library function that
@@ -82,7 +81,16 @@ impl Shell {
     /// # Errors
     /// If the system has no thread or signal to give.
     pub fn start(node: Option<Handle>, output: Arc<Output>, options: Options) -> io::Result<Shell> {
-        let end = End::of(node.clone())?;
+        Shell::with_end(End::of(node.clone())?, node, output, options)
+    }
+
+    /// The same for a node whose end is seen to already.
+    pub(crate) fn with_end(
+        end: End,
+        node: Option<Handle>,
+        output: Arc<Output>,
+        options: Options,
+    ) -> io::Result<Shell> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let ctrl_c = {
             let _entered = runtime.enter();
@@ -136,11 +144,6 @@ impl Shell {
                 _ = ctrl_c.recv() => Err(ChunkError::Interrupted),
             }
         })
-    }
-
-    /// How threads that are not the caller's end the process.
-    pub(crate) fn way_out(&self) -> Way {
-        self.end.way().clone()
     }
 
     /// Prompts for chunks and runs them until the user leaves.

@@ -223,7 +223,8 @@ pub fn serve(port: u16) -> Guard {
     let port = port.to_string();
     let mut command = Command::new(PROGRAM);
     command.args(["serve", &port, "--bootstrap", &port, "--log", "off"]).process_group(0);
-    let child = Guard(command.stdin(Stdio::null()).spawn().unwrap());
+    let command = command.stdin(Stdio::null()).stdout(Stdio::null());
+    let child = Guard(command.spawn().unwrap());
     await_that("the control node binds its port", || {
         UdpSocket::bind(format!("127.0.0.1:{port}")).is_err()
     });
