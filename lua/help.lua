@@ -127,7 +127,8 @@ The result has `nodes`, its standard `error`, `counted` (nodes that were seen fo
     text = [[
 The result has `id`, `address`, `port`, `uptime` in seconds, `estimate` (nodes in the network),
 `contacts`, `stored` (`keys`, `values`, `bytes`), `lookups` that run, and `counters`. Of these
-`limited` counts requests left without an answer, because their source, or a network around it, cost
+`stored` counts values that others stored here, `handed_over` those that this node gave to others in its
+upkeep, and `limited` requests left without an answer, because their source, or a network around it, cost
 more than `source_rate` pings a second, or all together more than `total_rate`: constants of a
 configuration, 20000 and 100000, 0 for no limit. On loopback, where a whole lab shares one address,
 neither limits anything. A node that was started with --state has `state` too: `folder`, `written` in seconds ago,

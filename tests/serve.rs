@@ -69,6 +69,22 @@ fn a_node_that_finds_nobody_is_ready_all_the_same() {
 }
 
 #[test]
+fn the_log_names_who_joins_and_a_program_can_read_it() {
+    let mut command = program(&["serve", "0", "--bootstrap", "1", "--log-format", "json"]);
+    let mut node = Guard(command.args(["--log", "info"]).spawn().unwrap());
+    let mut log = BufReader::new(node.0.stderr.take().unwrap()).lines().map(|line| {
+        serde_json::from_str::<serde_json::Value>(&line.unwrap()).expect("a line is JSON")
+    });
+    let mut await_message = |message: &str| log.find(|line| line["message"] == message).unwrap();
+    let started = await_message("started");
+    let (_other, _out, fields) =
+        ready(program(&["serve", "0", "--bootstrap", started["address"].as_str().unwrap()]));
+    let joined = await_message("contact joined");
+    let contact = format!("{}@{}", fields[2].1, fields[1].1);
+    assert_eq!((&joined["level"], &joined["contact"]), (&"INFO".into(), &contact.into()));
+}
+
+#[test]
 fn a_node_ends_with_whoever_started_it() {
     let mut command = program(&["serve", "0", "--until-eof", "--bootstrap", "1"]);
     command.stdin(Stdio::piped());

@@ -53,6 +53,14 @@ fn nodes_of_a_cluster_store_find_and_die() {
     assert_eq!(shown(chunk), "\"done\"\n");
 }
 
+#[test]
+fn what_others_store_is_counted() {
+    let chunk = "local c = cluster(2) assert(#c:add(1, sha1('key'), 'value').stored == 2)
+        local counters = node().counters
+        return counters.stored, counters.handed_over";
+    assert_eq!(shown(chunk), "1\n0\n");
+}
+
 /// Starts a cluster, and ends its shell as `how` does.
 fn none_is_left_after(chunk_end: &str, how: impl Fn(&mut std::process::Child)) {
     let chunk = format!(

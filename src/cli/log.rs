@@ -4,14 +4,14 @@ use std::fmt;
 
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::format::{self as formats, Writer};
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter, layer};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::shell::{escape, takes_colours};
+use crate::shell::{escape, escape_json_text, takes_colours};
 
 use super::BadUsage;
 
@@ -23,7 +23,12 @@ const VARIABLE: &str = "RUST_LOG";
 /// # Errors
 /// If the filter that was asked for cannot be read. The variable may be meant for another program: of a filter in
 /// it that cannot be read the log says so, and takes the default.
-pub(super) fn start<W>(asked: Option<&str>, default: &str, writer: W) -> Result<(), BadUsage>
+pub(super) fn start<W>(
+    asked: Option<&str>,
+    default: &str,
+    format: Format,
+    writer: W,
+) -> Result<(), BadUsage>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
@@ -36,11 +41,11 @@ where
         },
         (None, None) => (filter(default)?, None),
     };
-    let colours = takes_colours(&std::io::stderr());
+    let colours = format == Format::Text && takes_colours(&std::io::stderr());
     let lines = layer()
         .with_writer(writer)
         .with_ansi(colours)
-        .event_format(Line)
+        .event_format(Line(format))
         .log_internal_errors(false);
     tracing_subscriber::registry().with(lines).with(wanted).init();
     if let Some(complaint) = complaint {
@@ -61,9 +66,18 @@ fn filter(text: &str) -> Result<Targets, BadUsage> {
     text.parse().map_err(|_| complaint())
 }
 
+/// How lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Format {
+    /// For people: time, level, message, fields
+    Text,
+    /// For programs: a JSON object a line, with timestamp, level, message, target and the fields
+    Json,
+}
+
 /// Time, level, message and fields in one line, of which only the level's colour is obeyed by a terminal:
 /// message and fields may quote what peers sent.
-struct Line;
+struct Line(Format);
 
 impl<S, N> FormatEvent<S, N> for Line
 where
@@ -77,6 +91,10 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         let mut text = String::new();
+        if self.0 == Format::Json {
+            json().format_event(context, Writer::new(&mut text), event)?;
+            return writeln!(out, "{}", escape_json_text(text.trim_end()));
+        }
         context.format_fields(Writer::new(&mut text), event)?;
         let level = *event.metadata().level();
         SystemTime.format_time(&mut out)?;
@@ -86,6 +104,14 @@ where
         }
         writeln!(out, "{}", escape(text.as_bytes(), false))
     }
+}
+
+fn json() -> formats::Format<formats::Json> {
+    formats::Format::default()
+        .json()
+        .flatten_event(true)
+        .with_current_span(false)
+        .with_span_list(false)
 }
 
 fn colour(level: Level) -> &'static str {
@@ -129,20 +155,37 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_line_gives_no_orders_whatever_is_logged() {
+    const FORGED: &str = "a\x1b[2J\n2026 ERROR b\u{202e}\u{9b}\u{e0001}\r";
+
+    /// What the log makes of text that others wrote: one line without orders.
+    fn logged(format: Format) -> String {
         let kept = Kept::default();
         let writer = kept.clone();
-        let lines = layer().with_writer(move || writer.clone()).with_ansi(false).event_format(Line);
+        let lines = layer().with_writer(move || writer.clone()).with_ansi(false);
+        let lines = lines.event_format(Line(format));
         tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), || {
-            let forged = "a\x1b[2J\n2026 ERROR b\u{202e}\u{9b}\u{e0001}\r";
-            tracing::info!(reason = forged, shown = %forged, ?forged, "said {forged}");
+            tracing::info!(reason = FORGED, shown = %FORGED, forged = ?FORGED, n = 5, "said {FORGED}");
         });
         let line = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
         assert_eq!(line.matches('\n').count(), 1, "{line:?}");
         assert!(
             !line.trim_end().contains(|c: char| c.is_control() || "\u{202e}\u{e0001}".contains(c))
         );
+        line
+    }
+
+    #[test]
+    fn a_line_of_json_gives_no_orders_either_and_can_be_read() {
+        let line: serde_json::Value = serde_json::from_str(&logged(Format::Json)).unwrap();
+        assert_eq!((&line["level"], &line["n"]), (&"INFO".into(), &5.into()));
+        assert_eq!((&line["reason"], &line["shown"]), (&FORGED.into(), &FORGED.into()));
+        assert_eq!(line["message"], format!("said {FORGED}"));
+        assert!(line["timestamp"].is_string() && line["target"].is_string());
+    }
+
+    #[test]
+    fn a_line_gives_no_orders_whatever_is_logged() {
+        let line = logged(Format::Text);
         assert!(line.contains(" INFO said a\\x1b[2J\\n2026 ERROR b\\u{202e}"), "{line}");
     }
 }

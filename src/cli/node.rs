@@ -47,6 +47,9 @@ pub(super) struct NodeArguments {
     /// Log filter: error, warn, info, debug, trace, or as in RUST_LOG
     #[arg(long, value_name = "LEVEL")]
     pub(super) log: Option<String>,
+    /// How lines of the log look
+    #[arg(long, value_name = "FORMAT", value_enum, default_value = "text")]
+    pub(super) log_format: log::Format,
 }
 
 pub(super) fn parse_address(text: &str) -> Result<SocketAddr, String> {
@@ -106,7 +109,7 @@ impl NodeArguments {
     where
         W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
     {
-        Ok(log::start(self.log.as_deref(), default, writer)?)
+        Ok(log::start(self.log.as_deref(), default, self.log_format, writer)?)
     }
 }
 

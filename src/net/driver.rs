@@ -24,6 +24,7 @@ use super::clock::Clock;
 use super::handle::{
     Answer, Handle, IncomingCall, Joining, OperationError, Order, Returned, Watched, WayBack,
 };
+use super::news::News;
 use super::observer::{Direction, Observed, Sight};
 use super::persister::Persister;
 use super::socket::{Bound, KeptOut, ReceiveBatch, Received, SendBatch};
@@ -217,6 +218,7 @@ impl Driver {
                 running: HashMap::new(),
                 offered: HashMap::new(),
                 answers,
+                news: News::default(),
                 observed: Observed::new(plan.keeps_packets),
                 blocklist: Blocklist::default(),
             },
@@ -233,6 +235,7 @@ impl Driver {
         let mut timer = pin!(sleep_until(self.clock.at(Instant::ZERO)));
         loop {
             self.core.on_time(self.clock.now());
+            self.core.tell_news(self.clock.now());
             self.tend_fast_path();
             self.tend_state();
             let sockets = self.lines.iter().map(|line| &line.bound.socket);
@@ -397,6 +400,7 @@ struct Core {
     /// Handed to each incoming call. Unbounded, but no more answers wait in it than calls were
     /// let in.
     answers: mpsc::UnboundedSender<Returned>,
+    news: News,
     observed: Observed,
     blocklist: Blocklist,
 }
@@ -433,7 +437,10 @@ impl Core {
     }
 
     fn next_time(&self) -> Instant {
-        self.due.min(self.bootstrap.due()).min(self.blocklist.next_time())
+        self.due
+            .min(self.news.next_time())
+            .min(self.bootstrap.due())
+            .min(self.blocklist.next_time())
     }
 
     fn on_time(&mut self, now: Instant) {
@@ -522,6 +529,10 @@ impl Core {
         }
     }
 
+    fn tell_news(&mut self, now: Instant) {
+        self.news.tend(now, &self.node.counters(), self.node.table().len());
+    }
+
     /// An attempt to join has ended. Whoever has joined stays so, whatever becomes of the network.
     fn tell_joining(&self, ended: OperationId) {
         if !self.bootstrap.is_attempt(ended) {
@@ -559,7 +570,7 @@ impl Core {
                 }
             }
             Event::ContactAdded(contact) => {
-                debug!(?contact, "contact added");
+                self.news.on_contact_added(&contact);
                 self.observed.news(|time| Sight::ContactAdded(time, contact));
                 self.tell_found();
                 if self.bootstrap.on_contact_added() {
@@ -567,7 +578,7 @@ impl Core {
                 }
             }
             Event::ContactLost(contact) => {
-                debug!(?contact, "contact lost");
+                self.news.on_contact_lost(&contact);
                 self.observed.news(|time| Sight::ContactLost(time, contact));
                 self.bootstrap.on_contact_lost(now, self.node.table().len());
             }

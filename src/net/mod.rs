@@ -41,6 +41,7 @@ mod capture;
 mod clock;
 mod driver;
 mod handle;
+mod news;
 mod observer;
 mod persister;
 pub mod socket;

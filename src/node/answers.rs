@@ -407,7 +407,10 @@ impl Node {
             Ok(value) => {
                 let deposit = deposit(&asked.by, store, standing, value);
                 match self.store.put(now, deposit, &mut self.rng) {
-                    Ok(()) => v1::put_stored(out, header),
+                    Ok(()) => {
+                        self.counters.stored += 1;
+                        v1::put_stored(out, header);
+                    }
                     Err(refusal) => put_refused(out, header, store, &refusal, None),
                 }
             }

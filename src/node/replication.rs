@@ -325,6 +325,7 @@ impl Node {
         let target = self.replication.targets.get_mut(&to).expect("something was on its way");
         target.under_way -= 1;
         target.is_silent = outcome == Err(CallError::TimedOut);
+        self.counters.handed_over += u64::from(outcome == Ok(Response::Stored));
         if let Some(progress) = transfer.progress.after(&outcome) {
             self.transfer(now, Transfer { progress, ..transfer });
         }

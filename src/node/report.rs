@@ -212,4 +212,8 @@ pub struct Counters {
     pub limited: u64,
     /// Own calls that were never answered.
     pub timeouts: u64,
+    /// Values that others stored here, those that were stored anew with them.
+    pub stored: u64,
+    /// Values that this node handed over to others, in its upkeep.
+    pub handed_over: u64,
 }

@@ -83,8 +83,13 @@ fn put(out: &mut String, char: char, lines: bool) {
 /// JSON in which no such character stands raw. It means the same: they occur in its strings alone, and JSON has
 /// escapes for them.
 pub(crate) fn escape_json(json: &serde_json::Value) -> String {
+    escape_json_text(&json.to_string())
+}
+
+/// The same of JSON that is written already.
+pub(crate) fn escape_json_text(json: &str) -> String {
     let mut out = String::new();
-    for char in json.to_string().chars() {
+    for char in json.chars() {
         if is_unsafe(char) {
             let mut units = [0; 2];
             out.extend(char.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")));

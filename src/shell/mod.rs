@@ -51,7 +51,7 @@ pub(crate) use self::arguments::{address_of, id_of, peer_of};
 pub(crate) use self::chunk::source_of;
 pub(crate) use self::convert::describe;
 pub(crate) use self::end::{End, INTERRUPTED, Requests};
-pub(crate) use self::escape::{escape, escape_json, escape_lines};
+pub(crate) use self::escape::{escape, escape_json, escape_json_text, escape_lines};
 pub(crate) use self::failure::message_of as error_message;
 pub(crate) use self::output::say;
 pub(crate) use self::terminal::takes_colours;

@@ -536,6 +536,8 @@ impl Tables<'_> {
             dropped,
             limited,
             timeouts,
+            stored,
+            handed_over,
         } = *counters;
         self.lua.create_table_from([
             ("datagrams_in", datagrams_in),
@@ -547,6 +549,8 @@ impl Tables<'_> {
             ("dropped", dropped),
             ("limited", limited),
             ("timeouts", timeouts),
+            ("stored", stored),
+            ("handed_over", handed_over),
         ])
     }
 }
