@@ -237,3 +237,80 @@ fn a_folder_that_another_user_made_is_not_used() {
 fn is_ours(entry: &std::io::Result<std::fs::DirEntry>) -> bool {
     entry.as_ref().unwrap().file_name() == "kademlua"
 }
+
+/// What the status of a fast path says, and its exit status.
+fn look(lab: &Lab, host: &str, options: &str) -> (Option<i32>, String) {
+    let options = format!("xdp status --bpffs {} {options}", lab.bpffs().display());
+    let output = lab.run(host, options.trim());
+    (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+}
+
+#[test]
+fn an_interface_that_is_renamed_or_gone_is_told() {
+    let Some(lab) = Lab::new("gone") else { return };
+    lab.xdp(SERVER, &format!("attach --iface veth-s --port {PORT}"));
+    let ip = |order: &str| {
+        let namespace = lab.namespace(SERVER);
+        let ip = std::process::Command::new("ip")
+            .args(["-n", &namespace])
+            .args(order.split(' '))
+            .status();
+        assert!(ip.unwrap().success(), "{order}");
+    };
+    ip("link set veth-s down");
+    ip("link set veth-s name other");
+    let (status, said) = look(&lab, SERVER, &format!("--port {PORT}"));
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.contains(&format!("port {PORT} on other, tcx")), "{said}");
+
+    ip("link del other");
+    let (status, said) = look(&lab, SERVER, &format!("--port {PORT}"));
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.contains("which is gone") && said.contains("xdp detach --port 8001"), "{said}");
+    let (_, said) = look(&lab, SERVER, "--json");
+    assert!(said.contains(r#""gone":"interface""#), "{said}");
+    // Attaching takes its place.
+    lab.xdp(SERVER, &format!("attach --iface lo --port {PORT}"));
+    let (status, said) = look(&lab, SERVER, "");
+    assert_eq!((status, said.contains(&format!("port {PORT} on lo"))), (Some(0), true), "{said}");
+    let said = lab.complaint(
+        SERVER,
+        &format!("attach --iface lo --port {PORT} --bpffs {}", lab.bpffs().display()),
+    );
+    assert!(said.contains("attached to lo already"), "{said}");
+}
+
+#[test]
+fn what_is_left_of_a_namespace_that_is_gone_is_listed_and_taken_away() {
+    let Some(lab) = Lab::new("orphan") else { return };
+    let extra = format!("{}-extra", lab.namespace(SERVER));
+    let ip = |order: &str| {
+        let ip = std::process::Command::new("ip").args(order.split(' ')).status();
+        assert!(ip.unwrap().success(), "{order}");
+    };
+    ip(&format!("netns add {extra}"));
+    ip(&format!("-n {extra} link set lo up"));
+    let mut attach = std::process::Command::new("nsenter");
+    attach.arg(format!("--net=/run/netns/{extra}")).arg(env!("CARGO_BIN_EXE_kademlua"));
+    attach.args(["xdp", "attach", "--iface", "lo", "--port", "8001", "--bpffs"]);
+    assert!(attach.arg(lab.bpffs()).status().unwrap().success());
+    lab.xdp(SERVER, "attach --iface lo --port 8002");
+    // One of a namespace that lives is nobody else's business.
+    let (status, said) = look(&lab, SERVER, "");
+    assert_eq!((status, said.contains("8001")), (Some(0), false), "{said}");
+    let bpffs = lab.bpffs().display();
+    lab.complaint(SERVER, &format!("detach --port {PORT} --bpffs {bpffs}"));
+
+    ip(&format!("netns del {extra}"));
+    let (status, said) = look(&lab, SERVER, "");
+    assert_eq!(status, Some(1), "{said}");
+    assert!(
+        said.contains("port 8001 on lo of network namespace ") && said.contains("8002"),
+        "{said}"
+    );
+    let (_, said) = look(&lab, SERVER, &format!("--json --port {PORT}"));
+    assert!(said.contains(r#""gone":"namespace""#), "{said}");
+    lab.xdp(SERVER, &format!("detach --port {PORT}"));
+    let (status, said) = look(&lab, SERVER, "");
+    assert_eq!((status, said.contains("8001")), (Some(0), false), "{said}");
+}

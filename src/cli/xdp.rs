@@ -7,7 +7,9 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Map, Value, json};
 
 use crate::shell::{escape_json, escape_lines, say};
-use crate::xdp::{self, Attachment, BPFFS, CONTACTS_MAX, Mode, OverLimit, Owner, Pinning, Status};
+use crate::xdp::{
+    self, Attachment, BPFFS, CONTACTS_MAX, Mode, Orphan, OverLimit, Owner, Pinning, Status,
+};
 
 use super::node::DEFAULT_PORT;
 
@@ -26,7 +28,7 @@ pub(super) struct Arguments {
 enum Command {
     /// Load the program, attach it to an interface and leave it for the node
     Attach(Attach),
-    /// Take it away, with all that belongs to it
+    /// Take it away, with all that belongs to it, also where its interface or network namespace is gone
     Detach(Where),
     /// Tell what is attached and what it has done
     Status(Look),
@@ -152,21 +154,58 @@ fn detach(place: &Pinning) -> anyhow::Result<()> {
 
 fn status(arguments: Look) -> anyhow::Result<()> {
     let Look { port, bpffs, json } = arguments;
-    let places = match port {
-        Some(port) => vec![Pinning { bpffs, port }],
-        None => xdp::found(&bpffs)?,
-    };
-    if places.is_empty() && !json {
-        bail!("no fast path is attached; attach one: sudo kademlua xdp attach --iface lo");
+    let is_asked = |of: u16| port.is_none_or(|port| port == of);
+    let mut places = xdp::found(&bpffs)?;
+    places.retain(|place| is_asked(place.port));
+    let mut orphans = xdp::orphans(&bpffs)?;
+    orphans.retain(|orphan| is_asked(orphan.port));
+    match port {
+        Some(port) if places.is_empty() && orphans.is_empty() => {
+            return Err(xdp::Error::NotAttached(port).into());
+        }
+        None if places.is_empty() && orphans.is_empty() && !json => {
+            bail!("no fast path is attached; attach one: sudo kademlua xdp attach --iface lo");
+        }
+        _ => {}
     }
+    let mut dead: Vec<u16> = orphans.iter().map(|orphan| orphan.port).collect();
     for place in places {
         let status = xdp::status(&place)?;
+        dead.extend(status.is_gone.then_some(status.port));
         match json {
             true => say(escape_json(&as_json(&status)))?,
             false => say(escape_lines(as_text(&status).trim_end()))?,
         }
     }
-    Ok(())
+    for orphan in orphans {
+        match json {
+            true => say(escape_json(&orphan_as_json(&orphan)))?,
+            false => say(escape_lines(&orphan_as_text(&orphan)))?,
+        }
+    }
+    match dead.first() {
+        Some(port) => bail!(
+            "nothing is attached any more where an interface or its network namespace is gone; take \
+             away what is left: sudo kademlua xdp detach --port {port}"
+        ),
+        None => Ok(()),
+    }
+}
+
+fn orphan_as_json(orphan: &Orphan) -> Value {
+    json!({
+        "port": orphan.port,
+        "interface": orphan.interface,
+        "gone": "namespace",
+        "namespace": orphan.namespace,
+        "answering": false,
+    })
+}
+
+fn orphan_as_text(orphan: &Orphan) -> String {
+    let Orphan { port, interface, namespace, .. } = orphan;
+    let interface = interface.as_deref().unwrap_or("an interface");
+    format!("port {port} on {interface} of network namespace {namespace}, which is gone")
 }
 
 /// The user that the node will run as. Who attaches by sudo most likely runs the node without.
@@ -203,6 +242,7 @@ fn as_json(status: &Status) -> Value {
     let mut all = json!({
         "port": status.port,
         "interface": status.interface,
+        "gone": status.is_gone.then_some("interface"),
         "mode": status.mode.name(),
         "program": status.program_id,
         "answering": status.is_answering(),
@@ -232,11 +272,12 @@ fn as_text(status: &Status) -> String {
         None => "not measured; sudo sysctl kernel.bpf_stats_enabled=1".to_owned(),
     };
     let mut text = format!(
-        "port {port} on {interface}, {}, program {program_id}\n\
+        "port {port} on {interface}{}, {}, program {program_id}\n\
          heartbeat  {heartbeat}\n\
          mirrored   {four} IPv4 and {six} IPv6 contacts{}\n\
          share      {}\n\
          time       {run}\n",
+        if status.is_gone { ", which is gone" } else { "" },
         mode.name(),
         if status.incomplete {
             format!("; more than {CONTACTS_MAX} of one family: lookups are left to the node")

@@ -165,7 +165,9 @@ impl Shell {
             Ok(snapshot) => (snapshot.contacts, snapshot.estimate),
             Err(_) => (0, 0.0),
         };
-        let attached = node.fast_path().is_some_and(|place| xdp::status(place).is_ok());
+        let attached = node
+            .fast_path()
+            .is_some_and(|place| xdp::status(place).is_ok_and(|status| !status.is_gone));
         let mark = if attached { " xdp" } else { "" };
         format!("{contacts}~{estimate:.0} | {:4.0}{mark} > ", process_kilobytes())
     }

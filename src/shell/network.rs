@@ -227,6 +227,10 @@ fn fast_path(context: &Context, lua: &Lua, arguments: Arguments) -> Result<Table
     let status = match context.handle().fast_path() {
         None => Err("no fast path is looked for: this node was started without --xdp".to_owned()),
         Some(place) => match xdp::status(place) {
+            Ok(status) if status.is_gone => Err(format!(
+                "{}, to which it was attached, is gone; attach it anew",
+                status.interface
+            )),
             Ok(status) => Ok(status),
             Err(error @ xdp::Error::NotAttached(_)) => Err(error.to_string()),
             Err(error) => return Err(arguments.complaint(error).into()),

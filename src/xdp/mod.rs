@@ -32,7 +32,7 @@ pub use self::counter::Counter;
 pub(crate) use self::system::Mirror;
 #[cfg(fast_path)]
 pub use self::system::{Trial, Verdict, udp_frame};
-pub use self::system::{attach, detach, found, status};
+pub use self::system::{attach, detach, found, orphans, status};
 
 /// Contacts of one address family that fit the kernel's table. A routing table holds some 20 for
 /// each doubling of the network, so this is enough for one of 2^25 nodes.
@@ -151,8 +151,10 @@ pub struct Attached {
 pub struct Status {
     /// The node's UDP port.
     pub port: u16,
-    /// The interface.
+    /// The interface, by the name that it has now, or had while it was there.
     pub interface: String,
+    /// Whether the interface is gone: no packet is met any more.
+    pub is_gone: bool,
     /// How packets are met.
     pub mode: Mode,
     /// The number of the program in the kernel.
@@ -173,10 +175,10 @@ pub struct Status {
 }
 
 impl Status {
-    /// Whether the kernel answers: the node lives and has told it of contacts.
+    /// Whether the kernel answers: the interface is there, and the node lives and has told of contacts.
     pub fn is_answering(&self) -> bool {
         let alive = self.heartbeat.is_some_and(|age| age < HEARTBEAT_MAX);
-        alive && self.contacts.iter().any(|&count| count > 0)
+        alive && !self.is_gone && self.contacts.iter().any(|&count| count > 0)
     }
 
     /// What was counted of one kind.
@@ -205,6 +207,20 @@ impl Status {
             (what, which, self.count(counter))
         })
     }
+}
+
+/// What is left of a fast path whose network namespace is gone. [`detach`] takes it away where the own
+/// namespace has none for that port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Orphan {
+    /// The node's UDP port.
+    pub port: u16,
+    /// The interface that it was at; `None` if another version of kademlua wrote it down.
+    pub interface: Option<String>,
+    /// The number that the namespace had.
+    pub namespace: u64,
+    /// The folder with what is left.
+    pub folder: PathBuf,
 }
 
 /// Why something about the fast path failed.

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use super::{Attached, Attachment, Error, Pinning, Status};
+use super::{Attached, Attachment, Error, Orphan, Pinning, Status};
 use crate::message::Contact;
 use crate::node::Node;
 
@@ -37,6 +37,14 @@ pub fn status(_place: &Pinning) -> Result<Status, Error> {
 /// # Errors
 /// Always.
 pub fn found(_bpffs: &Path) -> Result<Vec<Pinning>, Error> {
+    Err(Error::Unsupported)
+}
+
+/// Finds nothing.
+///
+/// # Errors
+/// Always.
+pub fn orphans(_bpffs: &Path) -> Result<Vec<Orphan>, Error> {
     Err(Error::Unsupported)
 }
 

@@ -45,6 +45,11 @@ impl Interface {
         })
     }
 
+    /// The interface of that number, whatever its name is now.
+    pub(super) fn numbered(all: &[Interface], index: u32) -> Option<&Interface> {
+        all.iter().find(|interface| interface.index == index)
+    }
+
     /// The other end, where it is known and runs no XDP: it would lose what native XDP sends.
     pub(super) fn deaf_peer<'a>(&self, all: &'a [Interface]) -> Option<&'a Interface> {
         let peer = all.iter().find(|other| Some(other.index) == self.peer)?;

@@ -15,6 +15,7 @@ use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{getegid, geteuid};
 
 use super::interface::{self, Interface, InterfaceKind};
+use super::orphans::orphans;
 use super::pins::{self, LINK, MAPS, PROGRAM};
 use crate::xdp::image::draw_seed;
 use crate::xdp::layout::{About, Heartbeat, LAYOUT_VERSION};
@@ -88,8 +89,11 @@ fn make_folder(place: &Pinning, owner: Owner) -> Result<std::path::PathBuf, Erro
     let folder = place.folder()?;
     if folder.exists() {
         let about = pins::about(&folder, place.port)?;
-        let interface = pins::interface_of(&about);
-        return Err(Error::Attached { port: place.port, interface });
+        if let Some(there) = Interface::numbered(&interface::all()?, about.ifindex) {
+            return Err(Error::Attached { port: place.port, interface: there.name.clone() });
+        }
+        // Of one whose interface is gone nothing is of use.
+        remove(&place.bpffs, &folder);
     }
     let failed = |error: io::Error| match error.kind() {
         io::ErrorKind::PermissionDenied => Error::Permission("writing to the bpf file system"),
@@ -314,7 +318,7 @@ pub fn detach(place: &Pinning) -> Result<(), Error> {
         Err(_) if !pins::is_bpffs(&place.bpffs) => {
             return Err(Error::NoBpffs(place.bpffs.clone()));
         }
-        Err(_) => return Err(Error::NotAttached(place.port)),
+        Err(_) => return detach_orphans(place),
     }
     let about = pins::about(&folder, place.port);
     match fs::remove_file(folder.join(LINK)) {
@@ -330,6 +334,22 @@ pub fn detach(place: &Pinning) -> Result<(), Error> {
     let is_xdp = |about: &About| Mode::ALL.get(usize::from(about.mode)) != Some(&Mode::Tcx);
     if let Some(about) = about.ok().filter(is_xdp) {
         wait_until_free(&pins::interface_of(&about));
+    }
+    Ok(())
+}
+
+/// Takes away what is left for the port of namespaces that are gone.
+fn detach_orphans(place: &Pinning) -> Result<(), Error> {
+    let orphans = orphans(&place.bpffs)?;
+    let of_port: Vec<_> = orphans.into_iter().filter(|orphan| orphan.port == place.port).collect();
+    if of_port.is_empty() {
+        return Err(Error::NotAttached(place.port));
+    }
+    for orphan in of_port {
+        remove(&place.bpffs, &orphan.folder);
+        if orphan.folder.exists() {
+            return Err(Error::Permission("removing the folder"));
+        }
     }
     Ok(())
 }
@@ -361,20 +381,15 @@ fn remove(bpffs: &Path, folder: &Path) {
 /// # Errors
 /// If the bpf file system cannot be read.
 pub fn found(bpffs: &Path) -> Result<Vec<Pinning>, Error> {
-    if !pins::is_bpffs(bpffs) {
-        return Err(Error::NoBpffs(bpffs.to_owned()));
-    }
-    pins::check(bpffs)?;
-    let entries = match fs::read_dir(pins::all(bpffs)) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(_) => return Err(Error::Permission("reading the bpf file system")),
-    };
-    let name = |entry: io::Result<fs::DirEntry>| entry.ok()?.file_name().into_string().ok();
-    let mut ports: Vec<u16> =
-        entries.filter_map(name).filter_map(|name| pins::port_of(bpffs, &name)).collect();
+    let place = |port| Pinning { bpffs: bpffs.to_owned(), port };
+    let is_own = |folder: &Path, port| place(port).folder().is_ok_and(|own| own == folder);
+    let mut ports: Vec<u16> = pins::folders(bpffs)?
+        .into_iter()
+        .filter(|(_, port, folder)| is_own(folder, *port))
+        .map(|(_, port, _)| port)
+        .collect();
     ports.sort_unstable();
-    Ok(ports.into_iter().map(|port| Pinning { bpffs: bpffs.to_owned(), port }).collect())
+    Ok(ports.into_iter().map(place).collect())
 }
 
 /// What a fast path is and has counted.
@@ -391,24 +406,41 @@ pub fn status(place: &Pinning) -> Result<Status, Error> {
         Err(_) => return Err(Error::NotAttached(place.port)),
     }
     let about = pins::about(&folder, place.port)?;
-    let reading = |error| Error::failed("reading a map", error);
-    let bytes = pins::single::<{ size_of::<Heartbeat>() }>(&folder, "heartbeat")?.get(&0, 0);
-    let heartbeat: Heartbeat = bytemuck::must_cast(bytes.map_err(reading)?);
+    let heartbeat = heartbeat(&folder)?;
+    let all = interface::all()?;
+    let interface = Interface::numbered(&all, about.ifindex);
     let program = ProgramInfo::from_pin(folder.join(PROGRAM))
         .map_err(|error| Error::failed("opening the program", error))?;
-    let age = || now().saturating_sub(Duration::from_nanos(heartbeat.at));
     Ok(Status {
         port: place.port,
-        interface: pins::interface_of(&about),
+        interface: interface
+            .map_or_else(|| pins::interface_of(&about), |interface| interface.name.clone()),
+        is_gone: interface.is_none(),
         mode: *Mode::ALL.get(usize::from(about.mode)).ok_or(Error::Version(place.port))?,
         program_id: program.id(),
-        heartbeat: (heartbeat.at != 0).then(age),
+        heartbeat: age(&heartbeat),
         contacts: heartbeat.contacts.map(|count| count as usize),
         incomplete: heartbeat.incomplete != 0,
         rates: [about.source_rate, about.total_rate],
         counters: counters(&folder)?,
         run: program.run_time().checked_div(u32::try_from(program.run_count()).unwrap_or(u32::MAX)),
     })
+}
+
+fn heartbeat(folder: &Path) -> Result<Heartbeat, Error> {
+    let bytes = pins::single::<{ size_of::<Heartbeat>() }>(folder, "heartbeat")?.get(&0, 0);
+    let bytes = bytes.map_err(|error| Error::failed("reading a map", error))?;
+    Ok(bytemuck::must_cast(bytes))
+}
+
+/// Time since a sign of life; `None` without one.
+fn age(heartbeat: &Heartbeat) -> Option<Duration> {
+    (heartbeat.at != 0).then(|| now().saturating_sub(Duration::from_nanos(heartbeat.at)))
+}
+
+/// Time since the node of what is left in a folder last gave a sign of life, if that can be read.
+pub(super) fn heartbeat_of(folder: &Path) -> Option<Duration> {
+    age(&heartbeat(folder).ok()?)
 }
 
 fn counters(folder: &Path) -> Result<[u64; Counter::ALL.len()], Error> {

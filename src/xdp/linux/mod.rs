@@ -1,15 +1,17 @@
 //! All that speaks to the kernel: `loader` puts programs in and takes them out, `mirror` is the
-//! node's side, `interface` knows what kind of interface a name is, `pins` where all is left,
+//! node's side, `orphans` finds what is left of namespaces that are gone, `interface` knows what kind of interface a name is, `pins` where all is left,
 //! `trial` runs the programs on single packets, and `frame` makes them.
 
 mod frame;
 mod interface;
 mod loader;
 mod mirror;
+mod orphans;
 mod pins;
 mod trial;
 
 pub use self::frame::udp_frame;
 pub use self::loader::{attach, detach, found, status};
 pub(crate) use self::mirror::Mirror;
+pub use self::orphans::orphans;
 pub use self::trial::{Trial, Verdict};

@@ -7,9 +7,9 @@
 //!     tables ipv4_a ipv4_b ipv6_a ipv6_b
 //! ```
 
-use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use aya::maps::{Array, MapData};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
@@ -69,12 +69,26 @@ impl Pinning {
     }
 }
 
-/// The port that a folder is for, if it is of this network namespace.
-pub(super) fn port_of(bpffs: &Path, name: &str) -> Option<u16> {
-    let (_, port) = name.split_once('-')?;
-    let port = port.parse().ok()?;
-    let place = Pinning { bpffs: bpffs.to_owned(), port };
-    place.folder().ok()?.ends_with(name).then_some(port)
+/// The folders of all fast paths, with the number of the network namespace and the port of each.
+///
+/// # Errors
+/// If the bpf file system cannot be read.
+pub(super) fn folders(bpffs: &Path) -> Result<Vec<(u64, u16, PathBuf)>, Error> {
+    if !is_bpffs(bpffs) {
+        return Err(Error::NoBpffs(bpffs.to_owned()));
+    }
+    check(bpffs)?;
+    let entries = match fs::read_dir(all(bpffs)) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(_) => return Err(Error::Permission("reading the bpf file system")),
+    };
+    let read = |entry: io::Result<fs::DirEntry>| {
+        let path = entry.ok()?.path();
+        let (namespace, port) = path.file_name()?.to_str()?.split_once('-')?;
+        Some((namespace.parse().ok()?, port.parse().ok()?, path.clone()))
+    };
+    Ok(entries.filter_map(read).collect())
 }
 
 pub(super) fn is_bpffs(folder: &Path) -> bool {
