@@ -78,5 +78,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
 /// A node on a free port of the loopback interface.
 fn start(bootstrap: Vec<SocketAddr>) -> Result<Handle, Box<dyn Error>> {
     let bind = "127.0.0.1:0".parse()?;
+    let bootstrap = bootstrap.into_iter().map(Into::into).collect();
     Ok(spawn(Settings { bind, bootstrap, ..Settings::default() })?)
 }

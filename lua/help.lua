@@ -81,7 +81,10 @@ The result has `who` and `ms`. A node that does not answer is an error.]],
   },
   {
     name = "bootstrap", args = "contact, ...", summary = "join a network through nodes that are in it",
-    text = "The result has `answered`, how many did, and `silent`, a list of those that did not.",
+    text = [[
+A contact may be named by "host:port" too, and there may be a list of them; all addresses of a host
+count. The result has `answered`, how many did, and `silent`, a list of those that did not. The node keeps
+in touch with them, so that two networks that are told of each other become one.]],
     example = "bootstrap(8003)",
   },
   {

@@ -35,6 +35,15 @@ pub struct Config {
     pub republish: Duration,
     /// A bucket in which nothing was looked up for so long is refreshed. Paper §2.3.
     pub refresh: Duration,
+    /// A contact that was not heard of for so long is asked whether it is there; zero for never. BEP 5
+    /// calls it questionable after five times as long; but whoever looks at a lab expects a node that is
+    /// gone to leave the table within minutes. It costs at most 20 pings an hour and contact, half of them
+    /// by the other.
+    pub check: Duration,
+    /// Off loopback, one of the nearest contacts is asked this often under which address it sees this
+    /// node; zero for never. Less than a minute, after which some NATs forget a mapping, even if one is
+    /// lost. It costs 180 packets an hour, and as many answers.
+    pub keepalive: Duration,
     /// Contacts that wait for a place in each full bucket: one full set to replace another.
     /// Paper §4.1.
     pub replacements: usize,
@@ -81,6 +90,8 @@ impl Default for Config {
             expire: Duration::from_secs(24 * 3_600),
             republish: Duration::from_secs(3_600),
             refresh: Duration::from_secs(3_600),
+            check: Duration::from_secs(180),
+            keepalive: Duration::from_secs(20),
             replacements: 20,
             max_value_bytes: 16_000,
             max_values_per_key: 512,
@@ -113,7 +124,7 @@ pub enum ConfigError {
 
 impl Config {
     /// The names that [`Config::set`] takes.
-    pub const NAMES: [&'static str; 18] = [
+    pub const NAMES: [&'static str; 20] = [
         "k",
         "alpha",
         "split_bits",
@@ -124,6 +135,8 @@ impl Config {
         "expire",
         "republish",
         "refresh",
+        "check",
+        "keepalive",
         "replacements",
         "max_value_bytes",
         "max_values_per_key",
@@ -157,6 +170,8 @@ impl Config {
             "expire" => self.expire = span("expire", value)?,
             "republish" => self.republish = span("republish", value)?,
             "refresh" => self.refresh = span("refresh", value)?,
+            "check" => self.check = span_or_never("check", value)?,
+            "keepalive" => self.keepalive = span_or_never("keepalive", value)?,
             "replacements" => self.replacements = size("replacements", value)?,
             "max_value_bytes" => {
                 let expected = "a whole number from 1 to 16000";
@@ -201,6 +216,8 @@ impl Config {
             seconds(self.expire),
             seconds(self.republish),
             seconds(self.refresh),
+            seconds(self.check),
+            seconds(self.keepalive),
             self.replacements as f64,
             self.max_value_bytes as f64,
             self.max_values_per_key as f64,
@@ -243,6 +260,15 @@ fn flag(name: &'static str, value: f64) -> Result<bool, ConfigError> {
         0.0 => Ok(false),
         1.0 => Ok(true),
         _ => Err(ConfigError::OutOfRange { name, expected: "0 or 1", got: value }),
+    }
+}
+
+/// A span of time; 0 is never.
+fn span_or_never(name: &'static str, value: f64) -> Result<Duration, ConfigError> {
+    match value {
+        0.0 => Ok(Duration::ZERO),
+        _ if (1.0..=1e9).contains(&value) => span(name, value),
+        _ => Err(ConfigError::OutOfRange { name, expected: "0, or 1 to 1e9 seconds", got: value }),
     }
 }
 

@@ -110,7 +110,10 @@ pub fn reply(event: Event) -> Result<(OperationId, Reply), Event> {
         | Event::ContactAdded(_)
         | Event::ContactLost(_)
         | Event::Crowded(_)
-        | Event::Flood { .. } => Err(event),
+        | Event::Flood { .. }
+        | Event::BootstrapNodeSilent(_)
+        | Event::Twin(_)
+        | Event::OwnAddressChanged { .. } => Err(event),
     }
 }
 

@@ -81,6 +81,25 @@ fn a_missing_control_node_is_named() {
 }
 
 #[test]
+fn a_control_node_is_named_by_its_host_as_nodes_take_it() {
+    if !has_bash() {
+        return;
+    }
+    let control = free_ports(4);
+    let folder = Folder::of(control);
+    let _control = serve(control);
+    let mut command = script(&["3", &(control + 1).to_string()], control, &folder);
+    command.env("KADEMLUA_BOOTSTRAP", format!("localhost:{control}"));
+    let mut network = Network::start(command);
+    network.await_line("3 nodes answer after ");
+    let mut command = script(&["3", &(control + 1).to_string()], control, &folder);
+    command.env("KADEMLUA_BOOTSTRAP", "localhost:http");
+    let (status, said) = refused(command);
+    assert_eq!(status, Some(2), "{said}");
+    assert!(said.contains("localhost:http"), "{said}");
+}
+
+#[test]
 fn all_ports_in_use_are_named() {
     if !has_bash() {
         return;

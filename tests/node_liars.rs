@@ -117,9 +117,29 @@ fn a_node_never_asks_itself() {
     let sent = bench.drain();
     assert_eq!(sent.iter().map(|sent| sent.to).collect::<Vec<_>>(), [other]);
     let reply = sent[0].answer_nodes(bench.node.id(), &[]);
+    let twin = |event: &Event| matches!(event, Event::Twin(address) if *address == other);
+    bench.receive(other, &sent[0].bytes);
     bench.receive(other, &reply);
+    assert!(!bench.take_events().iter().any(twin));
     bench.node.start_ping(bench.now, other.into());
     assert!(bench.drain().is_empty());
+}
+
+#[test]
+fn who_answers_under_the_own_id_without_being_this_node_is_a_twin() {
+    let mut bench = Bench::new();
+    let other: SocketAddr = "203.0.113.10:8001".parse().unwrap();
+    for round in 0..3 {
+        bench.node.start_ping(bench.now, other.into());
+        let sent = bench.drain();
+        bench.receive(other, &sent[0].answer(bench.node.id(), kademlua::wire::v1::put_pong));
+        let events = bench.take_events();
+        let told = events.iter().filter(|event| matches!(event, Event::Twin(at) if *at == other));
+        assert_eq!(told.count(), usize::from(round == 0), "told of once");
+        let failed =
+            |event: &Event| matches!(event, Event::CallDone { outcome: Err(CallError::Twin), .. });
+        assert!(events.iter().any(failed));
+    }
 }
 
 fn network(seed: u64, paths: usize, nodes: usize) -> Stage {

@@ -85,6 +85,51 @@ fn the_log_names_who_joins_and_a_program_can_read_it() {
 }
 
 #[test]
+fn a_host_name_that_does_not_resolve_is_named() {
+    let arguments = ["serve", "0", "--bootstrap", "nowhere.invalid:8001", "--log", "warn"];
+    let mut node = Guard(program(&arguments).spawn().unwrap());
+    let mut log = BufReader::new(node.0.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let said = log.find(|line| line.contains("does not resolve")).unwrap();
+    assert!(said.contains("'nowhere.invalid:8001'") && said.contains("tried again"), "{said}");
+    assert_eq!(node.0.try_wait().unwrap(), None, "it goes on");
+    let output = run(program(&["ping", "nowhere.invalid:8001"]));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("nowhere.invalid:8001"), "{output:?}");
+}
+
+#[test]
+fn a_control_node_is_named_by_its_host() {
+    let control = free_ports(1);
+    let _control = serve(control);
+    let host = format!("localhost:{control}");
+    let pinged = run(program(&["ping", &host]));
+    assert!(text(&pinged.stdout).starts_with(&format!("127.0.0.1:{control} ")), "{pinged:?}");
+    let (_node, _out, fields) = ready(program(&["serve", "0", "--bootstrap", &host]));
+    assert_eq!(fields[3].1, "1");
+    let chunk = format!("return bootstrap{{'{host}', {control}}}.answered");
+    let output = run(program(&["0", "--bootstrap", "1", "-e", &chunk]));
+    assert!(["1\n", "2\n"].contains(&&*text(&output.stdout)), "{output:?}");
+    let chunk = "bootstrap('nowhere.invalid:8001')";
+    let output = run(program(&["0", "--bootstrap", "1", "-e", chunk]));
+    let said = text(&output.stderr);
+    assert!(said.contains("bootstrap: the host name of 'nowhere.invalid:8001'"), "{said}");
+}
+
+#[test]
+fn a_node_with_the_same_id_is_told_of_with_what_to_do() {
+    let port = free_ports(1);
+    let (_first, _, _) = ready(program(&["serve", &port.to_string(), "--bootstrap", "1"]));
+    let through = format!("127.0.0.1:{port}");
+    let port = port.to_string();
+    let chunk = format!("print(pcall(ping, '{through}'))");
+    let arguments = [&port, "--bind", "127.0.0.2", "--bootstrap", &through, "-e", &chunk];
+    let output = run(program(&arguments));
+    let (out, log) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(log.matches("another node has this node's id").count(), 1, "{log}");
+    assert!(log.contains("--id") && out.contains("this node's own id"), "{log}{out}");
+}
+
+#[test]
 fn a_node_ends_with_whoever_started_it() {
     let mut command = program(&["serve", "0", "--until-eof", "--bootstrap", "1"]);
     command.stdin(Stdio::piped());

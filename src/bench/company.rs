@@ -36,7 +36,8 @@ pub(super) fn gather(id: Id, address: SocketAddr) -> anyhow::Result<Company> {
     let mut nodes = Vec::new();
     for bucket in (0..BUCKETS).flat_map(|bucket| [bucket; BUCKET_SIZE]) {
         let id = Some(id.random_at(bucket, &mut rng));
-        let settings = Settings { bind, id, bootstrap: vec![address], ..Settings::default() };
+        let settings =
+            Settings { bind, id, bootstrap: vec![address.into()], ..Settings::default() };
         nodes.push(spawn(settings).context("cannot start a node to be known")?);
     }
     let socket = UdpSocket::bind(bind)?;

@@ -6,7 +6,7 @@
 //! mistyped.
 
 use std::cell::Cell;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::{Context as _, anyhow, bail};
@@ -16,7 +16,8 @@ use mlua::{HookTriggers, Lua, LuaOptions, StdLib, Table, Value, VmState};
 use super::node::parse_ip;
 use crate::config::Config;
 use crate::id::Id;
-use crate::shell::{address_of, describe, error_message, id_of, peer_of, source_of};
+use crate::net::Endpoint;
+use crate::shell::{describe, endpoint_of_value, error_message, id_of, source_of};
 
 /// Instructions that a configuration may take: a second of them, thousands of times what one needs.
 const INSTRUCTIONS_MAX: u32 = 50_000_000;
@@ -56,7 +57,7 @@ pub(crate) struct Configuration {
     pub(crate) port: Option<u16>,
     pub(crate) id: Option<Id>,
     pub(crate) bind: Option<IpAddr>,
-    pub(crate) bootstrap: Option<Vec<SocketAddr>>,
+    pub(crate) bootstrap: Option<Vec<Endpoint>>,
     pub(crate) constants: Config,
 }
 
@@ -114,8 +115,8 @@ impl Configuration {
             }
             "bind" => self.bind = Some(setting(name, "an address as a string", value, ip)?),
             "bootstrap" => {
-                let expected = "a list of \"address:port\" or {address = \"…\", port = …}";
-                self.bootstrap = Some(setting(name, expected, value, addresses)?);
+                let expected = "a list of \"host:port\" or {address = \"…\", port = …}";
+                self.bootstrap = Some(setting(name, expected, value, endpoints)?);
             }
             _ => self.set_constant(name, value)?,
         }
@@ -167,13 +168,10 @@ fn ip(value: &Value) -> Option<IpAddr> {
     parse_ip(&value.as_string()?.to_str().ok()?).ok()
 }
 
-fn addresses(value: &Value) -> Option<Vec<SocketAddr>> {
+fn endpoints(value: &Value) -> Option<Vec<Endpoint>> {
     let list = value.as_table()?;
-    let address = |index| match list.raw_get::<Value>(index).ok()? {
-        Value::String(text) => address_of(&text.to_str().ok()?),
-        other => peer_of(&other).map(|peer| peer.address),
-    };
-    (1..=list.raw_len()).map(address).collect()
+    let endpoint = |index| endpoint_of_value(&list.raw_get::<Value>(index).ok()?);
+    (1..=list.raw_len()).map(endpoint).collect()
 }
 
 /// A Lua that ends by itself.
@@ -215,14 +213,21 @@ mod tests {
     fn a_program_sets_what_it_names() {
         let configuration = parse(
             "port = 8000 + 3\nid = ('ab'):rep(20)\nbind = '::1'\nk = 8 expire = 60\n\
-             bootstrap = {'127.0.0.1:8001', {address = '::1', port = 8002}, 8003}\n\
+             bootstrap = {'127.0.0.1:8001', {address = '::1', port = 8002}, 8003, 'localhost:8001',
+             {address = 'example.org', port = 8004}}\n\
              local helper = 5",
         )
         .unwrap();
         assert_eq!(configuration.port, Some(8003));
         assert_eq!(configuration.id, Some(Id::new([0xab; 20])));
         assert_eq!(configuration.bind, Some("::1".parse().unwrap()));
-        let bootstrap = ["127.0.0.1:8001", "[::1]:8002", "127.0.0.1:8003"];
+        let bootstrap = [
+            "127.0.0.1:8001",
+            "[::1]:8002",
+            "127.0.0.1:8003",
+            "localhost:8001",
+            "example.org:8004",
+        ];
         assert_eq!(configuration.bootstrap, Some(bootstrap.map(|a| a.parse().unwrap()).to_vec()));
         assert_eq!((configuration.constants.k, configuration.constants.alpha), (8, 3));
         assert_eq!(configuration.constants.expire.as_secs(), 60);

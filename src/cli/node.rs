@@ -9,8 +9,8 @@ use clap::Args;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::id::Id;
-use crate::net::{self, Handle, Settings};
-use crate::shell::address_of;
+use crate::net::{self, Endpoint, Handle, Settings};
+use crate::shell::endpoint_of;
 use crate::xdp::BPFFS;
 
 use super::configuration::Configuration;
@@ -25,10 +25,10 @@ pub(super) struct NodeArguments {
     /// Address to bind
     #[arg(long, value_name = "ADDRESS", value_parser = parse_ip)]
     pub(super) bind: Option<IpAddr>,
-    /// Node to join the network through, repeatable; a port alone is one of 127.0.0.1
-    /// [default: 127.0.0.1:8001]
-    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_address)]
-    pub(super) bootstrap: Vec<SocketAddr>,
+    /// Node to join the network through, by address or host name, repeatable; a port alone is one of
+    /// 127.0.0.1 [default: 127.0.0.1:8001]
+    #[arg(long, value_name = "HOST:PORT", value_parser = parse_endpoint)]
+    pub(super) bootstrap: Vec<Endpoint>,
     /// The node's id, 40 hex digits [default: the SHA-1 of the port on loopback, else random]
     #[arg(long, value_name = "HEX")]
     pub(super) id: Option<Id>,
@@ -52,8 +52,8 @@ pub(super) struct NodeArguments {
     pub(super) log_format: log::Format,
 }
 
-pub(super) fn parse_address(text: &str) -> Result<SocketAddr, String> {
-    address_of(text).ok_or_else(|| format!("expected ADDRESS:PORT or a port, got '{text}'"))
+pub(super) fn parse_endpoint(text: &str) -> Result<Endpoint, String> {
+    endpoint_of(text).ok_or_else(|| format!("expected HOST:PORT or a port, got '{text}'"))
 }
 
 /// An address, of IPv6 with or without the brackets that it has in front of a port.
@@ -79,7 +79,7 @@ impl NodeArguments {
         let address = self.bind.or(configuration.bind).unwrap_or(Ipv4Addr::LOCALHOST.into());
         let port = port.or(configuration.port).unwrap_or(DEFAULT_PORT);
         let given = Some(self.bootstrap.clone()).filter(|given| !given.is_empty());
-        let default = || vec![SocketAddr::new(Ipv4Addr::LOCALHOST.into(), DEFAULT_PORT)];
+        let default = || vec![SocketAddr::new(Ipv4Addr::LOCALHOST.into(), DEFAULT_PORT).into()];
         Ok(Settings {
             bind: SocketAddr::new(address, port),
             id: self.id.or(configuration.id),

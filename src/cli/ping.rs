@@ -8,10 +8,11 @@ use clap::Args;
 
 use crate::id::Id;
 use crate::message::{Request, RpcId};
+use crate::net::Endpoint;
 use crate::shell::say;
 use crate::wire::v1::{self, Body, Frame, Header};
 
-use super::node::parse_address;
+use super::node::parse_endpoint;
 
 /// How long each try waits for its answer. Datagrams get lost on a loaded machine even on loopback.
 const TRIES: [Duration; 3] =
@@ -20,14 +21,33 @@ const TRIES: [Duration; 3] =
 /// What `ping` takes.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The node; a port alone is one of 127.0.0.1
-    #[arg(value_name = "ADDR:PORT", value_parser = parse_address)]
-    node: SocketAddr,
+    /// The node, by address or host name; a port alone is one of 127.0.0.1
+    #[arg(value_name = "HOST:PORT", value_parser = parse_endpoint)]
+    node: Endpoint,
 }
 
-/// Asks until the node answers or the tries are used up.
+/// Asks at one address after the other until the node answers or the tries are used up.
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let node = arguments.node;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let resolved = runtime.block_on(arguments.node.resolve());
+    runtime.shutdown_background();
+    let addresses = resolved.with_context(|| arguments.node.to_string())?;
+    let mut failure = None;
+    for address in addresses {
+        match ping(address) {
+            Ok(answer) => return tell(address, &answer),
+            Err(error) => failure = Some(error),
+        }
+    }
+    Err(failure.expect("a name has an address"))
+}
+
+fn tell(node: SocketAddr, Answer { id, took }: &Answer) -> anyhow::Result<()> {
+    say(format_args!("{node} {id}: {:.2} ms", took.as_secs_f64() * 1e3))?;
+    Ok(())
+}
+
+fn ping(node: SocketAddr) -> anyhow::Result<Answer> {
     let any: IpAddr = match node {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -43,10 +63,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
         Ok(None)
     };
     match asked().with_context(|| node.to_string())? {
-        Some(Answer { id, took }) => {
-            say(format_args!("{node} {id}: {:.2} ms", took.as_secs_f64() * 1e3))?;
-            Ok(())
-        }
+        Some(answer) => Ok(answer),
         None => bail!("{node}: no answer in time"),
     }
 }

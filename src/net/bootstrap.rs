@@ -1,97 +1,163 @@
-//! When to try to join the network again: soon at first, ever more rarely, not at all once
-//! somebody is known.
+//! The bootstrap nodes as the user names them: addresses, and host names, which are resolved here.
 //!
-//! Pure bookkeeping: the driver sends and tells the time.
+//! When a node joins is its own business. A name is resolved at the start, and again when the node is
+//! alone or a bootstrap node does not answer: names move. Each has a task of its own, so that no
+//! packet ever waits for a resolver.
 
+use std::io;
 use std::net::SocketAddr;
 
-use crate::node::OperationId;
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use super::endpoint::Endpoint;
 use crate::time::{Duration, Instant};
 
-/// The first retry comes this soon: nodes that are started together wait for the first of them.
-const RETRY_MIN: Duration = Duration::from_millis(200);
-/// Retries become no rarer: someone who starts the missing node expects company within the minute.
-const RETRY_MAX: Duration = Duration::from_secs(30);
+/// Names are resolved again no sooner than this.
+const PAUSE_MIN: Duration = Duration::from_secs(1);
 
-/// The state of joining.
+/// The pauses double up to this.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// Addresses besides those of the settings that a user may add while the node runs.
+const ADDED_MAX: usize = 32;
+
+/// What came of resolving a name: its number, and its addresses.
+pub(super) type Resolved = (usize, io::Result<Vec<SocketAddr>>);
+
+/// The bootstrap nodes of one node.
 pub(super) struct Bootstrap {
+    local: SocketAddr,
     addresses: Vec<SocketAddr>,
-    running: Option<OperationId>,
+    /// How many of these were added.
+    added: usize,
+    names: Vec<Name>,
+    /// Names that are being resolved.
+    resolving: usize,
+    resolve_at: Instant,
     pause: Duration,
-    next: Instant,
-    /// Whether anybody was ever known.
-    joined: bool,
-    /// Whether it was said that nobody answers.
-    complained: bool,
+    outcomes: mpsc::UnboundedSender<Resolved>,
+}
+
+struct Name {
+    endpoint: Endpoint,
+    addresses: Vec<SocketAddr>,
+    /// It was said that it does not resolve.
+    is_unknown: bool,
 }
 
 impl Bootstrap {
-    /// Joins through those of the addresses that are not the node's own, at once.
-    pub(super) fn new(now: Instant, local: SocketAddr, addresses: &[SocketAddr]) -> Bootstrap {
-        let addresses = others(local, addresses);
-        let next = if addresses.is_empty() { Instant::NEVER } else { now };
+    /// Those that are not the node's own. What comes of resolving is sent there.
+    pub(super) fn new(
+        now: Instant,
+        local: SocketAddr,
+        endpoints: Vec<Endpoint>,
+        outcomes: mpsc::UnboundedSender<Resolved>,
+    ) -> Bootstrap {
+        let (mut addresses, mut names) = (Vec::new(), Vec::new());
+        for endpoint in endpoints {
+            match endpoint {
+                Endpoint::Address(address) => addresses.push(address),
+                Endpoint::Name { .. } => {
+                    names.push(Name { endpoint, addresses: Vec::new(), is_unknown: false });
+                }
+            }
+        }
         Bootstrap {
-            addresses,
-            running: None,
-            pause: RETRY_MIN,
-            next,
-            joined: false,
-            complained: false,
+            local,
+            addresses: others(local, &addresses),
+            added: 0,
+            resolve_at: if names.is_empty() { Instant::NEVER } else { now },
+            names,
+            resolving: 0,
+            pause: PAUSE_MIN,
+            outcomes,
         }
     }
 
-    /// Where to join through.
-    pub(super) fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+    /// Whether there is nobody to join through, and never will be.
+    pub(super) fn is_empty(&self) -> bool {
+        self.addresses.is_empty() && self.names.is_empty()
     }
 
-    /// When to start the next attempt.
+    /// Whether no name is being resolved.
+    pub(super) fn is_settled(&self) -> bool {
+        self.resolving == 0
+    }
+
+    /// Where to join through, as far as it is known. Of a name's addresses those count that `reaches`
+    /// tells can be reached at all.
+    pub(super) fn addresses(&self, reaches: impl Fn(SocketAddr) -> bool) -> Vec<SocketAddr> {
+        let of_names = self.names.iter().flat_map(|name| &name.addresses).copied();
+        let of_names: Vec<SocketAddr> = of_names.filter(|address| reaches(*address)).collect();
+        [&self.addresses[..], &others(self.local, &of_names)].concat()
+    }
+
+    /// Some more, to which the user has pointed.
+    pub(super) fn add(&mut self, addresses: &[SocketAddr]) {
+        for address in others(self.local, addresses) {
+            if !self.addresses.contains(&address) && self.added < ADDED_MAX {
+                self.addresses.push(address);
+                self.added += 1;
+            }
+        }
+    }
+
+    /// When to resolve.
     pub(super) fn due(&self) -> Instant {
-        self.next
+        self.resolve_at
     }
 
-    /// An attempt was started.
-    pub(super) fn on_started(&mut self, id: OperationId) {
-        self.running = Some(id);
-        self.next = Instant::NEVER;
-    }
-
-    /// Whether an operation is the attempt that runs.
-    pub(super) fn is_attempt(&self, id: OperationId) -> bool {
-        self.running == Some(id)
-    }
-
-    /// An operation ended, perhaps an attempt of ours, and so many contacts are known now; true for
-    /// the first attempt after which that is nobody.
-    pub(super) fn on_ended(&mut self, now: Instant, id: OperationId, known: usize) -> bool {
-        if self.running != Some(id) {
-            return false;
-        }
-        self.running = None;
-        self.plan(now, known);
-        known == 0 && !std::mem::replace(&mut self.complained, true)
-    }
-
-    /// A contact was added; true for the first one ever.
-    pub(super) fn on_contact_added(&mut self) -> bool {
-        self.pause = RETRY_MIN;
-        self.next = Instant::NEVER;
-        !std::mem::replace(&mut self.joined, true)
-    }
-
-    /// A contact was lost, and so many are left.
-    pub(super) fn on_contact_lost(&mut self, now: Instant, known: usize) {
-        if self.next == Instant::NEVER {
-            self.plan(now, known);
+    /// The node is alone, or somebody does not answer: the names are resolved anew, after a pause.
+    pub(super) fn resolve_again(&mut self, now: Instant) {
+        if !self.names.is_empty() && self.resolving == 0 && self.resolve_at == Instant::NEVER {
+            self.resolve_at = now + self.pause;
+            self.pause = self.pause.times(2).min(PAUSE_MAX);
         }
     }
 
-    fn plan(&mut self, now: Instant, known: usize) {
-        if known > 0 || self.running.is_some() || self.addresses.is_empty() {
-            return;
+    /// Resolves all names, each in a task of its own.
+    pub(super) fn resolve(&mut self) {
+        self.resolve_at = Instant::NEVER;
+        self.resolving = self.names.len();
+        for (number, name) in self.names.iter().enumerate() {
+            let (endpoint, outcomes) = (name.endpoint.clone(), self.outcomes.clone());
+            tokio::spawn(async move {
+                let resolved = endpoint.resolve().await;
+                // Nobody waits for it once the node has stopped.
+                let _ = outcomes.send((number, resolved));
+            });
         }
-        self.next = now + self.pause;
-        self.pause = self.pause.times(2).min(RETRY_MAX);
+    }
+
+    /// A name was resolved, or was not. Whether there are other addresses now.
+    pub(super) fn on_resolved(&mut self, now: Instant, (number, resolved): Resolved) -> bool {
+        self.resolving -= 1;
+        let name = &mut self.names[number];
+        match resolved {
+            Ok(addresses) => {
+                if std::mem::take(&mut name.is_unknown) {
+                    info!(name = %name.endpoint, ?addresses, "the name resolves now");
+                }
+                let is_new = name.addresses != addresses;
+                name.addresses = addresses;
+                if is_new {
+                    self.pause = PAUSE_MIN;
+                }
+                is_new
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut name.is_unknown, true) {
+                    let (name, error) = (&name.endpoint, error.to_string());
+                    warn!(
+                        "the host name of '{name}' does not resolve ({error}); it is tried again"
+                    );
+                }
+                // Addresses that it had may be right all the same.
+                self.resolve_again(now);
+                false
+            }
+        }
     }
 }
 
@@ -109,11 +175,18 @@ fn is_own(local: SocketAddr, address: SocketAddr) -> bool {
 mod tests {
     use super::*;
 
-    const ADDRESS: &str = "127.0.0.1:8001";
+    fn at(secs: u64) -> Instant {
+        Instant::ZERO + Duration::from_secs(secs)
+    }
 
-    fn bootstrap() -> Bootstrap {
+    fn bootstrap(endpoints: &[&str]) -> Bootstrap {
         let local = "127.0.0.1:8003".parse().unwrap();
-        Bootstrap::new(Instant::ZERO, local, &[ADDRESS.parse().unwrap(), local])
+        let endpoints = endpoints.iter().map(|text| text.parse().unwrap()).collect();
+        Bootstrap::new(Instant::ZERO, local, endpoints, mpsc::unbounded_channel().0)
+    }
+
+    fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 
     #[test]
@@ -125,54 +198,47 @@ mod tests {
         assert!(own("[::]:8001", "127.0.0.1:8001"));
         assert!(!own("127.0.0.1:8001", "127.0.0.1:8002"));
         assert!(!own("10.0.0.1:8001", "127.0.0.1:8001"));
-        assert_eq!(bootstrap().addresses(), [ADDRESS.parse().unwrap()]);
+        let mut bootstrap = bootstrap(&["127.0.0.1:8001", "127.0.0.1:8003"]);
+        bootstrap.add(&addresses(&["127.0.0.1:8003", "127.0.0.1:8004"]));
+        assert_eq!(bootstrap.addresses(|_| true), addresses(&["127.0.0.1:8001", "127.0.0.1:8004"]));
     }
 
     #[test]
-    fn the_pauses_double_up_to_a_limit() {
-        let mut bootstrap = bootstrap();
+    fn all_addresses_of_a_name_count_that_can_be_reached() {
+        let mut bootstrap = bootstrap(&["10.0.0.1:1", "example.org:8003"]);
         assert_eq!(bootstrap.due(), Instant::ZERO);
+        bootstrap.resolving = 1;
+        bootstrap.resolve_at = Instant::NEVER;
+        let all = addresses(&["127.0.0.1:8003", "192.0.2.7:8003", "[2001:db8::7]:8003"]);
+        assert!(bootstrap.on_resolved(at(1), (0, Ok(all.clone()))));
+        let expected = addresses(&["10.0.0.1:1", "192.0.2.7:8003"]);
+        assert_eq!(bootstrap.addresses(|address| address.is_ipv4()), expected);
+        // The same again is no news.
+        bootstrap.resolving = 1;
+        assert!(!bootstrap.on_resolved(at(2), (0, Ok(all))));
+    }
+
+    #[test]
+    fn a_name_that_does_not_resolve_is_tried_again_ever_more_rarely() {
+        let mut bootstrap = bootstrap(&["nowhere.invalid:8001"]);
+        let mut now = Instant::ZERO;
         let mut pauses = Vec::new();
-        for attempt in 0..10 {
-            let now = bootstrap.due();
-            bootstrap.on_started(OperationId(attempt));
-            assert_eq!(bootstrap.due(), Instant::NEVER);
-            let first = bootstrap.on_ended(now, OperationId(attempt), 0);
-            assert_eq!(first, attempt == 0);
-            pauses.push(bootstrap.due().since(now).as_micros() / 1_000);
+        for _ in 0..8 {
+            bootstrap.resolving = 1;
+            bootstrap.resolve_at = Instant::NEVER;
+            bootstrap.on_resolved(now, (0, Err(io::ErrorKind::NotFound.into())));
+            bootstrap.resolve_again(now);
+            pauses.push(bootstrap.due().since(now).as_secs());
+            now = bootstrap.due();
         }
-        let expected = [200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 30_000, 30_000];
-        assert_eq!(pauses, expected);
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
     }
 
     #[test]
-    fn a_contact_ends_the_attempts_and_the_loss_of_the_last_begins_them_again() {
-        let mut bootstrap = bootstrap();
-        bootstrap.on_started(OperationId(1));
-        assert!(bootstrap.on_contact_added());
-        assert!(!bootstrap.on_contact_added());
-        bootstrap.on_ended(Instant::ZERO, OperationId(1), 2);
-        bootstrap.on_contact_lost(Instant::ZERO, 1);
+    fn an_address_needs_no_resolver() {
+        let mut bootstrap = bootstrap(&["127.0.0.1:8001"]);
+        bootstrap.resolve_again(at(1));
         assert_eq!(bootstrap.due(), Instant::NEVER);
-        bootstrap.on_contact_lost(Instant::ZERO, 0);
-        assert_eq!(bootstrap.due(), Instant::ZERO + RETRY_MIN);
-    }
-
-    #[test]
-    fn the_end_of_anything_else_begins_no_attempt() {
-        let mut bootstrap = bootstrap();
-        bootstrap.on_started(OperationId(1));
-        bootstrap.on_ended(Instant::ZERO, OperationId(2), 0);
-        assert_eq!(bootstrap.due(), Instant::NEVER);
-    }
-
-    #[test]
-    fn the_first_node_of_a_network_does_not_try() {
-        let local: SocketAddr = ADDRESS.parse().unwrap();
-        let mut bootstrap = Bootstrap::new(Instant::ZERO, local, &[local]);
-        assert_eq!(bootstrap.due(), Instant::NEVER);
-        bootstrap.on_contact_added();
-        bootstrap.on_contact_lost(Instant::ZERO, 0);
-        assert_eq!(bootstrap.due(), Instant::NEVER);
+        assert!(!bootstrap.is_empty());
     }
 }

@@ -19,8 +19,9 @@ use tokio::time::{Sleep, sleep_until, timeout};
 use tracing::{debug, error, info, warn};
 
 use super::blocklist::Blocklist;
-use super::bootstrap::{self, Bootstrap};
+use super::bootstrap::{self, Bootstrap, Resolved};
 use super::clock::Clock;
+use super::endpoint::Endpoint;
 use super::handle::{
     Answer, Handle, IncomingCall, Joining, OperationError, Order, Returned, Watched, WayBack,
 };
@@ -65,7 +66,7 @@ pub(super) struct Plan {
     pub(super) local: SocketAddr,
     pub(super) id: Id,
     pub(super) seed: [u8; 32],
-    pub(super) bootstrap: Vec<SocketAddr>,
+    pub(super) bootstrap: Vec<Endpoint>,
     pub(super) config: Config,
     pub(super) mirror: Option<Mirror>,
     /// What the node had when it ran last, and where it keeps what it has now.
@@ -87,7 +88,8 @@ pub(super) fn start(plan: Plan, watched: Watched) -> io::Result<Handle> {
     let run = move || {
         runtime
             .block_on(async { Driver::new(plan, watched_sockets, told).run(&mut received).await });
-        drop(runtime);
+        // A resolver may take its time; nobody waits for it.
+        runtime.shutdown_background();
         // Last of all: who waits for this channel to close finds node and socket gone.
         drop(received);
     };
@@ -154,6 +156,7 @@ enum Wake {
     Order(Option<Order>),
     Returned(Option<Returned>),
     Readable(io::Result<()>),
+    Resolved(Resolved),
     /// The kernel has answered these.
     Strangers(Vec<Contact>),
     Timer,
@@ -164,6 +167,7 @@ struct Driver {
     /// Each with the outbox of the same place in the core.
     lines: Vec<Line>,
     returned: mpsc::UnboundedReceiver<Returned>,
+    resolved: mpsc::UnboundedReceiver<Resolved>,
     fast_path: Option<FastPath>,
     persister: Option<Persister>,
     core: Core,
@@ -192,25 +196,34 @@ impl Driver {
         let keep = |(kept, writer)| {
             Persister::new(writer, kept, (clock.epoch(), clock.boottime()), &mut node)
         };
+        let former = plan.state.as_ref().map(|(kept, _)| kept.contacts.clone());
+        let former = former.unwrap_or_default();
         let persister = plan.state.map(keep);
         let lines: Vec<_> = plan.sockets.into_iter().zip(watched).map(Line::new).collect();
         // Without an address there is nothing to send from either.
         let locals: Vec<_> =
             lines.iter().filter_map(|line| line.bound.socket.local_addr().ok()).collect();
         locals.iter().for_each(|&local| node.add_own_address(reached_at(local)));
-        let bootstrap = Bootstrap::new(Instant::ZERO, plan.local, &plan.bootstrap);
-        if bootstrap.addresses().is_empty() {
+        let former = bootstrap::others(plan.local, &former);
+        node.rejoin_through(Instant::ZERO, &former);
+        let (outcomes, resolved) = mpsc::unbounded_channel();
+        let bootstrap = Bootstrap::new(Instant::ZERO, plan.local, plan.bootstrap, outcomes);
+        node.keep_vigil(Instant::ZERO, plan.local.ip().is_loopback());
+        if bootstrap.is_empty() && former.is_empty() {
             joining.send_replace(Joining::Joined);
         }
         Driver {
             clock,
             lines,
             returned,
+            resolved,
             fast_path: plan.mirror.map(FastPath::new),
             persister,
             core: Core {
                 bootstrap,
                 joining,
+                has_joined: false,
+                has_complained: false,
                 node,
                 local: plan.local,
                 outboxes: locals.into_iter().map(SendBatch::new).collect(),
@@ -232,6 +245,7 @@ impl Driver {
 
     async fn serve(&mut self, orders: &mut mpsc::Receiver<Order>) {
         info!(id = %self.core.node.id(), address = %self.core.local, "started");
+        self.core.join(self.clock.now());
         let mut timer = pin!(sleep_until(self.clock.at(Instant::ZERO)));
         loop {
             self.core.on_time(self.clock.now());
@@ -246,6 +260,7 @@ impl Driver {
                 Wake::Order(None | Some(Order::Stop)) => break,
                 Wake::Order(Some(order)) => self.core.on_order(self.clock.now(), order),
                 Wake::Returned(returned) => self.core.on_returned(self.clock.now(), returned),
+                Wake::Resolved(resolved) => self.core.on_resolved(self.clock.now(), resolved),
                 Wake::Strangers(strangers) => self.core.on_seen(self.clock.now(), &strangers),
                 Wake::Timer => {}
                 Wake::Readable(ready) => {
@@ -281,6 +296,7 @@ impl Driver {
         tokio::select! {
             order = orders.recv() => Wake::Order(order),
             returned = self.returned.recv() => Wake::Returned(returned),
+            Some(resolved) = self.resolved.recv() => Wake::Resolved(resolved),
             ready = readable(&self.lines) => Wake::Readable(ready),
             strangers = strangers(&mut self.fast_path) => Wake::Strangers(strangers),
             () = timer, if due != Instant::NEVER => Wake::Timer,
@@ -394,6 +410,9 @@ struct Core {
     due: Instant,
     bootstrap: Bootstrap,
     joining: watch::Sender<Joining>,
+    /// Whether anybody was ever known, and whether it was said that nobody answers.
+    has_joined: bool,
+    has_complained: bool,
     /// Who waits for the end of an operation.
     running: HashMap<OperationId, Answer<Reply>>,
     offered: HashMap<Vec<u8>, mpsc::Sender<IncomingCall>>,
@@ -445,9 +464,7 @@ impl Core {
 
     fn on_time(&mut self, now: Instant) {
         if now >= self.bootstrap.due() {
-            let id = self.node.start_bootstrap(now, self.bootstrap.addresses());
-            self.bootstrap.on_started(id);
-            self.drain(now);
+            self.bootstrap.resolve();
         }
         if now >= self.due {
             self.handle(now, Input::Timeout);
@@ -471,6 +488,9 @@ impl Core {
     fn start(&mut self, now: Instant, command: Command) -> Result<OperationId, CommandError> {
         let command = match command {
             Command::Bootstrap(addresses) => {
+                self.bootstrap.add(&addresses);
+                let all = self.bootstrap_nodes();
+                self.node.keep_in_touch(now, &all);
                 Command::Bootstrap(bootstrap::others(self.local, &addresses))
             }
             other => other,
@@ -519,9 +539,8 @@ impl Core {
     fn on_reply(&mut self, now: Instant, id: OperationId, reply: Reply) {
         if let Reply::Bootstrapped { answered, silent } = &reply {
             debug!(answered, ?silent, "bootstrapped");
-            self.tell_joining(id);
-            if self.bootstrap.on_ended(now, id, self.node.table().len()) {
-                warn!(?silent, "nobody answers yet; joining is tried again");
+            if !self.running.contains_key(&id) {
+                self.on_attempt_ended(now, silent);
             }
         }
         if let Some(answer) = self.running.remove(&id) {
@@ -533,15 +552,42 @@ impl Core {
         self.news.tend(now, &self.node.counters(), self.node.table().len());
     }
 
-    /// An attempt to join has ended. Whoever has joined stays so, whatever becomes of the network.
-    fn tell_joining(&self, ended: OperationId) {
-        if !self.bootstrap.is_attempt(ended) {
-            return;
+    /// Tells the node where to join.
+    fn join(&mut self, now: Instant) {
+        let all = self.bootstrap_nodes();
+        self.node.join_through(now, &all);
+        self.drain(now);
+    }
+
+    fn bootstrap_nodes(&self) -> Vec<SocketAddr> {
+        // Without a socket of that family there is no way.
+        let reaches = |address| self.outboxes.iter().any(|outbox| outbox.reaches(address));
+        self.bootstrap.addresses(reaches)
+    }
+
+    fn on_resolved(&mut self, now: Instant, resolved: Resolved) {
+        if self.bootstrap.on_resolved(now, resolved) {
+            self.join(now);
         }
-        let joining = match self.node.table().is_empty() {
-            true => Joining::Alone,
-            false => Joining::Joined,
-        };
+        if self.bootstrap.is_settled() && self.bootstrap_nodes().is_empty() {
+            self.tell_joining(Joining::Alone);
+        }
+    }
+
+    /// An attempt to join has ended.
+    fn on_attempt_ended(&mut self, now: Instant, silent: &[SocketAddr]) {
+        if !self.node.table().is_empty() {
+            return self.tell_joining(Joining::Joined);
+        }
+        self.tell_joining(Joining::Alone);
+        if !std::mem::replace(&mut self.has_complained, true) {
+            warn!(?silent, "nobody answers yet; joining is tried again");
+        }
+        self.bootstrap.resolve_again(now);
+    }
+
+    /// Whoever has joined stays so, whatever becomes of the network.
+    fn tell_joining(&self, joining: Joining) {
         self.joining.send_if_modified(|told| {
             let is_news = *told != Joining::Joined && *told != joining;
             *told = if is_news { joining } else { *told };
@@ -573,14 +619,13 @@ impl Core {
                 self.news.on_contact_added(&contact);
                 self.observed.news(|time| Sight::ContactAdded(time, contact));
                 self.tell_found();
-                if self.bootstrap.on_contact_added() {
+                if !std::mem::replace(&mut self.has_joined, true) {
                     info!(?contact, "joined");
                 }
             }
             Event::ContactLost(contact) => {
                 self.news.on_contact_lost(&contact);
                 self.observed.news(|time| Sight::ContactLost(time, contact));
-                self.bootstrap.on_contact_lost(now, self.node.table().len());
             }
             Event::Crowded(contact) => info!(
                 ?contact,
@@ -588,6 +633,19 @@ impl Core {
                 "no more contacts of that subnet are taken in (told of once); a lab whose nodes share few \
                  /24 of public addresses sets max_per_subnet to 20"
             ),
+            Event::BootstrapNodeSilent(address) => {
+                debug!(%address, "a bootstrap node does not answer");
+                self.bootstrap.resolve_again(now);
+            }
+            Event::Twin(address) => warn!(
+                id = %self.node.id(),
+                %address,
+                "another node has this node's id, and the two can never meet; ids must differ: start one of \
+                 them with --id, or on another port"
+            ),
+            Event::OwnAddressChanged { before, now } => {
+                info!(%before, %now, "own address changed; contacts are told");
+            }
             Event::Flood { source, reply_prefix } => {
                 self.blocklist.keep_out(now, KeptOut { ip: source, reply_prefix });
             }

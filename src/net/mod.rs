@@ -13,7 +13,7 @@
 //!
 //! let node = spawn(Settings {
 //!     bind: "127.0.0.1:0".parse()?,
-//!     bootstrap: vec!["127.0.0.1:8001".parse()?],
+//!     bootstrap: vec!["localhost:8001".parse()?],
 //!     ..Settings::default()
 //! })?;
 //! node.store(Id::of_name("key"), Value::bytes("value"), StoreMode::Add).await?;
@@ -40,6 +40,7 @@ mod bootstrap;
 mod capture;
 mod clock;
 mod driver;
+mod endpoint;
 mod handle;
 mod news;
 mod observer;
@@ -47,6 +48,7 @@ mod persister;
 pub mod socket;
 
 pub use capture::{CaptureError, Captured, Existing};
+pub use endpoint::{Endpoint, NoEndpoint};
 pub use handle::{Bootstrapped, Handle, IncomingCall, OperationError, Stopped};
 pub use observer::{Direction, Losses, Packet, RING_BYTES, RING_PACKETS, Sight, Tap};
 
@@ -60,8 +62,9 @@ pub struct Settings {
     /// The node's id. `None`: on loopback the SHA-1 of the port in decimal, as original nodes
     /// have it, elsewhere a random one.
     pub id: Option<Id>,
-    /// Nodes to join the network through; the node's own address among them is left out.
-    pub bootstrap: Vec<SocketAddr>,
+    /// Nodes to join the network through, by their addresses or host names; the node's own address among
+    /// them is left out.
+    pub bootstrap: Vec<Endpoint>,
     /// The constants of the node.
     pub config: Config,
     /// The bpf file system in which to look for a [fast path](crate::xdp); `None`: use none. It may
@@ -147,13 +150,12 @@ pub fn spawn(settings: Settings) -> Result<Handle, SpawnError> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(SpawnError::Seed)?;
     let default = default_id(local, &seed);
-    let Settings { mut bootstrap, config, fast_path, state, keeps_packets, .. } = settings;
+    let Settings { bootstrap, config, fast_path, state, keeps_packets, .. } = settings;
     let state = state.map(|folder| state::open(&folder, settings.id, default)).transpose()?;
     let id = match &state {
         None => settings.id.unwrap_or(default),
         Some((kept, _)) => kept.id,
     };
-    bootstrap.extend(state.iter().flat_map(|(kept, _)| &kept.contacts));
     let place = fast_path.map(|bpffs| Pinning { bpffs, port: local.port() });
     let mirror = place.clone().map(Mirror::new).transpose()?;
     let watched =

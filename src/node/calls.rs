@@ -58,6 +58,10 @@ pub(super) enum Purpose {
     Recheck,
     /// Does a contact of the routing table still live?
     Liveness { attempt: u32 },
+    /// Is a node there that this one was told to join through?
+    BootstrapNode,
+    /// Where does a neighbour see this node?
+    Witness,
 }
 
 /// What was tried before to bring a value to one holder.
@@ -96,6 +100,8 @@ pub(super) struct Call {
     pub(super) deadline: Instant,
     /// When it stops holding up others; the deadline for calls that hold up nothing.
     pub(super) overdue: Instant,
+    /// The question has come to this node itself.
+    pub(super) is_heard: bool,
 }
 
 /// What time brought.
@@ -145,6 +151,14 @@ impl Calls {
         self.timers.remove(&(call.deadline, header.rpc_id));
         self.timers.remove(&(call.overdue, header.rpc_id));
         Some(call)
+    }
+
+    /// A request under the node's own id came in. If it is one of the node's own, whose rpc id nobody else
+    /// can foresee, it went to the node itself.
+    pub(super) fn on_heard(&mut self, rpc_id: &RpcId) {
+        if let Some(call) = self.calls.get_mut(rpc_id) {
+            call.is_heard = true;
+        }
     }
 
     pub(super) fn next_timeout(&self) -> Instant {

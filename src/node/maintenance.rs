@@ -94,6 +94,11 @@ impl Maintenance {
         }
     }
 
+    /// Whether a contact of the routing table is being pinged.
+    pub(super) fn is_checking(&self, contact: &Contact) -> bool {
+        self.checking.contains(contact)
+    }
+
     /// Whether one more former or future contact may be pinged.
     fn has_room_to_recheck(&self, contact: &Contact) -> bool {
         let ip = contact.address.ip();
@@ -118,6 +123,8 @@ impl Node {
             self.refresh_due(now);
         }
         self.ask_lost(now);
+        self.tend_joining(now);
+        self.tend_vigil(now);
         if self.maintenance.measure_at <= now {
             self.measure(now);
         }
@@ -217,6 +224,8 @@ impl Node {
         let Some(replacement) = self.table.on_dead(&contact) else { return };
         self.out.events.push_back(Event::ContactLost(contact));
         self.on_contact_lost(now, contact);
+        self.on_loss(now);
+        self.rejoin_if_alone(now);
         self.measure_soon(now);
         if let Some(replacement) = replacement {
             self.recheck(now, replacement);

@@ -16,6 +16,7 @@ mod answers;
 mod calls;
 mod deferred;
 mod fair;
+mod joining;
 mod lost;
 mod maintenance;
 mod operations;
@@ -23,6 +24,7 @@ mod repeats;
 mod replication;
 mod report;
 mod spread;
+mod vigil;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -48,10 +50,12 @@ use crate::message::{Contact, Request, Response, Rest, Rpc, RpcId};
 use crate::node::answers::Pending;
 use crate::node::calls::{Call, Calls, Expired, MAX_CALLS, Purpose};
 use crate::node::deferred::Deferred;
+use crate::node::joining::Joining;
 use crate::node::lost::Lost;
 use crate::node::maintenance::Maintenance;
 use crate::node::operations::Operation;
 use crate::node::replication::Replication;
+use crate::node::vigil::Vigil;
 use crate::store::{Change, Deposit, Refusal, RowId, Store};
 use crate::time::{Duration, Instant};
 use crate::wire::v1::{self, Body, Frame, Header};
@@ -152,6 +156,8 @@ pub struct Node {
     maintenance: Maintenance,
     replication: Replication,
     lost: Lost,
+    joining: Joining,
+    vigil: Vigil,
     silent: Silent,
     estimator: Estimator,
     /// RPCs that the application answers.
@@ -163,6 +169,7 @@ pub struct Node {
     /// Of the request that is being answered.
     bill: Bill,
     has_told_crowded: bool,
+    has_told_twin: bool,
     out: Outbox,
 }
 
@@ -196,6 +203,8 @@ impl Node {
             maintenance: Maintenance::default(),
             replication: Replication::default(),
             lost: Lost::default(),
+            joining: Joining::default(),
+            vigil: Vigil::default(),
             silent: Silent::default(),
             estimator: Estimator::default(),
             registered: BTreeSet::new(),
@@ -205,6 +214,7 @@ impl Node {
             counters: Counters::default(),
             bill: Bill::default(),
             has_told_crowded: false,
+            has_told_twin: false,
             out: Outbox::default(),
             config,
         }
@@ -341,6 +351,8 @@ impl Node {
             .min(self.deferred.next_timeout())
             .min(self.maintenance.next_timeout())
             .min(self.lost.next_timeout())
+            .min(self.joining.next_timeout())
+            .min(self.vigil.next_timeout())
     }
 
     fn on_timeout(&mut self, now: Instant) {
@@ -368,6 +380,9 @@ impl Node {
         };
         match frame.body {
             Body::Request(payload) => {
+                if frame.header.from == self.id {
+                    self.calls.on_heard(&frame.header.rpc_id);
+                }
                 let account = self.limits.account(&source);
                 let asker = Contact { id: frame.header.from, address: source };
                 if !self.may_ask(now, account.as_ref(), &asker) {
@@ -453,9 +468,15 @@ impl Node {
         self.maintenance.on_call_ended(&call);
         let contact = Contact { id: frame.header.from, address: source };
         if contact.id == self.id {
-            // We were given our own address, or somebody says so, who is then not asked either.
-            self.add_own_address(source);
-            return self.on_call_done(now, call, None, Err(CallError::BadReply), bytes);
+            if call.is_heard {
+                // The question has arrived here: we were given our own address.
+                self.add_own_address(source);
+                return self.on_call_done(now, call, None, Err(CallError::Own), bytes);
+            }
+            if !std::mem::replace(&mut self.has_told_twin, true) {
+                self.out.events.push_back(Event::Twin(source));
+            }
+            return self.on_call_done(now, call, None, Err(CallError::Twin), bytes);
         }
         let rtt = now.since(call.sent);
         // An application takes its own time, which says nothing about the network.
@@ -555,6 +576,14 @@ impl Node {
             Purpose::Replicate { number } => self.on_replicated(now, number, outcome),
             // What the answer, or its absence, means for the routing table was noted already.
             Purpose::Recheck | Purpose::Liveness { .. } => {}
+            Purpose::BootstrapNode => {
+                self.on_bootstrap_node_asked(now, call.peer.address, contact);
+            }
+            Purpose::Witness => {
+                if let (Some(contact), Ok(Response::Socket(address))) = (contact, outcome) {
+                    self.on_witness(now, contact, address);
+                }
+            }
         }
     }
 
@@ -624,7 +653,9 @@ impl Node {
             Purpose::Query { .. } => now + self.round_trips.patience(),
             _ => deadline,
         };
-        self.calls.insert(rpc_id, Call { peer, kind, purpose, sent: now, deadline, overdue });
+        let is_heard = false;
+        let call = Call { peer, kind, purpose, sent: now, deadline, overdue, is_heard };
+        self.calls.insert(rpc_id, call);
         Ok(bytes)
     }
 
@@ -635,9 +666,15 @@ impl Node {
         let entry = peer.id.and_then(|id| self.table.entry(&id));
         let rtt = entry.and_then(|entry| entry.rtt);
         let is_last_word = match purpose {
-            Purpose::Recheck | Purpose::Bootstrap { .. } | Purpose::Caller { .. } => true,
+            Purpose::Recheck
+            | Purpose::Bootstrap { .. }
+            | Purpose::BootstrapNode
+            | Purpose::Caller { .. } => true,
             Purpose::Liveness { .. } => rtt.is_none(),
-            Purpose::Query { .. } | Purpose::Publish { .. } | Purpose::Replicate { .. } => false,
+            Purpose::Query { .. }
+            | Purpose::Publish { .. }
+            | Purpose::Replicate { .. }
+            | Purpose::Witness => false,
         };
         if is_last_word || kind == Rpc::Custom {
             return max;

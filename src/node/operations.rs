@@ -26,7 +26,7 @@ use crate::wire::v1;
 const MAX_OPERATIONS: usize = 1_024;
 
 /// Addresses taken for one bootstrap; a single one that answers is enough.
-const MAX_BOOTSTRAP: usize = 64;
+pub(super) const MAX_BOOTSTRAP: usize = 64;
 
 /// Something under way.
 pub(super) enum Operation {
@@ -101,7 +101,7 @@ impl Node {
             }
         }
         self.operations.insert(operation, Operation::Bootstrap(bootstrap));
-        self.try_end_bootstrap(operation);
+        self.try_end_bootstrap(now, operation);
         operation
     }
 
@@ -507,7 +507,8 @@ impl Node {
         };
         bootstrap.waiting -= 1;
         match (contact, outcome) {
-            (Some(Contact { address: by, .. }), Ok(Response::Nodes(contacts))) => {
+            (Some(Contact { address: by, id }), Ok(Response::Nodes(contacts))) => {
+                self.joining.on_asked(&address, Some(id));
                 bootstrap.answered += 1;
                 if !std::mem::replace(&mut bootstrap.joining, true) {
                     let goal = Goal::Node { target: self.id };
@@ -517,9 +518,12 @@ impl Node {
                     self.begin_lookup(now, goal, then);
                 }
             }
-            _ => bootstrap.silent.push(address),
+            _ => {
+                self.joining.on_asked(&address, None);
+                bootstrap.silent.push(address);
+            }
         }
-        self.try_end_bootstrap(operation);
+        self.try_end_bootstrap(now, operation);
     }
 
     /// The lookup for the own id has ended: the neighbourhood is known, the rest is refreshed.
@@ -528,10 +532,10 @@ impl Node {
             bootstrap.joining = false;
         }
         self.refresh_all(now);
-        self.try_end_bootstrap(operation);
+        self.try_end_bootstrap(now, operation);
     }
 
-    fn try_end_bootstrap(&mut self, id: OperationId) {
+    fn try_end_bootstrap(&mut self, now: Instant, id: OperationId) {
         let Some(Operation::Bootstrap(Bootstrap { waiting: 0, joining: false, .. })) =
             self.operations.get(&id)
         else {
@@ -542,6 +546,7 @@ impl Node {
         else {
             unreachable!("looked at just above");
         };
+        self.on_bootstrap_ended(now, id);
         self.out.events.push_back(Event::Bootstrapped { id, answered, silent });
     }
 }

@@ -64,6 +64,17 @@ pub enum Event {
         /// there may be forged by others. `None` if these replies are the flood.
         reply_prefix: Option<[u8; 4]>,
     },
+    /// A node that this one was told to join through did not answer when it was asked again.
+    BootstrapNodeSilent(SocketAddr),
+    /// Another node, at this address, has this node's id. Told of once.
+    Twin(SocketAddr),
+    /// A neighbour sees this node under another address than before. Its contacts are let know.
+    OwnAddressChanged {
+        /// Where it was seen.
+        before: SocketAddr,
+        /// Where it is seen now.
+        now: SocketAddr,
+    },
 }
 
 /// How a store went.
@@ -189,6 +200,12 @@ pub enum CallError {
     /// The peer is the node itself.
     #[error("that is this node itself")]
     Own,
+    /// Another node has this node's id.
+    #[error(
+        "another node there has this node's own id; ids must differ: start one of them with --id, or on \
+         another port"
+    )]
+    Twin,
 }
 
 /// What a node has counted since it began.

@@ -10,6 +10,7 @@ use crate::address::is_sendable;
 use crate::bencode;
 use crate::id::Id;
 use crate::kad::lookup::ALL_ENTRIES;
+use crate::net::Endpoint;
 use crate::node::Peer;
 
 use super::convert;
@@ -34,6 +35,8 @@ pub(crate) struct Arguments {
 const ID: &str = "a 20-byte string or 40 hex digits";
 
 /// How a node is named.
+const ENDPOINT: &str = "a contact, \"host:port\" or a port of 127.0.0.1, or a list of them";
+
 const PEER: &str = "a contact, \"address:port\" or a port of 127.0.0.1";
 
 impl Arguments {
@@ -165,6 +168,29 @@ impl Arguments {
         peer_of(&value).ok_or_else(|| self.wrong(name, PEER, &value, &advice))
     }
 
+    /// Nodes to join through: several arguments, or lists of them.
+    pub(crate) fn endpoints(&mut self, name: &str) -> Result<Vec<Endpoint>, Complaint> {
+        let mut endpoints = Vec::new();
+        let advice = format!(". Try {}(8001)", self.function);
+        for value in self.rest() {
+            let list = value.as_table().filter(|table| table.raw_len() > 0);
+            let values = match list {
+                Some(list) => list.sequence_values().collect::<Result<_, _>>().unwrap_or_default(),
+                None => vec![value],
+            };
+            for value in &values {
+                let endpoint = endpoint_of_value(value);
+                let endpoint =
+                    endpoint.ok_or_else(|| self.wrong(name, ENDPOINT, value, &advice))?;
+                endpoints.push(endpoint);
+            }
+        }
+        match endpoints.is_empty() {
+            true => Err(self.wrong(name, ENDPOINT, &LuaValue::Nil, &advice)),
+            false => Ok(endpoints),
+        }
+    }
+
     /// A value to store or send.
     pub(crate) fn encodable(&mut self, name: &str) -> Result<bencode::Value, Complaint> {
         let value = self.any();
@@ -231,8 +257,30 @@ fn peer_of_table(table: &Table) -> Option<Peer> {
     Some(Peer { address: SocketAddr::new(text.parse::<IpAddr>().ok()?, port), id })
 }
 
+/// As [`peer_of`], and where only the place counts: a host name may stand for an address.
+pub(crate) fn endpoint_of_value(value: &LuaValue) -> Option<Endpoint> {
+    if let Some(peer) = peer_of(value) {
+        return Some(peer.address.into());
+    }
+    match value {
+        LuaValue::String(string) => endpoint_of(&string.to_str().ok()?),
+        LuaValue::Table(table) => {
+            let (host, port): (String, u16) =
+                (table.raw_get("address").ok()?, table.raw_get("port").ok()?);
+            format!("{host}:{port}").parse().ok()
+        }
+        _ => None,
+    }
+    .filter(|endpoint| matches!(endpoint, Endpoint::Name { .. }))
+}
+
+/// `host:port`, `address:port`, or a port alone.
+pub(crate) fn endpoint_of(text: &str) -> Option<Endpoint> {
+    address_of(text).map(Endpoint::from).or_else(|| text.parse().ok())
+}
+
 /// `address:port`, or a port alone.
-pub(crate) fn address_of(text: &str) -> Option<SocketAddr> {
+fn address_of(text: &str) -> Option<SocketAddr> {
     text.parse().ok().or_else(|| text.parse().ok().map(local))
 }
 

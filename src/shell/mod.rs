@@ -47,7 +47,7 @@ pub use self::failure::ChunkError;
 pub use self::output::{LogWriter, Output};
 
 // What the command line and configurations read as the shell does.
-pub(crate) use self::arguments::{address_of, id_of, peer_of};
+pub(crate) use self::arguments::{endpoint_of, endpoint_of_value, id_of};
 pub(crate) use self::chunk::source_of;
 pub(crate) use self::convert::describe;
 pub(crate) use self::end::{End, INTERRUPTED, Requests};

@@ -105,10 +105,11 @@ async fn call(context: Shared, lua: Lua, mut arguments: Arguments) -> Result<Mul
 }
 
 async fn bootstrap(context: Shared, lua: Lua, mut arguments: Arguments) -> Result<Table, Trouble> {
-    let mut addresses = vec![arguments.peer("contact")?.address];
-    for value in arguments.rest() {
-        let mut more = Arguments::new(arguments.function(), MultiValue::from_iter([value]));
-        addresses.push(more.peer("contact")?.address);
+    let mut addresses = Vec::new();
+    for endpoint in arguments.endpoints("contact")? {
+        let resolved = endpoint.resolve().await;
+        let unknown = |error| format!("the host name of '{endpoint}' does not resolve: {error}");
+        addresses.extend(resolved.map_err(|error| arguments.complaint(unknown(error)))?);
     }
     let joined = context.handle().bootstrap(addresses).await;
     let joined = joined.map_err(|error| arguments.complaint(error))?;

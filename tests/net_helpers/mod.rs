@@ -25,7 +25,12 @@ pub fn start(bootstrap: &[SocketAddr]) -> Handle {
 
 pub fn start_at(bind: &str, bootstrap: &[SocketAddr]) -> Handle {
     let bind = bind.parse().unwrap();
-    spawn(Settings { bind, bootstrap: bootstrap.to_vec(), ..Settings::default() }).unwrap()
+    spawn(Settings {
+        bind,
+        bootstrap: bootstrap.iter().map(|&address| address.into()).collect(),
+        ..Settings::default()
+    })
+    .unwrap()
 }
 
 /// Two nodes that know each other.

@@ -105,5 +105,6 @@ fn wait_until_acquainted(nodes: &[Handle]) {
 
 fn node(id: Id, bootstrap: Vec<SocketAddr>) -> Handle {
     let bind = "127.0.0.1:0".parse().unwrap();
+    let bootstrap = bootstrap.into_iter().map(Into::into).collect();
     spawn(Settings { bind, id: Some(id), bootstrap, ..Settings::default() }).unwrap()
 }
