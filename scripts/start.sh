@@ -402,13 +402,14 @@ start_node() {
 
 # await_ready PORT…: a node says "ready" once it has joined. One grep reads all logs.
 await_ready() {
-    local waiting=("$@") port deadline line
+    local waiting=("$@") port deadline line contacts=1
     now_us
     deadline=$((now + join_seconds * 1000000))
     while
         local logs=("${waiting[@]/#/$log_dir/}")
         while read -r line; do
             note_ready "$line"
+            ((contacts > 0)) || refuse "a node found nobody to join: $line; see $log_dir"
         done < <(grep -h -m 1 '^ready ' -- "${logs[@]/%/.log}")
         for port in "${!waiting[@]}"; do
             [[ -z ${ids[waiting[port]]} ]] || unset "waiting[port]"
@@ -427,9 +428,7 @@ await_ready() {
 note_ready() {
     [[ $1 =~ ^ready\ port=([0-9]+)\ address=([^ ]+)\ id=([0-9a-f]{40})\ contacts=([0-9]+)$ ]] || return 0
     local port=${BASH_REMATCH[1]}
-    addresses[port]=${BASH_REMATCH[2]} ids[port]=${BASH_REMATCH[3]}
-    ((BASH_REMATCH[4] > 0)) ||
-        refuse "the node on port $port found nobody to join; its log: $log_dir/$port.log"
+    addresses[port]=${BASH_REMATCH[2]} ids[port]=${BASH_REMATCH[3]} contacts=${BASH_REMATCH[4]}
     say "$port : ${ids[port]} : process ${pids[port]}"
 }
 
@@ -471,11 +470,17 @@ await_end() {
 }
 
 restart_node() {
+    local contacts
     (($1 >= first && $1 <= last)) || return 0
     end_processes "${pids[$1]-0}" "${starts[$1]-}"
     [[ ! -e $log_dir/$1.log ]] || mv -f -- "$log_dir/$1.log" "$log_dir/$1.log.old"
     start_node "$1"
-    await_ready "$1" 2>&4
+    # Where it does not come back, the others go on.
+    while [[ -z ${ids[$1]} ]] && is_the_one "${pids[$1]}" "${starts[$1]}"; do
+        note_ready "$(grep -h -m 1 '^ready ' -- "$log_dir/$1.log")"
+        pause 0.05
+    done
+    [[ -n ${ids[$1]} ]] || unset "pids[$1]"
     note_network
 }
 
@@ -621,6 +626,7 @@ restart_if_there() {
         pause 0.05
     done
     read -r _ pid _ id _ <<<"$line"
+    ((pid > 0)) || refuse "port $port does not come back; its log: $log_dir/$port.log"
     say "$port : $id : process $pid"
 }
 

@@ -238,8 +238,23 @@ fn another_terminal_looks_restarts_and_ends_it() {
         assert_eq!(status, Some(0), "{said}");
         assert!(said.starts_with(&format!("{port} : ")), "{said}");
         assert!(!said.contains(&format!("process {before}\n")), "{said}");
+        network.await_line(&format!("{port} : "));
     }
     assert_eq!(said(&["status"], control, &folder).0, Some(0));
+    // One that cannot come back takes no other with it.
+    let node = network.nodes.iter().rfind(|node| node.port == control + 1).unwrap().clone();
+    node.kill();
+    let mut taken = None;
+    await_that("the port is free", || {
+        taken = UdpSocket::bind(("127.0.0.1", control + 1)).ok();
+        taken.is_some()
+    });
+    let (status, complaint) = said(&["restart", &first], control, &folder);
+    assert_eq!(status, Some(1), "{complaint}");
+    assert!(complaint.contains("does not come back"), "{complaint}");
+    drop(taken);
+    let (status, said_now) = said(&["restart", &first], control, &folder);
+    assert_eq!(status, Some(0), "{said_now}");
     assert_eq!(said(&["restart", &control.to_string()], control, &folder).0, Some(3));
 
     let (status, shown) = said(&["stop"], control, &folder);

@@ -23,6 +23,9 @@ struct Member {
     due: Instant,
     events: Vec<Event>,
     sent: u64,
+    /// When it last sent something, and the longest time without.
+    last_sent: Instant,
+    pause_max: Duration,
     /// Times at which it asked for its own address.
     questions: u64,
 }
@@ -56,8 +59,16 @@ impl World {
         node.add_own_address(address);
         node.keep_vigil(self.now, address.ip().is_loopback());
         node.join_through(self.now, through);
-        let (events, address) = (Vec::new(), Some(address));
-        self.members.push(Member { node, address, due: self.now, events, sent: 0, questions: 0 });
+        self.members.push(Member {
+            node,
+            address: Some(address),
+            due: self.now,
+            events: Vec::new(),
+            sent: 0,
+            last_sent: self.now,
+            pause_max: Duration::ZERO,
+            questions: 0,
+        });
         self.drain(self.members.len() - 1);
         self.members.len() - 1
     }
@@ -92,6 +103,8 @@ impl World {
                         member.questions += u64::from(is_question);
                     }
                     member.sent += 1;
+                    member.pause_max = member.pause_max.max(self.now.since(member.last_sent));
+                    member.last_sent = self.now;
                     self.count += 1;
                     let datagram = (source, destination, bytes.to_vec());
                     self.on_their_way.insert((self.now + LATENCY, self.count), datagram);
@@ -227,6 +240,17 @@ fn a_node_that_moves_is_known_at_its_new_address_within_two_minutes() {
         let told = |event: &Event| matches!(event, Event::OwnAddressChanged { .. });
         let events = &world.members[nodes].events;
         assert_eq!(events.iter().filter(|event| told(event)).count(), 1);
+    }
+}
+
+/// As some NATs do, which forget a mapping after a minute.
+#[test]
+fn no_node_off_loopback_is_silent_for_a_minute() {
+    let mut world = World::new();
+    world.start_many(5, lan);
+    world.run(minutes(120));
+    for member in &world.members {
+        assert!(member.pause_max < Duration::from_secs(30), "{:?}", member.pause_max);
     }
 }
 

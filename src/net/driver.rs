@@ -586,6 +586,13 @@ impl Core {
         self.bootstrap.resolve_again(now);
     }
 
+    /// Whether a node on all addresses of this machine is itself at one.
+    fn is_here(&self, address: SocketAddr) -> bool {
+        self.local.ip().is_unspecified()
+            && self.local.port() == address.port()
+            && UdpSocket::bind((address.ip(), 0)).is_ok()
+    }
+
     /// Whoever has joined stays so, whatever becomes of the network.
     fn tell_joining(&self, joining: Joining) {
         self.joining.send_if_modified(|told| {
@@ -637,6 +644,8 @@ impl Core {
                 debug!(%address, "a bootstrap node does not answer");
                 self.bootstrap.resolve_again(now);
             }
+            // The fast path may have answered the question in its place.
+            Event::Twin(address) if self.is_here(address) => self.node.add_own_address(address),
             Event::Twin(address) => warn!(
                 id = %self.node.id(),
                 %address,

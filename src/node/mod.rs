@@ -2,7 +2,7 @@
 //!
 //! Datagrams and the time go in, datagrams and events come out; around it stands a loop that owns
 //! a socket and a clock (`net`) or a virtual network (`sim`). Read [`Node`] first, then
-//! [`routing`], [`lookup`] and [`store`].
+//! [`kad::routing`](crate::kad::routing), [`kad::lookup`](crate::kad::lookup) and [`store`](crate::store).
 //!
 //! # The caller's contract
 //! - After each `handle`, `start_*` or `answer` drain [`Node::poll_output`] until it yields

@@ -114,7 +114,7 @@ impl Node {
     /// Ends as [`Event::StoreDone`].
     ///
     /// # Errors
-    /// If the value is larger than [`Config::max_value_bytes`](super::config::Config).
+    /// If the value is larger than [`Config::max_value_bytes`](crate::config::Config).
     pub fn start_store(
         &mut self,
         now: Instant,

@@ -34,7 +34,7 @@ const MAX_TRANSFERS: usize = 256;
 const TO_ONE: usize = 20;
 
 /// Time that each copy takes up. A quarter of what another lets one source send by default
-/// ([`Config::source_rate`](super::config::Config::source_rate)): a holder that is near and quick could
+/// ([`Config::source_rate`](crate::config::Config::source_rate)): a holder that is near and quick could
 /// be handed more than it takes, and what it does not take is lost until it is republished.
 const COPY_EVERY: Duration = Duration::from_micros(200);
 

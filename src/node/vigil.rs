@@ -112,8 +112,7 @@ impl Node {
 
     pub(super) fn tend_vigil(&mut self, now: Instant) {
         if self.vigil.tick_at <= now {
-            self.vigil.tick_at = now + TICK.jittered(&mut self.rng);
-            self.check_quiet(now);
+            self.vigil.tick_at = self.check_quiet(now);
         }
         if self.vigil.ask_at <= now {
             self.vigil.ask_at = now + self.config.keepalive.jittered(&mut self.rng);
@@ -126,8 +125,8 @@ impl Node {
         }
     }
 
-    /// Asks some of the contacts that were not heard of for the longest.
-    fn check_quiet(&mut self, now: Instant) {
+    /// Asks some of the contacts that were not heard of for the longest. When there are more to ask.
+    fn check_quiet(&mut self, now: Instant) -> Instant {
         let losses = &mut self.vigil.losses;
         while losses.front().is_some_and(|at| now.since(*at) > LATELY) {
             losses.pop_front();
@@ -136,18 +135,20 @@ impl Node {
             true => self.config.check.min(ALARMED),
             false => self.config.check,
         };
-        let is_due = |entry: &&Entry| !entry.stale && now.since(entry.last_seen) >= span;
-        let mut due: Vec<(Instant, Contact)> = self
-            .table
-            .entries()
-            .filter(is_due)
-            .map(|entry| (entry.last_seen, entry.contact))
-            .filter(|(_, contact)| !self.maintenance.is_checking(contact))
-            .collect();
-        due.sort_unstable();
-        for (_, contact) in due.into_iter().take(CHECKS_PER_TICK) {
-            self.check_liveness(now, contact, 1);
+        let is_idle =
+            |entry: &&Entry| !entry.stale && !self.maintenance.is_checking(&entry.contact);
+        let idle = self.table.entries().filter(is_idle);
+        let mut idle: Vec<(Instant, Contact)> =
+            idle.map(|entry| (entry.last_seen, entry.contact)).collect();
+        idle.sort_unstable();
+        let is_due = |(seen, _): &&(Instant, Contact)| now.since(*seen) >= span;
+        let due = idle.iter().take(CHECKS_PER_TICK).take_while(is_due).count();
+        for (_, contact) in &idle[..due] {
+            self.check_liveness(now, *contact, 1);
         }
+        // Whoever comes or is heard of from now on is due no earlier than after a whole span.
+        let next = idle.get(due).map_or(now, |(seen, _)| *seen) + span;
+        next.max(now + TICK.jittered(&mut self.rng))
     }
 
     /// A contact of the routing table is taken for dead.
@@ -158,6 +159,7 @@ impl Node {
                 self.vigil.losses.pop_front();
             }
             self.vigil.losses.push_back(now);
+            self.vigil.tick_at = self.vigil.tick_at.min(now + TICK);
         }
     }
 
