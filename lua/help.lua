@@ -242,7 +242,8 @@ it. The result is for cancel.]],
 Settings are `nodes` (100), `seed` (1), `latency` in ms, one way (a number or {least, most}),
 `loss` (0 to 1), `addresses` ("private" of one house, or "public", all over; "private6", "public6")
 and the constants of a node: k, alpha, expire, … split_bits, 1 to 5, is how finely far buckets are
-cut; require_tokens, 0 or 1, whether stores of strangers need a token. The same seed gives the same
+cut; require_tokens, 0 or 1, whether stores of strangers need a token; check and keepalive, as a real
+node has them (180 and 20 s), are off unless one is given. The same seed gives the same
 results. Nodes are numbered from 1. With n = net{}, results as those of the real
 functions:
   n:add(i, key, value) n:put(…) n:findvalue(i, key) n:findnode(i, id)

@@ -37,6 +37,23 @@ fn a_network_goes_as_recorded_under_its_seed() {
 }
 
 #[test]
+fn contacts_that_are_gone_leave_where_nodes_check_them() {
+    let chunk = "local counts = {}
+        for _, check in ipairs{0, 60} do
+          local n = net{nodes = 30, seed = 7, check = check, keepalive = 0}
+          n:run(60)
+          local first = n:alive()[1]
+          local dead = {}
+          for _, i in ipairs(n:alive()) do if i ~= first then dead[#dead + 1] = i end end
+          n:kill(dead)
+          n:run(120)
+          counts[#counts + 1] = n:node(first).node().contacts
+        end
+        return counts[1], counts[2]";
+    assert_eq!(sim(&["-e", chunk]), "29\n0\n");
+}
+
+#[test]
 fn a_lookup_is_traced_as_the_readme_shows() {
     let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("README.md");
     let readme = std::fs::read_to_string(file).unwrap();

@@ -219,7 +219,11 @@ fn settings(arguments: &mut Arguments) -> Result<(Settings, usize), Complaint> {
             "loss" => settings.loss = share(arguments, &name, &value)?,
             "latency" => settings.latency = latency(arguments, &value)?,
             "addresses" => settings.addresses = addresses(arguments, &value)?,
-            _ => set_constant(arguments, &mut settings.config, &name, &value)?,
+            _ => {
+                set_constant(arguments, &mut settings.config, &name, &value)?;
+                // Whoever says how often wants it done.
+                settings.has_vigil |= ["check", "keepalive"].contains(&&*name);
+            }
         }
     }
     Ok((settings, nodes))

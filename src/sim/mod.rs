@@ -47,6 +47,9 @@ pub struct Settings {
     pub addresses: Addresses,
     /// Settings of every node.
     pub config: Config,
+    /// Whether nodes check quiet contacts and ask where they are seen, as [`Config::check`] and
+    /// [`Config::keepalive`] say. Real nodes do; here it costs most of the time of a quiet network.
+    pub has_vigil: bool,
 }
 
 impl Default for Settings {
@@ -57,6 +60,7 @@ impl Default for Settings {
             loss: 0.0,
             addresses: Addresses::Private,
             config: Config::default(),
+            has_vigil: false,
         }
     }
 }
@@ -220,6 +224,9 @@ impl Network {
             None => self.dealer.deal(index.0, is_taken),
         };
         node.add_own_address(address);
+        if self.settings.has_vigil {
+            node.keep_vigil(self.now, address.ip().is_loopback());
+        }
         self.by_address.insert(address, index);
         self.places.push(Member {
             address,
