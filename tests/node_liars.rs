@@ -11,10 +11,11 @@ use kademlua::bencode::Value;
 use kademlua::config::Config;
 use kademlua::id::Id;
 use kademlua::kad::lookup::{End, Goal, LookupRecord};
-use kademlua::message::Contact;
+use kademlua::message::{Contact, Request};
 use kademlua::node::{CallError, Event};
 use kademlua::sim::{Lie, NodeIndex, Settings};
 use kademlua::time::Duration;
+use kademlua::wire::v1;
 
 use peer::Bench;
 use sim_helpers::{Stage, add, find_node, find_value};
@@ -132,7 +133,7 @@ fn who_answers_under_the_own_id_without_being_this_node_is_a_twin() {
     for round in 0..3 {
         bench.node.start_ping(bench.now, other.into());
         let sent = bench.drain();
-        bench.receive(other, &sent[0].answer(bench.node.id(), kademlua::wire::v1::put_pong));
+        bench.receive(other, &sent[0].answer(bench.node.id(), v1::put_pong));
         let events = bench.take_events();
         let told = events.iter().filter(|event| matches!(event, Event::Twin(at) if *at == other));
         assert_eq!(told.count(), usize::from(round == 0), "told of once");
@@ -140,6 +141,75 @@ fn who_answers_under_the_own_id_without_being_this_node_is_a_twin() {
             |event: &Event| matches!(event, Event::CallDone { outcome: Err(CallError::Twin), .. });
         assert!(events.iter().any(failed));
     }
+}
+
+/// Answers what the node sends for a time: pings, and where it is seen. How many pings there were.
+fn answered(
+    bench: &mut Bench,
+    span: Duration,
+    id_at: impl Fn(SocketAddr) -> Id,
+    mut seen_at: impl FnMut() -> SocketAddr,
+) -> usize {
+    let (until, mut pings) = (bench.now + span, 0);
+    let mut queue = bench.drain();
+    while bench.now < until || !queue.is_empty() {
+        if queue.is_empty() {
+            queue = bench.wait(Duration::from_millis(50));
+        }
+        for sent in std::mem::take(&mut queue) {
+            let id = id_at(sent.to);
+            let answer = match sent.request() {
+                Some(Request::Ping) => {
+                    pings += 1;
+                    sent.answer(id, v1::put_pong)
+                }
+                Some(Request::GetSocket) => {
+                    let address = seen_at();
+                    sent.answer(id, |out, header| v1::put_socket(out, header, address))
+                }
+                Some(Request::FindNode { .. }) => sent.answer_nodes(id, &[]),
+                _ => continue,
+            };
+            queue.extend(bench.receive(sent.to, &answer));
+        }
+    }
+    pings
+}
+
+#[test]
+fn neighbours_that_lie_about_the_own_address_make_little_noise() {
+    let contacts: Vec<Contact> =
+        (1..=20).map(|bits| near(bits, &format!("10.0.0.{bits}:8001"))).collect();
+    let id_at = |address| contacts.iter().find(|c| c.address == address).unwrap().id;
+    let mut counts = [false, true].map(|lies| {
+        let mut bench = Bench::knowing(contacts.clone());
+        bench.node.keep_vigil(bench.now, false);
+        let mut port = 8_001;
+        let seen_at = || {
+            port += u16::from(lies);
+            ([192, 0, 2, 1], port).into()
+        };
+        answered(&mut bench, Duration::from_secs(3_600), id_at, seen_at)
+    });
+    counts.sort_unstable();
+    // 20 pings an hour and contact, as nobody asks here; and three each in a minute and a half.
+    assert!(counts[0] <= 20 * 21 && counts[1] <= 20 * (21 + 3 * 41), "{counts:?}");
+}
+
+#[test]
+fn a_bootstrap_node_that_changes_its_id_is_joined_through_a_few_times_a_minute() {
+    let mut bench = Bench::new();
+    let address: SocketAddr = "10.0.0.1:8001".parse().unwrap();
+    bench.node.join_through(bench.now, &[address]);
+    let ids = std::cell::Cell::new(0);
+    let id_at = |_| {
+        ids.set(ids.get() + 1);
+        Id::of_name(ids.get().to_string())
+    };
+    answered(&mut bench, Duration::from_secs(600), id_at, || address);
+    let joins = bench.take_events();
+    let joins = joins.iter().filter(|event| matches!(event, Event::Bootstrapped { .. })).count();
+    assert!((2..=60).contains(&joins), "{joins} in ten minutes");
 }
 
 fn network(seed: u64, paths: usize, nodes: usize) -> Stage {

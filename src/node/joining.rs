@@ -38,6 +38,8 @@ pub(super) struct Joining {
     former: Vec<SocketAddr>,
     running: Option<OperationId>,
     pause: Duration,
+    /// When the last attempt began.
+    began: Instant,
     /// When to join next; never while somebody is known and nothing has changed.
     join_at: Instant,
     /// When to ask them whether they are there.
@@ -59,6 +61,7 @@ impl Default for Joining {
             former: Vec::new(),
             running: None,
             pause: RETRY_MIN,
+            began: Instant::ZERO,
             join_at: Instant::NEVER,
             ask_at: Instant::NEVER,
             is_news: false,
@@ -164,6 +167,7 @@ impl Node {
         }
         // It may end before it is told here which it is.
         self.joining.running = Some(OperationId(self.last_operation + 1));
+        self.joining.began = now;
         self.start_bootstrap(now, &addresses);
     }
 
@@ -212,15 +216,16 @@ impl Node {
         self.joining.running = None;
         if self.table.is_empty() {
             self.joining.retry(now);
-        } else {
-            self.joining.pause = RETRY_MIN;
         }
     }
 
     /// A contact was lost; without any other the node is alone.
     pub(super) fn rejoin_if_alone(&mut self, now: Instant) {
         if self.table.is_empty() && self.joining.join_at == Instant::NEVER {
-            self.joining.pause = RETRY_MIN;
+            // Whoever answers and then falls silent must not have it ask for ever.
+            if now.since(self.joining.began) > RETRY_MAX.times(2) {
+                self.joining.pause = RETRY_MIN;
+            }
             self.joining.retry(now);
         }
     }
