@@ -237,6 +237,9 @@ fn a_node_that_moves_is_known_at_its_new_address_within_two_minutes() {
         assert!(knew.len() >= 4);
         world.members[nodes].address = Some("10.99.0.1:8001".parse().unwrap());
         world.until(120, |world| knew.iter().all(|&other| world.knows(other, nodes)));
+        // Some of those that it asks notice later.
+        world.start(lan(nodes + 1), "another", &[lan(0)]);
+        world.run(minutes(10));
         let told = |event: &Event| matches!(event, Event::OwnAddressChanged { .. });
         let events = &world.members[nodes].events;
         assert_eq!(events.iter().filter(|event| told(event)).count(), 1);

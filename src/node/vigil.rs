@@ -58,7 +58,8 @@ pub(super) struct Vigil {
     turn: usize,
     /// When all contacts are told of the own address; the next in front.
     tell_at: VecDeque<Instant>,
-    told: Option<Instant>,
+    /// Of which address they were told last, and when.
+    told: Option<(Instant, SocketAddr)>,
 }
 
 impl Default for Vigil {
@@ -185,10 +186,12 @@ impl Node {
     /// A neighbour says where it sees this node.
     pub(super) fn on_witness(&mut self, now: Instant, witness: Contact, address: SocketAddr) {
         let Some(before) = self.vigil.note(witness, address) else { return };
-        if self.vigil.told.is_some_and(|told| now.since(told) < TELL_AGAIN) {
+        // Each neighbour notices a change in its turn.
+        let is_told = |(at, told)| told == address || now.since(at) < TELL_AGAIN;
+        if self.vigil.told.is_some_and(is_told) {
             return;
         }
-        self.vigil.told = Some(now);
+        self.vigil.told = Some((now, address));
         self.vigil.tell_at = TELL_AFTER.iter().map(|after| now + *after).collect();
         self.out.events.push_back(Event::OwnAddressChanged { before, now: address });
     }
