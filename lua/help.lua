@@ -279,17 +279,23 @@ with the shell, however it ends.]],
     example = 'local c = cluster(3)\nc:add(1, sha1("key"), "value")\nc:kill(1)\nassert(c:findvalue(2, sha1("key")).values[1].value == "value")\nc:stop()',
   },
   {
-    name = "lesson", args = "number=nil", summary = "list the lessons, or start one",
+    name = "lesson", args = "number=nil, seed=nil", summary = "list the lessons, or start one",
     text = [[
-A lesson goes on as one types: it looks at what each line gave. lesson.again() repeats what to do,
-lesson.next() skips a step, lesson.quit() ends it, and hint() helps. Lessons of one's own are Lua
-files in a folder that --lessons or KADEMLUA_LESSONS names; lua/lesson.lua says what is in one,
-and lesson.test(number) tries its answers.]],
+A lesson goes on as one types: it looks at what each line gave. What it has made stays when it ends: play on.
+Names of your own that it took are in lesson.before. Another seed makes another network, and so other answers.
+  lesson.again()      repeats what to do; hint() helps, and more each time
+  lesson.next()       shows how a step is done, and does it
+  lesson.reset()      puts all back to how the step began
+  lesson.quit()       ends the lesson
+  lesson("results")   how far you are, and the file where it is kept
+A teacher grades the files of a class with kademlua sim --grade FOLDER, which replays what was typed.
+Lessons of one's own are Lua files in a folder that --lessons or KADEMLUA_LESSONS names; lua/lesson.lua says
+what is in one, and lesson.test(number) tries its answers.]],
     example = "lesson()",
   },
   {
     name = "hint", args = "", summary = "help with the step of the lesson that runs",
-    text = "Without a lesson it is an error.",
+    text = "Called again it says more, up to the answer. Without a lesson it is an error.",
     example = "lesson(1) hint() lesson.quit()",
   },
   {

@@ -1,9 +1,11 @@
 -- Lessons: chapters that tell, let the learner type at the ordinary prompt, and look at what came
 -- of it.
 --
--- Handed in: `env`, in which everything runs, `native.lessons`, which reads the chapters, `pretty`.
--- Handed back: `lesson` and `hint` for the environment, and `after`, which the shell calls after
--- each chunk that was typed.
+-- Handed in: `native` (`lessons` reads the chapters, `remember` and `results` keep what was reached),
+-- `env`, in which the learner types, `pretty`, and `inside`, what the prelude alone has: `net`, `view(network)`, a
+-- network that only checks hold, `same(a, b)`, and later `clean`, an environment that nobody has changed.
+-- Handed back: `lesson` and `hint` for the environment; `after`, which the shell calls after each chunk that was
+-- typed; and `witness`, through which the prelude lets calls be seen.
 --
 -- A chapter is a file that returns a table:
 --
@@ -12,29 +14,44 @@
 --   start    optional function(l): more to set; `l.n` is the network, what it puts into `l.set`
 --            goes to the environment
 --   steps    a list of
---     tell     a screen of text, or function(l) that returns one
---     task     what to type
---     check    function(l, ...): the values of the chunk. `true`: well done; a text: what was
---              wrong; nothing: the learner tried something else
---     hint     said by hint(), a text or function(l)
---     praise   optional, said when it was right, a text or function(l)
---     answer   a chunk that is right, or function(l) that returns one; lesson.test types it
---     wrong    pairs {chunk, part of what is then said}; lesson.test types them too
+--     tell       a screen of text, or function(l) that returns one
+--     task       what to do
+--     enter      optional function(l): what happens to the network as the step begins
+--     check      function(l, ...): the values of the chunk. `true`: well done; a text: what was wrong; nothing: see
+--                `expects`
+--     expects    kinds of values that are an answer, if a wrong one: "number", "boolean", "text", "id", or the name of
+--                a function as in "findvalue"; one or a list
+--     otherwise  what is then said, where check says nothing
+--     hint       said by hint(): a text, a function(l), or a list of them, each of which says more
+--     praise     optional, said when it was right, a text or function(l, ...)
+--     answer     a chunk that is right, or function(l) that returns one; lesson.test and lesson.next type it
+--     wrong      pairs {chunk, part of what is then said}; lesson.test types them too, and {chunk} alone, to go on from
 --   finish   the last words
+--
+-- Chapters run in an environment of their own, which a learner cannot change. What a learner returns may be made up:
+-- `l.call(value)` tells which call of the shell's own functions made it, or nothing. A call has `name`, `args` (without
+-- the network), `result` (a copy), and `here`, whether it went to `l.n`. `l.calls(name)` lists those to it in this step,
+-- `l.calls()` all of them, in order.
 
-local native, env, pretty = ...
+local native, env, pretty, inside = ...
 local ipairs, type, load, error, tostring, pcall = ipairs, type, load, error, tostring, pcall
-local setmetatable, next = setmetatable, next
-local concat, pack, unpack = table.concat, table.pack, table.unpack
-local find, format, gmatch, gsub = string.find, string.format, string.gmatch, string.gsub
+local setmetatable, next, select, rawequal, rawget, rawset = setmetatable, next, select, rawequal, rawget, rawset
+local concat, pack, unpack, remove, move = table.concat, table.pack, table.unpack, table.remove, table.move
+local find, format, gmatch, gsub, match, sub = string.find, string.format, string.gmatch, string.gsub, string.match, string.sub
+local tointeger, randomseed = math.tointeger, math.randomseed
 
-local current -- the chapter that runs: `chapter`, `number`, `at` (step), `l`, `fresh`
-local lesson = {}
+-- The chapter that runs: `chapter`, `number`, `seed`, `at` (step), `l`; `fresh`, whether the chunk itself moved it on;
+-- `typed`, all chunks so far, of which `passed` steps came; `calls` of this step, `idle`
+-- chunks in a row, how many `hints` were given, whether a chunk `failed`.
+local current
+local lesson = { before = {} }
 
 local WIDTH = 78 -- of a screen, so that any terminal shows it whole
+local CALLS = 1000 -- of a step that are remembered
+local TYPED = 64 << 10 -- bytes that may be typed in a lesson whose result is kept
 
-local function text_of(text, l)
-  if type(text) == "function" then text = text(l) end
+local function text_of(text, ...)
+  if type(text) == "function" then text = text(...) end
   return text and (gsub(text, "%s+$", "")) or ""
 end
 
@@ -52,14 +69,66 @@ local function filled(paragraph, width, indent)
   return concat(lines, "\n" .. (indent or ""))
 end
 
--- Text of several paragraphs, with a blank line between each two.
+-- Text of several paragraphs, with a blank line between each two. What is indented stays as it is.
 local function fill(text)
   local paragraphs = {}
-  for paragraph in gmatch(text .. "\n\n", "(.-)\n\n+") do paragraphs[#paragraphs + 1] = filled(paragraph, WIDTH) end
+  for paragraph in gmatch(text .. "\n\n", "(.-)\n\n+") do
+    paragraphs[#paragraphs + 1] = find(paragraph, "^ ") and paragraph or filled(paragraph, WIDTH)
+  end
   return concat(paragraphs, "\n\n")
 end
 
 local function screen(text) return setmetatable({ text = text }, pretty.shapes.help) end
+
+-- What was called.
+
+local made = setmetatable({}, { __mode = "k" }) -- the call that made a result
+
+local function copied(value, copies)
+  if type(value) ~= "table" then return value end
+  if copies[value] then return copies[value] end
+  local copy = {}
+  copies[value] = copy
+  for key, item in next, value do copy[copied(key, copies)] = copied(item, copies) end
+  return copy
+end
+
+local function seen(calls, call, ...)
+  local result = ...
+  call.result = copied(result, {})
+  if type(result) == "table" then made[result] = call end
+  calls[#calls + 1] = call
+  if #calls > CALLS then remove(calls, 1) end
+  return ...
+end
+
+-- A function whose calls a lesson sees while it runs, but for those of its own checks.
+local function witness(name, f, is_method)
+  return function(...)
+    if not current or current.judging then return f(...) end
+    local call = { name = name, args = { n = 0 } }
+    local first = 1
+    if is_method then call.network, first = ..., 2 end
+    call.args = pack(select(first, ...))
+    for i = 1, call.args.n do call.args[i] = copied(call.args[i], {}) end
+    return seen(current.calls, call, f(...))
+  end
+end
+
+-- Chapters.
+
+local DEFAULT_SEED = 1
+
+local function check_chapter(file, chapter)
+  if type(chapter) ~= "table" or type(chapter.title) ~= "string" or type(chapter.steps) ~= "table" then
+    error(file.name .. ": a lesson is a file that returns a table with title and steps", 0)
+  end
+  for j, step in ipairs(chapter.steps) do
+    if type(step) ~= "table" or not (step.tell and step.task and type(step.check) == "function") then
+      error(format("%s: step %d: expected tell, task and check", file.name, j), 0)
+    end
+  end
+end
 
 -- All chapters: those that are built in, then those of the teacher's folder.
 local function chapters()
@@ -67,18 +136,12 @@ local function chapters()
   if not ok then error(files) end
   local list = {}
   for i, file in ipairs(files) do
-    local chunk, problem = load(file.source, file.chunk, "t", env)
+    local chunk, problem = load(file.source, file.chunk, "t", inside.clean)
     if not chunk then error(problem, 0) end
     local chapter = chunk()
-    if type(chapter) ~= "table" or type(chapter.title) ~= "string" or type(chapter.steps) ~= "table" then
-      error(file.name .. ": a lesson is a file that returns a table with title and steps", 0)
-    end
-    for j, step in ipairs(chapter.steps) do
-      if not (step.tell and step.task and type(step.check) == "function") then
-        error(format("%s: step %d: expected tell, task and check", file.name, j), 0)
-      end
-    end
+    check_chapter(file, chapter)
     chapter.ours = file.chunk ~= "@" .. file.name
+    chapter.file = match(file.name, "[^/]+$")
     list[i] = chapter
   end
   return list
@@ -90,142 +153,484 @@ local function chapter_of(number, name)
   if not chapter then
     error(format("%s: expected the number of a lesson from 1 to %d, got %s", name, #list, pretty.value(number)))
   end
-  return chapter, #list
+  return chapter, tointeger(number)
+end
+
+local function seed_of(seed, chapter, name)
+  if seed == nil then return chapter.network and chapter.network.seed or DEFAULT_SEED end
+  local whole = type(seed) == "number" and tointeger(seed)
+  if not whole or whole < 1 or whole > 1 << 53 then
+    error(format("%s: seed: expected a whole number from 1 to %d, got %s", name, 1 << 53, pretty.value(seed)))
+  end
+  return whole
 end
 
 local function overview()
-  local lines = { "Lessons; lesson(1) starts the first." }
+  local lines = { 'Lessons; lesson(1) starts the first, lesson("results") tells how far you are.' }
   for i, chapter in ipairs(chapters()) do lines[#lines + 1] = format("%3d  %s", i, chapter.title) end
   return concat(lines, "\n")
 end
 
-local function step_text()
-  local step = current.chapter.steps[current.at]
-  return format("%s\n\n  [%d/%d] %s", fill(text_of(step.tell, current.l)), current.at, #current.chapter.steps,
-    filled(text_of(step.task, current.l), WIDTH - 8, "        "))
+local function step_of(run) return run.chapter.steps[run.at] end
+
+local function step_text(run)
+  local step = step_of(run)
+  return format("%s\n\n  [%d/%d] %s", fill(text_of(step.tell, run.l)), run.at, #run.chapter.steps,
+    filled(text_of(step.task, run.l), WIDTH - 8, "        "))
 end
 
-local function leave()
-  for name, old in next, current.before do env[name] = old.value end
-  current = nil
+-- Puts a name into the environment. What the learner has there moves to lesson.before.
+local placed = {}
+local function place(name, value)
+  local old = rawget(env, name)
+  if old ~= nil and not rawequal(old, placed[name]) then lesson.before[name] = old end
+  placed[name] = value
+  rawset(env, name, value)
 end
 
--- Starts a chapter: its network, and what it sets, under names that are given back in the end.
-local function begin(chapter, number)
-  if current then leave() end
-  local l = { set = {} }
-  if chapter.network then l.n = env.net(chapter.network) end
-  l.set.n = l.n
-  if chapter.start then chapter.start(l) end
-  current = { chapter = chapter, number = number, at = 1, l = l, before = {}, fresh = true }
-  for name, value in next, l.set do
-    current.before[name] = { value = env[name] }
-    env[name] = value
+local function new_l(run)
+  local l = { set = {}, seed = run.seed, place = place }
+  local function here_or_not(call)
+    call.here = call.network == nil or l.n ~= nil and inside.same(call.network, l.n)
+    return call
   end
-  return format("Lesson %d: %s\n\n%s", number, chapter.title, step_text())
+  function l.call(value)
+    local call = type(value) == "table" and made[value]
+    return call and here_or_not(call) or nil
+  end
+  function l.calls(name)
+    local list = {}
+    for _, call in ipairs(run.calls) do
+      if here_or_not(call).here and (name == nil or call.name == name) then list[#list + 1] = call end
+    end
+    return list
+  end
+  return l
+end
+
+-- Does something for a chapter, whose own calls are not the learner's.
+local function quietly(run, f, ...)
+  run.judging = true
+  local results = pack(pcall(f, ...))
+  run.judging = false
+  return unpack(results, 1, results.n)
+end
+
+local function enter(run)
+  run.calls, run.idle, run.hints, run.failed, run.fresh = {}, 0, 0, false, true
+  local step = step_of(run)
+  if not step.enter then return end
+  local ok, problem = quietly(run, step.enter, run.l)
+  if not ok then error(problem, 0) end
+end
+
+-- A chapter at its first step.
+local function begin(chapter, number, seed)
+  local run = { chapter = chapter, number = number, seed = seed, at = 1, typed = {}, bytes = 0, passed = {} }
+  local l = new_l(run)
+  run.l = l
+  -- So that what a learner leaves to chance comes again when it is replayed.
+  randomseed(seed)
+  if chapter.network then
+    local settings = {}
+    for name, value in next, chapter.network do settings[name] = value end
+    settings.seed = seed
+    l.set.n = inside.net(settings)
+    l.n = inside.view(l.set.n)
+  end
+  if chapter.start then chapter.start(l) end
+  for name, value in next, l.set do place(name, value) end
+  current = run
+  enter(run)
+  return run
+end
+
+local function heading(run)
+  local kept = {}
+  for name in next, run.l.set do
+    if lesson.before[name] ~= nil then kept[#kept + 1] = name end
+  end
+  table.sort(kept)
+  local note = ""
+  for _, name in ipairs(kept) do note = note .. format("\nYour own %s is lesson.before.%s now.", name, name) end
+  return format("Lesson %d: %s%s\n\n%s", run.number, run.chapter.title, note, step_text(run))
+end
+
+local function last_words(run)
+  local text = fill(text_of(run.chapter.finish, run.l))
+  if run.l.set.n then
+    text = text .. "\n\n" .. filled(run.l.set.key and "n and key stay as they are: play on." or "n stays as it is: play on.", WIDTH)
+  end
+  local more = chapters()[run.number + 1]
+  return text .. (more and format("\nlesson(%d) goes on: %s.", run.number + 1, more.title) or "\nThat was the last lesson.")
 end
 
 -- The next step, or the end.
-local function advance()
-  current.at, current.fresh = current.at + 1, true
-  if current.chapter.steps[current.at] then return step_text() end
-  local text = fill(text_of(current.chapter.finish, current.l))
-  local more = chapters()[current.number + 1]
-  text = text .. (more and format("\nlesson(%d) goes on: %s.", current.number + 1, more.title) or "\nThat was the last lesson.")
-  leave()
-  return text
+local function advance(run)
+  run.at = run.at + 1
+  if step_of(run) then
+    enter(run)
+    return step_text(run)
+  end
+  current = nil
+  return last_words(run)
+end
+
+-- What a learner typed, as the prompt takes it.
+local function compiled(source)
+  local expression = match(source, "^%s*=(.*)$") or source
+  local chunk, problem = load("return nil, " .. expression, "=input", "t", env)
+  if chunk then return function() return select(2, chunk()) end end
+  if expression == source then chunk, problem = load(source, "=input", "t", env) end
+  return chunk, problem
+end
+
+-- What is to be said.
+
+local SPOILT = "Something that this step needs is gone. lesson.reset() puts it back to how the step began."
+
+local IDLE = {
+  "Play as long as you like; the lesson waits. lesson.again() repeats the task.",
+  "Still here. hint() helps, lesson.next() shows how it is done, lesson.quit() ends the lesson.",
+}
+
+-- Words that come now and then: at the third chunk that has nothing to do with the task, and at each tenth.
+local function aside(run)
+  run.idle = run.idle + 1
+  if run.idle == 3 then return IDLE[1] end
+  return run.idle % 10 == 0 and IDLE[2] or ""
+end
+
+-- The error is the word on it; at the first of a step there is advice.
+local function said_of_failure(run)
+  if run.failed then return aside(run) end
+  run.failed = true
+  return "The lesson waits; hint() helps. lesson.reset() puts everything back to how the step began."
+end
+
+local function kinds_of(run, value)
+  local kind = type(value)
+  if kind == "string" and (#value == 20 or #value == 40 and not find(value, "%X")) then return { id = true, text = true } end
+  if kind == "string" then return { text = true } end
+  if kind ~= "table" then return { [kind] = true } end
+  local call = run.l.call(value)
+  return { [call and call.name or kind] = true }
+end
+
+local function is_expected(run, value)
+  local expects = step_of(run).expects
+  if value == nil or not expects then return false end
+  local kinds = kinds_of(run, value)
+  for _, kind in ipairs(type(expects) == "table" and expects or { expects }) do
+    if kinds[kind] then return true end
+  end
+  return false
+end
+
+local function said_of_wrong(run, ...)
+  local step = step_of(run)
+  if not is_expected(run, (...)) then return aside(run) end
+  local text = text_of(step.otherwise, run.l, ...)
+  return fill(text == "" and "That is not it yet; hint() helps." or text)
+end
+
+-- What our own chapters trip over is a world that the learner has changed; a teacher is told what it was.
+local function tripped(run, problem)
+  if not run.chapter.ours then error(problem, 0) end
+  return SPOILT
+end
+
+local function passed(run, ...)
+  local praised, praise = quietly(run, text_of, step_of(run).praise, run.l, ...)
+  if not praised then return tripped(run, praise) end
+  local went, text = pcall(advance, run)
+  if not went then text = tripped(run, text) end
+  return (praise == "" and "Right." or fill(praise)) .. "\n\n" .. text
 end
 
 -- What is to be said about the values of a chunk, and whether they were right.
-local function judge(...)
-  local step, l = current.chapter.steps[current.at], current.l
-  local ok, verdict = pcall(step.check, l, ...)
-  -- What a check of ours trips over is no answer that it waits for; a teacher is told.
-  if not ok and not current.chapter.ours then error(verdict, 0) end
-  if not ok then verdict = nil end
-  if verdict == true then
-    local praise = text_of(step.praise, l)
-    return (praise == "" and "Right." or fill(praise)) .. "\n\n" .. advance(), true
+local function judge(run, ...)
+  local ok, verdict = quietly(run, step_of(run).check, run.l, ...)
+  if not ok then return tripped(run, verdict), false end
+  if verdict == true then return passed(run, ...), true end
+  if type(verdict) == "string" then
+    run.idle = 0
+    return fill(verdict), false
   end
-  return type(verdict) == "string" and fill(verdict) or "", false
+  return said_of_wrong(run, ...), false
 end
 
--- After a chunk that was typed: whether it ran to its end, and its values.
-local function after(ok, ...)
-  if not current then return "" end
-  if current.fresh then
-    -- The chunk itself began or moved on the lesson.
-    current.fresh = false
+-- Results.
+
+local unkept = false -- whether it was told that nothing is kept
+
+local function remember(run)
+  if run.bytes > TYPED then return "\n(More was typed than a result may hold: this one is not kept.)" end
+  local ok, problem = native.remember {
+    lesson = run.chapter.file, seed = run.seed, steps = #run.chapter.steps, passed = run.passed, typed = run.typed,
+  }
+  if ok or unkept then return "" end
+  unkept = true
+  return "\n(Results are not kept: " .. problem .. ")"
+end
+
+-- Judges a chunk: what is said, and whether a step was passed by it.
+local function took(run, source, ok, ...)
+  run.typed[#run.typed + 1], run.bytes = source, run.bytes + #source
+  if run.fresh then
+    run.fresh = false
+    return "", false
+  end
+  if not ok then return said_of_failure(run), false end
+  local at = run.at
+  local said, right = judge(run, ...)
+  run.fresh = false
+  if right then run.passed[#run.passed + 1] = at end
+  return said, right
+end
+
+-- After a chunk that was typed: its source, whether it ran to its end, and its values.
+local function after(source, ok, ...)
+  local run = current
+  if not run then return "" end
+  run.judging = false -- Ctrl-C may have ended a check
+  if not run.began then
+    run.began, run.fresh = true, false
     return ""
   end
-  if not ok then return "The lesson waits; hint() helps." end
-  local said = judge(...)
-  if current then current.fresh = false end
-  return said
+  local said, right = took(run, source, ok, ...)
+  return right and said .. remember(run) or said
 end
+
+local function results_text()
+  local ok, results = native.results()
+  if not ok then error(results) end
+  local best = {}
+  for _, record in ipairs(results.records) do
+    local old = best[record.lesson]
+    if not old or #record.passed >= #old.passed then best[record.lesson] = record end
+  end
+  local lines = { "Steps that you have passed:" }
+  for i, chapter in ipairs(chapters()) do
+    local record = best[chapter.file]
+    local reached = record and format("%d of %d", #record.passed, record.steps) or "-"
+    lines[#lines + 1] = format("%3d  %-32s %s", i, chapter.title, reached)
+  end
+  for _, problem in ipairs(results.problems) do lines[#lines + 1] = problem end
+  lines[#lines + 1] = "They are kept in " .. results.file .. ", with what was typed. To hand them in, hand in that file."
+  return concat(lines, "\n")
+end
+
+-- For the environment.
 
 local function running(name)
   if not current then error(name .. ": no lesson runs. Try lesson(1)") end
+  current.fresh = true
+  return current
 end
 
-function lesson.again()
-  running("lesson.again")
-  return screen(step_text())
+function lesson.again() return screen(step_text(running("lesson.again"))) end
+
+-- Types a chunk as a learner would.
+local function typed(run, source)
+  local chunk = compiled(source)
+  if not chunk then error("cannot compile " .. source, 0) end
+  return judge(run, chunk())
 end
 
+local function answer_of(run)
+  local ok, source = quietly(run, text_of, step_of(run).answer, run.l)
+  if not ok then return nil end
+  return source ~= "" and source or nil
+end
+
+-- Puts everything back to how the step began: anew, with the answers of the steps before.
+local function back_to_begin(run, name)
+  local anew = begin(run.chapter, run.number, run.seed)
+  for _ = 2, run.at do
+    local source = answer_of(anew)
+    if not source then error(name .. ": a step before this one has no answer", 0) end
+    typed(anew, source)
+  end
+  anew.typed, anew.bytes, anew.passed, anew.began, anew.fresh = run.typed, run.bytes, run.passed, true, true
+  return anew
+end
+
+function lesson.reset() return screen(step_text(back_to_begin(running("lesson.reset"), "lesson.reset"))) end
+
+-- Shows how a step is done, and does it, so that what comes next finds what it needs.
 function lesson.next()
-  running("lesson.next")
-  return screen(advance())
+  local run = running("lesson.next")
+  local source = answer_of(run)
+  if not source then return screen(advance(run)) end
+  local ok, said, right = pcall(typed, run, source)
+  if not (ok and right) then
+    -- What was done to the network may stand in the way.
+    run = back_to_begin(run, "lesson.next")
+    ok, said, right = pcall(typed, run, source)
+  end
+  if not (ok and right) then error("lesson.next: the answer of this step is not taken as right", 0) end
+  run.fresh = true
+  return screen("> " .. source .. "\n\n" .. said)
 end
 
 function lesson.quit()
-  running("lesson.quit")
-  leave()
-  return screen("The lesson is over; lesson() lists them all.")
+  local run = running("lesson.quit")
+  current = nil
+  return screen("The lesson is over; lesson() lists them all." .. (run.l.set.n and " n stays: play on." or ""))
 end
 
 local function hint()
-  running("hint")
-  return screen(text_of(current.chapter.steps[current.at].hint, current.l))
+  local run = running("hint")
+  local hints = step_of(run).hint
+  if type(hints) ~= "table" then hints = { hints } end
+  local i = run.hints % #hints + 1
+  run.hints = i
+  local more = i < #hints and "\n(hint() again says more.)" or ""
+  return screen(text_of(hints[i], run.l) .. more)
 end
 
--- Types a chunk as a learner would.
-local function typed(source)
-  local chunk = load("return " .. source, "=input", "t", env) or load(source, "=input", "t", env)
-  if not chunk then error("cannot compile " .. source, 0) end
-  return judge(chunk())
-end
-
--- Walks through a chapter with the wrong answers and the right ones that it names. For teachers,
--- and for the tests of the chapters here.
-function lesson.test(number)
-  local chapter = chapter_of(number, "lesson.test")
-  local out, wrong = { begin(chapter, number) }, 0
-  for at, step in ipairs(chapter.steps) do
-    local place = format("lesson %d, step %d: ", number, at)
-    for _, pair in ipairs(step.wrong or {}) do
-      local source = text_of(pair[1], current.l)
-      local said, right = typed(source)
-      if right or not find((gsub(said, "\n", " ")), pair[2], 1, true) then
-        error(place .. source .. ": expected '" .. pair[2] .. "' to be said, got '" .. said .. "'")
-      end
-      wrong = wrong + 1
-      out[#out + 1] = "> " .. source .. "\n" .. said
-    end
-    if text_of(step.hint, current.l) == "" then error(place .. "there is no hint") end
-    local source = text_of(step.answer, current.l)
-    local said, right = typed(source)
-    if not right then error(place .. source .. " is not taken as right: " .. said) end
-    out[#out + 1] = "> " .. source .. "\n" .. said
+-- Replays a result: which steps are passed by what was typed.
+function lesson.replay(record)
+  if type(record) ~= "table" or type(record.typed) ~= "table" then
+    error('lesson.replay: expected a result, as in {lesson = "1-ids.lua", seed = 7, typed = {}}')
   end
-  return { steps = #chapter.steps, wrong = wrong, text = concat(out, "\n") .. "\n" }
+  local print, pprint = env.print, env.pprint
+  local function mute() end
+  for number, chapter in ipairs(chapters()) do
+    if chapter.file == record.lesson then
+      env.print, env.pprint = mute, mute
+      local run = begin(chapter, number, seed_of(record.seed, chapter, "lesson.replay"))
+      run.fresh = false
+      for _, source in ipairs(record.typed) do
+        if current ~= run then break end
+        local chunk = type(source) == "string" and compiled(source)
+        local values = chunk and pack(pcall(chunk)) or pack(false)
+        if values[1] and values[2] ~= nil then rawset(env, "_", values[2]) end
+        -- lesson.reset() goes on with what was passed before.
+        if current and current.passed == run.passed then run = current end
+        if current == run then took(run, source, unpack(values, 1, values.n)) end
+      end
+      current = nil
+      env.print, env.pprint = print, pprint
+      return { lesson = number, title = chapter.title, seed = run.seed, steps = #chapter.steps, passed = run.passed }
+    end
+  end
+  error("lesson.replay: no lesson is called " .. pretty.value(record.lesson))
 end
 
-local function call(_, number)
+-- Values that are wrong whatever is asked: a check must have a word for those of the kind that it expects.
+local JUNK = { number = "-12345", text = '"junk"', id = 'sha1("junk of lesson.test")' }
+
+local function test_wrong(run, place_, source, part)
+  local said, right = typed(run, source)
+  if right or said == "" or not find((gsub(said, "\n", " ")), part, 1, true) then
+    error(place_ .. source .. ": expected '" .. part .. "' to be said, got '" .. said .. "'", 0)
+  end
+  return "> " .. source .. "\n" .. said
+end
+
+-- Tries a step; its number of wrong answers, and the run that goes on.
+local function test_step(run, number, out)
+  local step, place_, wrong = step_of(run), format("lesson %d, step %d: ", number, run.at), 0
+  for _, pair in ipairs(step.wrong or {}) do
+    local source = text_of(pair[1], run.l)
+    if pair[2] then
+      out[#out + 1] = test_wrong(run, place_, source, pair[2])
+      wrong = wrong + 1
+    else
+      compiled(source)()
+      run = current
+      out[#out + 1] = "> " .. source
+    end
+  end
+  for _, kind in ipairs(type(step.expects) == "table" and step.expects or { step.expects }) do
+    if JUNK[kind] then test_wrong(run, place_, JUNK[kind], "") end
+  end
+  local hints = type(step.hint) == "table" and step.hint or { step.hint }
+  for i = 1, #hints do
+    if text_of(hints[i], run.l) == "" then hints = {} end
+  end
+  if #hints == 0 then error(place_ .. "there is no hint", 0) end
+  local source = text_of(step.answer, run.l)
+  local said, right = typed(run, source)
+  if not right then error(place_ .. source .. " is not taken as right: " .. said, 0) end
+  out[#out + 1] = "> " .. source .. "\n" .. said
+  return wrong, run
+end
+
+-- Whether what a step shows holds, somewhere in a line, what may be typed as its answer.
+local function is_copied(chapter, number, seed, at)
+  local function arrive()
+    local run = begin(chapter, number, seed)
+    for _ = 2, at do typed(run, answer_of(run)) end
+    return run
+  end
+  local run = arrive()
+  local step, tried = step_of(run), {}
+  for line in gmatch(text_of(step.tell, run.l) .. "\n" .. text_of(step.task, run.l), "[^\n]+") do
+    local words = {}
+    for word in gmatch(line, "%S+") do words[#words + 1] = word end
+    for first = 1, #words do
+      for last = first, #words do
+        local source = gsub(concat(words, " ", first, last), "[.,:;?]+$", "")
+        if not tried[source] and compiled(source) then
+          tried[source] = true
+          local ok, _, right = pcall(typed, run, source)
+          if ok and right then return true end
+          if find(source, "[({]") then run = arrive() end
+        end
+      end
+    end
+  end
+  return false
+end
+
+local function restoring(f)
+  local before, kept, was = {}, lesson.before, current
+  for name, value in next, env do before[name] = value end
+  local old = placed
+  placed, lesson.before = {}, {}
+  local results = pack(pcall(f))
+  for name in next, env do
+    if before[name] == nil then env[name] = nil end
+  end
+  for name, value in next, before do env[name] = value end
+  placed, lesson.before, current = old, kept, was
+  if not results[1] then error(results[2], 0) end
+  return results[2]
+end
+
+-- Walks through a chapter with the wrong answers and the right ones that it names. For teachers, and for the tests of
+-- the chapters here. `copied` counts steps whose text has their answer in it.
+function lesson.test(number, seed)
+  local chapter
+  chapter, number = chapter_of(number, "lesson.test")
+  seed = seed_of(seed, chapter, "lesson.test")
+  return restoring(function()
+    local run = begin(chapter, number, seed)
+    local out, wrong, copied_ = { heading(run) }, 0, 0
+    for _ = 1, #chapter.steps do
+      local more
+      more, run = test_step(run, number, out)
+      wrong = wrong + more
+    end
+    for at = 1, #chapter.steps do
+      if is_copied(chapter, number, seed, at) then copied_ = copied_ + 1 end
+    end
+    return { steps = #chapter.steps, wrong = wrong, copied = copied_, text = concat(out, "\n") .. "\n" }
+  end)
+end
+
+local function call(_, number, seed)
   if number == nil then return screen(overview()) end
-  return screen(begin(chapter_of(number, "lesson"), number))
+  if number == "results" then return screen(results_text()) end
+  local chapter
+  chapter, number = chapter_of(number, "lesson")
+  local run = begin(chapter, number, seed_of(seed, chapter, "lesson"))
+  return screen(heading(run))
 end
 
 local shape = pretty.shape("lesson", function(_, out) out[1] = "lesson() lists the lessons" end)
 
-return { lesson = lesson, hint = hint, after = after, shape = shape, call = call }
+return { lesson = lesson, hint = hint, after = after, shape = shape, call = call, witness = witness }

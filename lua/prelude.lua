@@ -315,7 +315,6 @@ function env.net(settings)
   network_of[network] = settle(nil, native.functions.net(settings))
   return network
 end
-shapes.net.__index = methods
 
 pretty.shape("net", function(_, out, pen, network)
   pretty.lines.net(settle(nil, native.methods["n:stats"](network_of[network])), out, pen)
@@ -494,8 +493,22 @@ function env.cluster(count, keep)
   return cluster
 end
 
-local lessons = make_lesson(native, env, pretty)
+-- A network that only the checks of lessons hold: its methods are not to be reached, and so not to be changed.
+local viewed = { __index = methods }
+local inside = { net = env.net }
+function inside.view(network)
+  local view = setmetatable({}, viewed)
+  network_of[view] = network_of[network]
+  return view
+end
+function inside.same(a, b)
+  return rawequal(network_of[a] or a, network_of[b] or b)
+end
+
+local lessons = make_lesson(native, env, pretty, inside)
 env.lesson, env.hint = lessons.lesson, lessons.hint
+for name, method in next, methods do methods[name] = lessons.witness(name, method, true) end
+for _, name in ipairs { "net", "hist", "explain", "help" } do env[name] = lessons.witness(name, env[name]) end
 publish(lessons.lesson)
 lessons.shape.__call = published(lessons.call)
 setmetatable(lessons.lesson, lessons.shape)
@@ -515,6 +528,16 @@ publish(cluster_methods)
 for name, f in next, env do
   -- What is Lua's own is called as it is, pcall and xpcall are above.
   if type(f) == "function" and not rawequal(f, _G[name]) and not unpublished[name] then env[name] = published(f) end
+end
+
+-- Programs may change what they reach, but never what is called in here.
+shapes.net.__index = library(methods)
+
+-- What the checks of lessons see is nobody else's.
+inside.clean = library(env)
+inside.clean._G = inside.clean
+for name, member in next, inside.clean do
+  if type(member) == "table" and name ~= "_G" and not rawequal(member, env.lesson) then inside.clean[name] = library(member) end
 end
 
 for _, name in ipairs(traceable) do

@@ -1,4 +1,4 @@
-//! Simulated networks inside of the shell, the examples, and the lessons.
+//! Simulated networks inside of the shell, and the examples.
 
 #![cfg(feature = "shell")]
 
@@ -112,8 +112,6 @@ fn complaints_say_what_was_expected() {
         ("local n = net{} n:kill{7} n:findnode(7, sha1('x'))", "n:findnode: node 7 is dead"),
         ("net{}:trace('ping', 1)", "n:trace: expected add, put, findvalue or findnode"),
         ("findvalue(sha1('key'))", "findvalue: there is no node here"),
-        ("lesson(99)", "lesson: expected the number of a lesson from 1 to 7, got 99"),
-        ("hint()", "hint: no lesson runs. Try lesson(1)"),
         ("for i = 1, 3 do x = {net{nodes = 20000}, x} end", "at most 50000 simulated nodes"),
     ] {
         let error = complaint(chunk);
@@ -188,69 +186,6 @@ fn a_publisher_learns_that_few_owners_may_hold_a_value() {
         assert_eq!(out.contains("careful: "), told, "{kind}, {ranges}: {out}");
         assert!(out.ends_with(&format!("{told}\n")), "{out}");
     }
-}
-
-#[test]
-fn every_lesson_takes_right_answers_and_no_wrong_ones() {
-    for number in 1..=7 {
-        let chunk = format!(
-            "local t = lesson.test({number}) assert(t.steps > 2 and t.wrong >= t.steps)
-            assert(n == nil and key == nil) print(t.text)"
-        );
-        let out = sim(&["-e", &chunk]);
-        assert!(out.lines().all(|line| line.chars().count() <= 80), "{out}");
-        assert_golden(&format!("lesson-{number}.txt"), &out);
-    }
-}
-
-#[test]
-fn a_teacher_adds_a_lesson_by_a_file() {
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("lessons");
-    std::fs::create_dir_all(&folder).unwrap();
-    let lesson = "return {title = 'Mine', steps = {{tell = 'Sums.', task = '1 + 1?', hint = 'Two.',
-        check = function(l, x) return x == 2 or 'No.' end, answer = '2', wrong = {{'3', 'No.'}}}}}";
-    std::fs::write(folder.join("mine.lua"), lesson).unwrap();
-    let run = |chunk: &str| {
-        let mut command = kademlua();
-        texts(
-            &command.env("KADEMLUA_LESSONS", &folder).args(["sim", "-e", chunk]).output().unwrap(),
-        )
-    };
-    assert!(run("lesson()").0.contains("  8  Mine"));
-    assert_eq!(run("lesson.test(8).steps").0, "1\n");
-    std::fs::write(folder.join("mine.lua"), lesson.replace("'3', 'No.'", "'2', 'No.'")).unwrap();
-    assert!(run("lesson.test(8)").1.contains("lesson 8, step 1: 2: expected 'No.' to be said"));
-    std::fs::write(folder.join("mine.lua"), "return {title = 'x'}").unwrap();
-    assert!(run("lesson()").1.contains("a lesson is a file that returns a table with title"));
-}
-
-#[test]
-fn a_lesson_goes_on_as_one_types() {
-    let mut command = kademlua();
-    command.env("TERM", "dumb").env("XDG_STATE_HOME", "/dev/null").stdin(Stdio::inherit());
-    command.arg("sim");
-    let mut session = spawn_command(command, Some(20_000)).unwrap();
-    for (line, reply) in [
-        ("lesson()", "  7  What an attacker can do"),
-        ("lesson(1)", "[1/4] Make one"),
-        ("1 + 1", "2"),
-        ("sha1('pears')", "of another name"),
-        ("sha1(", "apple"),
-        ("'apple')", "[2/4] Take the distance"),
-        ("x.y.z = 1", "The lesson waits; hint() helps."),
-        ("hint()", "xor(sha1(\"apple\"), sha1(\"plum\"))"),
-        ("lesson.next()", "[3/4] In which bit"),
-        ("lesson.again()", "[3/4] In which bit"),
-        ("2", "bit; let getbucketno find it"),
-        ("lesson.quit()", "The lesson is over"),
-    ] {
-        session.send_line(line).unwrap();
-        if line != "sha1(" {
-            session.exp_string(reply).unwrap();
-        }
-    }
-    session.send_control('d').unwrap();
-    session.exp_eof().unwrap();
 }
 
 #[test]

@@ -7,54 +7,106 @@ return {
       tell = [[
 To store a value, a node looks for the k nodes nearest to the key and gives each of
 them a copy. n has 100 nodes and k = 20. To save time, values live for two hours in
-this network; usually it is a day.]],
-      task = 'Store something from node 1: n:add(1, key, "hello")',
-      hint = 'n:add(1, key, "hello")',
+this network; usually it is a day. n:add(i, key, value) stores from node i.]],
+      task = 'Let node 1 store the text "hello" under key',
+      hint = { 'Put 1 for i, and "hello" for the value; key is there already.', 'n:add(1, key, "hello")' },
+      expects = { "add", "put" },
       check = function(l, result)
-        if type(result) ~= "table" or not result.stored then return end
-        if #l.n:holders(l.set.key) > 0 then return true end
-        return "That went to another key than key."
+        local call = l.call(result)
+        if not call or call.name ~= "add" and call.name ~= "put" then return end
+        if not call.here then return "That was in another network than n." end
+        if call.result.target ~= tohex(l.set.key) then return "That went to another key than key." end
+        if call.args[3] ~= "hello" then return 'That is stored now, but it is not "hello".' end
+        if call.args[1] ~= 1 then return ("Node %s has stored it. Let node 1 do so, which has time."):format(call.args[1]) end
+        return #l.n:holders(l.set.key) > 0
       end,
+      otherwise = "That stored nothing where it should be.",
+      praise = "It is done: each of those that were asked keeps a copy, and node 1 may go home.",
       answer = 'n:add(1, key, "hello")',
-      wrong = { { 'n:add(1, sha1("key"), "hello")', "another key" } },
+      wrong = {
+        { 'n:add(1, sha1("key"), "hello")', "another key" }, { 'n:add(1, key, "hallo")', 'not "hello"' },
+        { 'n:add(2, key, "hello")', "Let node 1" },
+      },
     },
     {
       tell = "n:holders(key) tells what no node knows: the numbers of all that keep it.",
-      task = "How many keep it? #n:holders(key)",
-      hint = "#n:holders(key)",
+      task = "How many keep it?",
+      hint = { "# before a list counts it.", "#n:holders(key)" },
+      expects = { "number", "holders" },
       check = function(l, number)
         if number == #l.n:holders(l.set.key) then return true end
-        if type(number) == "number" then return "That is not how many keep it." end
+        if number == 1 then return "It was stored once, but not at one node only." end
+        if number == 100 then return "Not everybody keeps everything; what would that be for?" end
+        if l.call(number) then return "Those are they. How many?" end
       end,
+      otherwise = "That is not how many keep it.",
+      praise = function(l) return ("Right: %d, the nearest to the key. All of them would have to die to lose it."):format(#l.n:holders(l.set.key)) end,
       answer = "#n:holders(key)",
-      wrong = { { "1", "not how many" } },
+      wrong = { { "1", "not at one node" }, { "100", "everybody" }, { "n:holders(key)", "How many?" }, { "3", "not how many" } },
     },
     {
-      tell = "Anybody can find it, asking nearer and nearer nodes until some have it.",
-      task = "Let another node look: n:findvalue(50, key)",
-      hint = "n:findvalue(50, key)",
+      tell = "Anybody can find it, asking nearer and nearer nodes until some have it: n:findvalue(i, key).",
+      task = "Let a node find it that keeps no copy itself",
+      hint = {
+        "Any number from 1 to 100 that n:holders(key) does not list.",
+        function(l)
+          local holds = {}
+          for _, i in ipairs(l.n:holders(l.set.key)) do holds[i] = true end
+          for i = 2, 100 do
+            if not holds[i] then return ("n:findvalue(%d, key)"):format(i) end
+          end
+        end,
+      },
+      expects = { "findvalue", "findnode", "trace" },
       check = function(l, result)
-        if type(result) ~= "table" or not result.values then return end
-        if result.values[1] and result.values[1].value == "hello" then return true end
-        return 'That found no "hello".'
+        local call = l.call(result)
+        if not call or not call.result.target then return end
+        local found, asker = call.result, call.name == "trace" and call.args[2] or call.args[1]
+        if not call.here or found.target ~= tohex(l.set.key) then return "That went to another key than key." end
+        if not found.values then return "That finds nodes. findvalue looks for the value." end
+        for _, i in ipairs(l.n:holders(l.set.key)) do
+          if i == asker then return ("Node %d keeps a copy: it had only to look into its pocket."):format(i) end
+        end
+        if found.values[1] and found.values[1].value == "hello" then return true end
+        return 'That found no "hello". lesson.reset() puts the network back to how the step began.'
       end,
-      answer = "n:findvalue(50, key)",
-      wrong = { { 'n:findvalue(50, sha1("nothing"))', "found no" } },
+      otherwise = "findvalue looks for the value.",
+      praise = function(l, result)
+        local found = l.call(result).result
+        return ("Found, by %d questions. The answers came from holders, not from node 1 that had stored it."):format(#found.queries)
+      end,
+      answer = function(l)
+        local holds = {}
+        for _, i in ipairs(l.n:holders(l.set.key)) do holds[i] = true end
+        for i = 2, 100 do
+          if not holds[i] then return ("n:findvalue(%d, key)"):format(i) end
+        end
+      end,
+      wrong = {
+        { 'n:findvalue(50, sha1("nothing"))', "another key" }, { "n:findnode(50, key)", "finds nodes" },
+        { function(l) return ("n:findvalue(%d, key)"):format(l.n:holders(l.set.key)[1]) end, "pocket" },
+      },
     },
     {
       tell = [[
 Holders pass copies on to the nodes that are then nearest, here every half hour: that
 mends what dies. But a copy keeps its age. What nobody publishes anew is forgotten.
-n:run(seconds) lets virtual time pass.]],
-      task = "Let three hours pass: n:run(3 * 3600)",
-      hint = "n:run(3 * 3600)",
-      check = function(l, now)
-        if #l.n:holders(l.set.key) == 0 then return true end
-        if type(now) == "number" and now == l.n:stats().time then return "Some keep it still. More time must pass." end
+n:run(seconds) lets virtual time pass, as much as you like.]],
+      task = "Let time pass until nobody keeps the value any more",
+      hint = { "A value lives for two hours here, and an hour has 3600 seconds.", "n:run(3 * 3600)" },
+      expects = { "number", "holders" },
+      check = function(l)
+        local holders = #l.n:holders(l.set.key)
+        if holders == 0 and #l.n:alive() < 100 then return "That is one way, but a cruel one. lesson.reset() brings them back; let time do it." end
+        if holders == 0 then return true end
+        if #l.calls("run") > 0 then
+          return ("%d keep it still, %.1f hours after the beginning. More time must pass."):format(holders, l.n:stats().time / 3600)
+        end
       end,
+      otherwise = "No time has passed yet: n:run(seconds).",
       praise = "Nobody keeps it any more. Who wants a value to last publishes it again.",
       answer = "n:run(3 * 3600)",
-      wrong = { { "n:run(3600)", "More time" } },
+      wrong = { { "7200", "No time has passed" }, { "n:run(3600)", "More time" }, { "n:run(60)", "More time" } },
     },
   },
   finish = "So nothing has to be deleted, and nobody has to remember who stored what.",

@@ -6,6 +6,7 @@
 
 mod configuration;
 mod descriptors;
+mod grade;
 mod log;
 mod node;
 mod ping;

@@ -3,14 +3,15 @@
 use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal;
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
 
 use crate::shell::{Chunk, Options, Output, Shell, say};
 
-use super::BadUsage;
 use super::shell::script;
+use super::{BadUsage, grade};
 
 /// The examples that are built in.
 const EXAMPLES: [(&str, &str); 7] = [
@@ -40,11 +41,23 @@ pub(super) struct Arguments {
     json: bool,
     /// Folder with lessons of one's own
     #[arg(long, value_name = "FOLDER", allow_hyphen_values = true)]
-    lessons: Option<std::path::PathBuf>,
+    lessons: Option<PathBuf>,
+    /// Replay the results of lessons that a class has handed in, and show what holds
+    #[arg(long, value_name = "FOLDER", allow_hyphen_values = true, conflicts_with_all = ["words", "chunk"])]
+    grade: Option<PathBuf>,
+    /// Replay one result, from standard input, for --grade
+    #[arg(long, hide = true, conflicts_with_all = ["words", "chunk", "grade"])]
+    replay: bool,
 }
 
 /// Runs the script, or prompts.
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
+    if let Some(folder) = &arguments.grade {
+        return grade::run(folder, arguments.lessons.as_deref(), arguments.json);
+    }
+    if arguments.replay {
+        return grade::replay(arguments.lessons);
+    }
     let mut options =
         Options { json: arguments.json, lessons: arguments.lessons, ..Options::default() };
     let chunk = match (&arguments.chunk, arguments.words.as_slice()) {

@@ -31,7 +31,7 @@ use super::interrupt::{Guard, Interrupt, Interrupted};
 use super::output::Output;
 use super::{
     arguments, bytes, cluster, convert, escape, lessons, modules, network, packets,
-    process_kilobytes, simulation, tasks, terminal,
+    process_kilobytes, results, simulation, tasks, terminal,
 };
 
 /// Stack of the Lua thread: Lua allows 200 levels of calls through Rust and C.
@@ -240,6 +240,7 @@ impl World {
         if chunk.is_typed() {
             let mut judged = values;
             judged.push_front(LuaValue::Boolean(true));
+            judged.push_front(LuaValue::String(self.lua.create_string(&chunk.source)?));
             let said: LuaString = self.after.call_async(judged).await?;
             append_line(&mut text, &escape_lines(&said.to_string_lossy()));
         }
@@ -248,7 +249,9 @@ impl World {
 
     /// What a lesson says after a chunk that failed.
     fn consolation(&self, chunk: &Chunk) -> String {
-        let said = chunk.is_typed().then(|| self.after.call::<String>(false).ok()).flatten();
+        let source = || self.lua.create_string(&chunk.source);
+        let said = |source| self.after.call::<String>((source, false));
+        let said = chunk.is_typed().then(|| source().and_then(said).ok()).flatten();
         said.filter(|said| !said.is_empty()).map_or_else(String::new, |said| format!("\n{said}"))
     }
 }
@@ -342,6 +345,8 @@ fn natives(lua: &Lua, context: &Rc<Context>, options: &Options) -> mlua::Result<
     let folder = options.lessons.clone();
     let read = move |lua: &Lua, ()| lessons::read(lua, folder.as_deref());
     native.set("lessons", plain_checked(lua, read)?)?;
+    native.set("remember", plain_checked(lua, |_, table: Table| results::remember(&table))?)?;
+    native.set("results", plain_checked(lua, |lua, ()| results::reached(lua))?)?;
     if let Some(script) = &options.script {
         let folder = script.folder.clone();
         let read = move |lua: &Lua, name: LuaValue| {

@@ -1,4 +1,4 @@
-//! Where lines typed in earlier runs are kept.
+//! Where what was typed in earlier runs is kept, and what a learner has reached.
 
 use std::path::PathBuf;
 
@@ -6,23 +6,38 @@ use tracing::warn;
 
 use crate::state::{Access, PrivateFolder, Refused};
 
-const FILE: &str = "history";
+/// The lines typed at the prompt.
+const HISTORY: &str = "history";
+
+/// The results of lessons.
+pub(crate) const RESULTS: &str = "lessons.jsonl";
 
 /// The history file, its folder made if need be; `None` where there is no place for it, or others
 /// could have put there what is there.
 pub(crate) fn file() -> Option<PathBuf> {
-    let folder = state_folder()?.join("kademlua");
-    let opened = PrivateFolder::make(&folder, &[FILE]).and_then(|folder| {
-        match folder.open(FILE, Access::Write) {
+    let opened = folder().and_then(|folder| {
+        match folder.open(HISTORY, Access::Write) {
             Err(Refused::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => {}
             opened => drop(opened?),
         }
-        Ok(folder.path().join(FILE))
+        Ok(folder.path().join(HISTORY))
     });
     if let Err(refused @ Refused::Unsafe { .. }) = &opened {
         warn!("there is no history: {refused}");
     }
     opened.ok()
+}
+
+/// The folder for such files, made if need be.
+///
+/// # Errors
+/// Where there is no place for it, or others could have put there what is there.
+pub(crate) fn folder() -> Result<PrivateFolder, Refused> {
+    let place = state_folder().ok_or_else(|| {
+        let message = "neither XDG_STATE_HOME nor HOME names a folder";
+        std::io::Error::new(std::io::ErrorKind::Unsupported, message)
+    })?;
+    PrivateFolder::make(&place.join("kademlua"), &[HISTORY, RESULTS])
 }
 
 /// The user's folder for such things, as the XDG base directory specification has it.

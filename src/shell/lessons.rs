@@ -12,7 +12,7 @@ use super::functions::Trouble;
 /// The variable that names a folder with more chapters.
 const VARIABLE: &str = "KADEMLUA_LESSONS";
 
-const BUILT_IN: [(&str, &str); 7] = [
+const BUILT_IN: [(&str, &str); 9] = [
     ("1-ids.lua", include_str!("../../lua/lessons/1-ids.lua")),
     ("2-routing.lua", include_str!("../../lua/lessons/2-routing.lua")),
     ("3-joining.lua", include_str!("../../lua/lessons/3-joining.lua")),
@@ -20,6 +20,8 @@ const BUILT_IN: [(&str, &str); 7] = [
     ("5-storing.lua", include_str!("../../lua/lessons/5-storing.lua")),
     ("6-churn.lua", include_str!("../../lua/lessons/6-churn.lua")),
     ("7-attacks.lua", include_str!("../../lua/lessons/7-attacks.lua")),
+    ("8-sizes.lua", include_str!("../../lua/lessons/8-sizes.lua")),
+    ("9-trace.lua", include_str!("../../lua/lessons/9-trace.lua")),
 ];
 
 /// All chapters in order, each with `name`, `source`, and `chunk`, the name of its chunk; the folder is read anew each time, so that

@@ -27,6 +27,7 @@ mod output;
 mod pace;
 mod packets;
 mod reading;
+mod results;
 mod simulation;
 mod tasks;
 mod terminal;
@@ -54,6 +55,7 @@ pub(crate) use self::end::{End, INTERRUPTED, Requests};
 pub(crate) use self::escape::{escape, escape_json, escape_json_text, escape_lines};
 pub(crate) use self::failure::message_of as error_message;
 pub(crate) use self::output::say;
+pub(crate) use self::results::{BYTES_MAX as RESULTS_BYTES_MAX, Record, parse as parse_results};
 pub(crate) use self::terminal::takes_colours;
 
 use self::engine::Engine;

@@ -33,6 +33,8 @@ pub(crate) enum Access {
     Read,
     /// It is read and written.
     Write,
+    /// It is read, and written at its end alone, whoever else writes there.
+    Append,
 }
 
 /// A folder that others cannot write to.
@@ -101,7 +103,7 @@ impl PrivateFolder {
     pub(crate) fn open(&self, name: &str, access: Access) -> Result<File, Refused> {
         let path = self.0.join(name);
         let file = open_plain(&path, access)?;
-        if access == Access::Write && is_open(&file.metadata()?) {
+        if access != Access::Read && is_open(&file.metadata()?) {
             close(&path, &file, 0o600);
         }
         Ok(file)
@@ -169,7 +171,7 @@ fn check_file(path: &Path, metadata: &Metadata) -> Result<(), Refused> {
 /// Opens what is there, unless it has become a link; a pipe is not waited for.
 fn open(path: &Path, access: Access) -> io::Result<File> {
     let mut options = fs::OpenOptions::new();
-    options.read(true).write(access == Access::Write);
+    options.read(true).write(access == Access::Write).append(access == Access::Append);
     #[cfg(unix)]
     {
         use nix::fcntl::OFlag;
@@ -308,7 +310,7 @@ mod tests {
         nix::unistd::mkfifo(&at("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
         for name in ["link", "dangling", "device", "folder", "pipe", "socket"] {
-            for access in [Access::Read, Access::Write] {
+            for access in [Access::Read, Access::Write, Access::Append] {
                 assert!(is_refused(folder.open(name, access)), "{name}");
             }
         }

@@ -1,0 +1,331 @@
+//! `kademlua sim --grade`: what a class has reached, found by replaying what each of them typed.
+//!
+//! A file says what its owner claims. Only a replay counts: in a process of its own for each result, which the
+//! system keeps from taking more than its share of time and memory, with the checks of the lessons themselves. What
+//! a program in a file can do is what it can do in the simulator: nothing outside of it.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::shell::{
+    Chunk, Options, Output, RESULTS_BYTES_MAX, Record, Shell, escape, escape_json, parse_results,
+    say,
+};
+
+/// Processor time of one replay, in seconds; the longest lesson takes less than one.
+const CPU_SECONDS: u64 = 10;
+
+/// Memory of one replay, of addresses: a lesson takes a tenth.
+const MEMORY_BYTES: u64 = 2 << 30;
+
+/// One replay takes no longer, also when it does nothing.
+const WITHIN: Duration = Duration::from_secs(60);
+
+/// An answer of a replay is not longer.
+const VERDICT_BYTES_MAX: u64 = 64 << 10;
+
+/// How often it is looked whether a replay has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// Lessons of one file that are replayed.
+const LESSONS_MAX: usize = 100;
+
+/// One row: a result, or why there is none.
+#[derive(Debug, Default, Serialize)]
+struct Row {
+    who: String,
+    lesson: Option<String>,
+    title: Option<String>,
+    seed: Option<u64>,
+    /// Steps that the replay has passed.
+    passed: Vec<u32>,
+    /// Steps that the file says were passed.
+    claimed: Vec<u32>,
+    steps: Option<u32>,
+    /// Whether all steps were passed.
+    complete: bool,
+    /// What is wrong.
+    reason: Option<String>,
+}
+
+/// What a replay answers.
+#[derive(Debug, Deserialize)]
+struct Verdict {
+    title: String,
+    steps: u32,
+    passed: Vec<u32>,
+}
+
+/// Shows a row for each result in the folder.
+pub(super) fn run(folder: &Path, lessons: Option<&Path>, json: bool) -> anyhow::Result<()> {
+    let files = files_in(folder).with_context(|| folder.display().to_string())?;
+    if files.is_empty() {
+        bail!(
+            "{}: expected files of results, one for each learner, but it is empty",
+            folder.display()
+        );
+    }
+    if !json {
+        say(line_of(["who", "lesson", "seed", "steps", ""]))?;
+    }
+    for (who, file) in files {
+        for row in rows_of(&who, &file, lessons) {
+            say(if json { escape_json(&serde_json::to_value(&row)?) } else { text_of(&row) })?;
+        }
+    }
+    Ok(())
+}
+
+/// The files in a folder and in its folders, by name: some schools give each learner a folder.
+fn files_in(folder: &Path) -> io::Result<Vec<(String, PathBuf)>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        match fs::symlink_metadata(&path) {
+            Ok(metadata) if metadata.is_dir() => match fs::read_dir(&path) {
+                Ok(inner) => files.extend(inner.flatten().map(|entry| entry.path())),
+                Err(_) => files.push(path),
+            },
+            _ => files.push(path),
+        }
+    }
+    let named = files.into_iter().map(|path| {
+        let name = path.strip_prefix(folder).unwrap_or(&path).with_extension("");
+        (name.to_string_lossy().into_owned(), path)
+    });
+    let mut named: Vec<_> = named.filter(|(name, _)| !name.starts_with('.')).collect();
+    named.sort();
+    Ok(named)
+}
+
+fn rows_of(who: &str, file: &Path, lessons: Option<&Path>) -> Vec<Row> {
+    let row = |reason: String| Row { who: who.to_owned(), reason: Some(reason), ..Row::default() };
+    let text = match read(file) {
+        Ok(text) => text,
+        Err(error) => return vec![row(format!("{error:#}"))],
+    };
+    let (records, problems) = parse_results(&text);
+    let mut rows: Vec<_> = problems.first().cloned().map(row).into_iter().collect();
+    if let (Some(row), more @ 1..) = (rows.first_mut(), problems.len().saturating_sub(1)) {
+        let reason = row.reason.take().unwrap_or_default();
+        row.reason = Some(format!("{reason}, and {more} more"));
+    }
+    let best = best_of(records);
+    if best.is_empty() && rows.is_empty() {
+        rows.push(row("there is no result in it".to_owned()));
+    }
+    if best.len() > LESSONS_MAX {
+        rows.push(row(format!("more than {LESSONS_MAX} lessons, of which the first are replayed")));
+    }
+    rows.extend(best.into_iter().take(LESSONS_MAX).map(|record| graded(who, &record, lessons)));
+    rows
+}
+
+/// What is in a file, unless it is too long for one of results.
+fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
+    // A pipe would be waited for, and a link may lead anywhere.
+    if !fs::symlink_metadata(file)?.is_file() {
+        bail!("no plain file");
+    }
+    let mut text = Vec::new();
+    File::open(file)?.take(RESULTS_BYTES_MAX + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > RESULTS_BYTES_MAX {
+        bail!("longer than {} MB", RESULTS_BYTES_MAX >> 20);
+    }
+    Ok(text)
+}
+
+/// For each lesson the last of the records that claim most, by lesson.
+fn best_of(records: Vec<Record>) -> Vec<Record> {
+    let mut best = std::collections::BTreeMap::<String, Record>::new();
+    for record in records {
+        match best.get(&record.lesson) {
+            Some(known) if known.passed.len() > record.passed.len() => {}
+            _ => drop(best.insert(record.lesson.clone(), record)),
+        }
+    }
+    best.into_values().collect()
+}
+
+fn graded(who: &str, record: &Record, lessons: Option<&Path>) -> Row {
+    let row = Row {
+        who: who.to_owned(),
+        lesson: Some(record.lesson.clone()),
+        seed: Some(record.seed),
+        claimed: record.passed.clone(),
+        ..Row::default()
+    };
+    match verdict_on(record, lessons) {
+        Err(error) => Row { reason: Some(format!("{error:#}")), ..row },
+        Ok(Verdict { title, steps, passed }) => {
+            let complete = passed.len() == steps as usize;
+            let reason = (passed != record.passed).then(|| {
+                format!(
+                    "it claims {} of {steps}; by a replay {} hold",
+                    record.passed.len(),
+                    passed.len()
+                )
+            });
+            Row { title: Some(title), steps: Some(steps), complete, reason, passed, ..row }
+        }
+    }
+}
+
+/// Replays a record in a process of its own.
+fn verdict_on(record: &Record, lessons: Option<&Path>) -> anyhow::Result<Verdict> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["sim", "--replay"]);
+    if let Some(lessons) = lessons {
+        command.args([OsString::from("--lessons"), lessons.into()]);
+    }
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = Replay(command.spawn()?);
+    // It may end before it has read all, and then says why by how it ended.
+    let _ = child.0.stdin.take().expect("it is piped").write_all(&serde_json::to_vec(record)?);
+    let stdout = child.0.stdout.take().expect("it is piped");
+    let answer = std::thread::spawn(move || {
+        let mut answer = Vec::new();
+        stdout.take(VERDICT_BYTES_MAX).read_to_end(&mut answer).map(|_| answer)
+    });
+    let status = child.wait()?;
+    let answer = answer.join().map_err(|_| anyhow!("it was not read"))??;
+    if !status.success() {
+        bail!("{}", ending(status, &answer));
+    }
+    serde_json::from_slice(&answer).context("it does not replay")
+}
+
+/// A process that ends with its owner.
+struct Replay(Child);
+
+impl Replay {
+    fn wait(&mut self) -> anyhow::Result<ExitStatus> {
+        let began = Instant::now();
+        loop {
+            if let Some(status) = self.0.try_wait()? {
+                return Ok(status);
+            }
+            if began.elapsed() > WITHIN {
+                bail!("it takes longer than {} s", WITHIN.as_secs());
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+}
+
+impl Drop for Replay {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Why a replay has ended without a verdict.
+fn ending(status: ExitStatus, answer: &[u8]) -> String {
+    #[cfg(unix)]
+    match std::os::unix::process::ExitStatusExt::signal(&status) {
+        Some(nix::libc::SIGXCPU | nix::libc::SIGKILL) => {
+            return format!("it computes for longer than {CPU_SECONDS} s");
+        }
+        Some(nix::libc::SIGABRT) => {
+            return format!("it takes more memory than {} GB", MEMORY_BYTES >> 30);
+        }
+        _ => {}
+    }
+    let said = String::from_utf8_lossy(answer);
+    match said.trim() {
+        "" => format!("it does not replay ({status})"),
+        said => format!("it does not replay: {said}"),
+    }
+}
+
+/// `kademlua sim --replay`: replays the record on standard input, within bounds, and answers on standard output.
+pub(super) fn replay(lessons: Option<PathBuf>) -> anyhow::Result<()> {
+    bound()?;
+    let record: Record = serde_json::from_reader(io::stdin().lock().take(RESULTS_BYTES_MAX))?;
+    let options = Options { json: true, lessons, ..Options::default() };
+    let mut shell = Shell::start(None, Output::new(), options)?;
+    let outcome = shell.run(Chunk::program(&chunk_of(&record), "=replay".to_owned()));
+    if let Err(error) = &outcome {
+        say(error)?;
+    }
+    Ok(outcome?)
+}
+
+/// The call that replays a record.
+fn chunk_of(record: &Record) -> Vec<u8> {
+    let quoted = |text: &str| {
+        let bytes: String = text.bytes().map(|byte| format!("\\{byte:03}")).collect();
+        format!("\"{bytes}\"")
+    };
+    let typed: Vec<_> = record.typed.iter().map(|source| quoted(source)).collect();
+    let (lesson, seed) = (quoted(&record.lesson), record.seed);
+    format!(
+        "return lesson.replay{{lesson = {lesson}, seed = {seed}, typed = {{{}}}}}",
+        typed.join(", ")
+    )
+    .into_bytes()
+}
+
+/// Bounds this process.
+#[cfg(unix)]
+fn bound() -> anyhow::Result<()> {
+    use nix::sys::resource::{Resource, setrlimit};
+    setrlimit(Resource::RLIMIT_CPU, CPU_SECONDS, CPU_SECONDS)?;
+    setrlimit(Resource::RLIMIT_AS, MEMORY_BYTES, MEMORY_BYTES)?;
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    Ok(())
+}
+
+/// Here only the time is bounded, from outside.
+#[cfg(not(unix))]
+fn bound() -> anyhow::Result<()> {
+    Ok(())
+}
+
+fn text_of(row: &Row) -> String {
+    let shown = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+    let steps =
+        row.steps.map_or("-".to_owned(), |steps| format!("{} of {steps}", row.passed.len()));
+    let seed = row.seed.map_or("-".to_owned(), |seed| seed.to_string());
+    let remark = row.reason.as_deref().unwrap_or(if row.complete { "done" } else { "" });
+    line_of([&row.who, &shown(&row.title.clone().or(row.lesson.clone())), &seed, &steps, remark])
+}
+
+/// The columns of the table.
+fn line_of([who, lesson, seed, steps, remark]: [&str; 5]) -> String {
+    // Names of files and lessons are somebody's.
+    let [who, lesson, remark] = [who, lesson, remark].map(|text| escape(text.as_bytes(), false));
+    format!("{who:<20} {lesson:<34} {seed:>6}  {steps:<7} {remark}").trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(lesson: &str, passed: &[u32]) -> Record {
+        let (lesson, passed) = (lesson.to_owned(), passed.to_vec());
+        Record { lesson, seed: 1, steps: 3, passed, typed: Vec::new() }
+    }
+
+    #[test]
+    fn the_record_that_claims_most_is_taken() {
+        let records = vec![record("b", &[1]), record("a", &[1, 2]), record("a", &[1])];
+        assert_eq!(best_of(records), [record("a", &[1, 2]), record("b", &[1])]);
+    }
+
+    #[test]
+    fn what_was_typed_is_no_program_of_the_replay() {
+        let typed = vec!["\"}} os.exit() --\n".to_owned()];
+        let chunk = chunk_of(&Record { typed, ..record("a", &[]) });
+        assert!(chunk.is_ascii() && !String::from_utf8(chunk).unwrap().contains("os.exit"));
+    }
+}
