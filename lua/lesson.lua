@@ -3,7 +3,8 @@
 --
 -- Handed in: `native` (`lessons` reads the chapters, `remember` and `results` keep what was reached),
 -- `env`, in which the learner types, `pretty`, and `inside`, what the prelude alone has: `net`, `view(network)`, a
--- network that only checks hold, `same(a, b)`, and later `clean`, an environment that nobody has changed.
+-- network that only checks hold, `same(a, b)`, and later `clean`, an environment that nobody has changed, and
+-- `guard_strings(on)`, by which the methods of strings are those of that environment.
 -- Handed back: `lesson` and `hint` for the environment; `after`, which the shell calls after each chunk that was
 -- typed; and `witness`, through which the prelude lets calls be seen.
 --
@@ -31,7 +32,8 @@
 -- Chapters run in an environment of their own, which a learner cannot change. What a learner returns may be made up:
 -- `l.call(value)` tells which call of the shell's own functions made it, or nothing. A call has `name`, `args` (without
 -- the network), `result` (a copy), and `here`, whether it went to `l.n`. `l.calls(name)` lists those to it in this step,
--- `l.calls()` all of them, in order.
+-- `l.calls()` all of them, in order. `l.env` is the learner's environment, which may hold anything; `l.place(name, value)`
+-- puts something there.
 
 local native, env, pretty, inside = ...
 local ipairs, type, load, error, tostring, pcall = ipairs, type, load, error, tostring, pcall
@@ -42,12 +44,12 @@ local tointeger, randomseed = math.tointeger, math.randomseed
 
 -- The chapter that runs: `chapter`, `number`, `seed`, `at` (step), `l`; `fresh`, whether the chunk itself moved it on;
 -- `typed`, all chunks so far, of which `passed` steps came; `calls` of this step, `idle`
--- chunks in a row, how many `hints` were given, whether a chunk `failed`.
+-- chunks in a row, how many `hints` were given, whether a chunk `failed`, what was `told` once.
 local current
 local lesson = { before = {} }
 
 local WIDTH = 78 -- of a screen, so that any terminal shows it whole
-local CALLS = 1000 -- of a step that are remembered
+local CALLS = 400 -- of a step that are remembered
 local TYPED = 64 << 10 -- bytes that may be typed in a lesson whose result is kept
 
 local function text_of(text, ...)
@@ -93,11 +95,13 @@ local function copied(value, copies)
   return copy
 end
 
-local function seen(calls, call, ...)
-  local result = ...
+local function seen(run, call, ...)
+  local result, calls = ..., run.calls
   call.result = copied(result, {})
+  call.here = call.network == nil or run.l.n ~= nil and inside.same(call.network, run.l.n)
   if type(result) == "table" then made[result] = call end
-  calls[#calls + 1] = call
+  -- Other networks are not held on to.
+  if call.here then calls[#calls + 1] = call end
   if #calls > CALLS then remove(calls, 1) end
   return ...
 end
@@ -111,7 +115,7 @@ local function witness(name, f, is_method)
     if is_method then call.network, first = ..., 2 end
     call.args = pack(select(first, ...))
     for i = 1, call.args.n do call.args[i] = copied(call.args[i], {}) end
-    return seen(current.calls, call, f(...))
+    return seen(current, call, f(...))
   end
 end
 
@@ -189,39 +193,41 @@ local function place(name, value)
 end
 
 local function new_l(run)
-  local l = { set = {}, seed = run.seed, place = place }
-  local function here_or_not(call)
-    call.here = call.network == nil or l.n ~= nil and inside.same(call.network, l.n)
-    return call
-  end
-  function l.call(value)
-    local call = type(value) == "table" and made[value]
-    return call and here_or_not(call) or nil
-  end
+  local l = { set = {}, seed = run.seed, env = env, place = place }
+  function l.call(value) return type(value) == "table" and made[value] or nil end
   function l.calls(name)
     local list = {}
     for _, call in ipairs(run.calls) do
-      if here_or_not(call).here and (name == nil or call.name == name) then list[#list + 1] = call end
+      if name == nil or call.name == name then list[#list + 1] = call end
     end
     return list
   end
   return l
 end
 
--- Does something for a chapter, whose own calls are not the learner's.
+-- From here on calls are the learner's, or those of a chapter.
+local function set_judging(run, judging)
+  run.judging = judging
+  inside.guard_strings(judging)
+end
+
+-- Does something for a chapter.
 local function quietly(run, f, ...)
-  run.judging = true
+  set_judging(run, true)
   local results = pack(pcall(f, ...))
-  run.judging = false
+  set_judging(run, false)
   return unpack(results, 1, results.n)
 end
 
+local function must(ok, problem)
+  if not ok then error(problem, 0) end
+end
+
 local function enter(run)
-  run.calls, run.idle, run.hints, run.failed, run.fresh = {}, 0, 0, false, true
+  run.calls, run.idle, run.hints, run.failed, run.told, run.fresh = {}, 0, 0, false, {}, true
   local step = step_of(run)
   if not step.enter then return end
-  local ok, problem = quietly(run, step.enter, run.l)
-  if not ok then error(problem, 0) end
+  must(quietly(run, step.enter, run.l))
 end
 
 -- A chapter at its first step.
@@ -238,7 +244,7 @@ local function begin(chapter, number, seed)
     l.set.n = inside.net(settings)
     l.n = inside.view(l.set.n)
   end
-  if chapter.start then chapter.start(l) end
+  if chapter.start then must(quietly(run, chapter.start, l)) end
   for name, value in next, l.set do place(name, value) end
   current = run
   enter(run)
@@ -301,6 +307,23 @@ local function aside(run)
   return run.idle % 10 == 0 and IDLE[2] or ""
 end
 
+-- Where a chunk returned nothing, though it may have been meant as an answer: a word, once a step each.
+local UNSEEN = {
+  { "^%s*print%s*%(", "What is printed the lesson does not see: it looks at what a line returns. Type it without print." },
+  { "^%s*local%s", "A local is gone with its line. The lesson looks at what a line returns: type the value itself." },
+  { "^%s*[%a_][%w_]*%s*=[^=]", "That has a name now, and shows nothing. The lesson looks at values: type the name." },
+}
+
+local function said_of_nothing(run, source)
+  for i, unseen in ipairs(UNSEEN) do
+    if step_of(run).expects and not run.told[i] and find(source, unseen[1]) then
+      run.told[i] = true
+      return fill(unseen[2])
+    end
+  end
+  return aside(run)
+end
+
 -- The error is the word on it; at the first of a step there is advice.
 local function said_of_failure(run)
   if run.failed then return aside(run) end
@@ -327,8 +350,9 @@ local function is_expected(run, value)
   return false
 end
 
-local function said_of_wrong(run, ...)
+local function said_of_wrong(run, source, ...)
   local step = step_of(run)
+  if select("#", ...) == 0 then return said_of_nothing(run, source) end
   if not is_expected(run, (...)) then return aside(run) end
   local text = text_of(step.otherwise, run.l, ...)
   return fill(text == "" and "That is not it yet; hint() helps." or text)
@@ -342,14 +366,17 @@ end
 
 local function passed(run, ...)
   local praised, praise = quietly(run, text_of, step_of(run).praise, run.l, ...)
-  if not praised then return tripped(run, praise) end
+  if not praised then
+    tripped(run, praise)
+    praise = ""
+  end
   local went, text = pcall(advance, run)
   if not went then text = tripped(run, text) end
   return (praise == "" and "Right." or fill(praise)) .. "\n\n" .. text
 end
 
--- What is to be said about the values of a chunk, and whether they were right.
-local function judge(run, ...)
+-- What is to be said about a chunk and its values, and whether they were right.
+local function judge(run, source, ...)
   local ok, verdict = quietly(run, step_of(run).check, run.l, ...)
   if not ok then return tripped(run, verdict), false end
   if verdict == true then return passed(run, ...), true end
@@ -357,7 +384,7 @@ local function judge(run, ...)
     run.idle = 0
     return fill(verdict), false
   end
-  return said_of_wrong(run, ...), false
+  return said_of_wrong(run, source, ...), false
 end
 
 -- Results.
@@ -383,7 +410,7 @@ local function took(run, source, ok, ...)
   end
   if not ok then return said_of_failure(run), false end
   local at = run.at
-  local said, right = judge(run, ...)
+  local said, right = judge(run, source, ...)
   run.fresh = false
   if right then run.passed[#run.passed + 1] = at end
   return said, right
@@ -393,7 +420,7 @@ end
 local function after(source, ok, ...)
   local run = current
   if not run then return "" end
-  run.judging = false -- Ctrl-C may have ended a check
+  set_judging(run, false) -- Ctrl-C may have ended a check
   if not run.began then
     run.began, run.fresh = true, false
     return ""
@@ -416,7 +443,7 @@ local function results_text()
     local reached = record and format("%d of %d", #record.passed, record.steps) or "-"
     lines[#lines + 1] = format("%3d  %-32s %s", i, chapter.title, reached)
   end
-  for _, problem in ipairs(results.problems) do lines[#lines + 1] = problem end
+  if results.problem then lines[#lines + 1] = results.problem end
   lines[#lines + 1] = "They are kept in " .. results.file .. ", with what was typed. To hand them in, hand in that file."
   return concat(lines, "\n")
 end
@@ -435,7 +462,7 @@ function lesson.again() return screen(step_text(running("lesson.again"))) end
 local function typed(run, source)
   local chunk = compiled(source)
   if not chunk then error("cannot compile " .. source, 0) end
-  return judge(run, chunk())
+  return judge(run, source, chunk())
 end
 
 local function answer_of(run)
@@ -487,7 +514,8 @@ local function hint()
   local i = run.hints % #hints + 1
   run.hints = i
   local more = i < #hints and "\n(hint() again says more.)" or ""
-  return screen(text_of(hints[i], run.l) .. more)
+  local text = text_of(hints[i], run.l)
+  return screen((find(text, "\n", 1, true) and text or filled(text, WIDTH)) .. more)
 end
 
 -- Replays a result: which steps are passed by what was typed.
@@ -495,11 +523,13 @@ function lesson.replay(record)
   if type(record) ~= "table" or type(record.typed) ~= "table" then
     error('lesson.replay: expected a result, as in {lesson = "1-ids.lua", seed = 7, typed = {}}')
   end
-  local print, pprint = env.print, env.pprint
   local function mute() end
+  local function refuse() error("cluster: a replay has simulated networks alone", 0) end
+  local kept, during = {}, { print = mute, pprint = mute, cluster = refuse }
+  for name in next, during do kept[name] = env[name] end
   for number, chapter in ipairs(chapters()) do
     if chapter.file == record.lesson then
-      env.print, env.pprint = mute, mute
+      for name, stub in next, during do rawset(env, name, stub) end
       local run = begin(chapter, number, seed_of(record.seed, chapter, "lesson.replay"))
       run.fresh = false
       for _, source in ipairs(record.typed) do
@@ -512,7 +542,7 @@ function lesson.replay(record)
         if current == run then took(run, source, unpack(values, 1, values.n)) end
       end
       current = nil
-      env.print, env.pprint = print, pprint
+      for name, value in next, kept do rawset(env, name, value) end
       return { lesson = number, title = chapter.title, seed = run.seed, steps = #chapter.steps, passed = run.passed }
     end
   end

@@ -55,7 +55,8 @@ env.os = { time = os.time, clock = os.clock, date = os.date, difftime = os.difft
 -- Strings find their methods in the library itself, so it is changed and not copied.
 string.dump = nil
 env.string = string
-getmetatable("").__metatable = false
+local string_metatable = getmetatable("")
+string_metatable.__metatable = false
 
 -- A finalizer runs where Ctrl-C cannot reach.
 function env.setmetatable(t, metatable)
@@ -533,12 +534,14 @@ end
 -- Programs may change what they reach, but never what is called in here.
 shapes.net.__index = library(methods)
 
--- What the checks of lessons see is nobody else's.
+-- What the checks of lessons see is nobody else's, the methods of strings among it while they run.
 inside.clean = library(env)
 inside.clean._G = inside.clean
 for name, member in next, inside.clean do
   if type(member) == "table" and name ~= "_G" and not rawequal(member, env.lesson) then inside.clean[name] = library(member) end
 end
+
+function inside.guard_strings(on) string_metatable.__index = on and inside.clean.string or string end
 
 for _, name in ipairs(traceable) do
   traced[name], traced[env[name]], traced[methods[name]] = name, name, name

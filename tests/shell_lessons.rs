@@ -225,11 +225,11 @@ fn what_has_nothing_to_do_with_the_task_is_let_be() {
     let mut session = prompt(Path::new("/dev/null"));
     talk(&mut session, &[("lesson(1)", "[1/4]"), ("'fi' .. 'rst'", "no id")]);
     for _ in 0..2 {
-        session.send_line("print('pl' .. 'ay')").unwrap();
-        let said = session.exp_string("play").unwrap() + &session.exp_string(" > ").unwrap();
+        session.send_line("2 * 1001").unwrap();
+        let said = session.exp_string("2002").unwrap() + &session.exp_string(" > ").unwrap();
         assert!(!said.contains("lesson"), "{said}");
     }
-    talk(&mut session, &[("print('pl' .. 'ay')", "Play as long as you like")]);
+    talk(&mut session, &[("2 * 1001", "Play as long as you like")]);
     leave(session);
 }
 
@@ -256,6 +256,23 @@ fn no_learner_is_trapped() {
             ("5", "Something that this step needs is gone"),
             ("lesson.reset()", "[2/4] How many"),
             ("20", "not how many"),
+        ],
+    );
+    leave(session);
+}
+
+/// A right answer that the lesson does not see.
+#[test]
+fn values_that_are_not_shown_get_a_word() {
+    let mut session = prompt(Path::new("/dev/null"));
+    talk(
+        &mut session,
+        &[
+            ("lesson(1)", "[1/4]"),
+            ("id = sha1('apple')", "has a name now"),
+            ("print(tohex(sha1('apple')))", "without print"),
+            ("local id = sha1('apple')", "gone with its line"),
+            ("id", "[2/4]"),
         ],
     );
     leave(session);
@@ -339,12 +356,20 @@ fn answers_cannot_be_made_up() {
     for typed in [
         &["sha1 = function() return 'x' end", "'x'"][..],
         &["sha1 = function() return ('x'):rep(20) end", "('x'):rep(20)"],
+        &["string.format = function() return true end", "7", "sha1('x')"],
         &["lesson.replay = nil", "print = nil", "return 'apple'"],
         &["lesson(2)", "sha1('apple')"],
         &["lesson.next()", "lesson.next()", "lesson.next()", "lesson.next()"],
     ] {
         assert_eq!(replayed("1-ids.lua", 7, typed), "\"\"\n", "{typed:?}");
     }
+    // What a check says is made of methods of strings.
+    let formatted = ["string.format = function() return true end", "'f'"];
+    assert_eq!(replayed("8-sizes.lua", 9, &formatted), "\"\"\n");
+    // Nor does one step count for several, though its praise trips over what was returned.
+    let broken = "r = n:findvalue(n:random(), key) r.ms = nil return r";
+    let typed = ["lesson.next()", "lesson.next()", broken, broken, broken, broken];
+    assert_eq!(replayed("6-churn.lua", 6, &typed), "\"3\"\n");
     let stored = "n:add(1, key, 'hello')";
     for typed in [
         &["{stored = {1}, target = tohex(key)}"][..],
@@ -362,6 +387,43 @@ fn answers_cannot_be_made_up() {
         let typed = [stored, lie, if passed == "1" { "#n:holders(key)" } else { "20" }];
         assert_eq!(replayed("5-storing.lua", 5, &typed), format!("\"{passed}\"\n"), "{lie}");
     }
+}
+
+/// Whatever a learner does on the way is done again.
+#[test]
+fn what_was_typed_replays_as_it_went() {
+    let state = folder("replays");
+    let mut session = prompt(&state);
+    talk(
+        &mut session,
+        &[
+            ("lesson(7, 21)", "[1/4]"),
+            ("luck = math.random(1000)", ""),
+            ("hint()", "says more"),
+            ("x.y.z = 1", "The lesson waits"),
+            ("sha1(", ""),
+            ("'mallory')", "1beef78"),
+            ("n:spoof(1, _)", "on its way"),
+            ("n:run(5 + luck / 1000) return false", "[2/4]"),
+            ("mob = n:join(20)", "beside key"),
+            ("lesson.reset()", "[2/4]"),
+            ("x = = 1", "unexpected symbol"),
+            ("mob = n:join(20, key, 20)", "[3/4]"),
+            ("lesson.next()", "[4/4]"),
+            (
+                "for i = 1, 60 do last = n:add(2, sha1('é' .. i), luck) end return last",
+                "refused to take",
+            ),
+        ],
+    );
+    leave(session);
+    let class = folder("replayed");
+    fs::copy(state.join("kademlua/lessons.jsonl"), class.join("ann.jsonl")).unwrap();
+    let (status, out, err) = grade(&class, true);
+    let row: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((status, &*err), (Some(0), ""));
+    assert_eq!(row["passed"], serde_json::json!([1, 2, 4]), "{out}");
+    assert_eq!((&row["seed"], &row["reason"]), (&21.into(), &serde_json::Value::Null), "{out}");
 }
 
 /// A line of a file of results.
@@ -425,6 +487,10 @@ fn hostile_files_get_a_row_and_stop_nothing() {
         "g-prints.jsonl",
         &claim(&["print(('[1,2,3,4]\\n'):rep(1e5))", "every(0, print, '{\"passed\":[1,2,3,4]}')"]),
     );
+    write(
+        "g-starts.jsonl",
+        &claim(&["cluster(3)", "sha1('apple')", "cluster = nil", "capture('x.pcap')"]),
+    );
     write("h-unknown.jsonl", record("../../etc/passwd", 1, &[1], &[]).as_bytes());
     write("i-stuck.jsonl", &claim(&["return (('a'):rep(5e4)):find(('.-'):rep(30) .. 'b')"]));
     write("j-seed.jsonl", b"{\"lesson\":\"1-ids.lua\",\"seed\":18446744073709551615,\"steps\":1,\"passed\":[],\"typed\":[]}\n");
@@ -442,6 +508,7 @@ fn hostile_files_get_a_row_and_stop_nothing() {
         ("e-loop", "it computes for longer than 10 s"),
         ("f-memory", "by a replay 0 hold"),
         ("g-prints", "by a replay 0 hold"),
+        ("g-starts", "1 of 4"),
         ("h-unknown", "no lesson is called"),
         ("i-stuck", "it computes for longer than 10 s"),
         ("j-seed", "seed: expected"),

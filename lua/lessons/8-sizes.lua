@@ -47,7 +47,7 @@ from left to right, and shows where the ids lie that node i knows.]],
           return "There it is. Where is the crowd? Type the digit below it."
         end
         local counts, most = crowds(l)
-        local text = string.lower(tostring(digit))
+        local text = (type(digit) == "string" or type(digit) == "number") and string.lower(digit) or ""
         if counts[text] == most then return true end
         if counts[text] then return ("It knows %d ids there; elsewhere it knows more."):format(counts[text]) end
         if type(digit) == "nil" then return 'A letter wants quotation marks, as in "a".' end

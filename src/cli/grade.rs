@@ -23,10 +23,10 @@ use crate::shell::{
 const CPU_SECONDS: u64 = 10;
 
 /// Memory of one replay, of addresses: a lesson takes a tenth.
-const MEMORY_BYTES: u64 = 2 << 30;
+const MEMORY_BYTES: u64 = 1 << 30;
 
-/// One replay takes no longer, also when it does nothing.
-const WITHIN: Duration = Duration::from_secs(60);
+/// One replay takes no longer, also when it does nothing but wait.
+const WITHIN: Duration = Duration::from_secs(30);
 
 /// An answer of a replay is not longer.
 const VERDICT_BYTES_MAX: u64 = 64 << 10;
@@ -111,12 +111,8 @@ fn rows_of(who: &str, file: &Path, lessons: Option<&Path>) -> Vec<Row> {
         Ok(text) => text,
         Err(error) => return vec![row(format!("{error:#}"))],
     };
-    let (records, problems) = parse_results(&text);
-    let mut rows: Vec<_> = problems.first().cloned().map(row).into_iter().collect();
-    if let (Some(row), more @ 1..) = (rows.first_mut(), problems.len().saturating_sub(1)) {
-        let reason = row.reason.take().unwrap_or_default();
-        row.reason = Some(format!("{reason}, and {more} more"));
-    }
+    let (records, problem) = parse_results(&text);
+    let mut rows: Vec<_> = problem.map(row).into_iter().collect();
     let best = best_of(records);
     if best.is_empty() && rows.is_empty() {
         rows.push(row("there is no result in it".to_owned()));
@@ -281,7 +277,9 @@ fn bound() -> anyhow::Result<()> {
     use nix::sys::resource::{Resource, setrlimit};
     setrlimit(Resource::RLIMIT_CPU, CPU_SECONDS, CPU_SECONDS)?;
     setrlimit(Resource::RLIMIT_AS, MEMORY_BYTES, MEMORY_BYTES)?;
+    // Nothing is left behind, and no file is written.
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    setrlimit(Resource::RLIMIT_FSIZE, 0, 0)?;
     Ok(())
 }
 

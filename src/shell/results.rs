@@ -33,19 +33,26 @@ pub(crate) struct Record {
     pub(crate) typed: Vec<String>,
 }
 
-/// The records of a file, and what is wrong with its other lines.
-pub(crate) fn parse(text: &[u8]) -> (Vec<Record>, Vec<String>) {
-    let (mut records, mut problems) = (Vec::new(), Vec::new());
+/// The records of a file, and what is wrong with its other lines: with the first of them, and how many there are.
+pub(crate) fn parse(text: &[u8]) -> (Vec<Record>, Option<String>) {
+    let (mut records, mut problem, mut broken) = (Vec::new(), None, 0);
     for (number, line) in (1..).zip(text.split(|byte| *byte == b'\n')) {
         if line.trim_ascii().is_empty() {
             continue;
         }
         match serde_json::from_slice(line) {
             Ok(record) => records.push(record),
-            Err(error) => problems.push(format!("line {number} is no result ({error})")),
+            Err(error) => {
+                problem.get_or_insert_with(|| format!("line {number} is no result ({error})"));
+                broken += 1;
+            }
         }
     }
-    (records, problems)
+    let problem = problem.map(|first: String| match broken {
+        1 => first,
+        _ => format!("{first}, and {} more lines", broken - 1),
+    });
+    (records, problem)
 }
 
 /// Adds a record to the user's file.
@@ -89,10 +96,10 @@ fn append(record: &Record) -> Result<(), Refused> {
     Ok(file.write_all(line.as_bytes())?)
 }
 
-/// What was reached so far, for Lua: `file`, `records`, and `problems` as sentences.
+/// What was reached so far, for Lua: `file`, `records`, and `problem`, sentences.
 pub(crate) fn reached(lua: &Lua) -> Result<Table, Trouble> {
     let (file, text) = read().map_err(|refused| Complaint::new("lesson", refused))?;
-    let (records, problems) = parse(&text);
+    let (records, problem) = parse(&text);
     let list = lua.create_table()?;
     for record in records {
         let table = lua.create_table()?;
@@ -101,10 +108,10 @@ pub(crate) fn reached(lua: &Lua) -> Result<Table, Trouble> {
         table.raw_set("passed", record.passed)?;
         list.raw_push(table)?;
     }
-    let told = |problem| format!("Of {file} {problem}; it is left as it is, all others count.");
+    let told = |problem| format!("{file}: {problem}. It is left as it is; all others count.");
     let table = lua.create_table()?;
     table.raw_set("records", list)?;
-    table.raw_set("problems", lua.create_sequence_from(problems.into_iter().map(told))?)?;
+    table.raw_set("problem", problem.map(told))?;
     table.raw_set("file", file.clone())?;
     Ok(table)
 }
