@@ -288,7 +288,8 @@ Names of your own that it took are in lesson.before. Another seed makes another 
   lesson.reset()      puts all back to how the step began
   lesson.quit()       ends the lesson
   lesson("results")   how far you are, and the file where it is kept
-A teacher grades the files of a class with kademlua sim --grade FOLDER, which replays what was typed.
+A teacher grades the files of a class with kademlua sim --grade FOLDER, which replays what was typed: from the
+start of the lesson, so that what you defined before it counts no more.
 Lessons of one's own are Lua files in a folder that --lessons or KADEMLUA_LESSONS names; lua/lesson.lua says
 what is in one, and lesson.test(number) tries its answers.]],
     example = "lesson()",

@@ -38,8 +38,8 @@
 local native, env, pretty, inside = ...
 local ipairs, type, load, error, tostring, pcall = ipairs, type, load, error, tostring, pcall
 local setmetatable, next, select, rawequal, rawget, rawset = setmetatable, next, select, rawequal, rawget, rawset
-local concat, pack, unpack, remove, move = table.concat, table.pack, table.unpack, table.remove, table.move
-local find, format, gmatch, gsub, match, sub = string.find, string.format, string.gmatch, string.gsub, string.match, string.sub
+local concat, pack, unpack, remove, sort = table.concat, table.pack, table.unpack, table.remove, table.sort
+local find, format, gmatch, gsub, match = string.find, string.format, string.gmatch, string.gsub, string.match
 local tointeger, randomseed = math.tointeger, math.randomseed
 
 -- The chapter that runs: `chapter`, `number`, `seed`, `at` (step), `l`; `fresh`, whether the chunk itself moved it on;
@@ -187,9 +187,11 @@ end
 local placed = {}
 local function place(name, value)
   local old = rawget(env, name)
-  if old ~= nil and not rawequal(old, placed[name]) then lesson.before[name] = old end
+  local moves = old ~= nil and not rawequal(old, placed[name])
+  if moves then lesson.before[name] = old end
   placed[name] = value
   rawset(env, name, value)
+  return moves
 end
 
 local function new_l(run)
@@ -233,7 +235,7 @@ end
 -- A chapter at its first step.
 local function begin(chapter, number, seed)
   local run = { chapter = chapter, number = number, seed = seed, at = 1, typed = {}, bytes = 0, passed = {} }
-  local l = new_l(run)
+  local l, moved = new_l(run), {}
   run.l = l
   -- So that what a learner leaves to chance comes again when it is replayed.
   randomseed(seed)
@@ -245,20 +247,19 @@ local function begin(chapter, number, seed)
     l.n = inside.view(l.set.n)
   end
   if chapter.start then must(quietly(run, chapter.start, l)) end
-  for name, value in next, l.set do place(name, value) end
+  for name, value in next, l.set do
+    if place(name, value) then moved[#moved + 1] = name end
+  end
+  sort(moved)
+  run.moved = moved
   current = run
   enter(run)
   return run
 end
 
 local function heading(run)
-  local kept = {}
-  for name in next, run.l.set do
-    if lesson.before[name] ~= nil then kept[#kept + 1] = name end
-  end
-  table.sort(kept)
   local note = ""
-  for _, name in ipairs(kept) do note = note .. format("\nYour own %s is lesson.before.%s now.", name, name) end
+  for _, name in ipairs(run.moved) do note = note .. format("\nYour own %s is lesson.before.%s now.", name, name) end
   return format("Lesson %d: %s%s\n\n%s", run.number, run.chapter.title, note, step_text(run))
 end
 
@@ -328,7 +329,8 @@ end
 local function said_of_failure(run)
   if run.failed then return aside(run) end
   run.failed = true
-  return "The lesson waits; hint() helps. lesson.reset() puts everything back to how the step began."
+  local back = #run.l.calls("kill") > 0 and " lesson.reset() puts everything back to how the step began." or ""
+  return fill("The lesson waits; hint() helps." .. back)
 end
 
 local function kinds_of(run, value)
@@ -444,7 +446,8 @@ local function results_text()
     lines[#lines + 1] = format("%3d  %-32s %s", i, chapter.title, reached)
   end
   if results.problem then lines[#lines + 1] = results.problem end
-  lines[#lines + 1] = "They are kept in " .. results.file .. ", with what was typed. To hand them in, hand in that file."
+  lines[#lines + 1] = "They are kept, with what was typed, in " .. results.file
+  lines[#lines + 1] = "That is the file to hand in."
   return concat(lines, "\n")
 end
 
@@ -546,7 +549,7 @@ function lesson.replay(record)
       return { lesson = number, title = chapter.title, seed = run.seed, steps = #chapter.steps, passed = run.passed }
     end
   end
-  error("lesson.replay: no lesson is called " .. pretty.value(record.lesson))
+  error("lesson.replay: no lesson is called " .. pretty.value(record.lesson) .. "; a teacher's own need --lessons FOLDER")
 end
 
 -- Values that are wrong whatever is asked: a check must have a word for those of the kind that it expects.
@@ -657,8 +660,7 @@ local function call(_, number, seed)
   if number == "results" then return screen(results_text()) end
   local chapter
   chapter, number = chapter_of(number, "lesson")
-  local run = begin(chapter, number, seed_of(seed, chapter, "lesson"))
-  return screen(heading(run))
+  return screen(heading(begin(chapter, number, seed_of(seed, chapter, "lesson"))))
 end
 
 local shape = pretty.shape("lesson", function(_, out) out[1] = "lesson() lists the lessons" end)

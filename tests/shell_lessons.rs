@@ -68,6 +68,11 @@ const LESSON_1: [&str; 4] = [
     "best = 1 for i = 2, 5 do if xor(key, n:node(i).id) < xor(key, n:node(best).id) then best = i end end return best",
 ];
 
+/// A lesson of a teacher's own.
+const SUMS: &str =
+    "return {title = 'Mine', steps = {{tell = 'Sums.', task = '1 + 1?', hint = 'Two.',
+    check = function(l, x) return x == 2 or 'No.' end, answer = '2', wrong = {{'3', 'No.'}}}}}";
+
 #[test]
 fn every_lesson_takes_right_answers_and_no_wrong_ones() {
     let (mut steps, mut copied) = (0, 0);
@@ -109,8 +114,7 @@ fn another_seed_makes_other_answers() {
 #[test]
 fn a_teacher_adds_a_lesson_by_a_file() {
     let folder = folder("teacher");
-    let lesson = "return {title = 'Mine', steps = {{tell = 'Sums.', task = '1 + 1?', hint = 'Two.',
-        check = function(l, x) return x == 2 or 'No.' end, answer = '2', wrong = {{'3', 'No.'}}}}}";
+    let lesson = SUMS;
     fs::write(folder.join("mine.lua"), lesson).unwrap();
     let run = |chunk: &str| with_lessons(&folder, chunk);
     assert!(run("lesson()").0.contains(" 10  Mine"));
@@ -256,6 +260,28 @@ fn no_learner_is_trapped() {
             ("5", "Something that this step needs is gone"),
             ("lesson.reset()", "[2/4] How many"),
             ("20", "not how many"),
+        ],
+    );
+    leave(session);
+}
+
+#[test]
+fn praise_is_true_of_what_was_typed() {
+    let held = "local b = n:node(200).routing().buckets return #b, #b[1].contacts, #b[#b].contacts";
+    let out = sim(&["-e", &format!("n = net{{nodes = 200, seed = 2}} {held}")]);
+    let held: Vec<&str> = out.lines().collect();
+    let small = sim(&["-e", "#net{nodes = 200, seed = 9, k = 5}:node(1).contacts()"]);
+    let mut session = prompt(Path::new("/dev/null"));
+    let praise = format!("Node 200 sorts its contacts into {} buckets", held[0]);
+    talk(
+        &mut session,
+        &[
+            ("lesson(2)", "[1/4]"),
+            ("n:node(200).tree()", &praise),
+            ("lesson.next()", "[3/4]"),
+            ("lesson.next()", "[4/4]"),
+            ("m = net{nodes = 200, seed = 9, k = 5}", "a name now"),
+            ("m:node(1):tree()", &format!("Right: {} contacts", small.trim())),
         ],
     );
     leave(session);
@@ -456,6 +482,19 @@ fn a_class_is_graded_by_replay() {
     let (status, out, err) = grade(&class, false);
     assert_eq!((status, &*err), (Some(0), ""));
     assert_golden("grade.txt", &out);
+    // With a lesson of the teacher's own.
+    fs::write(folder("own").join("sums.lua"), SUMS).unwrap();
+    fs::write(class.join("dan.jsonl"), record("sums.lua", 1, &[1], &["2"])).unwrap();
+    let mut command = kademlua();
+    let own = class.with_file_name("own");
+    let (out, _) = texts(
+        &command.args(["sim", "--lessons"]).arg(&own).arg("--grade").arg(&class).output().unwrap(),
+    );
+    assert!(
+        out.lines().any(|row| row.starts_with("dan") && row.ends_with("1 of 1  done")),
+        "{out}"
+    );
+    fs::remove_file(class.join("dan.jsonl")).unwrap();
     let (_, out, _) = grade(&class, true);
     let rows: Vec<serde_json::Value> =
         out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

@@ -106,7 +106,7 @@ and Lua compares them with < as one would hope.]],
       task = "Which of the five nodes is nearest to key? Type its number",
       hint = {
         "Print the five distances: xor(key, n:node(1).id) is the first. tohex makes it readable.",
-        "for i = 1, 5 do print(i, tohex(xor(key, n:node(i).id))) end   and take the least",
+        "for i = 1, 5 do print(i, tohex(xor(key, n:node(i).id))) end\nand take the least.",
       },
       expects = { "number", "id" },
       check = function(l, number)

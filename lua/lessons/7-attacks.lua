@@ -31,7 +31,7 @@ needs some seconds to make up its mind; n:run(seconds) lets them pass.]],
       task = 'Let node 1 hear from sha1("mallory"), give it five seconds, and look at its contacts. Is mallory among them? Type true or false',
       hint = {
         'First n:spoof with node 1 and that id, then n:run. Contacts have an id of 40 digits: compare it with tohex(sha1("mallory")).',
-        'n:spoof(1, sha1("mallory"))   n:run(5)   n:node(1).contacts()   and then false',
+        'n:spoof(1, sha1("mallory"))\nn:run(5)\nn:node(1).contacts()\nand then: false',
       },
       expects = { "boolean", "number", "spoof", "contacts", "text" },
       check = function(l, answer)

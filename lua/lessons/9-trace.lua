@@ -112,7 +112,13 @@ same. Nobody has deleted anything; nobody could.]],
       task = "Trace the same search again. How many of its questions timed out? Type the number",
       hint = {
         "The same line as before. In the column rtt stands how each question ended; count those that timed out.",
-        "t = n:trace(findvalue, 1, key) count = 0 for _, q in ipairs(t.queries) do if q.outcome == \"timed out\" then count = count + 1 end end return count",
+        [[
+t = n:trace(findvalue, 1, key)
+count = 0
+for _, q in ipairs(t.queries) do
+  if q.outcome == "timed out" then count = count + 1 end
+end
+return count]],
       },
       expects = { "number", "trace", "findvalue", "findnode" },
       check = function(l, number)
@@ -177,7 +183,7 @@ one side of the cut. The letter must be on the other: somebody there still finds
       task = "Who? Type the number of a node, from 1 to 200, that finds the letter",
       hint = {
         "Try some: n:findvalue(i, key). A loop may try all of them, and print those that find a value.",
-        "for i = 1, 200 do if n:findvalue(i, key).values[1] then print(i) end end   and take one of them",
+        "for i = 1, 200 do if n:findvalue(i, key).values[1] then print(i) end end\nand take one of them.",
       },
       expects = { "number", "findvalue", "holders", "trace" },
       check = function(l, number)
