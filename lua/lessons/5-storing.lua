@@ -40,7 +40,7 @@ this network; usually it is a day. n:add(i, key, value) stores from node i.]],
         if l.call(number) then return "Those are they. How many?" end
       end,
       otherwise = "That is not how many keep it.",
-      praise = function(l) return ("Right: %d, the nearest to the key. All of them would have to die to lose it."):format(#l.n:holders(l.set.key)) end,
+      praise = function(l) return ("Right: %d. All of them would have to die to lose it."):format(#l.n:holders(l.set.key)) end,
       answer = "#n:holders(key)",
       wrong = { { "1", "not at one node" }, { "100", "everybody" }, { "n:holders(key)", "How many?" }, { "3", "not how many" } },
     },
@@ -65,7 +65,7 @@ this network; usually it is a day. n:add(i, key, value) stores from node i.]],
         if not call.here or found.target ~= tohex(l.set.key) then return "That went to another key than key." end
         if not found.values then return "That finds nodes. findvalue looks for the value." end
         for _, i in ipairs(l.n:holders(l.set.key)) do
-          if i == asker then return ("Node %d keeps a copy: it had only to look into its pocket."):format(i) end
+          if i == asker then return ("Node %d keeps a copy itself: no great search. Take one that keeps none."):format(i) end
         end
         if found.values[1] and found.values[1].value == "hello" then return true end
         return 'That found no "hello". lesson.reset() puts the network back to how the step began.'
@@ -73,7 +73,7 @@ this network; usually it is a day. n:add(i, key, value) stores from node i.]],
       otherwise = "findvalue looks for the value.",
       praise = function(l, result)
         local found = l.call(result).result
-        return ("Found, by %d questions. The answers came from holders, not from node 1 that had stored it."):format(#found.queries)
+        return ("Found, by %d questions, and nobody had to know that it was node 1 that had stored it."):format(#found.queries)
       end,
       answer = function(l)
         local holds = {}
@@ -84,7 +84,7 @@ this network; usually it is a day. n:add(i, key, value) stores from node i.]],
       end,
       wrong = {
         { 'n:findvalue(50, sha1("nothing"))', "another key" }, { "n:findnode(50, key)", "finds nodes" },
-        { function(l) return ("n:findvalue(%d, key)"):format(l.n:holders(l.set.key)[1]) end, "pocket" },
+        { function(l) return ("n:findvalue(%d, key)"):format(l.n:holders(l.set.key)[1]) end, "keeps a copy itself" },
       },
     },
     {

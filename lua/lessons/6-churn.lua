@@ -4,12 +4,13 @@ return {
   start = function(l)
     l.set.key = sha1("lesson 6")
     l.n:add(1, l.set.key, "still here")
+    l.first = #l.n:holders(l.set.key)
   end,
   steps = {
     {
       tell = [[
 People switch their computers off without a goodbye. n has 200 nodes, and under key
-they keep a value at the 20 nearest. n:kill(share) kills a share of the nodes, and
+they keep a value, at the nodes that are nearest to it. n:kill(share) kills a share of the nodes, and
 n:alive() lists those that are left.]],
       task = "Kill a third of them",
       hint = { "A third is 1/3: Lua can divide.", "n:kill(1/3)" },
@@ -31,19 +32,19 @@ n:alive() lists those that are left.]],
       },
     },
     {
-      tell = "Nobody chose who dies: some of the 20 that kept the value are among them.",
+      tell = "Nobody chose who dies: some of those that kept the value may be among them.",
       task = "How many living nodes still keep the value?",
       hint = { "n:holders(key) lists those that live.", "#n:holders(key)" },
       expects = { "number", "holders" },
       check = function(l, number)
         if number == #l.n:holders(l.set.key) then return true end
-        if number == 20 then return "So many it were before." end
+        if number == l.first then return "So many kept it before." end
         if l.call(number) then return "Those are they. How many?" end
       end,
       otherwise = "It is another number: ask n:holders.",
-      praise = function(l) return ("Right: %d of 20 are left. One is enough to save the value, if it is found."):format(#l.n:holders(l.set.key)) end,
+      praise = function(l) return ("Right: %d of %d are left. One is enough to save the value, if it is found."):format(#l.n:holders(l.set.key), l.first) end,
       answer = "#n:holders(key)",
-      wrong = { { "20", "before" }, { "n:holders(key)", "How many?" }, { "0", "another number" } },
+      wrong = { { function(l) return tostring(l.first) end, "before" }, { "n:holders(key)", "How many?" }, { "0", "another number" } },
     },
     {
       tell = [[
