@@ -36,7 +36,7 @@
 -- puts something there.
 
 local native, env, pretty, inside = ...
-local ipairs, type, load, error, tostring, pcall = ipairs, type, load, error, tostring, pcall
+local ipairs, type, load, error, pcall = ipairs, type, load, error, pcall
 local setmetatable, next, select, rawequal, rawget, rawset = setmetatable, next, select, rawequal, rawget, rawset
 local concat, pack, unpack, remove, sort = table.concat, table.pack, table.unpack, table.remove, table.sort
 local find, format, gmatch, gsub, match = string.find, string.format, string.gmatch, string.gsub, string.match

@@ -49,7 +49,10 @@ from left to right, and shows where the ids lie that node i knows.]],
         local counts, most = crowds(l)
         local text = (type(digit) == "string" or type(digit) == "number") and string.lower(digit) or ""
         if counts[text] == most then return true end
-        if counts[text] then return ("It knows %s there; elsewhere it knows more."):format(counts[text] == 1 and "1 id" or counts[text] .. " ids") end
+        if string.find(text, "^%x$") then
+          local there = counts[text] or 0
+          return ("It knows %s there; elsewhere it knows more."):format(there == 1 and "1 id" or there .. " ids")
+        end
         if type(digit) == "nil" then return 'A letter wants quotation marks, as in "a".' end
       end,
       otherwise = 'A digit is one of 0 to 9, or a letter from "a" to "f" in quotation marks.',
