@@ -139,6 +139,14 @@ and `problem` while nothing can be written.]],
     example = "node().id",
   },
   {
+    name = "settings", args = "", summary = "the settings of this node, and what they mean",
+    text = [[
+A node takes its settings from a configuration (`kademlua --config FILE`), a simulated network from
+net{…}. The result is a list, with `name`, `value`, `default`, `unit`, what it `takes`, its `meaning`
+and the `source` of the default.]],
+    example = "for _, setting in ipairs(settings()) do print(setting.name, setting.value) end",
+  },
+  {
     name = "xdp", args = "", summary = "the fast path in the kernel: what it answered",
     text = [[
 The result has `attached`; if it is, `interface`, `mode`, `answering`, `heartbeat` in seconds ago,

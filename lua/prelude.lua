@@ -203,7 +203,7 @@ end
 local shape_of = {
   add = "stored", put = "stored", findvalue = "findvalue", findnode = "findnode", ping = "ping",
   getsocket = "socket", bootstrap = "bootstrap", contacts = "contacts", node = "node", info = "node",
-  estimate = "estimate", lookups = "lookups", xdp = "xdp", gc = "memory", packets = "packets",
+  estimate = "estimate", lookups = "lookups", settings = "settings", xdp = "xdp", gc = "memory", packets = "packets",
   untap = "untap", capture = "capture", spawn = "task", every = "task", after = "task", rpc = "task",
   tap = "task", routing = "routing", tree = "tree", ring = "ring",
 }
@@ -381,7 +381,11 @@ function env.help(topic)
   if topic ~= nil and not entry then
     error("help: expected one of the names that help() lists, got " .. pretty.value(topic))
   end
-  return setmetatable({ text = entry and explained(entry) or overview() }, shapes.help)
+  local text = entry and explained(entry) or overview()
+  if entry and entry.name == "settings" and native.functions.settings then
+    text = text .. "\n\n" .. tostring(env.settings())
+  end
+  return setmetatable({ text = text }, shapes.help)
 end
 
 -- Scripts have `require`, of their own folder alone.

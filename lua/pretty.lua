@@ -358,6 +358,20 @@ function lines.xdp(result, out, pen)
   end
 end
 
+-- Each setting with its value, what else it may be, and what it means.
+function lines.settings(result, out, pen)
+  for _, setting in ipairs(result) do
+    local unit = setting.unit ~= "" and " " .. setting.unit or ""
+    local usual = setting.value ~= setting.default and format(" (by default %.14g)", setting.default) or ""
+    insert(out, pen.paint("own", format("%-20s", setting.name)) .. format(" %.14g%s%s", setting.value, unit, usual))
+    local words = {}
+    for word in gmatch(format("%s %s Takes %s.", setting.meaning, setting.source, setting.takes), "%S+") do
+      insert(words, word)
+    end
+    wrap(out, "   ", words, min(pen.width, 80), "    ")
+  end
+end
+
 -- Simulated networks.
 
 -- Of what the network says of itself.

@@ -14,7 +14,7 @@ use mlua::chunk::ChunkMode;
 use mlua::{HookTriggers, Lua, LuaOptions, StdLib, Table, Value, VmState};
 
 use super::node::parse_ip;
-use crate::config::Config;
+use crate::config::{self, Config, Setting};
 use crate::id::Id;
 use crate::net::Endpoint;
 use crate::shell::{describe, endpoint_of_value, error_message, id_of, source_of};
@@ -103,6 +103,7 @@ impl Configuration {
         if is_empty {
             bail!("it sets nothing; {HOW_TO_SET}");
         }
+        configuration.constants.check()?;
         Ok(configuration)
     }
 
@@ -124,8 +125,8 @@ impl Configuration {
     }
 
     fn set_constant(&mut self, name: &str, value: &Value) -> anyhow::Result<()> {
-        if !Config::NAMES.contains(&name) {
-            let known = Config::NAMES.join(", ");
+        if Setting::named(name).is_none() {
+            let known = config::names();
             bail!("no setting is called '{name}'; there are port, id, bind, bootstrap, {known}");
         }
         let number = setting(name, "a number", value, number)?;
@@ -243,6 +244,7 @@ mod tests {
             ("port = 1.5", "port: expected a port from 0 to 65535, got 1.5"),
             ("bootstrap = {'nowhere'}", "bootstrap: expected a list"),
             ("id = 'x'", "id: expected a 20-byte string or 40 hex digits"),
+            ("rpc_timeout_max = 0.1", "rpc_timeout_min is 0.25 and rpc_timeout_max is 0.1"),
             ("x =", "test.lua:1:"),
             ("\nerror('no')", "test.lua:2: no"),
             ("k = os.getenv('K')", "global 'os'"),

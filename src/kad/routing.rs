@@ -30,15 +30,12 @@
 use std::collections::VecDeque;
 
 use crate::address::Scope;
-use crate::config::Config;
+use crate::config::{Config, MAX_K};
 use crate::id::{Distance, Id};
 use crate::kad::crowd;
 use crate::message::Contact;
 use crate::time::{Duration, Instant};
 use crate::wire::v1::EncodedContact;
-
-/// The most contacts in one part of a bucket, so that it can be sorted without allocating.
-pub const MAX_K: usize = 20;
 
 /// A contact seen within this time is taken to be alive without asking: a strangers' flood of new
 /// ids must not turn into a flood of pings to those we know.

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::capture::{self, CaptureError, Captured, Existing};
 use super::observer::{Observer, Packet, Tap};
 use crate::bencode::Value;
+use crate::config::Config;
 use crate::control::{Command, CommandError, Reply, Snapshot};
 use crate::id::Id;
 use crate::kad::lookup::{Goal, LookupRecord};
@@ -109,6 +110,7 @@ pub(super) enum Joining {
 /// What beside the node a handle can look at.
 #[derive(Clone)]
 pub(super) struct Watched {
+    pub(super) config: Arc<Config>,
     pub(super) fast_path: Option<Pinning>,
     pub(super) state: Option<state::Watch>,
 }
@@ -157,6 +159,11 @@ impl Handle {
     /// Where the node looks for a fast path, if it does; [`status`](crate::xdp::status) tells more.
     pub fn fast_path(&self) -> Option<&Pinning> {
         self.watched.fast_path.as_ref()
+    }
+
+    /// The settings that the node runs with.
+    pub fn config(&self) -> &Config {
+        &self.watched.config
     }
 
     /// How it goes with the node's state on disk, if it keeps one.

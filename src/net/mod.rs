@@ -27,6 +27,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::config::{Config, ConfigError};
 use crate::id::Id;
@@ -158,8 +159,11 @@ pub fn spawn(settings: Settings) -> Result<Handle, SpawnError> {
     };
     let place = fast_path.map(|bpffs| Pinning { bpffs, port: local.port() });
     let mirror = place.clone().map(Mirror::new).transpose()?;
-    let watched =
-        Watched { fast_path: place, state: state.as_ref().map(|(_, writer)| writer.watch()) };
+    let watched = Watched {
+        config: Arc::new(config.clone()),
+        fast_path: place,
+        state: state.as_ref().map(|(_, writer)| writer.watch()),
+    };
     let plan =
         driver::Plan { sockets, local, id, seed, bootstrap, config, mirror, state, keeps_packets };
     driver::start(plan, watched).map_err(SpawnError::Thread)

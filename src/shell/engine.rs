@@ -31,7 +31,7 @@ use super::interrupt::{Guard, Interrupt, Interrupted};
 use super::output::Output;
 use super::{
     arguments, bytes, cluster, convert, escape, lessons, modules, network, packets,
-    process_kilobytes, results, simulation, tasks, terminal,
+    process_kilobytes, settings, results, simulation, tasks, terminal,
 };
 
 /// Stack of the Lua thread: Lua allows 200 levels of calls through Rust and C.
@@ -308,6 +308,7 @@ fn functions(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
     cluster::add_to(&functions)?;
     if context.node.is_some() {
         network::add_to(&functions)?;
+        settings::add_to(&functions)?;
         packets::add_to(&functions)?;
         tasks::add_rpc_to(&functions)?;
     }

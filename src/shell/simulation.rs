@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use mlua::{AnyUserData, Lua, Table, UserData, Value as LuaValue};
 
-use crate::config::Config;
+use crate::config::{self, Config, Setting};
 use crate::control::{Command, CommandError, Reply, Snapshot};
 use crate::kad::lookup::{Goal, LookupRecord};
 use crate::message::{Request, RpcId, StoreMode};
@@ -226,6 +226,7 @@ fn settings(arguments: &mut Arguments) -> Result<(Settings, usize), Complaint> {
             }
         }
     }
+    settings.config.check().map_err(|error| arguments.complaint(error))?;
     Ok((settings, nodes))
 }
 
@@ -237,8 +238,8 @@ fn set_constant(
     name: &str,
     value: &LuaValue,
 ) -> Result<(), Complaint> {
-    if !Config::NAMES.contains(&name) {
-        let known = Config::NAMES.join(", ");
+    if Setting::named(name).is_none() {
+        let known = config::names();
         return Err(arguments.complaint(format_args!(
             "no setting is called '{name}'; there are nodes, seed, latency, loss, addresses, {known}"
         )));
