@@ -368,8 +368,14 @@ local function set(text)
   return concat(out, "\n")
 end
 
+-- What some entries list besides: things of the node that runs.
+local lists = {}
+if native.functions.settings then
+  function lists.settings() return "\n" .. tostring(env.settings()) end
+end
+
 local function explained(entry)
-  return signature(entry) .. ": " .. entry.summary .. "\n" .. set(entry.text) .. "\nExample:\n  "
+  return signature(entry) .. ": " .. entry.summary .. "\n" .. set(entry.text) .. (lists[entry.name] or function() return "" end)() .. "\nExample:\n  "
     .. gsub(entry.example, "\n", "\n  ")
 end
 
@@ -381,11 +387,7 @@ function env.help(topic)
   if topic ~= nil and not entry then
     error("help: expected one of the names that help() lists, got " .. pretty.value(topic))
   end
-  local text = entry and explained(entry) or overview()
-  if entry and entry.name == "settings" and native.functions.settings then
-    text = text .. "\n\n" .. tostring(env.settings())
-  end
-  return setmetatable({ text = text }, shapes.help)
+  return setmetatable({ text = entry and explained(entry) or overview() }, shapes.help)
 end
 
 -- Scripts have `require`, of their own folder alone.
