@@ -31,7 +31,7 @@ use super::interrupt::{Guard, Interrupt, Interrupted};
 use super::output::Output;
 use super::{
     arguments, bytes, cluster, convert, escape, lessons, modules, network, packets,
-    process_kilobytes, settings, results, simulation, tasks, terminal,
+    process_kilobytes, results, settings, simulation, tasks, terminal,
 };
 
 /// Stack of the Lua thread: Lua allows 200 levels of calls through Rust and C.

@@ -27,11 +27,8 @@ mod output;
 mod pace;
 mod packets;
 mod reading;
-<<<<<<< HEAD
 mod results;
-=======
 mod settings;
->>>>>>> 8d641d2 (config: one table of settings, from which checks, help and the README's list come; settings())
 mod simulation;
 mod tasks;
 mod terminal;
