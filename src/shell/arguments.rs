@@ -103,8 +103,7 @@ impl Arguments {
         max: usize,
     ) -> Result<usize, Complaint> {
         let value = self.any();
-        self.counted(&value, default, max)
-            .ok_or_else(|| self.wrong(name, &format!("a whole number from 1 to {max}"), &value, ""))
+        self.counted(name, &value, default, max, "")
     }
 
     /// The same, or `"all"`, which is [`ALL_ENTRIES`].
@@ -118,21 +117,28 @@ impl Arguments {
         if value.as_string().is_some_and(|text| text.as_bytes() == b"all") {
             return Ok(ALL_ENTRIES);
         }
-        self.counted(&value, default, max).ok_or_else(|| {
-            let expected = format!("a whole number from 1 to {max}, or \"all\"");
-            self.wrong(name, &expected, &value, "")
-        })
+        self.counted(name, &value, default, max, ", or \"all\"")
     }
 
-    fn counted(&self, value: &LuaValue, default: usize, max: usize) -> Option<usize> {
+    /// A count as the next value gives it; `or` is what else it may be.
+    fn counted(
+        &self,
+        name: &str,
+        value: &LuaValue,
+        default: usize,
+        max: usize,
+        or: &str,
+    ) -> Result<usize, Complaint> {
         let number = match *value {
-            LuaValue::Nil => return Some(default),
+            LuaValue::Nil => return Ok(default),
             LuaValue::Integer(integer) => integer as f64,
             LuaValue::Number(number) => number,
             _ => f64::NAN,
         };
         let is_count = number.fract() == 0.0 && (1.0..=max as f64).contains(&number);
-        is_count.then_some(number as usize)
+        is_count.then_some(number as usize).ok_or_else(|| {
+            self.wrong(name, &format!("a whole number from 1 to {max}{or}"), value, "")
+        })
     }
 
     /// A span of time in seconds.
