@@ -517,30 +517,10 @@ fn a_private_network_may_fill_a_key_and_one_address_of_it_may_not() {
 fn the_nearest_keys_are_no_privilege() {
     let mut bench = Bench::with(|config| config.max_store_bytes = MEGABYTE);
     let honest = at_address("198.51.100.7:9");
-    let far = |number: u8| Deposit {
-        key: Id::new([
-            200 + number / 10,
-            number,
-            0xff,
-            0xff,
-            0xff,
-            0xff,
-            0xff,
-            0xff,
-            0xff,
-            0xff,
-            0xff,
-            0xff,
-            0xff,
-            0xff,
-            0xff,
-            0xff,
-            0xff,
-            0xff,
-            0xff,
-            0xff,
-        ]),
-        ..deposit("v", honest, honest)
+    let far = |number: u8| {
+        let mut key = [0xff; Id::LEN];
+        key[..2].copy_from_slice(&[200 + number / 10, number]);
+        Deposit { key: Id::new(key), ..deposit("v", honest, honest) }
     };
     (0..50).for_each(|number| bench.put(0, far(number)).unwrap());
     for number in 0..20_000_u32 {
