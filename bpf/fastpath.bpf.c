@@ -341,7 +341,8 @@ static __always_inline bool take(const struct table *t, struct search *s, __u32 
 	return push(t, s, from, to);
 }
 
-/* Where a search is in the tree: at the node that splits this range, with so many still missing. */
+/* Where a search is in the tree: at the node that splits this range, with `need` contacts still
+ * missing. */
 struct place {
 	const struct table *table;
 	struct search *search;
@@ -389,8 +390,8 @@ static long descend(__u32 level __attribute__((unused)), struct place *p)
 }
 
 /*
- * Finds the contacts nearest to the target, exactly so many as are wanted or all. Returns 0 if the
- * table makes no sense.
+ * Finds the contacts nearest to the target: exactly as many as are wanted, or all if there are fewer.
+ * Returns 0 if the table makes no sense.
  *
  * Goes down the tree toward the target. Of a node's two sides one has the target's bit there; all
  * of that side is nearer than anything of the other, whatever bits were skipped above, since those

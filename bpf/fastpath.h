@@ -27,7 +27,7 @@
 /* Largest reply, as the node's own. */
 #define REPLY_MAX 1400
 
-/* An address that is not validated gets no more than so many times the bytes it sent; RFC 9000,
+/* An address that is not validated gets at most this multiple of the bytes that it sent; RFC 9000,
  * section 8.1. The node's ping that validates it is among what it gets. */
 #define AMPLIFICATION_MAX 3
 #define PING_BYTES 54
