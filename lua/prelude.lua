@@ -213,58 +213,32 @@ for name, f in next, native.functions do
   env[name] = function(...) return settle(shape, f(...)) end
 end
 
--- Simulated networks: `net` makes one, an object whose methods are Rust's, and those made here of
--- them. What Rust holds of a network is kept apart from what a program sees.
+-- The functions that ask a node. Each is written once; its first argument is a site, which says what node is
+-- asked: one that Rust has made, or nothing for the shell's own node.
 
-local network_of = setmetatable({}, { __mode = "k" })
-local methods = {}
-
--- Drawings of numbers and ids, and of what routing() returns: of this node, or of one of a network.
-
-local function made(name, result) return setmetatable(result, shapes[name]) end
-
-for name, make in next, draw.charts do
-  env[name] = function(...) return made(name, make(...)) end
+local at = {}
+for name, f in next, native.asking do
+  local shape = shapes[shape_of[name]]
+  at[name] = function(site, ...) return settle(shape, f(site, ...)) end
 end
 
-function env.explain(...) return made("explain", draw.ids.explain(...)) end
-
--- One of the drawings of what routing() answered.
-local function made_of_table(name, key, ok, result)
+-- One of the drawings of what routing() answers.
+local raw_routing = native.asking.routing
+local function drawn(name, key, ok, result)
   if not ok then error((gsub(result, "routing:", name .. ":", 1))) end
-  return made(name, draw.routing[name](result, key))
+  return setmetatable(draw.routing[name](result, key), shapes[name])
 end
-
-local raw_routing = native.functions.routing
-if raw_routing then
-  for name in next, draw.routing do
-    env[name] = function(key) return made_of_table(name, key, raw_routing()) end
-  end
-end
-
-local cluster_natives = {}
-
-for name, f in next, native.methods do
-  if find(name, "^c:") then
-    cluster_natives[name] = f
-    goto continue
-  end
-  name = gsub(name, "^n:", "")
-  local shape = shapes[shape_of[name] or name]
-  methods[name] = function(network, ...)
-    return settle(shape, f(network_of[network] or network, ...))
-  end
-  ::continue::
-end
-
-local raw_routing_of = native.methods["n:routing"]
 for name in next, draw.routing do
-  methods[name] = function(network, i, key)
-    return made_of_table(name, key, raw_routing_of(network_of[network] or network, i))
-  end
+  at[name] = function(site, key) return drawn(name, key, raw_routing(site)) end
 end
 
--- `trace(findvalue, key)` and `n:trace(findvalue, i, key)`: what a call returns, shown query by query.
+function at.lookups(site)
+  local list = settle(shapes.lookups, native.asking.lookups(site))
+  for _, lookup in ipairs(list) do setmetatable(lookup, shapes.trace) end
+  return list
+end
+
+-- `trace(findvalue, key)`: what a call returns, shown query by query.
 local traceable = { "add", "put", "findvalue", "findnode" }
 local traced = setmetatable({}, { __mode = "k" }) -- their names, and all functions that go by them
 
@@ -276,37 +250,69 @@ local function name_of_traced(what, caller)
   return name
 end
 
-if native.functions.findnode then
-  function env.trace(what, ...)
-    return settle(shapes.trace, native.functions[name_of_traced(what, "trace")](...))
+local function trace_at(caller, site, what, ...)
+  return settle(shapes.trace, native.asking[name_of_traced(what, caller)](site, ...))
+end
+function at.trace(site, what, ...) return trace_at("trace", site, what, ...) end
+
+if native.has_node then
+  for name, f in next, at do
+    env[name] = function(...) return f(nil, ...) end
   end
 end
 
-function methods.trace(network, what, ...)
-  local f = native.methods["n:" .. name_of_traced(what, "n:trace")]
-  return settle(shapes.trace, f(network_of[network] or network, ...))
+-- Drawings of numbers and ids.
+
+for name, make in next, draw.charts do
+  env[name] = function(...) return setmetatable(make(...), shapes[name]) end
+end
+
+function env.explain(...) return setmetatable(draw.ids.explain(...), shapes.explain) end
+
+-- Simulated networks: `net` makes one, an object whose methods are Rust's, those of its nodes, and those made
+-- here of them. What Rust holds of a network is kept apart from what a program sees.
+
+local network_of = setmetatable({}, { __mode = "k" })
+local methods = {}
+local cluster_natives = {}
+
+for name, f in next, native.methods do
+  if find(name, "^c:") then
+    cluster_natives[name] = f
+    goto continue
+  end
+  name = gsub(name, "^n:", "")
+  local shape = shapes[name]
+  methods[name] = function(network, ...)
+    return settle(shape, f(network_of[network] or network, ...))
+  end
+  ::continue::
+end
+
+local function site_in(network, name, i)
+  return settle(nil, native.site("n:" .. name, network_of[network] or network, i))
+end
+
+-- `n:findvalue(i, key)`, but `n:trace(findvalue, i, key)`.
+for name, f in next, at do
+  methods[name] = function(network, i, ...) return f(site_in(network, name, i), ...) end
+end
+function methods.trace(network, what, i, ...)
+  name_of_traced(what, "n:trace")
+  return trace_at("n:trace", site_in(network, "trace", i), what, ...)
 end
 
 -- `n:node(i)`: the functions of the shell as node i has them; `me.routing()` or `me:routing()`.
-local of_node = {
-  "add", "put", "findvalue", "findnode", "ping", "contacts", "routing", "tree", "ring", "estimate",
-  "lookups", "trace",
-}
 function methods.node(network, i)
   local me = { number = i }
-  local function bind(method, second)
-    return function(...)
+  for name, f in next, at do
+    me[name] = published(function(...)
       local first = 1
       if rawequal((...), me) then first = 2 end
-      if second then return method(network, (select(first, ...)), i, select(first + 1, ...)) end
-      return method(network, i, select(first, ...))
-    end
+      return f(site_in(network, name, i), select(first, ...))
+    end)
   end
-  for _, name in ipairs(of_node) do
-    me[name] = bind(methods[name], name == "trace")
-    traced[me[name]] = traced[name]
-  end
-  me.node = bind(methods.info)
+  for _, name in ipairs(traceable) do traced[me[name]] = name end
   me.id = me.node().id
   return setmetatable(me, shapes.simnode)
 end
@@ -370,7 +376,7 @@ end
 
 -- What some entries list besides: things of the node that runs.
 local lists = {}
-if native.functions.settings then
+if native.has_node then
   function lists.settings() return "\n" .. tostring(env.settings()) end
 end
 

@@ -10,7 +10,7 @@
 //! # The map
 //!
 //! ```text
-//! id, time, bencode, address, config ─▶ message ─▶ wire ─▶ kad, guard, store ─▶ node ─▶ control ─▶ net, sim ─▶ shell, bench ─▶ cli
+//! id, time, bencode, address, serial, config ─▶ message ─▶ wire ─▶ kad, guard, store ─▶ node ─▶ control ─▶ net, sim ─▶ shell, bench ─▶ cli
 //!  │                                                        └────▶ xdp ─────────┤
 //!  └───────────────────────────────────────────────────────────▶ state ────────┘
 //! ```
@@ -22,6 +22,7 @@
 //! | [`address`] | what an address is: its reach, its networks | sockets |
 //! | [`time`] | instants and durations in µs | any clock |
 //! | [`bencode`] | a reader for strangers' bytes, checked values | meaning |
+//! | [`serial`] | how plain data is serialised | which data that is |
 //! | [`message`] | what RPCs ask and answer | bytes |
 //! | [`wire`] | one codec a dialect | state |
 //! | [`config`] | the settings of a node | reading files |
@@ -29,7 +30,7 @@
 //! | `guard` | validated addresses, limits, tokens: who may ask what | the node |
 //! | [`store`] | values, with fair shares for those who store them | sockets |
 //! | [`node`] | the state machine that ties these together: calls, answers, operations, upkeep | sockets, tasks, clocks, global randomness |
-//! | [`control`] | commands, replies and snapshots as plain data | formatting |
+//! | [`control`] | the door of a node: commands, views, packets, as plain serialisable data | formatting |
 //! | [`net`] | the UDP driver, the only reader of a node's clock; the handle for applications; taps and captures of its packets | protocol rules |
 //! | [`xdp`] | the fast path in the kernel: its loader, the mirror of the routing table | protocol rules |
 //! | [`state`] | what a node keeps on disk | when to write |
@@ -53,6 +54,7 @@ pub mod kad;
 pub mod message;
 pub mod net;
 pub mod node;
+pub mod serial;
 #[cfg(feature = "shell")]
 #[doc(hidden)]
 pub mod shell;

@@ -4,14 +4,17 @@
 //! datagram they were read from, so that reading one allocates nothing.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
 
 use crate::bencode::{Item, List, Value};
 use crate::id::Id;
 use crate::time::Duration;
 
 /// A node as others know it: its id and where it receives datagrams.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "Place", into = "Place")]
 pub struct Contact {
     /// The node's id.
     pub id: Id,
@@ -22,6 +25,32 @@ pub struct Contact {
 impl fmt::Debug for Contact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}@{}", self.id, self.address)
+    }
+}
+
+/// How contacts and peers are serialised.
+#[derive(Serialize, Deserialize)]
+#[serde(rename = "contact")]
+pub(crate) struct Place {
+    #[serde(with = "crate::serial::text")]
+    pub(crate) address: IpAddr,
+    pub(crate) port: u16,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) id: Option<Id>,
+}
+
+impl From<Contact> for Place {
+    fn from(Contact { id, address }: Contact) -> Place {
+        Place { address: address.ip(), port: address.port(), id: Some(id) }
+    }
+}
+
+impl TryFrom<Place> for Contact {
+    type Error = &'static str;
+
+    fn try_from(place: Place) -> Result<Contact, &'static str> {
+        let id = place.id.ok_or("a contact has an id")?;
+        Ok(Contact { id, address: SocketAddr::new(place.address, place.port) })
     }
 }
 
@@ -142,7 +171,8 @@ impl StoreRequest<'_> {
 }
 
 /// Whether a stored value comes beside copies of what the same publisher stored earlier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum StoreMode {
     /// Copies of the publisher's earlier values stay until they expire.
     Add,
@@ -161,7 +191,7 @@ pub struct CopyOf {
 }
 
 /// What a node keeps under a key beside the values that it returned.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rest {
     /// How many other values there are, at least.
     pub more: usize,
@@ -173,7 +203,8 @@ pub struct Rest {
 }
 
 /// What a node answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Response {
     /// To a ping.
     Pong,

@@ -7,6 +7,7 @@ use std::fmt;
 use std::ops::{Add, AddAssign, Sub};
 
 use rand::{Rng, RngExt};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A point in time: microseconds since a moment that only the caller knows.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -141,6 +142,19 @@ impl fmt::Debug for Duration {
             micros @ 1_000..1_000_000 => write!(f, "{:.1} ms", micros as f64 / 1e3),
             micros => write!(f, "{:.2} s", micros as f64 / 1e6),
         }
+    }
+}
+
+/// As milliseconds, with their fraction.
+impl Serialize for Duration {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(self.as_millis_f64())
+    }
+}
+
+impl<'de> Deserialize<'de> for Duration {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        f64::deserialize(deserializer).map(|millis| Duration((millis * 1e3).round() as u64))
     }
 }
 

@@ -13,7 +13,7 @@ mod node;
 
 // The shell's conversions are no part of the library; they are compiled in here.
 #[cfg(feature = "shell")]
-use kademlua::bencode;
+use kademlua::{bencode, control, serial};
 
 #[cfg(feature = "shell")]
 #[allow(dead_code, reason = "the shell needs more of it")]
@@ -24,6 +24,10 @@ mod convert;
 #[allow(dead_code, reason = "the shell needs more of it")]
 #[path = "../src/shell/escape.rs"]
 mod escape;
+
+#[cfg(feature = "shell")]
+#[path = "../src/shell/tables.rs"]
+mod tables;
 
 #[cfg(feature = "shell")]
 #[path = "../fuzz/src/lua.rs"]

@@ -288,7 +288,7 @@ fn whoever_a_flood_is_forged_to_come_from_can_be_asked_and_keeps_its_place() {
         over.store(true, Ordering::Relaxed);
         assert_eq!(answered, at.len());
     });
-    let counters = runtime.block_on(node.look(|node, _| node.counters())).unwrap();
+    let counters = runtime.block_on(node.snapshot()).unwrap().counters;
     assert!(counters.limited + counters.dropped > 10_000, "a flood was it: {counters:?}");
     let snapshot = runtime.block_on(node.snapshot()).unwrap();
     assert_eq!(snapshot.contacts, at.len());

@@ -150,7 +150,7 @@ fn look_up(
 
 /// The most queries that were under way at once and not waited for longer than `patience`.
 fn most_at_once(queries: &[Query], patience: Duration) -> usize {
-    let holds = |query: &Query, at: Instant| {
+    let holds = |query: &Query, at: Duration| {
         let until = match query.outcome {
             Outcome::Answered { rtt, .. } => rtt.min(patience),
             _ => patience,

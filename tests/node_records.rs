@@ -10,7 +10,7 @@ use kademlua::bencode::Value;
 use kademlua::id::Id;
 use kademlua::kad::lookup::{Cause, End, Goal, LookupRecord, Outcome, Query};
 use kademlua::message::{Contact, Rpc, StoreMode};
-use kademlua::node::{Delivery, Event, StoreReport};
+use kademlua::node::{Delivery, DeliveryOutcome, Event, StoreReport};
 use kademlua::sim::{Network, NodeIndex, Settings};
 use kademlua::time::{Duration, Instant};
 use kademlua::wire::v1;
@@ -94,7 +94,8 @@ fn a_record_tells_the_whole_story() {
         introduced_by,
         hop,
         round: hop,
-        sent: before + MS.times(after),
+        bits: bits(contact),
+        sent: MS.times(after),
         attempts: 1,
         bytes_sent: bytes_to(&log, contact, Rpc::FindNode),
         answers: u32::from(peers.answered.contains_key(&contact)),
@@ -191,8 +192,12 @@ fn a_store_tells_what_became_of_each_delivery() {
             answers: answered,
             bytes_received,
             took,
+            ref outcome,
         } = *delivery;
-        assert_eq!(sent, report.lookup.ended);
+        assert_eq!(sent, report.lookup.duration());
+        let is_silent = *outcome == DeliveryOutcome::TimedOut;
+        assert_eq!(is_silent, contact == silent);
+        assert_eq!(*outcome == DeliveryOutcome::Stored, contact == keeps);
         assert_eq!(bytes_sent, bytes_to(&log, contact, Rpc::Store));
         assert_eq!(bytes_received, answers.get(&contact).copied().unwrap_or(0));
         let stores = log.iter().filter(|(_, sent)| sent.asks(Rpc::Store));

@@ -211,16 +211,6 @@ fn silent_nodes_are_reported_to_the_storer() {
     assert!(report.duration() <= SECOND.times(60), "{:?}", report.duration());
 }
 
-trait Lasting {
-    fn duration(&self) -> Duration;
-}
-
-impl Lasting for StoreReport {
-    fn duration(&self) -> Duration {
-        self.ended.since(self.started)
-    }
-}
-
 /// Stores 200 values from one node, kills some nodes at once, and counts what others still find.
 fn survivors(seed: u64, killed: usize) -> usize {
     let mut network = network(seed, 100);

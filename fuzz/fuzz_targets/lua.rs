@@ -1,7 +1,7 @@
 #![no_main]
 
 // The shell's conversions are no part of the library; they are compiled in here.
-use kademlua::bencode;
+use kademlua::{bencode, control, serial};
 
 #[allow(dead_code, reason = "the shell needs more of it")]
 #[path = "../../src/shell/convert.rs"]
@@ -9,6 +9,8 @@ mod convert;
 #[allow(dead_code, reason = "the shell needs more of it")]
 #[path = "../../src/shell/escape.rs"]
 mod escape;
+#[path = "../../src/shell/tables.rs"]
+mod tables;
 #[path = "../src/lua.rs"]
 mod lua;
 

@@ -12,6 +12,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::address::is_loopback;
 use crate::bencode::Value;
 use crate::config::Config;
@@ -35,20 +37,25 @@ const MAX_QUERIES_SHARED: usize = 32;
 const SEEDS_A_PATH: usize = 3;
 
 /// What a lookup is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "call")]
 pub enum Goal {
     /// The k nodes nearest to an id.
+    #[serde(rename = "findnode")]
     Node {
         /// The id.
         target: Id,
     },
     /// Values under a key.
+    #[serde(rename = "findvalue")]
     Value {
         /// The key.
+        #[serde(rename = "target")]
         key: Id,
         /// Nodes with values after which the lookup ends.
         max_nodes: usize,
         /// Values asked of each node; [`ALL_ENTRIES`] for all that it has, however many answers that takes.
+        #[serde(with = "crate::serial::count_or_all")]
         max_entries: usize,
     },
 }
@@ -79,13 +86,15 @@ impl Goal {
 }
 
 /// Why a lookup was begun.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Cause {
     /// A caller searches.
     Search,
     /// A caller stores a value at the nodes that it finds.
     Store,
     /// The values under its target are passed on to the nodes that it finds.
+    #[serde(rename = "pass on")]
     Replicate,
     /// The node joins the network, and looks for its neighbours.
     Join,
@@ -93,26 +102,33 @@ pub enum Cause {
     Refresh,
 }
 
-/// The story of a lookup, as plain data.
-#[derive(Clone, Debug, PartialEq)]
+/// The story of a lookup, as plain data. Serialised it lacks what means nothing outside of the node;
+/// [`LookupView`](crate::control::LookupView) adds what is counted from it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LookupRecord {
     /// The operation.
+    #[serde(skip)]
     pub id: OperationId,
     /// What it was for.
+    #[serde(flatten)]
     pub goal: Goal,
     /// Why it was begun.
     pub cause: Cause,
     /// When it began.
+    #[serde(skip)]
     pub started: Instant,
     /// When it ended; while it runs, when it began.
+    #[serde(skip)]
     pub ended: Instant,
     /// Who was asked, in the order of asking.
     pub queries: Vec<Query>,
     /// The nodes nearest to the target that answered, the nearest first, at most k.
+    #[serde(rename = "nodes")]
     pub closest: Vec<Contact>,
     /// Values found, in the order in which they came in.
     pub values: Vec<Found>,
     /// Why it ended.
+    #[serde(rename = "ended")]
     pub end: End,
 }
 
@@ -162,11 +178,13 @@ impl LookupRecord {
 }
 
 /// One question to one node.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Query {
     /// Who was asked.
+    #[serde(rename = "who")]
     pub contact: Contact,
     /// Who had named that contact; nobody if it came from the own routing table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub introduced_by: Option<Contact>,
     /// The path of the lookup on which it was asked, from 1.
     pub path: u32,
@@ -175,8 +193,10 @@ pub struct Query {
     /// 1 for what was asked before any answer had come on its path, else one more than the latest
     /// round of which an answer had come.
     pub round: u32,
-    /// When the question was sent.
-    pub sent: Instant,
+    /// Leading bits that its id shares with the target.
+    pub bits: u32,
+    /// When the question was sent: the time since the lookup began.
+    pub sent: Duration,
     /// How often it was sent: more than once where a node held values back until this one's address was
     /// validated, or had more than fit an answer. A ping counts that had to be answered first. 0 if there
     /// was no room to send it.
@@ -188,6 +208,7 @@ pub struct Query {
     /// Their bytes.
     pub bytes_received: usize,
     /// What became of it.
+    #[serde(flatten)]
     pub outcome: Outcome,
 }
 
@@ -198,13 +219,15 @@ impl Query {
 }
 
 /// What became of a query.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "lowercase")]
 pub enum Outcome {
     /// No answer yet when the lookup ended.
     Pending,
     /// An answer came.
     Answered {
         /// Round trip; from the first datagram to the last if there were more.
+        #[serde(rename = "ms")]
         rtt: Duration,
         /// Leading bits that the target shares with the nearest contact heard of, before the
         /// answer came.
@@ -221,36 +244,44 @@ pub enum Outcome {
         more: usize,
     },
     /// No answer came in time.
+    #[serde(rename = "timed out")]
     TimedOut,
     /// An answer came that was none.
     Failed,
 }
 
 /// A value and who had it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Found {
     /// The value.
     pub value: Value,
     /// The node that returned it; `None` for this node itself.
+    #[serde(rename = "who", default, skip_serializing_if = "Option::is_none")]
     pub holder: Option<Contact>,
     /// The hop of the query that found it, 0 for this node itself.
+    #[serde(rename = "hops")]
     pub hop: u32,
     /// Time since the lookup began.
+    #[serde(rename = "ms")]
     pub after: Duration,
 }
 
 /// Why a lookup ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum End {
     /// It has not.
     Running,
     /// The k closest known have all answered.
     Converged,
     /// Enough nodes returned values.
+    #[serde(rename = "enough values")]
     EnoughValues,
     /// Nobody was known to ask.
+    #[serde(rename = "no contacts")]
     NoContacts,
     /// It took more queries than any honest network needs.
+    #[serde(rename = "too many queries")]
     TooManyQueries,
     /// The node had too much to do to begin with it.
     Overloaded,
@@ -427,7 +458,8 @@ impl Lookup {
             path: path as u32 + 1,
             hop,
             round,
-            sent: now,
+            bits: record.goal.target().common_prefix(&contact.id),
+            sent: now.since(record.started),
             attempts: 0,
             bytes_sent: 0,
             answers: 0,
@@ -526,7 +558,7 @@ impl Lookup {
             new += usize::from(self.add(path, *introduced, Some(contact), hop + 1));
         }
         self.record.queries[query].outcome = Outcome::Answered {
-            rtt: now.since(sent),
+            rtt: now.since(self.record.started).minus(sent),
             bits_before,
             bits_after: self.nearest_bits(),
             contacts: contacts.len(),

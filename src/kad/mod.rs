@@ -11,5 +11,17 @@ pub(crate) mod rtt;
 pub(crate) mod silent;
 
 /// Number of something that a node was asked to do, unique within the node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    serde::Serialize,
+    serde::Deserialize,
+)]
 pub struct OperationId(pub u64);

@@ -20,7 +20,8 @@ use etherparse::PacketBuilder;
 use tokio::sync::oneshot;
 use tracing::error;
 
-use super::observer::{Direction, Losses, Packet, Sight, Source, Tap, tap};
+use super::observer::{Losses, Source, Tap, tap};
+use crate::control::{Captured, Direction, Packet, Sight};
 use crate::state::{Access, Refused, open_plain};
 
 /// Times in nanoseconds, numbers in the order of this machine's bytes: readers tell by the magic.
@@ -91,21 +92,6 @@ pub enum CaptureError {
         /// What the system said.
         reason: io::Error,
     },
-}
-
-/// What is or was written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Captured {
-    /// The file.
-    pub file: PathBuf,
-    /// Packets in it.
-    pub packets: u64,
-    /// Its length in bytes.
-    pub bytes: u64,
-    /// Packets that are not in it because the disk was too slow.
-    pub lost: u64,
-    /// Whether more is to come; not after an error either.
-    pub running: bool,
 }
 
 /// What the thread that writes tells about its progress.
@@ -187,8 +173,8 @@ impl Running {
         match ended.await.unwrap_or(Ok(())) {
             Ok(()) => Ok(written.captured(false)),
             Err(reason) => {
-                let Captured { file, packets, .. } = written.captured(false);
-                Err(CaptureError::Write { file, packets, reason })
+                let Captured { packets, .. } = written.captured(false);
+                Err(CaptureError::Write { file: written.file, packets, reason })
             }
         }
     }

@@ -26,11 +26,11 @@ use super::handle::{
     Answer, Handle, IncomingCall, Joining, OperationError, Order, Returned, Watched, WayBack,
 };
 use super::news::News;
-use super::observer::{Direction, Observed, Sight};
+use super::observer::Observed;
 use super::persister::Persister;
 use super::socket::{Bound, KeptOut, ReceiveBatch, Received, SendBatch};
 use crate::config::Config;
-use crate::control::{self, Command, CommandError, Reply};
+use crate::control::{self, Command, CommandError, Direction, Reply, Sight};
 use crate::id::Id;
 use crate::message::Contact;
 use crate::node::{Event, Input, Node, OperationId, Output};
@@ -487,11 +487,12 @@ impl Core {
 
     fn start(&mut self, now: Instant, command: Command) -> Result<OperationId, CommandError> {
         let command = match command {
-            Command::Bootstrap(addresses) => {
+            Command::Bootstrap { addresses } => {
                 self.bootstrap.add(&addresses);
                 let all = self.bootstrap_nodes();
                 self.node.keep_in_touch(now, &all);
-                Command::Bootstrap(bootstrap::others(self.local, &addresses))
+                let addresses = bootstrap::others(self.local, &addresses);
+                Command::Bootstrap { addresses }
             }
             other => other,
         };

@@ -10,13 +10,16 @@ use std::thread::{self, JoinHandle};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::capture::{self, CaptureError, Captured, Existing};
-use super::observer::{Observer, Packet, Tap};
+use super::capture::{self, CaptureError, Existing};
+use super::observer::{Observer, Tap};
 use crate::bencode::Value;
 use crate::config::Config;
-use crate::control::{Command, CommandError, Reply, Snapshot};
+use crate::control::{
+    self, Bootstrapped, Captured, Command, CommandError, Lookups, Packet, Reply, Snapshot,
+    TableView, View,
+};
 use crate::id::Id;
-use crate::kad::lookup::{Goal, LookupRecord};
+use crate::kad::lookup::LookupRecord;
 use crate::message::{Contact, Response, StoreMode};
 use crate::node::{CallError, Node, Peer, RegisterError, RequestToken, RpcFailed, StoreReport};
 use crate::state;
@@ -53,15 +56,6 @@ impl From<CommandError> for OperationError {
             CommandError::Call(error) => error.into(),
         }
     }
-}
-
-/// How an attempt to join ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bootstrapped {
-    /// How many of the nodes that were asked answered.
-    pub answered: usize,
-    /// Those that did not.
-    pub silent: Vec<SocketAddr>,
 }
 
 /// What the driver is asked to do, and where the answer goes.
@@ -133,6 +127,11 @@ impl Handle {
         self.id
     }
 
+    /// The node as others know it, where the address that it is bound to is the one that they see.
+    pub fn contact(&self) -> Contact {
+        Contact { id: self.id, address: self.local }
+    }
+
     /// The address that the node receives on.
     pub fn local_addr(&self) -> SocketAddr {
         self.local
@@ -176,7 +175,7 @@ impl Handle {
     /// # Errors
     /// If the node has stopped.
     pub async fn find_node(&self, target: Id) -> Result<LookupRecord, Stopped> {
-        self.lookup(Goal::Node { target }).await
+        self.lookup(Command::FindNode { target }).await
     }
 
     /// Looks for the values under a key, until `max_nodes` nodes have answered with some; each is
@@ -190,7 +189,7 @@ impl Handle {
         max_nodes: usize,
         max_entries: usize,
     ) -> Result<LookupRecord, Stopped> {
-        self.lookup(Goal::Value { key, max_nodes, max_entries }).await
+        self.lookup(Command::FindValue { key, max_nodes, max_entries }).await
     }
 
     /// Stores a value on the nodes nearest to its key.
@@ -215,7 +214,7 @@ impl Handle {
     /// # Errors
     /// If it does not answer, or the node has stopped.
     pub async fn ping(&self, peer: Peer) -> Result<Duration, OperationError> {
-        let (_, rtt) = self.call_peer(Command::Ping(peer)).await?;
+        let (_, rtt) = self.call_peer(Command::Ping { peer }).await?;
         Ok(rtt)
     }
 
@@ -224,7 +223,7 @@ impl Handle {
     /// # Errors
     /// If it does not answer, or the node has stopped.
     pub async fn get_socket(&self, peer: Peer) -> Result<SocketAddr, OperationError> {
-        match self.call_peer(Command::GetSocket(peer)).await? {
+        match self.call_peer(Command::GetSocket { peer }).await? {
             (Response::Socket(address), _) => Ok(address),
             _ => Err(CallError::BadReply.into()),
         }
@@ -241,7 +240,7 @@ impl Handle {
         name: &[u8],
         args: Vec<Value>,
     ) -> Result<Vec<Value>, OperationError> {
-        match self.call_peer(Command::Call { peer, name: name.to_vec(), args }).await? {
+        match self.call_peer(Command::Call { peer, name: name.into(), args }).await? {
             (Response::Returned(values), _) => Ok(values),
             _ => Err(CallError::BadReply.into()),
         }
@@ -252,8 +251,11 @@ impl Handle {
     /// # Errors
     /// If the node has stopped.
     pub async fn bootstrap(&self, addresses: Vec<SocketAddr>) -> Result<Bootstrapped, Stopped> {
-        match self.run(Command::Bootstrap(addresses)).await {
-            Ok(Reply::Bootstrapped { answered, silent }) => Ok(Bootstrapped { answered, silent }),
+        match self.run(Command::Bootstrap { addresses }).await {
+            Ok(Reply::Bootstrapped { answered, silent }) => {
+                let silent = silent.into_iter().map(Peer::from).collect();
+                Ok(Bootstrapped { answered, silent })
+            }
             Err(OperationError::Stopped(stopped)) => Err(stopped),
             other => unreachable!("{other:?} in reply to a bootstrap"),
         }
@@ -264,15 +266,42 @@ impl Handle {
     /// # Errors
     /// If the node has stopped.
     pub async fn snapshot(&self) -> Result<Snapshot, Stopped> {
-        self.look(Snapshot::of).await
+        self.view().await
     }
 
-    /// Looks at the node on its own thread, which it holds up meanwhile, and brings back what it
-    /// sees.
+    /// The node's routing table as plain data.
     ///
     /// # Errors
     /// If the node has stopped.
-    pub async fn look<T: Send + 'static>(
+    pub async fn routing(&self) -> Result<TableView, Stopped> {
+        self.view().await
+    }
+
+    /// The last lookups of the node.
+    ///
+    /// # Errors
+    /// If the node has stopped.
+    pub async fn lookups(&self) -> Result<Lookups, Stopped> {
+        self.view().await
+    }
+
+    /// A view of the node, taken on its own thread.
+    ///
+    /// # Errors
+    /// If the node has stopped.
+    pub async fn view<V: View>(&self) -> Result<V, Stopped> {
+        self.look(V::of).await
+    }
+
+    /// The values that the node itself keeps under a key.
+    ///
+    /// # Errors
+    /// If the node has stopped.
+    pub async fn kept(&self, key: Id) -> Result<Vec<Value>, Stopped> {
+        self.look(move |node, _| control::kept(node, &key)).await
+    }
+
+    async fn look<T: Send + 'static>(
         &self,
         look: impl FnOnce(&Node, Instant) -> T + Send + 'static,
     ) -> Result<T, Stopped> {
@@ -280,7 +309,7 @@ impl Handle {
         let sent = |answer: oneshot::Sender<T>| -> Look {
             Box::new(move |node, now| drop(answer.send(look(node, now))))
         };
-        self.ask(|answer| Order::Look(sent(answer))).await
+        self.order(|answer| Order::Look(sent(answer))).await
     }
 
     /// Offers an RPC of that name. The calls come out of the receiver; once it is dropped, peers
@@ -292,7 +321,7 @@ impl Handle {
         &self,
         name: &[u8],
     ) -> Result<mpsc::Receiver<IncomingCall>, OperationError> {
-        self.ask(|answer| Order::Register { name: name.to_vec(), answer }).await?
+        self.order(|answer| Order::Register { name: name.to_vec(), answer }).await?
     }
 
     /// The last packets, the oldest first: at most [`RING_PACKETS`](super::RING_PACKETS) and
@@ -402,8 +431,8 @@ impl Handle {
         self.orders.is_closed()
     }
 
-    async fn lookup(&self, goal: Goal) -> Result<LookupRecord, Stopped> {
-        match self.run(Command::Lookup(goal)).await {
+    async fn lookup(&self, command: Command) -> Result<LookupRecord, Stopped> {
+        match self.run(command).await {
             Ok(Reply::Lookup(record)) => Ok(record),
             Err(OperationError::Stopped(stopped)) => Err(stopped),
             other => unreachable!("{other:?} in reply to a lookup"),
@@ -417,8 +446,8 @@ impl Handle {
         }
     }
 
-    async fn run(&self, command: Command) -> Result<Reply, OperationError> {
-        self.ask(|answer| Order::Run { command, answer }).await?
+    pub(super) async fn run(&self, command: Command) -> Result<Reply, OperationError> {
+        self.order(|answer| Order::Run { command, answer }).await?
     }
 
     async fn observe<T: Send + 'static>(
@@ -429,10 +458,13 @@ impl Handle {
         let sent = |answer: oneshot::Sender<T>| -> Observe {
             Box::new(move |observer| drop(answer.send(observe(observer))))
         };
-        self.ask(|answer| Order::Observe(sent(answer))).await
+        self.order(|answer| Order::Observe(sent(answer))).await
     }
 
-    async fn ask<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> Result<T, Stopped> {
+    async fn order<T>(
+        &self,
+        order: impl FnOnce(oneshot::Sender<T>) -> Order,
+    ) -> Result<T, Stopped> {
         let (answer, answered) = oneshot::channel();
         self.orders.send(order(answer)).await.map_err(|_| Stopped)?;
         answered.await.map_err(|_| Stopped)

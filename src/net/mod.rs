@@ -36,6 +36,7 @@ use crate::xdp::{self, Mirror, Pinning};
 
 use self::handle::Watched;
 
+mod ask;
 mod blocklist;
 mod bootstrap;
 mod capture;
@@ -48,10 +49,15 @@ mod observer;
 mod persister;
 pub mod socket;
 
-pub use capture::{CaptureError, Captured, Existing};
+pub use ask::Readings;
+pub use capture::{CaptureError, Existing};
 pub use endpoint::{Endpoint, NoEndpoint};
-pub use handle::{Bootstrapped, Handle, IncomingCall, OperationError, Stopped};
-pub use observer::{Direction, Losses, Packet, RING_BYTES, RING_PACKETS, Sight, Tap};
+pub use handle::{Handle, IncomingCall, OperationError, Stopped};
+pub use observer::{Losses, Tap};
+
+pub use crate::control::{
+    Bootstrapped, Captured, Direction, Packet, RING_BYTES, RING_PACKETS, Sight,
+};
 
 /// How a node is to be set up. The default is the one that a lone original node has, at
 /// 127.0.0.1:8001 and with nobody to ask.

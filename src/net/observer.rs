@@ -5,7 +5,6 @@
 //! the node up: what does not fit where it should go is counted as lost. While nobody looks a
 //! packet costs one branch.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -14,13 +13,7 @@ use std::time::SystemTime;
 use tokio::sync::mpsc;
 
 use super::capture::Running;
-use crate::message::Contact;
-
-/// Packets that the ring keeps: the last seconds of a busy node, and a screen or two to look back on.
-pub const RING_PACKETS: usize = 1_000;
-
-/// Bytes of packets that the ring keeps; large values push out more than one.
-pub const RING_BYTES: usize = 1 << 20;
+use crate::control::{Direction, Packet, PacketRing, Sight};
 
 /// Events that wait for the owner of a tap.
 const TAP_EVENTS: usize = 4_096;
@@ -28,45 +21,11 @@ const TAP_EVENTS: usize = 4_096;
 /// Bytes of packets that wait for the owner of a tap: some milliseconds at the rate of a fast disk.
 const TAP_BYTES: usize = 8 << 20;
 
-/// Which way a packet went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Direction {
-    /// The node received it.
-    In,
-    /// The node handed it to the system to send.
-    Out,
-}
-
-/// One datagram of the node's own.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Packet {
-    /// When the node took it in or gave it out, by the clock on the wall.
-    pub time: SystemTime,
-    /// Which way it went.
-    pub direction: Direction,
-    /// Where it came from or went to.
-    pub peer: SocketAddr,
-    /// All of its bytes.
-    pub bytes: Arc<[u8]>,
-}
-
-/// What a tap tells.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Sight {
-    /// A datagram.
-    Packet(Packet),
-    /// A contact has come into the routing table.
-    ContactAdded(SystemTime, Contact),
-    /// A contact has left the routing table.
-    ContactLost(SystemTime, Contact),
-}
-
-impl Sight {
-    fn bytes(&self) -> usize {
-        match self {
-            Sight::Packet(packet) => packet.bytes.len(),
-            Sight::ContactAdded(..) | Sight::ContactLost(..) => 0,
-        }
+/// What a sight takes of a tap's bytes.
+fn bytes_of(sight: &Sight) -> usize {
+    match sight {
+        Sight::Packet(packet) => packet.bytes.len(),
+        Sight::ContactAdded(..) | Sight::ContactLost(..) => 0,
     }
 }
 
@@ -123,7 +82,7 @@ impl Tap {
     }
 
     fn taken(&self, sight: Sight) -> Sight {
-        self.load.bytes.fetch_sub(sight.bytes(), Ordering::Relaxed);
+        self.load.bytes.fetch_sub(bytes_of(&sight), Ordering::Relaxed);
         sight
     }
 }
@@ -150,9 +109,9 @@ impl Source {
 
     fn offer(&self, sight: &Sight) {
         // Only this end adds, so that what is there cannot have grown meanwhile.
-        let fits = self.load.bytes.load(Ordering::Relaxed) + sight.bytes() <= TAP_BYTES;
+        let fits = self.load.bytes.load(Ordering::Relaxed) + bytes_of(sight) <= TAP_BYTES;
         if fits && let Ok(place) = self.events.try_reserve() {
-            self.load.bytes.fetch_add(sight.bytes(), Ordering::Relaxed);
+            self.load.bytes.fetch_add(bytes_of(sight), Ordering::Relaxed);
             place.send(sight.clone());
         } else if self.is_open() {
             self.load.lost.fetch_add(1, Ordering::Relaxed);
@@ -160,28 +119,10 @@ impl Source {
     }
 }
 
-/// The last packets, the oldest first.
-#[derive(Debug, Default)]
-struct Ring {
-    packets: VecDeque<Packet>,
-    bytes: usize,
-}
-
-impl Ring {
-    fn push(&mut self, packet: Packet) {
-        self.bytes += packet.bytes.len();
-        self.packets.push_back(packet);
-        while self.packets.len() > RING_PACKETS || self.bytes > RING_BYTES {
-            let oldest = self.packets.pop_front().expect("one was pushed just now");
-            self.bytes -= oldest.bytes.len();
-        }
-    }
-}
-
 /// All who look on.
 #[derive(Debug, Default)]
 pub(super) struct Observer {
-    ring: Option<Ring>,
+    ring: Option<PacketRing>,
     taps: Vec<Source>,
     /// The file that packets are written to, and what came of it.
     pub(super) capture: Option<Running>,
@@ -190,7 +131,7 @@ pub(super) struct Observer {
 impl Observer {
     /// What the ring holds; from the first call on it is there.
     pub(super) fn packets(&mut self) -> Vec<Packet> {
-        self.ring.get_or_insert_default().packets.iter().cloned().collect()
+        self.ring.get_or_insert_default().packets().cloned().collect()
     }
 
     /// Gives the ring up.
@@ -234,7 +175,8 @@ pub(super) struct Observed(Option<Box<Observer>>);
 impl Observed {
     /// Nobody looks yet, or the ring alone is there.
     pub(super) fn new(keeps_packets: bool) -> Observed {
-        let ring = || Box::new(Observer { ring: Some(Ring::default()), ..Observer::default() });
+        let ring =
+            || Box::new(Observer { ring: Some(PacketRing::default()), ..Observer::default() });
         Observed(keeps_packets.then(ring))
     }
 
@@ -274,6 +216,8 @@ impl Observed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::{RING_BYTES, RING_PACKETS};
+    use crate::message::Contact;
 
     fn peer() -> SocketAddr {
         ([127, 0, 0, 1], 8003).into()

@@ -59,7 +59,9 @@ enum Inadmissible {
 }
 
 /// Ties an application's answer to the request; see [`Event::Request`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub struct RequestToken(u64);
 
 /// The application's RPC failed; the caller is told no more than that.

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::id::Id;
-use crate::message::{Contact, Response, Rpc, RpcId};
+use crate::message::{Contact, Place, Response, Rpc, RpcId};
 use crate::node::{CallError, OperationId};
 use crate::time::Instant;
 use crate::wire::v1::Header;
@@ -21,7 +23,8 @@ const STORE_ATTEMPTS: u32 = 2;
 const STORE_ATTEMPTS_WITH_TOKEN: u32 = 4;
 
 /// A node to ask: an address, and its id where that is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "Place", into = "Place")]
 pub struct Peer {
     /// Where it receives datagrams.
     pub address: SocketAddr,
@@ -38,6 +41,18 @@ impl From<SocketAddr> for Peer {
 impl From<Contact> for Peer {
     fn from(contact: Contact) -> Peer {
         Peer { address: contact.address, id: Some(contact.id) }
+    }
+}
+
+impl From<Peer> for Place {
+    fn from(Peer { address, id }: Peer) -> Place {
+        Place { address: address.ip(), port: address.port(), id }
+    }
+}
+
+impl From<Place> for Peer {
+    fn from(Place { address, port, id }: Place) -> Peer {
+        Peer { address: SocketAddr::new(address, port), id }
     }
 }
 

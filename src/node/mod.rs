@@ -63,7 +63,7 @@ use crate::wire::v1::{self, Body, Frame, Header};
 pub use crate::kad::OperationId;
 pub use crate::node::answers::{RegisterError, RequestToken, RpcFailed};
 pub use crate::node::calls::Peer;
-pub use crate::node::report::{CallError, Counters, Delivery, Event, StoreReport};
+pub use crate::node::report::{CallError, Counters, Delivery, DeliveryOutcome, Event, StoreReport};
 pub use crate::node::spread::Spread;
 
 /// Lookups remembered for people to look at: a screenful.

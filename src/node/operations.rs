@@ -14,8 +14,8 @@ use crate::kad::lookup::{
 use crate::message::{Contact, FindValue, Request, Response, StoreMode, StoreRequest};
 use crate::node::calls::{Attempt, Call};
 use crate::node::{
-    CallError, Delivery, Event, MAX_RECORDS, Node, OperationId, Peer, Purpose, StoreReport,
-    is_validated,
+    CallError, Delivery, DeliveryOutcome, Event, MAX_RECORDS, Node, OperationId, Peer, Purpose,
+    StoreReport, is_validated,
 };
 use crate::store::{Deposit, Party, Refusal, Standing};
 use crate::time::{Duration, Instant};
@@ -414,8 +414,9 @@ impl Node {
         for contact in holders {
             match self.send_store(now, contact.into(), id, &publish, Attempt::FIRST) {
                 Ok(bytes) => {
+                    let sent = now.since(publish.report.started);
                     publish.waiting += 1;
-                    publish.report.deliveries.push(Delivery::begun(contact, now, bytes));
+                    publish.report.deliveries.push(Delivery::begun(contact, sent, bytes));
                 }
                 Err(error) => publish.report.refused.push((contact, error.to_string())),
             }
@@ -470,16 +471,18 @@ impl Node {
         if let Some(bytes) = again {
             delivery.on_sent_again(bytes);
         }
-        let again = again.is_some();
-        match outcome {
-            _ if again => {}
-            Ok(Response::Stored) => report.stored.push(contact),
-            Ok(Response::Refused { reason, .. }) => report.refused.push((contact, reason)),
-            Ok(_) => report.refused.push((contact, CallError::BadReply.to_string())),
-            Err(CallError::TimedOut) => report.silent.push(contact),
-            Err(error) => report.refused.push((contact, error.to_string())),
+        if again.is_none() {
+            let outcome = delivered(outcome);
+            match &outcome {
+                DeliveryOutcome::Stored => report.stored.push(contact),
+                DeliveryOutcome::Refused { reason } => {
+                    report.refused.push((contact, reason.clone()));
+                }
+                DeliveryOutcome::TimedOut => report.silent.push(contact),
+            }
+            delivery.outcome = outcome;
+            publish.waiting -= 1;
         }
-        publish.waiting -= usize::from(!again);
         self.go_on_publishing(now, publish);
     }
 
@@ -549,4 +552,16 @@ impl Node {
         self.on_bootstrap_ended(now, id);
         self.out.events.push_back(Event::Bootstrapped { id, answered, silent });
     }
+}
+
+/// What an answer to a store, or its lack, means.
+fn delivered(outcome: Result<Response, CallError>) -> DeliveryOutcome {
+    let reason = match outcome {
+        Ok(Response::Stored) => return DeliveryOutcome::Stored,
+        Err(CallError::TimedOut) => return DeliveryOutcome::TimedOut,
+        Ok(Response::Refused { reason, .. }) => reason,
+        Ok(_) => CallError::BadReply.to_string(),
+        Err(error) => error.to_string(),
+    };
+    DeliveryOutcome::Refused { reason }
 }

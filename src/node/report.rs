@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use serde::{Deserialize, Serialize};
+
 use crate::bencode::Value;
 use crate::id::Id;
 use crate::kad::OperationId;
@@ -11,7 +13,8 @@ use crate::node::{Peer, RequestToken, Spread};
 use crate::time::{Duration, Instant};
 
 /// What a node has to tell.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Event {
     /// A bootstrap has ended.
     Bootstrapped {
@@ -77,10 +80,12 @@ pub enum Event {
     },
 }
 
-/// How a store went.
-#[derive(Clone, Debug)]
+/// How a store went. Serialised it lacks what means nothing outside of the node;
+/// [`StoreView`](crate::control::StoreView) adds what is counted from it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StoreReport {
     /// The operation.
+    #[serde(skip)]
     pub id: OperationId,
     /// The key.
     pub key: Id,
@@ -89,27 +94,33 @@ pub struct StoreReport {
     /// Nodes that keep the value.
     pub stored: Vec<Contact>,
     /// Nodes that do not, and why.
+    #[serde(with = "refusals")]
     pub refused: Vec<(Contact, String)>,
     /// Nodes that did not answer.
     pub silent: Vec<Contact>,
     /// Whether this node keeps the value, being among the k nearest.
     pub kept_here: bool,
     /// The lookup that found the nodes.
+    #[serde(flatten)]
     pub lookup: LookupRecord,
     /// When it began.
+    #[serde(skip)]
     pub started: Instant,
     /// When it ended.
+    #[serde(skip)]
     pub ended: Instant,
 }
 
 /// A value on its way to one of its holders.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivery {
     /// To whom.
+    #[serde(rename = "who")]
     pub contact: Contact,
-    /// When it was first sent.
-    pub sent: Instant,
+    /// When it was first sent: the time since the store began.
+    pub sent: Duration,
     /// How often it was sent.
+    #[serde(rename = "tries")]
     pub attempts: u32,
     /// Bytes of these datagrams.
     pub bytes_sent: usize,
@@ -118,19 +129,69 @@ pub struct Delivery {
     /// Bytes of these answers.
     pub bytes_received: usize,
     /// Round trip of the last attempt, or, without an answer, how long it was waited for.
+    #[serde(rename = "ms")]
     pub took: Duration,
+    /// What became of it.
+    #[serde(flatten)]
+    pub outcome: DeliveryOutcome,
+}
+
+/// What became of a [`Delivery`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "lowercase")]
+pub enum DeliveryOutcome {
+    /// The value is kept.
+    Stored,
+    /// It is not.
+    Refused {
+        /// Why.
+        reason: String,
+    },
+    /// No answer came, or none yet.
+    #[serde(rename = "timed out")]
+    TimedOut,
+}
+
+/// Who refused and why, as `{who, reason}` each.
+mod refusals {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::message::Contact;
+
+    #[derive(Serialize, Deserialize)]
+    struct Refused {
+        who: Contact,
+        reason: String,
+    }
+
+    pub(super) fn serialize<S: Serializer>(
+        refused: &[(Contact, String)],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let form =
+            |(who, reason): &(Contact, String)| Refused { who: *who, reason: reason.clone() };
+        serializer.collect_seq(refused.iter().map(form))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<(Contact, String)>, D::Error> {
+        let refused = Vec::<Refused>::deserialize(deserializer)?;
+        Ok(refused.into_iter().map(|Refused { who, reason }| (who, reason)).collect())
+    }
 }
 
 impl Delivery {
-    pub(super) fn begun(contact: Contact, now: Instant, bytes: usize) -> Delivery {
+    pub(super) fn begun(contact: Contact, sent: Duration, bytes: usize) -> Delivery {
         Delivery {
             contact,
-            sent: now,
+            sent,
             attempts: 1,
             bytes_sent: bytes,
             answers: 0,
             bytes_received: 0,
             took: Duration::ZERO,
+            outcome: DeliveryOutcome::TimedOut,
         }
     }
 
@@ -148,6 +209,11 @@ impl Delivery {
 }
 
 impl StoreReport {
+    /// How long it took.
+    pub fn duration(&self) -> Duration {
+        self.ended.since(self.started)
+    }
+
     /// How widely the nodes that keep the value are spread.
     pub fn spread(&self) -> Spread {
         Spread::of(&self.stored)
@@ -172,7 +238,8 @@ impl StoreReport {
 }
 
 /// Why a call has no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum CallError {
     /// Nothing came in time.
     #[error("no answer in time")]
@@ -209,7 +276,7 @@ pub enum CallError {
 }
 
 /// What a node has counted since it began.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     /// Datagrams received.
     pub datagrams_in: u64,

@@ -1,6 +1,7 @@
 //! Arguments of the shell's functions: taken one by one, checked, and if wrong answered with what
 //! was expected, what came, and what to write instead.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -23,11 +24,45 @@ impl Complaint {
     pub(crate) fn new(function: &str, error: impl std::fmt::Display) -> Complaint {
         Complaint(format!("{function}: {error}"))
     }
+
+    /// The same about a function that is called otherwise.
+    pub(crate) fn of(self, function: &str) -> Complaint {
+        Complaint(format!("{function}{}", self.0))
+    }
+}
+
+/// How a function is called, for messages about its arguments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Usage {
+    /// What stands before the name where it is a method of a network or cluster: `n:`.
+    pub(crate) owner: &'static str,
+    pub(crate) name: &'static str,
+    /// Arguments that are right; of a method without the number of the node.
+    pub(crate) example: &'static str,
+}
+
+impl Usage {
+    pub(crate) fn new(name: &'static str, example: &'static str) -> Usage {
+        Usage { owner: "", name, example }
+    }
+
+    /// What to write instead.
+    fn advice(&self) -> String {
+        let first = if self.owner.is_empty() { "" } else { "1, " };
+        format!(". Try {self}({first}{})", self.example)
+    }
+}
+
+/// The name.
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.owner, self.name)
+    }
 }
 
 /// The arguments of one call, in order.
 pub(crate) struct Arguments {
-    function: &'static str,
+    usage: Usage,
     values: std::vec::IntoIter<LuaValue>,
 }
 
@@ -40,18 +75,28 @@ const ENDPOINT: &str = "a contact, \"host:port\" or a port of 127.0.0.1, or a li
 const PEER: &str = "a contact, \"address:port\" or a port of 127.0.0.1";
 
 impl Arguments {
-    pub(crate) fn new(function: &'static str, values: MultiValue) -> Arguments {
-        Arguments { function, values: values.into_iter().collect::<Vec<_>>().into_iter() }
+    pub(crate) fn new(usage: Usage, values: MultiValue) -> Arguments {
+        Arguments { usage, values: values.into_iter().collect::<Vec<_>>().into_iter() }
     }
 
-    /// The function that was called.
-    pub(crate) fn function(&self) -> &'static str {
-        self.function
+    /// How the function that was called is called.
+    pub(crate) fn usage(&self) -> Usage {
+        self.usage
+    }
+
+    /// Arguments of the same function that were inside of others.
+    pub(crate) fn inner(&self, value: LuaValue) -> Arguments {
+        Arguments::new(self.usage, MultiValue::from_iter([value]))
+    }
+
+    /// The same of a function that is a method.
+    pub(crate) fn owned_by(self, owner: &'static str) -> Arguments {
+        Arguments { usage: Usage { owner, ..self.usage }, ..self }
     }
 
     /// A complaint about the call as a whole.
     pub(crate) fn complaint(&self, error: impl std::fmt::Display) -> Complaint {
-        Complaint::new(self.function, error)
+        Complaint(format!("{}: {error}", self.usage))
     }
 
     /// Whatever comes next; nil if nothing does.
@@ -67,15 +112,7 @@ impl Arguments {
     /// A key or an id.
     pub(crate) fn id(&mut self, name: &str) -> Result<Id, Complaint> {
         let value = self.any();
-        let (first, more) = match self.function.split_once(':') {
-            Some((_, "holders")) => ("", ""),
-            Some((_, "add" | "put")) => ("1, ", ", \"value\""),
-            Some(_) => ("1, ", ""),
-            None if matches!(self.function, "add" | "put") => ("", ", \"value\""),
-            None => ("", ""),
-        };
-        let advice = format!(". Try {}({first}sha1(\"key\"){more})", self.function);
-        id_of(&value).ok_or_else(|| self.wrong(name, ID, &value, &advice))
+        id_of(&value).ok_or_else(|| self.wrong(name, ID, &value, &self.advice()))
     }
 
     /// A second id, where there may be one.
@@ -160,24 +197,20 @@ impl Arguments {
     pub(crate) fn callback(&mut self, name: &str) -> Result<Function, Complaint> {
         match self.any() {
             LuaValue::Function(function) => Ok(function),
-            other => {
-                let advice = format!(". Try {}", example_with_function(self.function));
-                Err(self.wrong(name, "a function", &other, &advice))
-            }
+            other => Err(self.wrong(name, "a function", &other, &self.advice())),
         }
     }
 
     /// A node to ask.
     pub(crate) fn peer(&mut self, name: &str) -> Result<Peer, Complaint> {
         let value = self.any();
-        let advice = format!(". Try {}(8001)", self.function);
-        peer_of(&value).ok_or_else(|| self.wrong(name, PEER, &value, &advice))
+        peer_of(&value).ok_or_else(|| self.wrong(name, PEER, &value, &self.advice()))
     }
 
     /// Nodes to join through: several arguments, or lists of them.
     pub(crate) fn endpoints(&mut self, name: &str) -> Result<Vec<Endpoint>, Complaint> {
         let mut endpoints = Vec::new();
-        let advice = format!(". Try {}(8001)", self.function);
+        let advice = self.advice();
         for value in self.rest() {
             let list = value.as_table().filter(|table| table.raw_len() > 0);
             let values = match list {
@@ -215,6 +248,11 @@ impl Arguments {
             .map_err(|error| self.complaint(error))
     }
 
+    /// What to write instead, for the end of a complaint.
+    pub(crate) fn advice(&self) -> String {
+        self.usage.advice()
+    }
+
     /// A complaint about one argument.
     pub(crate) fn wrong(
         &self,
@@ -225,16 +263,6 @@ impl Arguments {
     ) -> Complaint {
         let got = convert::describe(got);
         self.complaint(format_args!("{name}: expected {expected}, got {got}{advice}"))
-    }
-}
-
-fn example_with_function(function: &str) -> &'static str {
-    match function {
-        "every" => "every(1, function() print(\"tick\") end)",
-        "tap" => "tap(function(event) print(event) end)",
-        "after" => "after(1, function() print(\"late\") end)",
-        "rpc" => "rpc(\"greet\", function(from, name) return \"hello \" .. name end)",
-        _ => "spawn(function() print(\"beside\") end)",
     }
 }
 
@@ -301,7 +329,8 @@ mod tests {
     use super::*;
 
     fn arguments(lua: &Lua, source: &str) -> Arguments {
-        Arguments::new("findvalue", lua.load(source).eval().unwrap())
+        let usage = Usage::new("findvalue", "sha1(\"key\")");
+        Arguments::new(usage, lua.load(source).eval().unwrap())
     }
 
     #[test]

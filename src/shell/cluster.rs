@@ -16,11 +16,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use mlua::{AnyUserData, Lua, UserData, Value as LuaValue};
 use serde_json::Value as Json;
 
-use crate::net::Handle;
+use crate::serial::from_hex;
 
 use super::arguments::{Arguments, Complaint};
-use super::convert;
 use super::functions::{Context, Functions, Trouble};
+use super::host::Host;
 use super::kilobytes_of;
 
 /// Nodes of a cluster: each is a process of some ten megabytes.
@@ -96,18 +96,18 @@ impl Drop for Running {
 
 /// Adds `cluster`, which starts one.
 pub(crate) fn add_to(functions: &Functions) -> mlua::Result<()> {
-    functions.add_async("cluster", start)
+    functions.add_async("cluster", "20, true", start)
 }
 
 /// Adds what the methods of a cluster are made of. The first argument of each is the cluster.
 pub(crate) fn add_methods_to(methods: &Functions) -> mlua::Result<()> {
-    methods.add_async("c:ask", ask)?;
-    methods.add("c:kill", |_, _, mut arguments| {
+    methods.add_async("c:ask", "", ask)?;
+    methods.add("c:kill", "1", |_, _, mut arguments| {
         let member = member_of(&mut arguments)?;
         Ok(member.running().take().is_some())
     })?;
-    methods.add_async("c:start", restart)?;
-    methods.add("c:members", |_, lua, mut arguments| {
+    methods.add_async("c:start", "1", restart)?;
+    methods.add("c:members", "", |_, lua, mut arguments| {
         let value = arguments.any();
         let list = lua.create_table()?;
         for member in &cluster_of(&arguments, &value)?.members {
@@ -134,13 +134,13 @@ async fn start(
     let count = arguments.count("count", 20, NODES_MAX)?;
     let keeps = arguments.any();
     let keeps = keeps.as_boolean().or(keeps.is_nil().then_some(false)).ok_or_else(|| {
-        arguments.wrong("keep", "true, false or nothing", &keeps, ". Try cluster(20, true)")
+        arguments.wrong("keep", "true, false or nothing", &keeps, &arguments.advice())
     })?;
     let failed = |error: std::io::Error| arguments.complaint(format_args!("cannot start: {error}"));
     let ports = free_ports(count).map_err(failed)?;
     // Through the shell's own node, so that it finds what they store; but addresses of 127.0.0.1
     // must not get into a network beyond this machine.
-    let own = context.node.as_ref().map(Handle::local_addr);
+    let own = context.host.as_ref().and_then(Host::address);
     let via = own.filter(|own| own.ip().is_loopback());
     let via = via.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, ports[0])));
     let folder = keeps.then(Folder::new).transpose().map_err(failed)?;
@@ -279,7 +279,7 @@ fn decode(lua: &Lua, json: &Json) -> mlua::Result<LuaValue> {
         }
         Json::Object(fields) => {
             if let (1, Some(Json::String(hex))) = (fields.len(), fields.get("hex"))
-                && let Some(bytes) = convert::from_hex(hex.as_bytes())
+                && let Some(bytes) = from_hex(hex.as_bytes())
             {
                 return Ok(LuaValue::String(lua.create_string(bytes)?));
             }

@@ -1,21 +1,18 @@
-//! Between Lua values and bencoded ones.
+//! Lua values as bencoded ones, and as JSON.
 //!
 //! Numbers without a fraction are integers, strings are byte strings, a table with the keys
 //! 1 to n is a list, any other table with whole numbers and strings as keys a dictionary, the
 //! empty table the empty list. Everything else is refused before anything is sent.
 
 use std::ffi::c_void;
-use std::fmt;
 
-use mlua::{Lua, Table, Value as LuaValue};
+use mlua::{Table, Value as LuaValue};
 
-use crate::bencode::{self, Item, MAX_DEPTH, MAX_VALUE_DEPTH, View};
+use crate::bencode::{self, MAX_DEPTH, MAX_VALUE_DEPTH};
+use crate::control::{Bytes, INTEGER_MAX};
+use crate::serial::hex;
 
 use super::escape::{escape, escape_json};
-
-/// Integers beyond are refused: an original node that read one could not write it again, and
-/// would hang at it.
-pub(crate) const INTEGER_MAX: i64 = 99_999_999_999_999;
 
 /// No datagram carries more, so encoding stops here whatever the table holds.
 const ENCODED_BYTES_MAX: usize = 1 << 16;
@@ -186,31 +183,6 @@ fn describe_number(number: f64) -> String {
     number.to_string()
 }
 
-/// The Lua value of a bencoded one. Integers that Lua cannot hold become floats.
-pub(crate) fn decode(lua: &Lua, item: Item<'_>) -> mlua::Result<LuaValue> {
-    match item.view() {
-        View::Bytes(bytes) => Ok(LuaValue::String(lua.create_string(bytes)?)),
-        View::Integer(integer) => Ok(match integer.to_i64() {
-            Some(fits) => LuaValue::Integer(fits),
-            None => LuaValue::Number(integer.digits().parse().unwrap_or(f64::NAN)),
-        }),
-        View::List(list) => {
-            let table = lua.create_table()?;
-            for (index, item) in list.enumerate() {
-                table.raw_set(index + 1, decode(lua, item)?)?;
-            }
-            Ok(LuaValue::Table(table))
-        }
-        View::Dict(dict) => {
-            let table = lua.create_table()?;
-            for (key, value) in dict {
-                table.raw_set(decode(lua, key)?, decode(lua, value)?)?;
-            }
-            Ok(LuaValue::Table(table))
-        }
-    }
-}
-
 /// JSON of one result, at most. What is longer serves nobody, and would take memory beside that of Lua.
 const JSON_BYTES_MAX: usize = 16 << 20;
 
@@ -252,7 +224,7 @@ impl<Look: Fn() -> bool> JsonWriter<Look> {
                 if string.as_bytes().len() > JSON_BYTES_MAX {
                     return Err(NoJson::TooLarge);
                 }
-                self.put_scalar(&json_bytes(&string.as_bytes()));
+                self.put_scalar(&serde_json::json!(Bytes::from(&string.as_bytes()[..])));
             }
             LuaValue::Table(_) if levels == 0 => return Err(NoJson::TooDeep),
             LuaValue::Table(table) => self.put_table(table, levels - 1)?,
@@ -314,14 +286,6 @@ impl<Look: Fn() -> bool> JsonWriter<Look> {
     }
 }
 
-/// Bytes as JSON: text as it is, other bytes as `{"hex": "…"}`.
-fn json_bytes(bytes: &[u8]) -> serde_json::Value {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => text.into(),
-        Err(_) => serde_json::json!({ "hex": hex(bytes) }),
-    }
-}
-
 fn json_key(key: &LuaValue) -> String {
     match key {
         LuaValue::String(string) => match std::str::from_utf8(&string.as_bytes()) {
@@ -332,29 +296,10 @@ fn json_key(key: &LuaValue) -> String {
     }
 }
 
-/// Lower-case hex digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use fmt::Write;
-    bytes.iter().fold(String::new(), |mut digits, byte| {
-        let _ = write!(digits, "{byte:02x}");
-        digits
-    })
-}
-
-/// The bytes that an even number of hex digits stands for.
-pub(crate) fn from_hex(digits: &[u8]) -> Option<Vec<u8>> {
-    if !digits.len().is_multiple_of(2) {
-        return None;
-    }
-    let digit = |digit: u8| (digit as char).to_digit(16);
-    digits
-        .chunks_exact(2)
-        .map(|pair| Some((digit(pair[0])? << 4 | digit(pair[1])?) as u8))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use mlua::Lua;
+
     use super::*;
 
     fn eval(lua: &Lua, source: &str) -> LuaValue {
@@ -435,18 +380,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn bencoding_becomes_lua_and_returns_unchanged() {
-        let lua = Lua::new();
-        for bytes in [&b"li1e3:abcd1:ki-7eee"[..], b"di3e1:xe", b"le", b"0:"] {
-            let value = bencode::Value::parse(bytes).unwrap();
-            let back = encode("value", &decode(&lua, value.item()).unwrap()).unwrap();
-            assert_eq!(back, value);
-        }
-        let huge = bencode::Value::parse(b"i123456789012345678901234567890e").unwrap();
-        assert!(decode(&lua, huge.item()).unwrap().is_number());
-    }
-
     fn json_of(lua: &Lua, source: &str) -> Result<String, NoJson> {
         json(&eval(lua, source), || false)
     }
@@ -504,13 +437,5 @@ mod tests {
         assert_eq!(describe(&eval(&lua, "1e300")), "1e300");
         assert_eq!(describe(&eval(&lua, "1e15")), "1000000000000000");
         assert_eq!(describe(&eval(&lua, "'x'")), "a string of 1 byte");
-    }
-
-    #[test]
-    fn hex_digits_come_back_as_bytes() {
-        assert_eq!(hex(b"\x00\xff\x10"), "00ff10");
-        assert_eq!(from_hex(b"00FF10"), Some(b"\x00\xff\x10".to_vec()));
-        assert_eq!(from_hex(b"0"), None);
-        assert_eq!(from_hex(b"zz"), None);
     }
 }

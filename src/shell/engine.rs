@@ -13,25 +13,28 @@ use std::sync::mpsc as blocking;
 use std::time::Duration;
 
 use mlua::{
-    BorrowedBytes, Function, IntoLua, Lua, LuaOptions, LuaString, MultiValue, StdLib, Table,
-    Value as LuaValue,
+    AnyUserData, BorrowedBytes, Function, IntoLua, Lua, LuaOptions, LuaString, MultiValue, StdLib,
+    Table, Value as LuaValue,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
 use crate::net::Handle;
+use crate::serial::hex;
 
-use super::arguments::Complaint;
+use super::arguments::{Arguments, Complaint, Usage};
 use super::background::Background;
 use super::chunk::Chunk;
 use super::escape::escape_lines;
 use super::failure::{ChunkError, MEMORY_MAX, built_in, message_of, place, without_place};
-use super::functions::{Context, Functions, Shapes, plain, plain_checked};
+use super::functions::{Context, Functions, INNER_SHAPES, Trouble, plain, plain_checked};
+use super::host::{Host, Site};
 use super::interrupt::{Guard, Interrupt, Interrupted};
 use super::output::Output;
+use super::simulation::SimulatedNode;
 use super::{
     arguments, bytes, cluster, convert, escape, lessons, modules, network, packets,
-    process_kilobytes, results, settings, simulation, tasks, terminal,
+    process_kilobytes, results, simulation, tasks, terminal,
 };
 
 /// Stack of the Lua thread: Lua allows 200 levels of calls through Rust and C.
@@ -97,7 +100,7 @@ impl Engine {
         let lua_interrupt = interrupt.clone();
         std::thread::Builder::new().name("kademlua-lua".into()).stack_size(STACK_BYTES).spawn(
             move || {
-                let world = || World::new(node, output, options, lua_interrupt);
+                let world = || World::new(node.map(Host::Node), output, options, lua_interrupt);
                 run(world, queue, &started);
             },
         )?;
@@ -170,7 +173,7 @@ struct World {
 
 impl World {
     fn new(
-        node: Option<Handle>,
+        host: Option<Host>,
         output: Arc<Output>,
         options: Options,
         interrupt: Arc<Interrupt>,
@@ -179,10 +182,12 @@ impl World {
         lua.set_memory_limit(MEMORY_MAX)?;
         let guard = Guard::install(&lua, interrupt)?;
         let background = Background::default();
-        let [contact, known, trace, packet] = [(); 4].map(|()| lua.create_table());
-        let shapes = Shapes { contact: contact?, known: known?, trace: trace?, packet: packet? };
+        let shapes = lua.create_table()?;
+        for name in INNER_SHAPES {
+            shapes.set(name, lua.create_table()?)?;
+        }
         let context = Context {
-            node,
+            host,
             guard: guard.clone(),
             output: output.clone(),
             background,
@@ -306,13 +311,26 @@ fn functions(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
     tasks::add_to(&functions)?;
     simulation::add_to(&functions)?;
     cluster::add_to(&functions)?;
-    if context.node.is_some() {
-        network::add_to(&functions)?;
-        settings::add_to(&functions)?;
-        packets::add_to(&functions)?;
-        tasks::add_rpc_to(&functions)?;
-    }
+    packets::add_untap_to(&functions)?;
     Ok(functions.into_table())
+}
+
+/// The functions that ask a node, whichever: their first argument says.
+fn asking(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
+    let asking = Functions::new(lua, context)?;
+    network::add_to(&asking)?;
+    packets::add_to(&asking)?;
+    tasks::add_rpc_to(&asking)?;
+    Ok(asking.into_table())
+}
+
+/// The node that a number means to a method of a network, for the functions that ask one.
+fn site(lua: &Lua, (method, arguments): (String, MultiValue)) -> Result<AnyUserData, Trouble> {
+    let usage = Usage::new("", "");
+    let mut arguments = Arguments::new(usage, arguments);
+    let node = SimulatedNode::of(&mut arguments);
+    let host = Host::Simulated(node.map_err(|complaint| complaint.of(&method))?);
+    Ok(lua.create_userdata(Site { host, owner: "n:" })?)
 }
 
 /// The methods of simulated networks and of clusters.
@@ -326,16 +344,14 @@ fn methods(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
 fn natives(lua: &Lua, context: &Rc<Context>, options: &Options) -> mlua::Result<Table> {
     let functions = functions(lua, context)?;
     functions.set("gc", plain_checked(lua, |lua, what: LuaValue| collected(lua, &what))?)?;
-    let shapes = lua.create_table()?;
-    shapes.set("contact", &context.shapes.contact)?;
-    shapes.set("known", &context.shapes.known)?;
-    shapes.set("trace", &context.shapes.trace)?;
-    shapes.set("packet", &context.shapes.packet)?;
 
     let native = lua.create_table()?;
     native.set("functions", functions)?;
     native.set("methods", methods(lua, context)?)?;
-    native.set("shapes", shapes)?;
+    native.set("asking", asking(lua, context)?)?;
+    native.set("site", plain_checked(lua, site)?)?;
+    native.set("has_node", context.host.is_some())?;
+    native.set("shapes", &context.shapes)?;
     native.set("pending", Lua::poll_pending())?;
     let guard = context.guard.clone();
     native.set("interrupted", plain(lua, move |_, ()| Ok(guard.strikes()))?)?;
@@ -375,8 +391,8 @@ fn add_text(lua: &Lua, native: &Table, context: &Rc<Context>) -> mlua::Result<()
     let id_of = |_: &Lua, value: LuaValue| Ok(arguments::id_of(&value).map(|id| id.to_string()));
     native.set("id_of", plain(lua, id_of)?)?;
     native.set("describe", plain(lua, |_, value: LuaValue| Ok(convert::describe(&value)))?)?;
-    let hex = |_: &Lua, text: LuaString| Ok(convert::hex(&text.as_bytes()));
-    native.set("tohex", plain(lua, hex)?)?;
+    let tohex = |_: &Lua, text: LuaString| Ok(hex(&text.as_bytes()));
+    native.set("tohex", plain(lua, tohex)?)?;
     let own = context.clone();
     let write = move |_: &Lua, text: LuaString| {
         let printed = own.output.print(&text.to_string_lossy());
@@ -429,7 +445,7 @@ fn arg_table(lua: &Lua, script: &Script) -> mlua::Result<Table> {
 }
 
 /// `gc`: frees what was asked for, and tells what is used.
-fn collected(lua: &Lua, what: &LuaValue) -> Result<Table, super::functions::Trouble> {
+fn collected(lua: &Lua, what: &LuaValue) -> Result<Table, Trouble> {
     let expected = "gc: what: expected nothing, \"collect\" or \"step\"";
     match what {
         LuaValue::Nil => {}

@@ -1,7 +1,7 @@
 //! How Lua calls the shell's functions: thin bindings that check arguments, ask the node and turn
 //! what comes back into tables. What there is to call stands in [`bytes`](super::bytes),
 //! [`network`](super::network), [`packets`](super::packets) and [`tasks`](super::tasks); names, help
-//! and looks are in `lua/`.
+//! and looks are in `lua/`. Functions that ask a node take a [`Site`] first, which says whom.
 //!
 //! Each answers `true` and its results, or `false` and a message; the prelude makes the message
 //! an error at the caller's line.
@@ -12,51 +12,44 @@ use std::sync::Arc;
 
 use mlua::{FromLuaMulti, IntoLua, IntoLuaMulti, Lua, MultiValue, Table, Value as LuaValue};
 
-use crate::message::Contact;
-use crate::net::{Handle, Losses};
+use serde::Serialize;
 
-use super::arguments::{Arguments, Complaint};
+use crate::net::Losses;
+
+use super::arguments::{Arguments, Complaint, Usage};
 use super::background::Background;
+use super::host::{Host, Site};
 use super::interrupt::Guard;
-use super::network::Tables;
 use super::output::Output;
+use super::tables::to_lua;
 
 /// What the functions work with.
 pub(crate) struct Context {
     /// The node, unless programs run without one.
-    pub(crate) node: Option<Handle>,
+    pub(crate) host: Option<Host>,
     pub(crate) guard: Guard,
     pub(crate) output: Arc<Output>,
     pub(crate) background: Background,
     /// The tasks that `tap` began, and what they lose.
     pub(crate) taps: RefCell<Vec<(u64, Losses)>>,
-    /// Metatables, filled by the prelude.
-    pub(crate) shapes: Shapes,
+    /// The metatables that tables get in Rust because they come inside of others, by the names of what
+    /// they show. Filled by the prelude.
+    pub(crate) shapes: Table,
 }
 
 impl Context {
-    /// The node.
-    ///
-    /// # Panics
-    /// If there is none; functions that need one are not added then.
-    pub(crate) fn handle(&self) -> &Handle {
-        self.node.as_ref().expect("functions that need a node are added only where one is")
-    }
-
-    /// Makes tables of what the node tells.
-    pub(crate) fn tables<'a>(&'a self, lua: &'a Lua) -> Tables<'a> {
-        let own = Contact { id: self.handle().id(), address: self.handle().local_addr() };
-        Tables { lua, shapes: &self.shapes, own }
+    /// The Lua value of what a node tells.
+    pub(crate) fn to_lua<T: Serialize + ?Sized>(
+        &self,
+        lua: &Lua,
+        data: &T,
+    ) -> mlua::Result<LuaValue> {
+        to_lua(lua, &self.shapes, data)
     }
 }
 
-/// Metatables that tables get in Rust, because they come inside of others.
-pub(crate) struct Shapes {
-    pub(crate) contact: Table,
-    pub(crate) known: Table,
-    pub(crate) trace: Table,
-    pub(crate) packet: Table,
-}
+/// The shapes of what comes inside of other tables.
+pub(crate) const INNER_SHAPES: [&str; 4] = ["contact", "known", "trace", "packet"];
 
 /// Why a function has no result.
 pub(crate) enum Trouble {
@@ -100,11 +93,12 @@ impl Functions {
     pub(crate) fn add<R: IntoLuaMulti>(
         &self,
         name: &'static str,
+        example: &'static str,
         body: impl Fn(&Context, &Lua, Arguments) -> Result<R, Trouble> + 'static,
     ) -> mlua::Result<()> {
-        let context = self.context.clone();
+        let (context, usage) = (self.context.clone(), Usage::new(name, example));
         let function = self.lua.create_function(move |lua, values| {
-            reply(lua, body(&context, lua, Arguments::new(name, values)))
+            reply(lua, body(&context, lua, Arguments::new(usage, values)))
         })?;
         self.table.set(name, function)
     }
@@ -113,18 +107,48 @@ impl Functions {
     pub(crate) fn add_async<R: IntoLuaMulti, Running>(
         &self,
         name: &'static str,
+        example: &'static str,
         body: impl Fn(Rc<Context>, Lua, Arguments) -> Running + 'static,
     ) -> mlua::Result<()>
     where
         Running: Future<Output = Result<R, Trouble>> + 'static,
     {
-        let context = self.context.clone();
+        let (context, usage) = (self.context.clone(), Usage::new(name, example));
         let function = self.lua.create_async_function(move |lua, values: MultiValue| {
-            let running = body(context.clone(), lua.clone(), Arguments::new(name, values));
+            let running = body(context.clone(), lua.clone(), Arguments::new(usage, values));
             async move { reply(&lua, running.await) }
         })?;
         self.table.set(name, function)
     }
+
+    /// Adds a function that asks a node. Lua hands it a [`Site`] before its arguments, or nothing for the
+    /// shell's own node.
+    pub(crate) fn add_at<R: IntoLuaMulti, Running>(
+        &self,
+        name: &'static str,
+        example: &'static str,
+        body: impl Fn(Host, Rc<Context>, Lua, Arguments) -> Running + 'static,
+    ) -> mlua::Result<()>
+    where
+        Running: Future<Output = Result<R, Trouble>> + 'static,
+    {
+        self.add_async(name, example, move |context, lua, mut arguments| {
+            let site = site_of(&context, &arguments.any());
+            let running = site.map(|site| {
+                let arguments = arguments.owned_by(site.owner);
+                body(site.host, context.clone(), lua.clone(), arguments)
+            });
+            async move { running?.await }
+        })
+    }
+}
+
+fn site_of(context: &Context, value: &LuaValue) -> Result<Site, Trouble> {
+    if let Some(site) = value.as_userdata().and_then(|data| data.borrow::<Site>().ok()) {
+        return Ok(site.clone());
+    }
+    let own = context.host.clone().map(|host| Site { host, owner: "" });
+    own.ok_or_else(|| Complaint("there is no node here".to_owned()).into())
 }
 
 fn reply<R: IntoLuaMulti>(lua: &Lua, result: Result<R, Trouble>) -> mlua::Result<MultiValue> {

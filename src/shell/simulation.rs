@@ -10,17 +10,19 @@ use std::rc::Rc;
 use mlua::{AnyUserData, Lua, Table, UserData, Value as LuaValue};
 
 use crate::config::{self, Config, Setting};
-use crate::control::{Command, CommandError, Reply, Snapshot};
-use crate::kad::lookup::{Goal, LookupRecord};
-use crate::message::{Request, RpcId, StoreMode};
-use crate::node::{Node, StoreReport};
+use crate::control::{
+    Answer, Ask, Code, Command, FastPathView, Look, Lookups, NodeView, Problem, Reply, SettingView,
+    Snapshot, TableView, View, kept,
+};
+use crate::message::{Contact, Request, RpcId};
+use crate::node::Node;
 use crate::sim::{Addresses, Finished, Lie, Network, NodeIndex, Prefix, Settings};
 use crate::time::{Duration, Instant};
 use crate::wire::v1::{self, Header};
 
 use super::arguments::{Arguments, Complaint};
 use super::functions::{Context, Functions, Trouble};
-use super::network::{Lookups, MAX_ENTRIES_MAX, MAX_NODES_MAX, Seen, Tables};
+use super::host::not_simulated;
 
 /// Simulated nodes at once, of all networks that a program holds: some 4 GB with full tables.
 const NODES_MAX: usize = 50_000;
@@ -56,58 +58,35 @@ impl Drop for Held {
 /// Adds `net`, which makes a network.
 pub(crate) fn add_to(functions: &Functions) -> mlua::Result<()> {
     let total = Rc::new(Cell::new(0));
-    functions.add_async("net", move |_, lua, arguments| make(lua, arguments, total.clone()))
+    functions.add_async("net", "{nodes = 100}", move |_, lua, arguments| {
+        make(lua, arguments, total.clone())
+    })
 }
 
 /// Adds the methods of a network. The first argument of each is the network.
 pub(crate) fn add_methods_to(methods: &Functions) -> mlua::Result<()> {
-    methods.add_async("n:run", run)?;
-    methods.add_async("n:join", join)?;
-    methods.add_async("n:add", |c, lua, arguments| store(c, lua, arguments, StoreMode::Add))?;
-    methods.add_async("n:put", |c, lua, arguments| store(c, lua, arguments, StoreMode::Replace))?;
-    methods.add_async("n:findvalue", find_value)?;
-    methods.add_async("n:findnode", find_node)?;
-    methods.add_async("n:ping", ping)?;
-    methods.add("n:contacts", |context, lua, mut arguments| {
-        let (snapshot, tables) = look(context, lua, &mut arguments, Snapshot::of)?;
-        Ok(tables.contacts(&snapshot)?)
-    })?;
-    methods.add("n:routing", |context, lua, mut arguments| {
-        let (snapshot, tables) = look(context, lua, &mut arguments, Snapshot::of)?;
-        Ok(tables.routing(&snapshot)?)
-    })?;
-    methods.add("n:info", |context, lua, mut arguments| {
-        let (snapshot, tables) = look(context, lua, &mut arguments, Snapshot::of)?;
-        Ok(tables.node(&snapshot)?)
-    })?;
-    methods.add("n:lookups", |context, lua, mut arguments| {
-        let (lookups, tables) = look(context, lua, &mut arguments, Lookups::of)?;
-        Ok(tables.lookups(&lookups)?)
-    })?;
-    methods.add("n:estimate", |context, lua, mut arguments| {
-        let (seen, tables) = look(context, lua, &mut arguments, |node, _| Seen::of(node))?;
-        Ok(tables.estimate(&seen)?)
-    })?;
-    methods.add("n:kill", kill)?;
-    methods.add("n:partition", partition)?;
-    methods.add("n:heal", |_, _, mut arguments| {
+    methods.add_async("n:run", "60", run)?;
+    methods.add_async("n:join", "1", join)?;
+    methods.add("n:kill", "0.3", kill)?;
+    methods.add("n:partition", "{0.5}", partition)?;
+    methods.add("n:heal", "", |_, _, mut arguments| {
         Simulated::of(&mut arguments)?.0.network.borrow_mut().heal();
         Ok(())
     })?;
-    methods.add("n:loss", loss)?;
-    methods.add("n:lie", lie)?;
-    methods.add("n:spoof", spoof)?;
-    methods.add("n:alive", |_, lua, mut arguments| {
+    methods.add("n:loss", "0.2", loss)?;
+    methods.add("n:lie", "0.2", lie)?;
+    methods.add("n:spoof", "1, sha1(\"key\")", spoof)?;
+    methods.add("n:alive", "", |_, lua, mut arguments| {
         let simulated = Simulated::of(&mut arguments)?;
         let alive = simulated.0.network.borrow().alive().map(number).collect::<Vec<_>>();
         Ok(lua.create_sequence_from(alive)?)
     })?;
-    methods.add("n:random", |_, _, mut arguments| {
+    methods.add("n:random", "", |_, _, mut arguments| {
         let random = Simulated::of(&mut arguments)?.0.network.borrow_mut().random_alive();
         random.map(number).ok_or_else(|| arguments.complaint("no node is alive").into())
     })?;
-    methods.add("n:holders", holders)?;
-    methods.add("n:stats", stats)
+    methods.add("n:holders", "sha1(\"key\")", holders)?;
+    methods.add("n:stats", "", stats)
 }
 
 impl Simulated {
@@ -116,7 +95,7 @@ impl Simulated {
         let value = arguments.any();
         let network = value.as_userdata().and_then(|data| data.borrow::<Simulated>().ok());
         network.map(|network| network.clone()).ok_or_else(|| {
-            let advice = format!(". Try {}(…) with n = net{{nodes = 100}}", arguments.function());
+            let advice = format!(". Try {}(…) with n = net{{nodes = 100}}", arguments.usage());
             arguments.wrong("network", "what net returned", &value, &advice)
         })
     }
@@ -149,26 +128,6 @@ impl Simulated {
         Ok(())
     }
 
-    /// Runs a command at a node to its end.
-    async fn command(
-        &self,
-        index: NodeIndex,
-        command: Command,
-        arguments: &Arguments,
-    ) -> Result<Reply, Complaint> {
-        let id = self.0.network.borrow_mut().start(index, command);
-        let id = id.map_err(|error: CommandError| arguments.complaint(error))?;
-        loop {
-            if let Some(reply) = self.0.network.borrow_mut().advance_to_reply(index, id, SLICE) {
-                return Ok(reply);
-            }
-            if self.0.network.borrow().node(index).is_none() {
-                return Err(arguments.complaint("the node was killed meanwhile"));
-            }
-            tokio::task::yield_now().await;
-        }
-    }
-
     /// Lets virtual time pass.
     async fn pass(&self, span: Duration) {
         let until = self.0.network.borrow().now() + span;
@@ -176,10 +135,89 @@ impl Simulated {
             tokio::task::yield_now().await;
         }
     }
+}
 
-    fn tables<'a>(&self, context: &'a Context, lua: &'a Lua, index: NodeIndex) -> Tables<'a> {
-        let own = self.0.network.borrow().contact(index).expect("looked at just before");
-        Tables { lua, shapes: &context.shapes, own }
+/// One of the nodes of a simulated network.
+#[derive(Clone)]
+pub(crate) struct SimulatedNode {
+    network: Simulated,
+    index: NodeIndex,
+}
+
+impl SimulatedNode {
+    /// The node that a number means to a method of a network.
+    pub(crate) fn of(arguments: &mut Arguments) -> Result<SimulatedNode, Complaint> {
+        let (network, index) = Simulated::with_node(arguments)?;
+        Ok(SimulatedNode { network, index })
+    }
+
+    /// Asks anything that a simulated node can answer.
+    ///
+    /// # Errors
+    /// Says why there is no answer.
+    pub(crate) async fn ask(&self, ask: Ask) -> Result<Answer, Problem> {
+        ask.check()?;
+        let own = self.own()?;
+        Ok(match ask {
+            Ask::Run(command) => {
+                let reply = self.run(command.clone()).await;
+                return command.answer(own, reply.map_err(|problem| command.of_peer(problem))?);
+            }
+            Ask::Look(Look::Node) => {
+                Answer::Node(Box::new(NodeView::of(own, self.view::<Snapshot>()?, None)))
+            }
+            Ask::Look(Look::Contacts) => {
+                Answer::Contacts(self.view::<TableView>()?.into_contacts())
+            }
+            Ask::Look(Look::Routing) => Answer::Routing(self.view()?),
+            Ask::Look(Look::Lookups) => Answer::Lookups(self.view::<Lookups>()?.into_views(own)),
+            Ask::Look(Look::Estimate) => Answer::Estimate(self.view()?),
+            Ask::Look(Look::Kept { key }) => {
+                let network = self.network.0.network.borrow();
+                Answer::Kept(network.node(self.index).map_or_else(Vec::new, |n| kept(n, &key)))
+            }
+            Ask::Look(Look::Settings) => {
+                let network = self.network.0.network.borrow();
+                Answer::Settings(SettingView::all(&network.settings().config))
+            }
+            Ask::Look(Look::Xdp) => {
+                let reason = Some("a simulated node has no kernel".to_owned());
+                Answer::Xdp(FastPathView { reason, ..FastPathView::default() })
+            }
+            Ask::Look(Look::Packets(filter)) => {
+                let mut network = self.network.0.network.borrow_mut();
+                Answer::Packets(filter.of(network.packets(self.index)))
+            }
+            Ask::ForgetPackets {} => {
+                self.network.0.network.borrow_mut().forget_packets(self.index);
+                Answer::Done(())
+            }
+            Ask::Capture(_) => return Err(not_simulated("it writes no captures")),
+        })
+    }
+
+    /// The node as others know it.
+    fn own(&self) -> Result<Contact, Problem> {
+        let own = self.network.0.network.borrow().contact(self.index);
+        own.ok_or_else(|| Problem::new(Code::Gone, "the node was killed meanwhile"))
+    }
+
+    fn view<V: View>(&self) -> Result<V, Problem> {
+        let view = self.network.0.network.borrow().view(self.index);
+        view.ok_or_else(|| Problem::new(Code::Gone, "the node was killed meanwhile"))
+    }
+
+    /// Runs a command to its end.
+    async fn run(&self, command: Command) -> Result<Reply, Problem> {
+        let network = &self.network.0.network;
+        let id = network.borrow_mut().start(self.index, command)?;
+        loop {
+            if let Some(reply) = network.borrow_mut().advance_to_reply(self.index, id, SLICE) {
+                return Ok(reply);
+            }
+            self.own()?;
+            tokio::task::yield_now().await;
+        }
     }
 }
 
@@ -322,88 +360,6 @@ fn ranges(arguments: &mut Arguments) -> Result<Vec<Prefix>, Complaint> {
     })
 }
 
-async fn store(
-    context: Rc<Context>,
-    lua: Lua,
-    mut arguments: Arguments,
-    mode: StoreMode,
-) -> Result<Table, Trouble> {
-    let (simulated, index) = Simulated::with_node(&mut arguments)?;
-    let (key, value) = (arguments.id("key")?, arguments.encodable("value")?);
-    let command = Command::Store { key, value, mode };
-    let report: StoreReport = match simulated.command(index, command, &arguments).await? {
-        Reply::Stored(report) => report,
-        other => unreachable!("{other:?} in reply to a store"),
-    };
-    Ok(simulated.tables(&context, &lua, index).store_report(&report)?)
-}
-
-async fn find_value(
-    context: Rc<Context>,
-    lua: Lua,
-    mut arguments: Arguments,
-) -> Result<Table, Trouble> {
-    let (simulated, index) = Simulated::with_node(&mut arguments)?;
-    let key = arguments.id("key")?;
-    let max_nodes = arguments.count("maxnodes", 3, MAX_NODES_MAX)?;
-    let max_entries = arguments.count_or_all("maxentries", 6, MAX_ENTRIES_MAX)?;
-    let goal = Goal::Value { key, max_nodes, max_entries };
-    let record = lookup(&simulated, index, goal, &arguments).await?;
-    Ok(simulated.tables(&context, &lua, index).values(&record)?)
-}
-
-async fn find_node(
-    context: Rc<Context>,
-    lua: Lua,
-    mut arguments: Arguments,
-) -> Result<Table, Trouble> {
-    let (simulated, index) = Simulated::with_node(&mut arguments)?;
-    let goal = Goal::Node { target: arguments.id("id")? };
-    let record = lookup(&simulated, index, goal, &arguments).await?;
-    Ok(simulated.tables(&context, &lua, index).record(&record)?)
-}
-
-async fn lookup(
-    simulated: &Simulated,
-    index: NodeIndex,
-    goal: Goal,
-    arguments: &Arguments,
-) -> Result<LookupRecord, Complaint> {
-    match simulated.command(index, Command::Lookup(goal), arguments).await? {
-        Reply::Lookup(record) => Ok(record),
-        other => unreachable!("{other:?} in reply to a lookup"),
-    }
-}
-
-async fn ping(context: Rc<Context>, lua: Lua, mut arguments: Arguments) -> Result<Table, Trouble> {
-    let (simulated, index) = Simulated::with_node(&mut arguments)?;
-    let peer = arguments.peer("contact")?;
-    match simulated.command(index, Command::Ping(peer), &arguments).await? {
-        Reply::Called(Ok((_, rtt))) => {
-            Ok(simulated.tables(&context, &lua, index).ping(peer, rtt)?)
-        }
-        Reply::Called(Err(error)) => {
-            Err(arguments.complaint(format_args!("{}: {error}", peer.address)).into())
-        }
-        other => unreachable!("{other:?} in reply to a ping"),
-    }
-}
-
-/// What is seen of a node, and the tables to show it with.
-fn look<'a, T>(
-    context: &'a Context,
-    lua: &'a Lua,
-    arguments: &mut Arguments,
-    see: impl FnOnce(&Node, Instant) -> T,
-) -> Result<(T, Tables<'a>), Complaint> {
-    let (simulated, index) = Simulated::with_node(arguments)?;
-    let seen = {
-        let network = simulated.0.network.borrow();
-        see(network.node(index).expect("looked at just before"), network.now())
-    };
-    Ok((seen, simulated.tables(context, lua, index)))
-}
-
 /// `n:kill(0.3)` kills a share, `n:kill{3, 5}` these; the numbers of those that died.
 fn kill(_: &Context, lua: &Lua, mut arguments: Arguments) -> Result<Table, Trouble> {
     let simulated = Simulated::of(&mut arguments)?;
@@ -444,7 +400,7 @@ fn partition(_: &Context, lua: &Lua, mut arguments: Arguments) -> Result<Table, 
 
 /// The living nodes that an argument names.
 fn named(network: &mut Network, arguments: &mut Arguments) -> Result<Vec<NodeIndex>, Complaint> {
-    let (value, method) = (arguments.any(), arguments.function());
+    let (value, method) = (arguments.any(), arguments.usage());
     chosen(network, &value).ok_or_else(|| {
         let expected =
             format!("a share as in {method}(0.3), or a list of nodes as in {method}{{3, 5}}");

@@ -5,18 +5,17 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use mlua::{Function, IntoLua, Lua, MultiValue, Table, Value as LuaValue};
-use tokio::sync::mpsc;
 use tokio::task::{JoinSet, spawn_local};
 use tokio::time::{MissedTickBehavior, interval_at, sleep};
 
 use crate::net::IncomingCall;
 
-use super::arguments::Arguments;
+use super::arguments::{Arguments, Complaint};
 use super::background::TASKS_MAX;
 use super::failure::message_of;
 use super::functions::{Context, Functions, Trouble};
+use super::host::{Calls, Host};
 use super::interrupt::{ANSWER_MAX, Interrupted};
-use super::network::returned;
 use super::{convert, escape_lines};
 
 /// Calls of one registered function at once; further ones fail, which tells peers to slow down.
@@ -26,32 +25,45 @@ const CALLS_MAX: usize = 64;
 const PERIOD_MIN: Duration = Duration::from_millis(1);
 
 pub(crate) fn add_to(functions: &Functions) -> mlua::Result<()> {
-    functions.add_async("sleep", |_, _, mut arguments| async move {
+    functions.add_async("sleep", "1", |_, _, mut arguments| async move {
         let span = arguments.seconds("seconds")?;
         // A span of zero lets the others run all the same.
         tokio::task::yield_now().await;
         sleep(span).await;
         Ok(())
     })?;
-    functions.add_async("spawn", |context, lua, mut arguments| async move {
-        let program = arguments.callback("function")?;
-        let running = run(program, arguments.rest());
-        begin(&context, &lua, &arguments, None, running)
-    })?;
-    functions.add_async("after", |context, lua, mut arguments| async move {
-        let (span, program) = (arguments.seconds("seconds")?, arguments.callback("function")?);
-        let run = run(program, arguments.rest());
-        begin(&context, &lua, &arguments, None, async move {
-            sleep(span).await;
-            run.await
-        })
-    })?;
-    functions.add_async("every", |context, lua, mut arguments| async move {
-        let (period, program) = (arguments.seconds("seconds")?, arguments.callback("function")?);
-        let running = repeat(period.max(PERIOD_MIN), program, arguments.rest());
-        begin(&context, &lua, &arguments, None, running)
-    })?;
-    functions.add("cancel", |context, _, mut arguments| {
+    functions.add_async(
+        "spawn",
+        "function() print(\"beside\") end",
+        |context, lua, mut arguments| async move {
+            let program = arguments.callback("function")?;
+            let running = run(program, arguments.rest());
+            begin(&context, &lua, &arguments, None, running)
+        },
+    )?;
+    functions.add_async(
+        "after",
+        "1, function() print(\"late\") end",
+        |context, lua, mut arguments| async move {
+            let (span, program) = (arguments.seconds("seconds")?, arguments.callback("function")?);
+            let run = run(program, arguments.rest());
+            begin(&context, &lua, &arguments, None, async move {
+                sleep(span).await;
+                run.await
+            })
+        },
+    )?;
+    functions.add_async(
+        "every",
+        "1, function() print(\"tick\") end",
+        |context, lua, mut arguments| async move {
+            let (period, program) =
+                (arguments.seconds("seconds")?, arguments.callback("function")?);
+            let running = repeat(period.max(PERIOD_MIN), program, arguments.rest());
+            begin(&context, &lua, &arguments, None, running)
+        },
+    )?;
+    functions.add("cancel", "", |context, _, mut arguments| {
         let task = arguments.any();
         let number = number_of(&task).ok_or_else(|| {
             arguments.wrong("task", "what spawn, after, every or rpc returned", &task, "")
@@ -62,7 +74,8 @@ pub(crate) fn add_to(functions: &Functions) -> mlua::Result<()> {
 
 /// Adds what only a node can do.
 pub(crate) fn add_rpc_to(functions: &Functions) -> mlua::Result<()> {
-    functions.add_async("rpc", rpc)
+    let example = "\"greet\", function(from, name) return \"hello \" .. name end";
+    functions.add_at("rpc", example, rpc)
 }
 
 async fn run(program: Function, arguments: Vec<LuaValue>) -> mlua::Result<()> {
@@ -79,6 +92,7 @@ async fn repeat(period: Duration, program: Function, arguments: Vec<LuaValue>) -
 }
 
 async fn rpc(
+    host: Host,
     context: Rc<Context>,
     lua: Lua,
     mut arguments: Arguments,
@@ -89,10 +103,9 @@ async fn rpc(
     tokio::task::yield_now().await;
     let program = match arguments.any() {
         LuaValue::Nil => return Ok(LuaValue::Boolean(takes_back)),
-        value => Arguments::new("rpc", MultiValue::from_iter([value])).callback("function")?,
+        value => arguments.inner(value).callback("function")?,
     };
-    let calls = context.handle().register(&name).await;
-    let calls = calls.map_err(|error| arguments.complaint(error))?;
+    let calls = host.offer(&name).await.map_err(|problem| arguments.complaint(problem))?;
     let running = answer_all(context.clone(), lua.clone(), program, calls);
     Ok(begin(&context, &lua, &arguments, Some(name), running)?.into_lua(&lua)?)
 }
@@ -108,7 +121,7 @@ pub(crate) fn begin(
     let Some(number) = context.background.next() else {
         return Err(arguments.complaint(format_args!("{TASKS_MAX} tasks run already")).into());
     };
-    let kind = arguments.function();
+    let kind = arguments.usage().name;
     let title = format!("task {number} ({kind})");
     let own = context.clone();
     let abort = spawn_local(async move {
@@ -143,7 +156,7 @@ async fn answer_all(
     context: Rc<Context>,
     lua: Lua,
     program: Function,
-    mut calls: mpsc::Receiver<IncomingCall>,
+    mut calls: Calls,
 ) -> mlua::Result<()> {
     let mut answering = JoinSet::new();
     while let Some(call) = calls.recv().await {
@@ -186,12 +199,20 @@ async fn answer(
 
 /// Who calls, and the arguments.
 fn values_of(context: &Context, lua: &Lua, call: &IncomingCall) -> mlua::Result<MultiValue> {
-    let from = context.tables(lua).contact(&call.from)?;
-    let mut values = MultiValue::from_iter([LuaValue::Table(from)]);
-    for arg in &call.args {
-        values.push_back(convert::decode(lua, arg.item())?);
+    let args = call.args.iter().map(|arg| context.to_lua(lua, arg));
+    std::iter::once(context.to_lua(lua, &call.from)).chain(args).collect()
+}
+
+/// What a registered function returned, as values to send; `nil` alone is nothing.
+fn returned(values: &MultiValue) -> Result<Vec<crate::bencode::Value>, Complaint> {
+    if values.len() == 1 && values[0].is_nil() {
+        return Ok(Vec::new());
     }
-    Ok(values)
+    let encode = |(index, value): (usize, &LuaValue)| {
+        convert::encode(&format!("result {}", index + 1), value)
+    };
+    let encoded: Result<_, _> = values.iter().enumerate().map(encode).collect();
+    encoded.map_err(|error| Complaint::new("rpc", error))
 }
 
 /// The number of a task, as a program has it.

@@ -16,13 +16,14 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::time::UNIX_EPOCH;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::address::LocalEnd;
 use crate::config::Config;
-use crate::control::{self, Command, CommandError, Reply};
+use crate::control::{self, Command, CommandError, Direction, Packet, PacketRing, Reply, View};
 use crate::id::Id;
 use crate::message::Contact;
 use crate::node::{Event, Input, Node, OperationId, Output};
@@ -96,6 +97,8 @@ struct Member {
     side: usize,
     /// How it lies to those that look something up.
     lie: Option<Lie>,
+    /// Its last packets, from the first time on that somebody asks for them.
+    ring: Option<PacketRing>,
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -206,7 +209,8 @@ impl Network {
     }
 
     fn start_join(&mut self, index: NodeIndex, via: SocketAddr) {
-        self.start(index, Command::Bootstrap(vec![via])).expect("a bootstrap is always begun");
+        self.start(index, Command::Bootstrap { addresses: vec![via] })
+            .expect("a bootstrap is always begun");
     }
 
     /// Adds a node with a random id that knows nobody.
@@ -234,6 +238,7 @@ impl Network {
             timer: Instant::NEVER,
             side: 0,
             lie: None,
+            ring: None,
         });
         index
     }
@@ -312,6 +317,22 @@ impl Network {
     /// The node at an index, unless it was killed.
     pub fn node(&self, index: NodeIndex) -> Option<&Node> {
         self.places[index.0].node.as_ref()
+    }
+
+    /// A view of the node at an index, unless it was killed.
+    pub fn view<V: View>(&self, index: NodeIndex) -> Option<V> {
+        self.node(index).map(|node| V::of(node, self.now))
+    }
+
+    /// The last packets of a node, the oldest first, their times counted from 1970 on. It keeps them from the
+    /// first call on.
+    pub fn packets(&mut self, index: NodeIndex) -> impl Iterator<Item = &Packet> {
+        self.places[index.0].ring.get_or_insert_default().packets()
+    }
+
+    /// Forgets the last packets of a node, which keeps no more until they are asked for again.
+    pub fn forget_packets(&mut self, index: NodeIndex) {
+        self.places[index.0].ring = None;
     }
 
     /// Nodes that were not killed.
@@ -459,7 +480,11 @@ impl Network {
     }
 
     fn handle(&mut self, index: NodeIndex, input: Input<'_>) {
-        let Some(node) = &mut self.places[index.0].node else { return };
+        let place = &mut self.places[index.0];
+        let Some(node) = &mut place.node else { return };
+        if let (Some(ring), Input::Datagram { source, bytes, .. }) = (&mut place.ring, &input) {
+            ring.push(packet(self.now, Direction::In, *source, bytes));
+        }
         node.handle(self.now, input);
         self.drain(index);
     }
@@ -471,6 +496,9 @@ impl Network {
         let timer = loop {
             match node.poll_output() {
                 Output::Transmit { destination, bytes, .. } => {
+                    if let Some(ring) = &mut self.places[index.0].ring {
+                        ring.push(packet(self.now, Direction::Out, destination, bytes));
+                    }
                     self.carry(source, destination, bytes.to_vec());
                 }
                 Output::Event(event) => self.on_event(index, event),
@@ -516,4 +544,9 @@ impl Network {
         self.sequence += 1;
         self.agenda.push(Reverse((at, self.sequence, happening)));
     }
+}
+
+fn packet(now: Instant, direction: Direction, peer: SocketAddr, bytes: &[u8]) -> Packet {
+    let time = UNIX_EPOCH + std::time::Duration::from_micros(now.as_micros());
+    Packet { time, direction, peer, bytes: bytes.into() }
 }

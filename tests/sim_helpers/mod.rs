@@ -82,7 +82,7 @@ pub(crate) fn find_values(
 }
 
 fn lookup(network: &mut Network, from: NodeIndex, goal: Goal) -> LookupRecord {
-    match network.run(from, Command::Lookup(goal)).expect("a lookup is always begun") {
+    match network.run(from, goal.into()).expect("a lookup is always begun") {
         Reply::Lookup(record) => record,
         other => panic!("{other:?} is no reply to a lookup"),
     }

@@ -122,12 +122,11 @@ pub fn ask(stranger: &mut Stranger, to: SocketAddr, request: &Request<'_>) -> Op
 
 /// The numbers of the values that a node does not keep itself.
 pub async fn missing(node: &Handle, count: usize) -> Vec<usize> {
-    let look = move |node: &kademlua::node::Node, _| {
-        let is_here = |number: &usize| {
-            let (key, value) = (key(*number), value(*number));
-            node.store().values(&key).is_some_and(|mut values| values.any(|v| *v == value))
-        };
-        (0..count).filter(|number| !is_here(number)).collect()
-    };
-    node.look(look).await.unwrap()
+    let mut missing = Vec::new();
+    for number in 0..count {
+        if !node.kept(key(number)).await.unwrap().contains(&value(number)) {
+            missing.push(number);
+        }
+    }
+    missing
 }

@@ -1,0 +1,405 @@
+//! What a packet says: the codec's view of it, with the call that an answer belongs to; and which packets
+//! are wanted.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use crate::bencode::{Item, Value};
+use crate::message::{Contact, RpcId};
+use crate::node::Peer;
+use crate::serial::{Bytes, hex};
+use crate::time::Duration;
+use crate::wire::v1::{self, Body, Frame};
+
+use super::packet::{Direction, Packet, Sight};
+
+/// Requests that are remembered until they are answered.
+const ASKED_MAX: usize = 4_096;
+
+/// A longer name is no name that anybody calls, and is not remembered.
+const NAME_MAX: usize = 64;
+
+/// What kind of message a packet is, or what else there was to see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PacketKind {
+    /// A question.
+    Request,
+    /// An answer to one.
+    Answer,
+    /// There is no RPC of that name.
+    #[serde(rename = "no such rpc")]
+    NoSuchRpc,
+    /// The RPC failed.
+    Failure,
+    /// None that can be read.
+    Malformed,
+    /// No packet: a contact has come into the routing table.
+    #[serde(rename = "contact added")]
+    ContactAdded,
+    /// No packet: a contact has left the routing table.
+    #[serde(rename = "contact lost")]
+    ContactLost,
+}
+
+impl PacketKind {
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            PacketKind::Request => "request",
+            PacketKind::Answer => "answer",
+            PacketKind::NoSuchRpc => "no such rpc",
+            PacketKind::Failure => "failure",
+            PacketKind::Malformed => "malformed",
+            PacketKind::ContactAdded => "contact added",
+            PacketKind::ContactLost => "contact lost",
+        }
+    }
+}
+
+/// What was seen: a packet and what it says, or a contact that came or went.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename = "packet")]
+pub struct Reading {
+    /// When, in seconds since 1970.
+    pub time: f64,
+    /// What it is.
+    pub kind: PacketKind,
+    /// The other node; its id only where it says so itself.
+    pub peer: Peer,
+    /// Which way the packet went.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direction: Option<Direction>,
+    /// Its bytes, counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<usize>,
+    /// The number of the call, in hex digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call: Option<String>,
+    /// The name of the RPC; of an answer only if its request was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rpc: Option<Bytes>,
+    /// What a request brings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub args: Option<Value>,
+    /// What an answer brings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub results: Option<Value>,
+    /// From the request to this answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ms: Option<Duration>,
+    /// What is wrong with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// All of it, where something is wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<Bytes>,
+    /// Events that were lost before it, of those that a tap tells one by one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<u64>,
+}
+
+/// One call: its number, the node at the other end, and which way the request goes.
+type Call = (RpcId, SocketAddr, Direction);
+
+/// Reads packets in the order in which they went.
+#[derive(Debug, Default)]
+pub struct Reader {
+    asked: HashMap<Call, (Box<[u8]>, SystemTime)>,
+    order: VecDeque<Call>,
+}
+
+impl Reader {
+    /// Reads what a tap tells.
+    pub fn read_sight(&mut self, sight: &Sight) -> Reading {
+        match sight {
+            Sight::Packet(packet) => self.read(packet),
+            Sight::ContactAdded(time, contact) => {
+                Reading::of_contact(PacketKind::ContactAdded, *time, *contact)
+            }
+            Sight::ContactLost(time, contact) => {
+                Reading::of_contact(PacketKind::ContactLost, *time, *contact)
+            }
+        }
+    }
+
+    /// Reads a packet.
+    pub fn read(&mut self, packet: &Packet) -> Reading {
+        let mut reading = Reading::new(PacketKind::Malformed, packet.time, packet.peer.into());
+        reading.direction = Some(packet.direction);
+        reading.size = Some(packet.bytes.len());
+        match Frame::parse(&packet.bytes) {
+            Ok(frame) => self.read_frame(&mut reading, packet, frame),
+            Err(error) => reading.error = Some(error.to_string()),
+        }
+        if reading.error.is_some() {
+            reading.bytes = Some(Bytes::from(&packet.bytes[..]));
+        }
+        reading
+    }
+
+    fn read_frame(&mut self, reading: &mut Reading, packet: &Packet, frame: Frame<'_>) {
+        if packet.direction == Direction::In {
+            reading.peer.id = Some(frame.header.from);
+        }
+        let call = frame.header.rpc_id;
+        reading.call = Some(hex(&call.0));
+        match frame.body {
+            Body::Request(payload) => {
+                reading.kind = PacketKind::Request;
+                reading.error = v1::request(payload).err().map(|error| error.to_string());
+                read_request(reading, payload);
+                self.remember(call, reading, packet);
+            }
+            Body::Response(payload) => {
+                reading.kind = PacketKind::Answer;
+                self.find_request(call, reading, packet);
+                read_answer(reading, payload);
+            }
+            Body::NoSuchRpc => {
+                reading.kind = PacketKind::NoSuchRpc;
+                self.find_request(call, reading, packet);
+            }
+            Body::Failed => {
+                reading.kind = PacketKind::Failure;
+                self.find_request(call, reading, packet);
+            }
+        }
+    }
+
+    fn remember(&mut self, call: RpcId, reading: &Reading, packet: &Packet) {
+        let call = (call, packet.peer, packet.direction);
+        let Some(rpc) = reading.rpc.as_ref().filter(|rpc| rpc.0.len() <= NAME_MAX) else {
+            // What comes back belongs to this one, and to no earlier one of the same number.
+            self.asked.remove(&call);
+            return;
+        };
+        if self.asked.insert(call, (rpc.0[..].into(), packet.time)).is_none() {
+            self.order.push_back(call);
+        }
+        if self.order.len() > ASKED_MAX {
+            let oldest = self.order.pop_front().expect("there are many");
+            self.asked.remove(&oldest);
+        }
+    }
+
+    /// The request stays remembered: a second answer to it belongs to it as well.
+    fn find_request(&self, call: RpcId, reading: &mut Reading, packet: &Packet) {
+        let asked = match packet.direction {
+            Direction::In => Direction::Out,
+            Direction::Out => Direction::In,
+        };
+        if let Some((rpc, time)) = self.asked.get(&(call, packet.peer, asked)) {
+            reading.rpc = Some(Bytes(rpc.to_vec()));
+            reading.ms = packet.time.duration_since(*time).ok().map(Duration::from);
+        }
+    }
+}
+
+impl Reading {
+    fn new(kind: PacketKind, time: SystemTime, peer: Peer) -> Reading {
+        Reading {
+            time: time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
+            kind,
+            peer,
+            direction: None,
+            size: None,
+            call: None,
+            rpc: None,
+            args: None,
+            results: None,
+            ms: None,
+            error: None,
+            bytes: None,
+            lost: None,
+        }
+    }
+
+    fn of_contact(kind: PacketKind, time: SystemTime, contact: Contact) -> Reading {
+        Reading::new(kind, time, contact.into())
+    }
+
+    /// What a packet brings. It may nest deeper than what can be stored.
+    fn brought(&mut self, item: Item<'_>) -> Option<Value> {
+        match Value::of(item) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.error.get_or_insert_with(|| format!("payload: {error}"));
+                None
+            }
+        }
+    }
+}
+
+/// Name and arguments as far as they can be read, also of a request that the node refuses.
+fn read_request(reading: &mut Reading, payload: &[u8]) {
+    let Some(fields) = Item::parse(payload).ok().and_then(Item::dict) else { return };
+    reading.rpc = fields.get(b"name").and_then(Item::bytes).map(Bytes::from);
+    reading.args = fields.get(b"args").and_then(|args| reading.brought(args));
+}
+
+fn read_answer(reading: &mut Reading, payload: &[u8]) {
+    match Item::parse(payload) {
+        Err(error) => reading.error = Some(format!("payload: {error}")),
+        Ok(results) => {
+            // Without the request nobody knows what shape it should have.
+            if let Some(rpc) = &reading.rpc {
+                let kind = v1::kind_named(&rpc.0);
+                reading.error = v1::response(kind, payload).err().map(|error| error.to_string());
+            }
+            reading.results = reading.brought(results);
+        }
+    }
+}
+
+/// Which packets are wanted; what is left out takes any.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Filter {
+    /// Those of an RPC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rpc: Option<Bytes>,
+    /// Those to or from an address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<Peer>,
+    /// Those of a kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Those in a direction, "in" or "out".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub direction: Option<String>,
+    /// Those of a call, by its number in hex digits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub call: Option<String>,
+    /// No more than so many, the last ones; of a tap it means nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub n: Option<usize>,
+}
+
+impl Filter {
+    /// Whether something that was seen is wanted.
+    pub fn takes(&self, reading: &Reading) -> bool {
+        let direction = reading.direction.map(|direction| match direction {
+            Direction::In => "in",
+            Direction::Out => "out",
+        });
+        fits(self.rpc.as_ref(), reading.rpc.as_ref())
+            && fits(self.kind.as_deref(), Some(reading.kind.name()))
+            && fits(self.direction.as_deref(), direction)
+            && fits(self.call.as_deref(), reading.call.as_deref())
+            && self.peer.is_none_or(|peer| peer.address == reading.peer.address)
+    }
+
+    /// Those packets that are wanted, read.
+    pub fn of<'a>(&self, packets: impl IntoIterator<Item = &'a Packet>) -> Vec<Reading> {
+        let mut reader = Reader::default();
+        let readings = packets.into_iter().map(|packet| reader.read(packet));
+        let mut wanted: Vec<Reading> = readings.filter(|reading| self.takes(reading)).collect();
+        if let Some(n) = self.n {
+            wanted.drain(..wanted.len().saturating_sub(n));
+        }
+        wanted
+    }
+}
+
+fn fits<T: PartialEq + ?Sized>(wanted: Option<&T>, is: Option<&T>) -> bool {
+    wanted.is_none() || wanted == is
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Id;
+    use crate::message::Request;
+    use crate::wire::v1::Header;
+
+    fn header(number: u64) -> Header {
+        Header { from: Id::of_name("8003"), rpc_id: RpcId(number.to_be_bytes()) }
+    }
+
+    fn packet(direction: Direction, micros: u64, bytes: &[u8]) -> Packet {
+        let time = UNIX_EPOCH + std::time::Duration::from_micros(micros);
+        Packet { time, direction, peer: ([127, 0, 0, 1], 8003).into(), bytes: bytes.into() }
+    }
+
+    fn request(number: u64, request: &Request<'_>) -> Vec<u8> {
+        let mut out = Vec::new();
+        v1::put_request(&mut out, &header(number), request);
+        out
+    }
+
+    fn pong(number: u64) -> Vec<u8> {
+        let mut out = Vec::new();
+        v1::put_pong(&mut out, &header(number));
+        out
+    }
+
+    #[test]
+    fn an_answer_has_the_name_of_what_was_asked_and_its_time() {
+        let mut reader = Reader::default();
+        let ping = Bytes(b"ping".to_vec());
+        let asked = packet(Direction::Out, 1_000, &request(1, &Request::Ping));
+        let answered = packet(Direction::In, 1_250, &pong(1));
+        assert_eq!(reader.read(&asked).rpc, Some(ping.clone()));
+        let reading = reader.read(&answered);
+        assert_eq!((reading.kind, reading.rpc), (PacketKind::Answer, Some(ping)));
+        assert_eq!(reading.ms, Some(Duration::from_micros(250)));
+        assert_eq!(reading.error, None);
+        // The same number from somebody else, or the other way, is another call.
+        let mut elsewhere = packet(Direction::In, 2_000, &pong(1));
+        elsewhere.peer.set_port(8004);
+        assert_eq!(reader.read(&elsewhere).rpc, None);
+        assert_eq!(reader.read(&packet(Direction::Out, 2_000, &pong(1))).rpc, None);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_and_the_rest_still_read() {
+        let mut reader = Reader::default();
+        let mut cases = vec![
+            (b"".to_vec(), PacketKind::Malformed, "cut short"),
+            (b"d1:q4:ping".to_vec(), PacketKind::Malformed, "not version 1"),
+        ];
+        let whole = request(1, &Request::Ping);
+        cases.push((whole[..whole.len() - 1].to_vec(), PacketKind::Malformed, "cut short"));
+        let mut unknown = whole.clone();
+        unknown[29] = 77;
+        cases.push((unknown, PacketKind::Malformed, "unknown call number 77"));
+        let mut spoiled = whole.clone();
+        spoiled[32] = b'x';
+        cases.push((spoiled, PacketKind::Request, "payload: "));
+        for (bytes, kind, error) in cases {
+            let packet = packet(Direction::In, 0, &bytes);
+            let reading = reader.read(&packet);
+            assert_eq!(reading.kind, kind, "{bytes:?}");
+            assert!(reading.error.unwrap().contains(error), "{error}");
+        }
+        let mut short = request(2, &Request::Ping);
+        short.truncate(30);
+        let payload = b"d4:name8:findnode4:argsl3:abcee";
+        short.extend((payload.len() as u16).to_be_bytes());
+        short.extend(payload);
+        let packet = packet(Direction::In, 0, &short);
+        let reading = reader.read(&packet);
+        assert_eq!(reading.rpc, Some(Bytes(b"findnode".to_vec())));
+        assert_eq!(reading.args.as_ref().unwrap().as_bytes(), b"l3:abce");
+        assert!(reading.error.unwrap().contains("the id is not 20 bytes"));
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut reader = Reader::default();
+        for number in 0..2 * ASKED_MAX as u64 {
+            reader.read(&packet(Direction::In, 0, &request(number, &Request::Ping)));
+        }
+        assert_eq!((reader.asked.len(), reader.order.len()), (ASKED_MAX, ASKED_MAX));
+        let args = Item::parse(b"le").unwrap().list().unwrap();
+        let long = Request::Custom { name: &[b'n'; NAME_MAX + 1], args };
+        let last = 2 * ASKED_MAX as u64 - 1;
+        reader.read(&packet(Direction::In, 0, &request(last, &long)));
+        assert_eq!(reader.asked.len(), ASKED_MAX - 1);
+        assert_eq!(reader.read(&packet(Direction::Out, 0, &pong(last))).rpc, None);
+    }
+}
