@@ -15,11 +15,11 @@ use kademlua::address::LocalEnd;
 use kademlua::bencode::{Item, List, Value};
 use kademlua::config::Config;
 use kademlua::id::Id;
-use kademlua::message::{Contact, FindValue, Request, RpcId, StoreMode, StoreRequest};
+use kademlua::message::{Contact, FindValue, Request, StoreMode, StoreRequest, TransactionId};
 use kademlua::net::socket::{self, BATCH, ReceiveBatch, SendBatch};
 use kademlua::node::{Input, Node, Output};
 use kademlua::time::{Duration, Instant};
-use kademlua::wire::v1::{self, Body, Frame, Header};
+use kademlua::wire::{Body, Dialect, Header, emit, parse};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -85,9 +85,13 @@ fn costs(runs: u32) {
         for number in 0..count {
             let value =
                 Value::bytes([format!("{number:05}").as_bytes(), &vec![7; len - 5]].concat());
-            let header = Header { from: Id::of_name(number.to_string()), rpc_id: RpcId([7; 8]) };
+            let header = Header {
+                dialect: Dialect::V1,
+                from: Id::of_name(number.to_string()),
+                transaction: TransactionId::new([7; 8]),
+            };
             let mut out = Vec::new();
-            v1::put_request(&mut out, &header, &store(key, value.item()));
+            emit(&mut out, &header, &store(key, value.item()));
             // Each from an address of its own, lest one reach its share.
             let source = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 10_000 + number);
             answer(&mut node, NOW, source, &out);
@@ -199,10 +203,14 @@ fn datagrams(request: impl Fn(Id) -> Request<'static>) -> Vec<Vec<u8>> {
 }
 
 fn datagrams_of<'r>(ids: &[Id], request: impl Fn(Id) -> Request<'r>) -> Vec<Vec<u8>> {
-    let header = Header { from: Id::of_name("asker"), rpc_id: RpcId([7; 8]) };
+    let header = Header {
+        dialect: Dialect::V1,
+        from: Id::of_name("asker"),
+        transaction: TransactionId::new([7; 8]),
+    };
     let datagram = |id| {
         let mut out = Vec::new();
-        v1::put_request(&mut out, &header, &request(id));
+        emit(&mut out, &header, &request(id));
         out
     };
     ids.iter().copied().map(datagram).collect()
@@ -223,7 +231,7 @@ fn answer(node: &mut Node, now: Instant, source: SocketAddrV4, bytes: &[u8]) -> 
 }
 
 fn read(datagram: &[u8]) -> bool {
-    let frame = Frame::parse(datagram).expect("a whole datagram");
-    let Body::Request(payload) = frame.body else { return false };
-    matches!(v1::request(payload), Ok(Request::FindNode { .. }))
+    let envelope = parse(datagram).expect("a whole datagram");
+    let Body::Query(query) = envelope.body else { return false };
+    matches!(query.read(), Ok(Request::FindNode { .. }))
 }

@@ -27,10 +27,10 @@ mod fast_path {
 
     use kademlua::config::Config;
     use kademlua::id::Id;
-    use kademlua::message::{Contact, Request, RpcId};
+    use kademlua::message::{Contact, Request, TransactionId};
     use kademlua::node::Node;
     use kademlua::time::Instant;
-    use kademlua::wire::v1::{self, Header};
+    use kademlua::wire::{Dialect, Header, emit};
     use kademlua::xdp::{Attachment, Error, Mode, Pinning, Trial, Verdict, udp_frame};
     use nix::time::{ClockId, clock_gettime};
     use rand::SeedableRng;
@@ -140,11 +140,15 @@ mod fast_path {
 
     /// Requests with targets all over the space.
     fn frames(to: SocketAddr, request: fn(Id) -> Request<'static>) -> Vec<Vec<u8>> {
-        let header = Header { from: Id::of_name("asker"), rpc_id: RpcId([7; 8]) };
+        let header = Header {
+            dialect: Dialect::V1,
+            from: Id::of_name("asker"),
+            transaction: TransactionId::new([7; 8]),
+        };
         let mut rng = ChaCha8Rng::seed_from_u64(2);
         let frame = |_| {
             let mut message = Vec::new();
-            v1::put_request(&mut message, &header, &request(Id::random(&mut rng)));
+            emit(&mut message, &header, &request(Id::random(&mut rng)));
             udp_frame((neighbour(to.ip()), 9_000).into(), to, &message)
         };
         (0..1_024).map(frame).collect()

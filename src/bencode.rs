@@ -203,6 +203,14 @@ impl List<'_> {
     pub fn len_max(&self) -> usize {
         self.0.len()
     }
+
+    /// The items as values of their own.
+    ///
+    /// # Errors
+    /// If one nests too deep for a value.
+    pub fn values(self) -> Result<Vec<Value>, Malformed> {
+        self.map(Value::of).collect()
+    }
 }
 
 impl<'a> Iterator for List<'a> {

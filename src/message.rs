@@ -54,13 +54,74 @@ impl TryFrom<Place> for Contact {
     }
 }
 
-/// The number that ties a reply to its request, drawn at random by the caller.
+/// What ties a reply to its request, chosen by the caller and repeated by whoever answers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RpcId(pub [u8; 8]);
+pub struct TransactionId {
+    len: u8,
+    bytes: [u8; TransactionId::MAX],
+}
 
-impl fmt::Debug for RpcId {
+impl TransactionId {
+    /// Bytes of the longest. Kademlua v1 has 8; callers of Mainline take 1 to 6, and the longest that
+    /// any of its nodes is known to give back is not much longer than this.
+    pub const MAX: usize = 32;
+
+    /// One of as many bytes as the array has, at most [`TransactionId::MAX`].
+    #[inline]
+    pub const fn new<const N: usize>(bytes: [u8; N]) -> TransactionId {
+        const { assert!(N <= TransactionId::MAX) };
+        let mut all = [0; TransactionId::MAX];
+        let (head, _) = all.split_at_mut(N);
+        head.copy_from_slice(&bytes);
+        TransactionId { len: N as u8, bytes: all }
+    }
+
+    /// The same from a slice; `None` if it is longer than [`TransactionId::MAX`].
+    pub fn from_slice(bytes: &[u8]) -> Option<TransactionId> {
+        let mut all = [0; TransactionId::MAX];
+        all.get_mut(..bytes.len())?.copy_from_slice(bytes);
+        Some(TransactionId { len: bytes.len() as u8, bytes: all })
+    }
+
+    /// Its bytes.
+    #[inline]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}
+
+impl fmt::Debug for TransactionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", u64::from_be_bytes(self.0))
+        self.as_bytes().iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// A contact as answers carry it, encoded once and copied into each. Only a codec knows what the bytes
+/// mean.
+#[derive(Clone)]
+pub struct EncodedContact {
+    len: u8,
+    bytes: [u8; EncodedContact::MAX],
+}
+
+impl EncodedContact {
+    /// Bytes of the longest, which is v1's of an IPv6 address.
+    pub const MAX: usize = 74;
+
+    /// The encoded bytes, as a codec wrote them.
+    ///
+    /// # Panics
+    /// If there are more than [`EncodedContact::MAX`].
+    pub fn new(encoded: &[u8]) -> EncodedContact {
+        let mut bytes = [0; EncodedContact::MAX];
+        bytes[..encoded.len()].copy_from_slice(encoded);
+        EncodedContact { len: encoded.len() as u8, bytes }
+    }
+
+    /// The encoded bytes.
+    #[inline]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
     }
 }
 
@@ -233,8 +294,32 @@ pub enum Response {
     Socket(SocketAddr),
     /// To an application's RPC: the values it returned.
     Returned(Vec<Value>),
-    /// The node knows no RPC of that name.
+}
+
+/// What a node says in place of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RpcError {
+    /// It knows no RPC of that name.
     NoSuchRpc,
     /// The RPC failed there.
     Failed,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transaction_id_has_any_length_up_to_its_bound() {
+        for len in 0..=TransactionId::MAX {
+            let bytes = vec![7; len];
+            let id = TransactionId::from_slice(&bytes).unwrap();
+            assert_eq!(id.as_bytes(), bytes);
+            assert_eq!(format!("{id:?}"), "07".repeat(len));
+        }
+        assert_eq!(TransactionId::from_slice(&[7; TransactionId::MAX + 1]), None);
+        assert_eq!(TransactionId::from_slice(b"question"), Some(TransactionId::new(*b"question")));
+        // Zeros at the end count.
+        assert_ne!(TransactionId::new([0; 2]), TransactionId::new([0; 4]));
+    }
 }

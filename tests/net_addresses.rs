@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use kademlua::bencode::{List, Value};
 use kademlua::id::Id;
-use kademlua::message::{FindValue, Request, Response, RpcId, StoreMode, StoreRequest};
-use kademlua::wire::v1::{self, Header};
+use kademlua::message::{FindValue, Request, Response, StoreMode, StoreRequest, TransactionId};
+use kademlua::wire::{Dialect, Header, emit};
 
 use crate::xdp_helpers::{CLIENT, Client, Frames, Lab, SERVER, sh, text};
 
@@ -40,8 +40,12 @@ fn datagrams(value: &Value) -> Vec<Vec<u8>> {
     ];
     let datagram = |(number, request): (usize, &Request<'_>)| {
         let mut out = Vec::new();
-        let rpc_id = RpcId((number as u64).to_be_bytes());
-        v1::put_request(&mut out, &Header { from: Id::of_name("forger"), rpc_id }, request);
+        let rpc_id = TransactionId::new((number as u64).to_be_bytes());
+        emit(
+            &mut out,
+            &Header { dialect: Dialect::V1, from: Id::of_name("forger"), transaction: rpc_id },
+            request,
+        );
         out
     };
     requests.iter().enumerate().map(datagram).collect()

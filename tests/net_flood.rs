@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 
 use kademlua::bencode::Item;
 use kademlua::id::Id;
-use kademlua::message::{Request, RpcId, StoreMode, StoreRequest};
+use kademlua::message::{Request, Response, StoreMode, StoreRequest, TransactionId};
 use kademlua::net::{Settings, spawn};
 use kademlua::node::Peer;
-use kademlua::wire::v1::{self, Body, Frame, Header};
+use kademlua::wire::{Body, Dialect, Header, MAX_DATAGRAM, emit, parse};
 use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg};
 
 use crate::xdp_helpers::{CLIENT, Lab, SERVER};
@@ -41,7 +41,11 @@ const FLOOD_FOR: Duration = Duration::from_secs(4);
 
 fn ping(from: Id, rpc_id: [u8; 8]) -> Vec<u8> {
     let mut out = Vec::new();
-    v1::put_request(&mut out, &Header { from, rpc_id: RpcId(rpc_id) }, &Request::Ping);
+    emit(
+        &mut out,
+        &Header { dialect: Dialect::V1, from, transaction: TransactionId::new(rpc_id) },
+        &Request::Ping,
+    );
     out
 }
 
@@ -97,12 +101,11 @@ fn ask_for(sockets: &[UdpSocket], node: SocketAddr, span: Duration) -> Served {
         }
         for (socket, &id) in sockets.iter().zip(&ids) {
             while let Ok((len, source)) = socket.recv_from(&mut buffer) {
-                let frame = Frame::parse(&buffer[..len]).expect("a message");
+                let frame = parse(&buffer[..len]).expect("a message");
                 match frame.body {
-                    Body::Request(_) => {
+                    Body::Query(_) => {
                         let mut pong = Vec::new();
-                        let header = Header { from: id, rpc_id: frame.header.rpc_id };
-                        v1::put_pong(&mut pong, &header);
+                        emit(&mut pong, &frame.reply_from(id), &Response::Pong);
                         socket.send_to(&pong, source).unwrap();
                     }
                     _ => served.answered += 1,
@@ -178,10 +181,14 @@ fn dear_store(bytes: usize) -> Vec<u8> {
     let value = format!("l{}e", "d1:b0:1:a0:e".repeat(bytes / 12));
     let value = Item::parse(value.as_bytes()).unwrap();
     let (key, mode) = (Id::of_name("key"), StoreMode::Add);
-    let header = Header { from: Id::of_name("dear"), rpc_id: RpcId(*b"dearness") };
+    let header = Header {
+        dialect: Dialect::V1,
+        from: Id::of_name("dear"),
+        transaction: TransactionId::new(*b"dearness"),
+    };
     let mut out = Vec::new();
     let store = StoreRequest { key, value, mode, copy: None, token: None };
-    v1::put_request(&mut out, &header, &Request::Store(store));
+    emit(&mut out, &header, &Request::Store(store));
     out
 }
 
@@ -201,7 +208,7 @@ fn few_dear_datagrams_leave_others_what_they_get_without_them() {
     for (what, datagram, a_millisecond) in [
         ("long", dear_store(60_000), 4),
         ("dear", dear_store(15_900), 4),
-        ("padded", vec![1; v1::MAX_DATAGRAM], 10),
+        ("padded", vec![1; MAX_DATAGRAM], 10),
     ] {
         let sockets = SOURCES.map(|ip| {
             let socket = lab.within(CLIENT, || UdpSocket::bind((ip, 0)).unwrap());
@@ -237,10 +244,10 @@ fn answer_all(sockets: &[UdpSocket], over: &AtomicBool) {
     while !over.load(Ordering::Relaxed) {
         for (number, socket) in sockets.iter().enumerate() {
             while let Ok((len, source)) = socket.recv_from(&mut buffer) {
-                let asked = Frame::parse(&buffer[..len]).expect("a message").header;
+                let asked = parse(&buffer[..len]).expect("a message");
                 let from = Id::of_name(number.to_string());
                 let mut pong = Vec::new();
-                v1::put_pong(&mut pong, &Header { from, rpc_id: asked.rpc_id });
+                emit(&mut pong, &asked.reply_from(from), &Response::Pong);
                 socket.send_to(&pong, source).unwrap();
             }
         }

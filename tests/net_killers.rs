@@ -6,7 +6,7 @@ mod net_helpers;
 mod vectors;
 
 use kademlua::net::Handle;
-use kademlua::wire::v1::Frame;
+use kademlua::wire::parse;
 use killers::{MAX_UDP, framed, in_requests, in_responses};
 use net_helpers::{Stranger, run, start};
 
@@ -30,7 +30,8 @@ mod known_killers {
                 let joining = start(&[liar.socket.local_addr().unwrap()]);
                 let mut buffer = [0; MAX_UDP];
                 let (len, _) = liar.socket.recv_from(&mut buffer).unwrap();
-                let asked = Frame::parse(&buffer[..len]).unwrap().header.rpc_id.0;
+                let asked =
+                    parse(&buffer[..len]).unwrap().transaction.as_bytes().try_into().unwrap();
                 send(&liar, &joining, &framed(asked, 129, &payload));
                 assert!(stranger.ping(joining.local_addr()));
                 assert!(!joining.stopped());

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use kademlua::message::Request;
 use kademlua::net::{CaptureError, Direction, Existing, Handle, Packet, Settings, Sight, spawn};
-use kademlua::wire::v1::Frame;
+use kademlua::wire::parse;
 use net_helpers::{Stranger, pair, run};
 
 /// A file of this test that is not there yet.
@@ -20,7 +20,7 @@ fn fresh(name: &str) -> PathBuf {
 /// Pings, and gives the packets of just that among those given: the request and its answer.
 fn is_exchange(packets: &[Packet], peer: &Handle) -> bool {
     let [request, answer] = packets else { return false };
-    let call = |packet: &Packet| Frame::parse(&packet.bytes).unwrap().header.rpc_id;
+    let call = |packet: &Packet| parse(&packet.bytes).unwrap().transaction;
     request.direction == Direction::Out
         && answer.direction == Direction::In
         && [request.peer, answer.peer] == [peer.local_addr(); 2]

@@ -12,10 +12,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
-use kademlua::bencode::Value;
 use kademlua::id::Id;
-use kademlua::message::{Contact, Request, RpcId};
-use kademlua::wire::v1::{self, Body, EncodedContact, Frame, Header, MAX_REPLY};
+use kademlua::message::{Contact, Request, Response, Rest, TransactionId};
+use kademlua::wire::{Body, Dialect, Header, emit, parse};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -197,8 +196,12 @@ impl Attackers {
 /// Asks everybody for its own id, as who joins does: they ask back, and keep whom they have room for.
 fn join((own, socket): &(Contact, UdpSocket), everybody: &[SocketAddr]) {
     let mut out = Vec::new();
-    let header = Header { from: own.id, rpc_id: RpcId(*b"sybil...") };
-    v1::put_request(&mut out, &header, &Request::FindNode { target: own.id });
+    let header = Header {
+        dialect: Dialect::V1,
+        from: own.id,
+        transaction: TransactionId::new(*b"sybil..."),
+    };
+    emit(&mut out, &header, &Request::FindNode { target: own.id });
     for node in everybody {
         let _ = socket.send_to(&out, node);
     }
@@ -208,20 +211,20 @@ fn join((own, socket): &(Contact, UdpSocket), everybody: &[SocketAddr]) {
 fn answer((own, socket): &(Contact, UdpSocket), liars: &[(Contact, UdpSocket)]) -> bool {
     let mut bytes = [0; 65_536];
     let Ok((len, source)) = socket.recv_from(&mut bytes) else { return false };
-    let Ok(Frame { header, body: Body::Request(payload) }) = Frame::parse(&bytes[..len]) else {
-        return true;
-    };
-    let header = Header { from: own.id, rpc_id: header.rpc_id };
+    let Ok(asked) = parse(&bytes[..len]) else { return true };
+    let Body::Query(query) = asked.body else { return true };
+    let header = asked.reply_from(own.id);
     let mut out = Vec::new();
-    match v1::request(payload) {
-        Ok(Request::Ping) => v1::put_pong(&mut out, &header),
-        Ok(Request::Store(_)) => v1::put_stored(&mut out, &header),
+    match query.read() {
+        Ok(Request::Ping) => emit(&mut out, &header, &Response::Pong),
+        Ok(Request::Store(_)) => emit(&mut out, &header, &Response::Stored),
         Ok(Request::FindNode { target }) => {
-            v1::put_nodes(&mut out, &header, nearest(liars, &target).iter(), MAX_REPLY);
+            emit(&mut out, &header, &Response::Nodes(nearest(liars, &target)));
         }
         Ok(Request::FindValue(search)) => {
-            let none = None::<std::iter::Empty<&Value>>;
-            v1::put_values(&mut out, &header, none, nearest(liars, &search.key).iter(), MAX_REPLY);
+            let (values, closest) = (Vec::new(), nearest(liars, &search.key));
+            let rest = Rest::default();
+            emit(&mut out, &header, &Response::Values { values, closest, rest });
         }
         _ => return true,
     }
@@ -229,8 +232,9 @@ fn answer((own, socket): &(Contact, UdpSocket), liars: &[(Contact, UdpSocket)]) 
     true
 }
 
-fn nearest(liars: &[(Contact, UdpSocket)], target: &Id) -> Vec<EncodedContact> {
+fn nearest(liars: &[(Contact, UdpSocket)], target: &Id) -> Vec<Contact> {
     let mut liars: Vec<_> = liars.iter().map(|(liar, _)| *liar).collect();
     liars.sort_by_key(|liar| target.distance(&liar.id));
-    liars.iter().take(20).map(EncodedContact::new).collect()
+    liars.truncate(20);
+    liars
 }

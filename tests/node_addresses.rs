@@ -5,10 +5,11 @@ mod peer;
 use kademlua::address::LocalEnd;
 use kademlua::bencode::{List, Value};
 use kademlua::id::Id;
-use kademlua::message::{Contact, FindValue, Request, RpcId, StoreMode, StoreRequest};
+use kademlua::message::{
+    Contact, FindValue, Request, Response, StoreMode, StoreRequest, TransactionId,
+};
 use kademlua::node::Event;
 use kademlua::time::Duration;
-use kademlua::wire::v1;
 
 use crate::peer::{Bench, Sent, contact, datagram};
 
@@ -46,7 +47,7 @@ fn ask_all(bench: &mut Bench, local: LocalEnd, from: Contact) -> Vec<Sent> {
         Request::Custom { name: b"theirs", args },
     ];
     let ask = |request: &Request<'_>| {
-        let bytes = datagram(from.id, RpcId(*b"question"), request);
+        let bytes = datagram(from.id, TransactionId::new(*b"question"), request);
         bench.receive_at(local, from.address, &bytes)
     };
     requests.iter().flat_map(ask).collect()
@@ -102,7 +103,7 @@ fn a_forged_answer_is_none() {
         let sent = bench.ask(peer, &Request::Ping);
         let ping =
             sent.iter().find(|sent| sent.request().is_some()).expect("the stranger is pinged");
-        let pong = ping.answer(peer.id, v1::put_pong);
+        let pong = ping.answer(peer.id, &Response::Pong);
         assert_eq!(bench.receive_at(end, source.parse().unwrap(), &pong), []);
         assert!(bench.node.table().is_empty(), "{source}");
         bench.receive(peer.address, &pong);
@@ -129,7 +130,7 @@ fn answers_and_the_ping_to_a_stranger_leave_from_the_end_that_was_asked() {
         assert_eq!(late.len(), 1);
         let ask = datagram(
             from.id,
-            RpcId(*b"another."),
+            TransactionId::new(*b"another."),
             &Request::Custom { name: b"ours", args: List::EMPTY },
         );
         assert_eq!(bench.receive_at(end, from.address, &ask), []);

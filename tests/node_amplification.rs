@@ -6,12 +6,10 @@ use kademlua::bencode::Value;
 use kademlua::id::Id;
 use kademlua::kad::lookup::Goal;
 use kademlua::message::{
-    Contact, FindValue, Request, Response, Rest, Rpc, RpcId, StoreMode, StoreRequest,
+    Contact, FindValue, Request, Response, Rest, Rpc, StoreMode, StoreRequest, TransactionId,
 };
 use kademlua::time::Duration;
-use kademlua::wire::v1::{
-    self, AMPLIFICATION_MAX, Body, EncodedContact, Frame, MAX_REPLY, PING_BYTES,
-};
+use kademlua::wire::{AMPLIFICATION_MAX, Body, Dialect, Envelope, MAX_DATAGRAM, parse};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -37,11 +35,9 @@ fn bench() -> Bench {
 
 /// A request as short as an original writes it.
 fn unpadded(from: Contact, request: &Request<'_>) -> Vec<u8> {
-    let mut bytes = datagram(from.id, RpcId(*b"question"), request);
-    let Ok(Frame { body: Body::Request(payload), .. }) = Frame::parse(&bytes) else {
-        panic!("a request")
-    };
-    bytes.truncate(32 + payload.len());
+    let mut bytes = datagram(from.id, TransactionId::new(*b"question"), request);
+    let Ok(Envelope { body: Body::Query(query), .. }) = parse(&bytes) else { panic!("a request") };
+    bytes.truncate(32 + query.as_bytes().len());
     bytes
 }
 
@@ -50,8 +46,8 @@ fn reply(sent: Vec<Sent>) -> Sent {
 }
 
 fn understood(kind: Rpc, reply: &Sent) -> Response {
-    let Body::Response(payload) = reply.frame().body else { panic!("a response") };
-    v1::response(kind, payload).expect("a response to that")
+    let Body::Answer(answer) = reply.frame().body else { panic!("a response") };
+    answer.read(kind).expect("a response to that")
 }
 
 /// Whom the node names to somebody who asks for the nearest to a target, in how many bytes.
@@ -85,9 +81,9 @@ fn a_stranger_gets_the_nearest_contacts_that_fit_three_times_its_bytes() {
         let (nodes, bytes) = named(&mut bench, stranger, &request);
         let all = nearest(&bench);
         assert_eq!(nodes, all[..nodes.len()]);
-        let max = AMPLIFICATION_MAX * len - PING_BYTES;
+        let max = AMPLIFICATION_MAX * len - Dialect::V1.sizes().ping;
         assert!(bytes <= max);
-        let next = EncodedContact::new(&all[nodes.len()]).as_bytes().len();
+        let next = Dialect::V1.encode_contact(&all[nodes.len()]).as_bytes().len();
         assert!(nodes.len() == 20 || bytes + next > max, "room for more");
         assert!(len > 81 || nodes.len() == 3);
     }
@@ -96,8 +92,11 @@ fn a_stranger_gets_the_nearest_contacts_that_fit_three_times_its_bytes() {
 #[test]
 fn a_stranger_that_asks_with_as_much_as_we_do_gets_all() {
     let (mut bench, stranger) = (bench(), far(9_500));
-    let request =
-        datagram(stranger.id, RpcId(*b"question"), &Request::FindNode { target: target() });
+    let request = datagram(
+        stranger.id,
+        TransactionId::new(*b"question"),
+        &Request::FindNode { target: target() },
+    );
     assert_eq!(named(&mut bench, stranger, &request).0, nearest(&bench)[..20]);
 }
 
@@ -109,9 +108,9 @@ fn a_reply_is_never_longer_than_the_largest() {
     };
     let mut bench = Bench::knowing((9_000..9_020).map(v6));
     let mut request = unpadded(v6(9_500), &Request::FindNode { target: target() });
-    request.resize(v1::MAX_DATAGRAM, 0);
+    request.resize(MAX_DATAGRAM, 0);
     let (nodes, bytes) = named(&mut bench, v6(9_500), &request);
-    assert!(bytes <= MAX_REPLY && nodes.len() < 20, "{bytes} bytes");
+    assert!(bytes <= Dialect::V1.sizes().answer_max && nodes.len() < 20, "{bytes} bytes");
 }
 
 #[test]
@@ -135,7 +134,7 @@ fn who_answered_a_call_gets_all_without_a_place_in_the_table() {
     assert_eq!(count(&mut bench, peer), 3);
     bench.node.start_ping(bench.now, peer.into());
     let ping = bench.drain().remove(0);
-    bench.receive(peer.address, &ping.answer(peer.id, v1::put_pong));
+    bench.receive(peer.address, &ping.answer(peer.id, &Response::Pong));
     assert!(bench.node.table().entry(&peer.id).is_none());
     assert_eq!(count(&mut bench, peer), 20);
     let elsewhere = Contact { address: far(9_501).address, ..peer };
@@ -154,8 +153,9 @@ fn a_known_id_at_another_address_is_a_stranger() {
 #[test]
 fn an_answer_to_nothing_that_was_asked_proves_nothing() {
     let (mut bench, forger) = (bench(), far(9_500));
-    let ping = Sent::new(forger.address, datagram(forger.id, RpcId([9; 8]), &Request::Ping));
-    bench.receive(forger.address, &ping.answer(forger.id, v1::put_pong));
+    let ping =
+        Sent::new(forger.address, datagram(forger.id, TransactionId::new([9; 8]), &Request::Ping));
+    bench.receive(forger.address, &ping.answer(forger.id, &Response::Pong));
     assert_eq!(count(&mut bench, forger), 3);
 }
 
@@ -218,9 +218,9 @@ fn an_original_gets_long_values_once_it_has_answered_a_ping() {
     let sent = bench.receive(original.address, &request);
     assert_eq!(sent.len(), 1, "a ping alone, although the table has no room");
     assert!(sent[0].asks(Rpc::Ping) && sent[0].to == original.address);
-    let pong = sent[0].answer(original.id, v1::put_pong);
+    let pong = sent[0].answer(original.id, &Response::Pong);
     let answer = reply(bench.receive(original.address, &pong));
-    assert_eq!(answer.frame().header.rpc_id, RpcId(*b"question"));
+    assert_eq!(answer.frame().transaction, TransactionId::new(*b"question"));
     let Response::Values { values, rest, .. } = understood(Rpc::FindValue, &answer) else {
         panic!("values")
     };
@@ -253,9 +253,9 @@ fn a_stranger_that_knows_of_tokens_gets_the_rest_with_the_token() {
     let (mut bench, stranger) = (bench(), far(9_500));
     let all = [30, 700, 2_000, 9_000].map(|bytes| keep(&mut bench, bytes));
     let question = FindValue { token: Some(b""), ..FindValue::new(target(), 6) };
-    for len in [0, v1::MIN_LOOKUP_REQUEST] {
+    for len in [0, Dialect::V1.sizes().lookup_min()] {
         let (values, rest, bytes) = search(&mut bench, stranger, question, len).expect("an answer");
-        assert!(bytes <= AMPLIFICATION_MAX * len.max(96) - PING_BYTES);
+        assert!(bytes <= AMPLIFICATION_MAX * len.max(96) - Dialect::V1.sizes().ping);
         assert_eq!(values.len() + rest.more, 4);
         let token = rest.token.expect("values were held back");
         let other = far(9_501);

@@ -12,10 +12,13 @@ use kademlua::bencode::{Item, Value};
 use kademlua::config::Config;
 use kademlua::id::Id;
 use kademlua::kad::lookup::{ALL_ENTRIES, Goal};
-use kademlua::message::{Contact, CopyOf, FindValue, Request, Rpc, RpcId, StoreMode, StoreRequest};
+use kademlua::message::{
+    Contact, CopyOf, FindValue, Request, Response, Rest, Rpc, StoreMode, StoreRequest,
+    TransactionId,
+};
 use kademlua::node::{Event, Node};
 use kademlua::time::{Duration, Instant};
-use kademlua::wire::v1::{self, AMPLIFICATION_MAX, MAX_DATAGRAM, PING_BYTES};
+use kademlua::wire::{AMPLIFICATION_MAX, Dialect, Header, MAX_DATAGRAM, Message, emit};
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -115,7 +118,7 @@ fn question(from: Contact, kind: u8, token: Option<&[u8]>, len: usize) -> Vec<u8
                 b"d4:name9:findvalue4:argsl20:aaaaaaaaaaaaaaaaaaaai1ei1eee",
             ];
             let payload = payloads[len % payloads.len()];
-            let mut bytes = datagram(from.id, RpcId([7; 8]), &Request::Ping);
+            let mut bytes = datagram(from.id, TransactionId::new([7; 8]), &Request::Ping);
             bytes.truncate(30);
             if !payload.is_empty() {
                 bytes.extend((payload.len() as u16).to_be_bytes());
@@ -125,8 +128,10 @@ fn question(from: Contact, kind: u8, token: Option<&[u8]>, len: usize) -> Vec<u8
         }
     };
     let mut bytes = Vec::new();
-    let header = v1::Header { from: from.id, rpc_id: RpcId([7; 8]) };
-    v1::put_padded_request(&mut bytes, &header, &request, len);
+    let header =
+        Header { dialect: Dialect::V1, from: from.id, transaction: TransactionId::new([7; 8]) };
+    let query = Message::Query { request: &request, padded_to: Some(len) };
+    emit(&mut bytes, &header, query);
     bytes
 }
 
@@ -192,7 +197,7 @@ proptest! {
         asker in prop::sample::select(&ASKERS[..]),
         kind in 0_u8..13,
         token in prop::option::of(prop::collection::vec(any::<u8>(), 0..20)),
-        len in prop_oneof![Just(0), 0_usize..700, Just(v1::MIN_LOOKUP_REQUEST), 0..6_000_usize],
+        len in prop_oneof![Just(0), 0_usize..700, Just(Dialect::V1.sizes().lookup_min()), 0..6_000_usize],
         values in prop::collection::vec(prop_oneof![0_usize..60, 0_usize..15_000], 0..12),
         returned in prop_oneof![0_usize..300, 0_usize..15_000],
         require_tokens: bool,
@@ -218,7 +223,7 @@ proptest! {
         let mut bench = bench(asker, false, &[]);
         let mut sent = bench.see(asker.contact(is_ipv6));
         sent.extend(bench.wait(Duration::from_secs(30)));
-        prop_assert!(bytes(&sent) <= upkeep + PING_BYTES, "{sent:?}");
+        prop_assert!(bytes(&sent) <= upkeep + Dialect::V1.sizes().ping, "{sent:?}");
     }
 
     /// Victims at random, many of them in few networks; the liar answers whatever it is asked.
@@ -272,14 +277,12 @@ proptest! {
                     let contacts: Vec<_> = (0..named).map(|_| victim()).collect();
                     let mut answer = request.answer_nodes(liar.id, &contacts);
                     if !request.asks(Rpc::FindNode) {
-                        answer = request.answer(liar.id, v1::put_pong);
+                        answer = request.answer(liar.id, &Response::Pong);
                     }
                     if request.asks(Rpc::FindValue) {
-                        let encoded: Vec<_> = contacts.iter().map(v1::EncodedContact::new).collect();
-                        answer = request.answer(liar.id, |out, header| {
-                            let none = None::<std::iter::Empty<_>>;
-                            v1::put_values(out, header, none, encoded.iter(), v1::MAX_REPLY);
-                        });
+                        let (values, rest) = (Vec::new(), Rest::default());
+                        let named = Response::Values { values, closest: contacts, rest };
+                        answer = request.answer(liar.id, &named);
                     }
                     if is_padded {
                         answer.resize(MAX_DATAGRAM, 0);

@@ -7,10 +7,9 @@ use std::net::SocketAddr;
 
 use kademlua::id::Id;
 use kademlua::kad::lookup::{End, Goal, LookupRecord, Outcome};
-use kademlua::message::{Contact, Request, Response, Rpc, RpcId};
+use kademlua::message::{Contact, Request, Response, Rpc, TransactionId};
 use kademlua::node::{CallError, Event, Input, Output};
 use kademlua::time::Duration;
-use kademlua::wire::v1;
 
 use peer::{Bench, Sent, contact, datagram};
 
@@ -23,7 +22,7 @@ fn ping(bench: &mut Bench, to: Contact) -> Sent {
 }
 
 fn pong(sent: &Sent, from: Contact) -> Vec<u8> {
-    sent.answer(from.id, v1::put_pong)
+    sent.answer(from.id, &Response::Pong)
 }
 
 /// How the calls ended, in order.
@@ -78,8 +77,8 @@ fn an_answer_that_makes_no_sense_ends_the_call() {
 #[test]
 fn rpc_ids_do_not_repeat() {
     let mut bench = Bench::new();
-    let ids: std::collections::BTreeSet<RpcId> =
-        (0..1_000).map(|_| ping(&mut bench, contact(9001)).frame().header.rpc_id).collect();
+    let ids: std::collections::BTreeSet<TransactionId> =
+        (0..1_000).map(|_| ping(&mut bench, contact(9001)).frame().transaction).collect();
     assert_eq!(ids.len(), 1_000);
 }
 
@@ -310,7 +309,10 @@ fn a_node_that_bootstraps_from_itself_or_its_twin_stays_alone() {
 fn forged_requests_from_the_own_address_make_no_noise() {
     let mut bench = Bench::new();
     let own: SocketAddr = contact(8001).address;
-    let mut queue = vec![Sent::new(own, datagram(contact(9001).id, RpcId([1; 8]), &Request::Ping))];
+    let mut queue = vec![Sent::new(
+        own,
+        datagram(contact(9001).id, TransactionId::new([1; 8]), &Request::Ping),
+    )];
     let mut total = 0;
     while let Some(sent) = queue.pop() {
         queue.extend(bench.receive(own, &sent.bytes));

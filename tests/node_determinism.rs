@@ -5,9 +5,8 @@ mod peer;
 use kademlua::bencode::{Item, Value};
 use kademlua::id::Id;
 use kademlua::kad::lookup::Goal;
-use kademlua::message::{FindValue, Request, Rpc, StoreMode, StoreRequest};
+use kademlua::message::{FindValue, Request, Response, Rpc, StoreMode, StoreRequest};
 use kademlua::time::Duration;
-use kademlua::wire::v1;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -65,8 +64,8 @@ fn reply(sent: &Sent) -> Vec<u8> {
         (0..20).map(|i| contact(9_000 + (sent.to.port() + 7 * i) % 200)).collect();
     match sent.request().unwrap().kind() {
         Rpc::FindNode | Rpc::FindValue => sent.answer_nodes(id, &contacts),
-        Rpc::Store => sent.answer(id, v1::put_stored),
-        _ => sent.answer(id, v1::put_pong),
+        Rpc::Store => sent.answer(id, &Response::Stored),
+        _ => sent.answer(id, &Response::Pong),
     }
 }
 
@@ -84,7 +83,7 @@ fn another_seed_is_another_life() {
     let (one, other) = (life(1, 1).0, life(1, 2).0);
     let questions = |log: &[Sent]| {
         let rpc_ids = log.iter().filter(|sent| sent.request().is_some());
-        rpc_ids.map(|sent| sent.frame().header.rpc_id).collect::<std::collections::BTreeSet<_>>()
+        rpc_ids.map(|sent| sent.frame().transaction).collect::<std::collections::BTreeSet<_>>()
     };
     assert!(questions(&one).is_disjoint(&questions(&other)));
 }

@@ -8,10 +8,10 @@ use std::net::{IpAddr, SocketAddr};
 use kademlua::config::Config;
 use kademlua::id::Id;
 use kademlua::kad::lookup::Goal;
-use kademlua::message::{Contact, Request, Rpc, RpcId};
+use kademlua::message::{Contact, Request, Response, Rpc, TransactionId};
 use kademlua::node::{Event, Node};
 use kademlua::time::{Duration, Instant};
-use kademlua::wire::v1;
+use kademlua::wire::Dialect;
 
 use counting::live_bytes;
 use peer::{Bench, Sent, contact, datagram};
@@ -28,7 +28,7 @@ fn answer_pings(bench: &mut Bench, contacts: &[Contact], mut sent: Vec<Sent>) {
         let asked = std::mem::take(&mut sent);
         for request in asked.iter().filter(|sent| sent.asks(Rpc::Ping)) {
             if let Some(contact) = contacts.iter().find(|known| known.address == request.to) {
-                let pong = request.answer(contact.id, v1::put_pong);
+                let pong = request.answer(contact.id, &Response::Pong);
                 sent.extend(bench.receive(contact.address, &pong));
             }
         }
@@ -159,11 +159,12 @@ fn a_flood_tells_what_only_the_source_can_send() {
         });
         prefixes.collect::<Vec<_>>()
     };
-    let prefix: [u8; 4] = answer[v1::RPC_ID_AT..][..4].try_into().unwrap();
+    let at = Dialect::V1.offsets().transaction;
+    let prefix: [u8; 4] = answer[at..][..4].try_into().unwrap();
     let forged = floods(b"x");
     assert!(!forged.is_empty() && forged.iter().all(|known| *known == Some(prefix)));
     let mut guessed = answer.clone();
-    guessed[v1::RPC_ID_AT] ^= 1;
+    guessed[at] ^= 1;
     assert!(floods(&guessed).iter().all(|known| *known == Some(prefix)));
     // The first of these is taken, whatever was forged; the others answer nothing.
     assert!(floods(&answer).iter().all(Option::is_none));
@@ -204,7 +205,7 @@ fn limits_are_settings_and_0_is_none() {
         for number in 0..10_000 {
             bench.receive(
                 elsewhere(number % 3 * 256 + 1).address,
-                &datagram(elsewhere(1).id, RpcId(*b"question"), &Request::Ping),
+                &datagram(elsewhere(1).id, TransactionId::new(*b"question"), &Request::Ping),
             );
         }
         bench.node.counters().limited

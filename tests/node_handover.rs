@@ -6,9 +6,8 @@ use std::collections::BTreeSet;
 
 use kademlua::bencode::Value;
 use kademlua::id::Id;
-use kademlua::message::{Contact, Request, Rpc, StoreMode, StoreRequest};
+use kademlua::message::{Contact, Request, Response, Rpc, StoreMode, StoreRequest};
 use kademlua::time::Duration;
-use kademlua::wire::v1;
 
 use peer::{Bench, Sent, contact};
 
@@ -42,7 +41,7 @@ fn holder() -> Bench {
 fn join(bench: &mut Bench, newcomer: Contact) -> Vec<Sent> {
     let sent = bench.ask(newcomer, &Request::Ping);
     let ping = sent.iter().find(|sent| sent.asks(Rpc::Ping)).expect("strangers are pinged");
-    let mut sent = bench.receive(newcomer.address, &ping.answer(newcomer.id, v1::put_pong));
+    let mut sent = bench.receive(newcomer.address, &ping.answer(newcomer.id, &Response::Pong));
     sent.extend(bench.wait(Duration::from_millis(1)));
     sent
 }
@@ -76,7 +75,7 @@ fn all_values_of_a_key_are_handed_over_in_small_bursts() {
         let mut next = Vec::new();
         for sent in open {
             passed.insert(value_in(&sent));
-            let stored = sent.answer(newcomer.id, v1::put_stored);
+            let stored = sent.answer(newcomer.id, &Response::Stored);
             next.extend(bench.receive(newcomer.address, &stored));
         }
         next.extend(bench.wait(Duration::from_millis(1)));
@@ -156,13 +155,13 @@ fn fifty_reach_a_newcomer(spammers: u16, silent: &[Contact]) -> Duration {
             match sent.request() {
                 Some(Request::Ping) => {
                     if let Some(asked) = silent.iter().find(|silent| silent.address == sent.to) {
-                        let pong = sent.answer(asked.id, v1::put_pong);
+                        let pong = sent.answer(asked.id, &Response::Pong);
                         next.extend(bench.receive(sent.to, &pong));
                     }
                 }
                 Some(Request::Store(store)) if sent.to == newcomer.address => {
                     passed.extend(keys.iter().filter(|key| **key == store.key));
-                    let stored = sent.answer(newcomer.id, v1::put_stored);
+                    let stored = sent.answer(newcomer.id, &Response::Stored);
                     next.extend(bench.receive(newcomer.address, &stored));
                 }
                 _ => {}

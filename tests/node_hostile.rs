@@ -10,10 +10,10 @@ use kademlua::address::LocalEnd;
 use kademlua::bencode::Value;
 use kademlua::id::Id;
 use kademlua::kad::lookup::Goal;
-use kademlua::message::{Contact, Request, RpcId, StoreMode};
+use kademlua::message::{Contact, Request, RpcError, StoreMode, TransactionId};
 use kademlua::node::Input;
 use kademlua::time::Duration;
-use kademlua::wire::v1::{Body, Frame, MAX_DATAGRAM, MAX_REPLY};
+use kademlua::wire::{Body, Dialect, Envelope, MAX_DATAGRAM, parse};
 
 use counting::allocated_bytes;
 use killers::{framed, in_requests, in_responses};
@@ -42,9 +42,9 @@ fn replies(sent: &[Sent]) -> Vec<&Sent> {
 
 /// The node answers a stranger's ping.
 fn assert_serves(bench: &mut Bench) {
-    let ping = datagram(Id::of_name("stranger"), RpcId(*b"stranger"), &Request::Ping);
+    let ping = datagram(Id::of_name("stranger"), TransactionId::new(*b"stranger"), &Request::Ping);
     let sent = bench.receive(contact(9_999).address, &ping);
-    assert_eq!(replies(&sent)[0].frame().body, Body::Response(b"li5ee"));
+    assert_eq!(replies(&sent)[0].frame().body.as_bytes(), b"li5ee");
 }
 
 /// A node that may be asked for an RPC of the application's, too.
@@ -97,7 +97,7 @@ fn reply_to(question: fn(&mut Bench), call: u8, payload: &[u8]) -> Bench {
     let mut bench = bench();
     question(&mut bench);
     let asked = bench.drain().remove(0);
-    let rpc_id = asked.frame().header.rpc_id.0;
+    let rpc_id = asked.frame().transaction.as_bytes().try_into().unwrap();
     let mut reply = framed(rpc_id, call, payload);
     reply[1..21].copy_from_slice(contact(9_001).id.as_bytes());
     let sent = take(&mut bench, contact(9_001), &reply);
@@ -122,7 +122,12 @@ mod known_killers {
         for payload in in_requests(killer) {
             let sent = take(&mut bench, contact(9_002), &framed([7; 8], 1, &payload));
             let replies = replies(&sent);
-            assert!(replies.len() <= 1 && replies.iter().all(|sent| sent.bytes.len() <= MAX_REPLY));
+            assert!(
+                replies.len() <= 1
+                    && replies
+                        .iter()
+                        .all(|sent| sent.bytes.len() <= Dialect::V1.sizes().answer_max)
+            );
         }
         assert_serves(&mut bench);
         for (question, payload) in
@@ -174,10 +179,10 @@ fn recorded_packets_cut_anywhere_and_with_any_bit_flipped_stop_no_node() {
 #[test]
 fn recorded_replies_cut_anywhere_and_with_any_bit_flipped_stop_no_operation() {
     for packet in every_packet() {
-        let Ok(Frame { body: Body::Response(payload), .. }) = Frame::parse(&packet) else {
+        let Ok(Envelope { body: Body::Answer(answer), .. }) = parse(&packet) else {
             continue;
         };
-        for payload in bent(payload) {
+        for payload in bent(answer.as_bytes()) {
             for question in QUESTIONS {
                 let mut bench = reply_to(question, 129, &payload);
                 assert_serves(&mut bench);
@@ -192,7 +197,7 @@ fn what_a_stranger_makes_a_node_keep_stays_within_its_bounds() {
     let before = bench.node.table().len();
     for number in 0..20_000_u32 {
         let id = Id::of_name(number.to_string());
-        let mut bytes = datagram(id, RpcId(*b"question"), &Request::Ping);
+        let mut bytes = datagram(id, TransactionId::new(*b"question"), &Request::Ping);
         if number % 2 == 0 {
             let payload = b"d4:name3:rpc4:argslee";
             bytes = framed([7; 8], 1, payload);
@@ -203,7 +208,7 @@ fn what_a_stranger_makes_a_node_keep_stays_within_its_bounds() {
     assert_eq!(bench.node.table().len(), before, "nobody has answered");
     // The application never does: its callers are told.
     let told = bench.wait(Duration::from_secs(60));
-    assert!(told.iter().any(|sent| sent.frame().body == Body::Failed));
+    assert!(told.iter().any(|sent| sent.frame().body == Body::Error(RpcError::Failed)));
     assert_eq!(bench.node.operation_count(), 0);
     assert_serves(&mut bench);
 }

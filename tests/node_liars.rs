@@ -11,11 +11,10 @@ use kademlua::bencode::Value;
 use kademlua::config::Config;
 use kademlua::id::Id;
 use kademlua::kad::lookup::{End, Goal, LookupRecord};
-use kademlua::message::{Contact, Request};
+use kademlua::message::{Contact, Request, Response};
 use kademlua::node::{CallError, Event};
 use kademlua::sim::{Lie, NodeIndex, Settings};
 use kademlua::time::Duration;
-use kademlua::wire::v1;
 
 use peer::Bench;
 use sim_helpers::{Stage, add, find_node, find_value};
@@ -133,7 +132,7 @@ fn who_answers_under_the_own_id_without_being_this_node_is_a_twin() {
     for round in 0..3 {
         bench.node.start_ping(bench.now, other.into());
         let sent = bench.drain();
-        bench.receive(other, &sent[0].answer(bench.node.id(), v1::put_pong));
+        bench.receive(other, &sent[0].answer(bench.node.id(), &Response::Pong));
         let events = bench.take_events();
         let told = events.iter().filter(|event| matches!(event, Event::Twin(at) if *at == other));
         assert_eq!(told.count(), usize::from(round == 0), "told of once");
@@ -161,11 +160,11 @@ fn answered(
             let answer = match sent.request() {
                 Some(Request::Ping) => {
                     pings += 1;
-                    sent.answer(id, v1::put_pong)
+                    sent.answer(id, &Response::Pong)
                 }
                 Some(Request::GetSocket) => {
                     let address = seen_at();
-                    sent.answer(id, |out, header| v1::put_socket(out, header, address))
+                    sent.answer(id, &Response::Socket(address))
                 }
                 Some(Request::FindNode { .. }) => sent.answer_nodes(id, &[]),
                 _ => continue,

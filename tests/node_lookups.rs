@@ -8,11 +8,11 @@ use std::collections::BTreeSet;
 use kademlua::bencode::Value;
 use kademlua::id::Id;
 use kademlua::kad::lookup::{ALL_ENTRIES, End, Goal, LookupRecord, Outcome, Query};
-use kademlua::message::{Contact, Rest, Rpc};
+use kademlua::message::{Contact, Response, Rest, Rpc};
 use kademlua::node::Event;
 use kademlua::sim::{NodeIndex, Settings};
 use kademlua::time::{Duration, Instant};
-use kademlua::wire::v1::{self, EncodedContact};
+use kademlua::wire::MAX_DATAGRAM;
 use proptest::prelude::*;
 
 use peer::crowd::{Answer, is_query};
@@ -111,15 +111,20 @@ impl Crowd {
         let (from, time) = self.nodes.iter().find(|(contact, _)| contact.address == sent.to)?;
         let target = sent.request()?.target()?;
         let closest = self.nearest(target).into_iter().filter(|contact| contact != from).take(20);
-        let closest: Vec<_> = closest.map(|contact| EncodedContact::new(&contact)).collect();
-        let value = Value::bytes("value");
-        let values = self.values.contains(&from.id).then_some([&value].into_iter());
-        let reply = sent.answer(from.id, |out, header| match sent.request().unwrap().kind() {
-            Rpc::FindValue => v1::put_values(out, header, values, closest.iter(), v1::MAX_REPLY),
-            _ => v1::put_nodes(out, header, closest.iter(), v1::MAX_REPLY),
-        });
-        Some((*time, reply))
+        let closest: Vec<_> = closest.collect();
+        let has_value = self.values.contains(&from.id);
+        let response = match sent.request().unwrap().kind() {
+            Rpc::FindValue => values(has_value.then(|| Value::bytes("value")), closest),
+            _ => Response::Nodes(closest),
+        };
+        Some((*time, sent.answer(from.id, &response)))
     }
+}
+
+/// The answer to a findvalue.
+fn values(values: impl IntoIterator<Item = Value>, closest: Vec<Contact>) -> Response {
+    let (values, rest) = (values.into_iter().collect(), Rest::default());
+    Response::Values { values, closest, rest }
 }
 
 trait Targeted {
@@ -334,11 +339,9 @@ fn more_values_than_were_asked_for_are_not_taken() {
     let peer = contact(9_001);
     let mut bench = Bench::knowing([peer]);
     let goal = Goal::Value { key: Id::of_name("key"), max_nodes: 3, max_entries: 6 };
-    let values: Vec<Value> = (0..3_000).map(Value::integer).collect();
+    let many = values((0..3_000).map(Value::integer), Vec::new());
     let (record, _) = look_up(&mut bench, goal, &mut |sent| {
-        let reply = sent.answer(peer.id, |out, header| {
-            v1::put_values(out, header, Some(values.iter()), [].iter(), v1::MAX_DATAGRAM);
-        });
+        let reply = sent.answer(peer.id, &many);
         is_query(sent).then_some((MS, reply))
     });
     assert_eq!(record.values.len(), 6);
@@ -356,17 +359,13 @@ fn a_found_value_that_fits_an_answer_but_no_store_does_no_harm() {
             return None;
         }
         if sent.to == lacking.address {
-            let none = None::<std::iter::Empty<_>>;
-            let put = |out: &mut Vec<u8>, header: &_| {
-                v1::put_values(out, header, none, [].iter(), v1::MAX_REPLY);
-            };
-            return Some((MS, sent.answer(lacking.id, put)));
+            return Some((MS, sent.answer(lacking.id, &values(None, Vec::new()))));
         }
-        let mut reply = sent.answer(holder.id, v1::put_pong)[..30].to_vec();
+        let mut reply = sent.answer(holder.id, &Response::Pong)[..30].to_vec();
         let payload = [b"ld6:retvall", huge.as_bytes(), b"e7:closestleee"].concat();
         reply.extend((payload.len() as u16).to_be_bytes());
         reply.extend(payload);
-        assert!(reply.len() <= v1::MAX_DATAGRAM);
+        assert!(reply.len() <= MAX_DATAGRAM);
         Some((MS, reply))
     });
     assert_eq!(record.values.len(), 1);
@@ -418,10 +417,8 @@ fn asked_of_who_never_ends(count: i64) -> (u32, LookupRecord) {
         let mut next = [0; Id::LEN];
         next[..4].copy_from_slice(&answers.to_be_bytes());
         let rest = Rest { more: 1, next: Some(Id::new(next)), token: None };
-        let answer = query.answer(teller.id, |out, header| {
-            let (values, nobody) = (Some(values.iter()), [].iter());
-            v1::put_values_of_more(out, header, values, &rest, nobody, v1::MAX_DATAGRAM);
-        });
+        let more = Response::Values { values, closest: Vec::new(), rest };
+        let answer = query.answer(teller.id, &more);
         sent = bench.receive(teller.address, &answer);
         assert!(answers < 10_000, "it goes on for ever");
     }

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use kademlua::address::LocalEnd;
 use kademlua::bencode::Item;
 use kademlua::id::Id;
-use kademlua::message::{Contact, FindValue, Request, RpcId, StoreMode, StoreRequest};
+use kademlua::message::{Contact, FindValue, Request, StoreMode, StoreRequest, TransactionId};
 use kademlua::node::{Input, Node, Output};
 use kademlua::time::{Duration, Instant};
 
@@ -53,7 +53,7 @@ fn hot_requests_of_contacts_are_answered_without_allocating() {
         Request::FindValue(FindValue::new(key, 6)),
     ];
     for (from, request) in askers.iter().flat_map(|from| requests.map(|request| (from, request))) {
-        let datagram = datagram(from.id, RpcId(*b"question"), &request);
+        let datagram = datagram(from.id, TransactionId::new(*b"question"), &request);
         // The buffers have grown to their usual size after the first.
         let expected = answer(&mut bench.node, bench.now, from.address, &datagram);
         assert!(expected > 32, "an answer was written");
@@ -69,7 +69,7 @@ fn hot_requests_of_contacts_are_answered_without_allocating() {
 fn garbage_is_dropped_or_refused_without_allocating() {
     let mut bench = Bench::knowing([contact(9_001)]);
     let source = contact(9_001).address;
-    let request = datagram(contact(9_001).id, RpcId(*b"question"), &Request::Ping);
+    let request = datagram(contact(9_001).id, TransactionId::new(*b"question"), &Request::Ping);
     for at in 0..request.len() {
         let mut broken = request.clone();
         broken[at] = b'x';

@@ -11,7 +11,7 @@ use kademlua::id::Id;
 use kademlua::message::Rpc;
 use kademlua::node::{Event, Input, Node, Output};
 use kademlua::time::{Duration, Instant};
-use kademlua::wire::v1::{Body, Frame, request};
+use kademlua::wire::{Body, parse};
 
 /// Time that a datagram takes.
 const LATENCY: Duration = Duration::from_millis(5);
@@ -96,10 +96,9 @@ impl World {
         loop {
             match member.node.poll_output() {
                 Output::Transmit { destination, bytes, .. } => {
-                    let frame = Frame::parse(bytes).unwrap();
-                    if let Body::Request(payload) = frame.body {
+                    if let Body::Query(query) = parse(bytes).unwrap().body {
                         let is_question =
-                            request(payload).is_ok_and(|r| r.kind() == Rpc::GetSocket);
+                            query.read().is_ok_and(|asked| asked.kind() == Rpc::GetSocket);
                         member.questions += u64::from(is_question);
                     }
                     member.sent += 1;

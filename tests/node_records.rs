@@ -9,11 +9,10 @@ use std::collections::BTreeMap;
 use kademlua::bencode::Value;
 use kademlua::id::Id;
 use kademlua::kad::lookup::{Cause, End, Goal, LookupRecord, Outcome, Query};
-use kademlua::message::{Contact, Rpc, StoreMode};
+use kademlua::message::{Contact, Response, Rpc, StoreMode};
 use kademlua::node::{Delivery, DeliveryOutcome, Event, StoreReport};
 use kademlua::sim::{Network, NodeIndex, Settings};
 use kademlua::time::{Duration, Instant};
-use kademlua::wire::v1;
 
 use peer::{Bench, Sent, contact};
 use sim_helpers::{Stage, add, find_node};
@@ -124,7 +123,7 @@ fn what_is_no_answer_is_counted_all_the_same() {
     let peer = contact(9_001);
     let mut bench = Bench::knowing([peer]);
     bench.node.start_lookup(bench.now, Goal::Node { target: Id::of_name("target") });
-    let garbage = |sent: &Sent| sent.answer(peer.id, v1::put_pong);
+    let garbage = |sent: &Sent| sent.answer(peer.id, &Response::Pong);
     let (record, log) = match bench.converse(&mut |sent| Some((MS, garbage(sent)))) {
         (Event::LookupDone(record), log) => (record, log),
         (event, _) => panic!("{event:?}"),
@@ -166,10 +165,11 @@ fn a_store_tells_what_became_of_each_delivery() {
             return peers.answer(sent);
         }
         let who = peers.find(sent).filter(|&who| who != silent)?;
-        let reply = sent.answer(who.id, |out, header| match who == keeps {
-            true => v1::put_stored(out, header),
-            false => v1::put_refused(out, header, "full", None),
-        });
+        let response = match who == keeps {
+            true => Response::Stored,
+            false => Response::Refused { reason: "full".into(), token: None },
+        };
+        let reply = sent.answer(who.id, &response);
         answers.insert(who, reply.len());
         Some((MS.times(40), reply))
     };

@@ -7,7 +7,7 @@ use kademlua::kad::lookup::Goal;
 use kademlua::message::{Contact, Request, Response, Rpc};
 use kademlua::node::Event;
 use kademlua::time::Duration;
-use kademlua::wire::v1::{self, Body};
+use kademlua::wire::Body;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -43,15 +43,15 @@ fn pings(sent: &[Sent]) -> Vec<&Sent> {
 }
 
 fn pong(bench: &mut Bench, ping: &Sent, from: Contact) -> Vec<Sent> {
-    bench.receive(from.address, &ping.answer(from.id, v1::put_pong))
+    bench.receive(from.address, &ping.answer(from.id, &Response::Pong))
 }
 
 /// What the node answers to a findnode.
 fn named(bench: &mut Bench, asker: Contact, target: Id) -> Vec<Contact> {
     let sent = bench.ask(asker, &Request::FindNode { target });
     let reply = sent.iter().find(|sent| sent.request().is_none()).expect("a reply");
-    let Body::Response(payload) = reply.frame().body else { panic!("contacts") };
-    match v1::response(Rpc::FindNode, payload) {
+    let Body::Answer(answer) = reply.frame().body else { panic!("contacts") };
+    match answer.read(Rpc::FindNode) {
         Ok(Response::Nodes(contacts)) => contacts,
         other => panic!("{other:?}"),
     }

@@ -5,10 +5,10 @@ mod peer;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use kademlua::bencode::{Item, Value};
-use kademlua::message::{Contact, Request, Response, RpcId};
+use kademlua::message::{Contact, Request, Response, RpcError, TransactionId};
 use kademlua::node::{CallError, Event, RegisterError, RequestToken, RpcFailed};
 use kademlua::time::Duration;
-use kademlua::wire::v1::{self, Body, MAX_CUSTOM_PAYLOAD};
+use kademlua::wire::{Body, Dialect};
 
 use peer::{Bench, Sent, contact, datagram};
 
@@ -29,7 +29,10 @@ fn call_numbered(bench: &mut Bench, name: &[u8], number: u64) -> Vec<Sent> {
     let args = Item::parse(b"li7e3:abce").unwrap().list().unwrap();
     let request = Request::Custom { name, args };
     let caller = contact(CALLER);
-    bench.receive(caller.address, &datagram(caller.id, RpcId(number.to_be_bytes()), &request))
+    bench.receive(
+        caller.address,
+        &datagram(caller.id, TransactionId::new(number.to_be_bytes()), &request),
+    )
 }
 
 /// The request that the application got.
@@ -40,8 +43,13 @@ fn asked(bench: &mut Bench) -> Option<(RequestToken, Contact, Vec<u8>, Vec<Value
     })
 }
 
-fn bodies(sent: &[Sent]) -> Vec<Body<'_>> {
-    sent.iter().map(|sent| sent.frame().body).collect()
+/// What is answered, bencoded, or that it failed.
+fn bodies<'s>(sent: &'s [Sent]) -> Vec<Result<&'s [u8], RpcError>> {
+    let body = |sent: &'s Sent| match sent.frame().body {
+        Body::Error(error) => Err(error),
+        body => Ok(body.as_bytes()),
+    };
+    sent.iter().map(body).collect()
 }
 
 #[test]
@@ -56,7 +64,7 @@ fn an_application_gets_the_call_and_its_values_go_back() {
     bench.node.answer(token, Ok(vec![Value::bytes("world")])).unwrap();
     let sent = bench.drain();
     assert_eq!(sent[0].to, contact(CALLER).address);
-    assert_eq!(bodies(&sent), [Body::Response(b"l5:worlde")]);
+    assert_eq!(bodies(&sent), [Ok(&b"l5:worlde"[..])]);
     // A second answer to the same call goes nowhere.
     bench.node.answer(token, Ok(Vec::new())).unwrap();
     assert!(bench.drain().is_empty());
@@ -74,7 +82,7 @@ fn a_datagram_that_arrives_twice_is_one_call() {
 
     bench.node.answer(token, Ok(vec![Value::integer(1)])).unwrap();
     let first = bench.drain();
-    assert_eq!(bodies(&first), [Body::Response(b"li1ee")]);
+    assert_eq!(bodies(&first), [Ok(&b"li1ee"[..])]);
     let again = call_numbered(&mut bench, b"count", 1);
     assert_eq!((again[0].to, &again[0].bytes), (first[0].to, &first[0].bytes));
     assert_eq!(asked(&mut bench), None);
@@ -105,11 +113,11 @@ fn a_call_that_failed_for_want_of_room_may_be_made_again() {
 #[test]
 fn an_rpc_that_is_not_registered_is_none() {
     let mut bench = bench();
-    assert_eq!(bodies(&call(&mut bench, b"hello")), [Body::NoSuchRpc]);
+    assert_eq!(bodies(&call(&mut bench, b"hello")), [Err(RpcError::NoSuchRpc)]);
     bench.node.register(b"hello").unwrap();
     assert!(bench.node.unregister(b"hello"));
     assert!(!bench.node.unregister(b"hello"));
-    assert_eq!(bodies(&call(&mut bench, b"hello")), [Body::NoSuchRpc]);
+    assert_eq!(bodies(&call(&mut bench, b"hello")), [Err(RpcError::NoSuchRpc)]);
     assert!(asked(&mut bench).is_none());
 }
 
@@ -120,7 +128,7 @@ fn an_rpc_that_fails_is_told() {
     call(&mut bench, b"hello");
     let (token, ..) = asked(&mut bench).unwrap();
     bench.node.answer(token, Err(RpcFailed)).unwrap();
-    assert_eq!(bodies(&bench.drain()), [Body::Failed]);
+    assert_eq!(bodies(&bench.drain()), [Err(RpcError::Failed)]);
 }
 
 #[test]
@@ -130,7 +138,7 @@ fn a_call_left_unanswered_fails_while_its_caller_still_waits() {
     call(&mut bench, b"hello");
     let (token, ..) = asked(&mut bench).unwrap();
     let sent = bench.wait(Duration::from_millis(1_450));
-    assert_eq!(bodies(&sent), [Body::Failed]);
+    assert_eq!(bodies(&sent), [Err(RpcError::Failed)]);
     bench.node.answer(token, Ok(vec![Value::integer(1)])).unwrap();
     assert!(bench.drain().is_empty(), "a late answer goes nowhere");
 }
@@ -141,11 +149,11 @@ fn an_answer_that_fits_no_datagram_fails() {
     bench.node.register(b"hello").unwrap();
     call(&mut bench, b"hello");
     let (token, ..) = asked(&mut bench).unwrap();
-    let huge = Value::bytes(vec![b'x'; MAX_CUSTOM_PAYLOAD]);
+    let huge = Value::bytes(vec![b'x'; Dialect::V1.sizes().custom_max]);
     let bytes = huge.as_bytes().len();
-    let error = CallError::TooLarge { bytes, max: MAX_CUSTOM_PAYLOAD };
+    let error = CallError::TooLarge { bytes, max: Dialect::V1.sizes().custom_max };
     assert_eq!(bench.node.answer(token, Ok(vec![huge])), Err(error));
-    assert_eq!(bodies(&bench.drain()), [Body::Failed]);
+    assert_eq!(bodies(&bench.drain()), [Err(RpcError::Failed)]);
 }
 
 #[test]
@@ -166,7 +174,7 @@ fn calls_that_wait_for_the_application_are_bounded() {
     let mut bench = bench();
     bench.node.register(b"hello").unwrap();
     let refused: Vec<_> = (0..1_000).flat_map(|_| call(&mut bench, b"hello")).collect();
-    assert_eq!(bodies(&refused), vec![Body::Failed; 1_000 - 256]);
+    assert_eq!(bodies(&refused), vec![Err(RpcError::Failed); 1_000 - 256]);
     bench.take_events();
     assert_eq!(bench.wait(Duration::from_secs(2)).len(), 256);
     assert!(call(&mut bench, b"hello").is_empty(), "room again");
@@ -179,7 +187,7 @@ fn called(put: impl FnOnce(&Sent) -> Vec<u8>) -> Result<Response, CallError> {
     for _ in 0..30 {
         bench.node.start_ping(bench.now, peer.into());
         let ping = bench.drain().remove(0);
-        bench.receive(peer.address, &ping.answer(peer.id, v1::put_pong));
+        bench.receive(peer.address, &ping.answer(peer.id, &Response::Pong));
     }
     bench.take_events();
     bench.node.start_call(bench.now, peer.into(), b"hello", &[Value::integer(7)]).unwrap();
@@ -200,18 +208,19 @@ fn called(put: impl FnOnce(&Sent) -> Vec<u8>) -> Result<Response, CallError> {
 fn the_answer_of_a_peers_application_is_waited_for() {
     let id = contact(CALLER).id;
     let values = vec![Value::bytes("world")];
-    let returned =
-        called(|sent| sent.answer(id, |out, header| v1::put_returned(out, header, &values)));
+    let returned = called(|sent| sent.answer(id, &Response::Returned(values.clone())));
     assert_eq!(returned, Ok(Response::Returned(values)));
-    assert_eq!(called(|sent| sent.answer(id, v1::put_failed)), Err(CallError::Failed));
-    assert_eq!(called(|sent| sent.answer(id, v1::put_no_such_rpc)), Err(CallError::NoSuchRpc));
+    assert_eq!(called(|sent| sent.answer(id, RpcError::Failed)), Err(CallError::Failed));
+    assert_eq!(called(|sent| sent.answer(id, RpcError::NoSuchRpc)), Err(CallError::NoSuchRpc));
 }
 
 #[test]
 fn arguments_that_fit_no_datagram_are_refused() {
     let mut bench = bench();
-    let huge = Value::bytes(vec![b'x'; MAX_CUSTOM_PAYLOAD]);
+    let huge = Value::bytes(vec![b'x'; Dialect::V1.sizes().custom_max]);
     let error = bench.node.start_call(bench.now, contact(CALLER).into(), b"hello", &[huge]);
-    assert!(matches!(error, Err(CallError::TooLarge { max: MAX_CUSTOM_PAYLOAD, .. })));
+    assert!(
+        matches!(error, Err(CallError::TooLarge { max, .. }) if max == Dialect::V1.sizes().custom_max)
+    );
     assert!(bench.drain().is_empty());
 }

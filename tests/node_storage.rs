@@ -7,9 +7,11 @@ use std::net::SocketAddr;
 
 use kademlua::bencode::Value;
 use kademlua::id::Id;
-use kademlua::message::{Contact, CopyOf, FindValue, Request, Response, StoreMode, StoreRequest};
+use kademlua::message::{
+    Contact, CopyOf, FindValue, Request, Response, RpcError, StoreMode, StoreRequest,
+};
 use kademlua::time::Duration;
-use kademlua::wire::v1::{self, Body};
+use kademlua::wire::Body;
 
 use peer::{Bench, Sent, contact};
 
@@ -26,13 +28,13 @@ fn named(name: &str, address: SocketAddr) -> Contact {
     Contact { id: Id::of_name(name), address }
 }
 
-fn answer(bench: &mut Bench, from: Contact, request: &Request<'_>) -> Response {
+fn answer(bench: &mut Bench, from: Contact, request: &Request<'_>) -> Result<Response, RpcError> {
     let sent = bench.ask(from, request);
     let reply = sent.iter().find(|sent: &&Sent| sent.request().is_none()).expect("a reply");
     match reply.frame().body {
-        Body::Response(payload) => v1::response(request.kind(), payload).expect("one to be read"),
+        Body::Answer(answer) => Ok(answer.read(request.kind()).expect("one to be read")),
         // How an original is told that its store is refused.
-        Body::Failed => Response::Failed,
+        Body::Error(error) => Err(error),
         other => panic!("{other:?} is no answer"),
     }
 }
@@ -46,18 +48,18 @@ fn token(bench: &mut Bench, address: SocketAddr) -> Vec<u8> {
     let value = Value::bytes("");
     let request = Request::Store(store(Id::of_name("nothing"), &value, Some(b"")));
     match answer(bench, named("asks for a token", address), &request) {
-        Response::Refused { token: Some(token), .. } => token,
+        Ok(Response::Refused { token: Some(token), .. }) => token,
         other => panic!("{other:?} is no token"),
     }
 }
 
 fn put(bench: &mut Bench, from: Contact, store: StoreRequest<'_>) -> bool {
-    answer(bench, from, &Request::Store(store)) == Response::Stored
+    answer(bench, from, &Request::Store(store)) == Ok(Response::Stored)
 }
 
 fn found(bench: &mut Bench, key: Id) -> Vec<Value> {
     match answer(bench, local(), &Request::FindValue(FindValue::new(key, 6))) {
-        Response::Values { values, .. } => values,
+        Ok(Response::Values { values, .. }) => values,
         other => panic!("{other:?} to a findvalue"),
     }
 }
@@ -283,8 +285,8 @@ fn who_asks_learns_whose_share_is_full() {
         let (from, value) = (named(&number.to_string(), early), value(number));
         let request = Request::Store(store(key, &value, Some(&token)));
         match answer(&mut bench, from, &request) {
-            Response::Stored => None,
-            Response::Refused { reason, token: None } => Some(reason),
+            Ok(Response::Stored) => None,
+            Ok(Response::Refused { reason, token: None }) => Some(reason),
             other => panic!("{other:?}"),
         }
     });

@@ -8,11 +8,13 @@ use std::net::SocketAddr;
 use kademlua::bencode::{Item, Value};
 use kademlua::config::Config;
 use kademlua::id::Id;
-use kademlua::message::{Contact, CopyOf, Request, Response, Rpc, RpcId, StoreMode, StoreRequest};
+use kademlua::message::{
+    Contact, CopyOf, Request, Response, Rpc, RpcError, StoreMode, StoreRequest, TransactionId,
+};
 use kademlua::node::{Event, Node, StoreReport};
 use kademlua::store::{Party, Standing};
 use kademlua::time::{Duration, Instant};
-use kademlua::wire::v1::{self, AMPLIFICATION_MAX, Body};
+use kademlua::wire::{AMPLIFICATION_MAX, Body};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -43,15 +45,18 @@ fn store(token: Option<&[u8]>) -> StoreRequest<'_> {
 
 /// What the node answers to a store.
 fn answer(bench: &mut Bench, from: Contact, store: StoreRequest<'_>) -> Response {
-    let request = datagram(from.id, RpcId(*b"question"), &Request::Store(store));
+    reply(bench, from, store).expect("a response to a store")
+}
+
+/// The same, which may be that it failed.
+fn reply(bench: &mut Bench, from: Contact, store: StoreRequest<'_>) -> Result<Response, RpcError> {
+    let request = datagram(from.id, TransactionId::new(*b"question"), &Request::Store(store));
     let sent = bench.receive(from.address, &request);
     let reply = sent.iter().find(|sent| sent.request().is_none()).expect("a reply");
     assert!(reply.bytes.len() <= AMPLIFICATION_MAX * request.len());
     match reply.frame().body {
-        Body::Response(payload) => {
-            v1::response(Rpc::Store, payload).expect("a response to a store")
-        }
-        Body::Failed => Response::Failed,
+        Body::Answer(answer) => Ok(answer.read(Rpc::Store).expect("a response to a store")),
+        Body::Error(error) => Err(error),
         other => panic!("{other:?}"),
     }
 }
@@ -165,12 +170,15 @@ fn a_token_proves_an_address_for_longer_answers_too() {
     let mut bench = Bench::knowing((9_100..9_120).map(far));
     let stranger = far(9_001);
     let named = |bench: &mut Bench| {
-        let request =
-            datagram(stranger.id, RpcId(*b"question"), &Request::FindNode { target: key() });
+        let request = datagram(
+            stranger.id,
+            TransactionId::new(*b"question"),
+            &Request::FindNode { target: key() },
+        );
         let sent = bench.receive(stranger.address, &request[..81]);
         let reply = sent.iter().find(|sent| sent.request().is_none()).expect("a reply");
-        let Body::Response(payload) = reply.frame().body else { panic!("a response") };
-        match v1::response(Rpc::FindNode, payload) {
+        let Body::Answer(answer) = reply.frame().body else { panic!("a response") };
+        match answer.read(Rpc::FindNode) {
             Ok(Response::Nodes(nodes)) => nodes.len(),
             other => panic!("{other:?}"),
         }
@@ -195,9 +203,9 @@ fn a_contact_needs_its_token_and_loopback_none() {
 
 #[test]
 fn a_refusal_reads_as_one_to_an_original_too() {
-    let refused = |bench: &mut Bench, store| match answer(bench, contact(9_001), store) {
-        Response::Refused { reason, .. } => Some(reason),
-        Response::Failed => None,
+    let refused = |bench: &mut Bench, store| match reply(bench, contact(9_001), store) {
+        Ok(Response::Refused { reason, .. }) => Some(reason),
+        Err(RpcError::Failed) => None,
         other => panic!("{other:?}"),
     };
     let long = Value::bytes("v".repeat(16_000));
@@ -230,7 +238,7 @@ fn originals_are_taken_without_unless_the_setting_asks_for_tokens() {
     }
     let stranger = Contact { id: far_id(100), ..stranger };
     let sent = bench.ask(stranger, &Request::Store(store(None)));
-    assert!(matches!(sent[0].frame().body, Body::Failed));
+    assert!(matches!(sent[0].frame().body, Body::Error(RpcError::Failed)));
     let ping = sent.iter().find(|sent| sent.asks(Rpc::Ping)).expect("a chance to prove itself");
     let copy = Some(CopyOf { publisher: None, age: Duration::ZERO });
     let refused = answer(&mut bench, stranger, StoreRequest { copy, ..store(None) });
@@ -239,11 +247,11 @@ fn originals_are_taken_without_unless_the_setting_asks_for_tokens() {
     assert_eq!(answer(&mut bench, contact(9_002), store(None)), Response::Stored);
 
     // It is pinged, and once it has answered taken, as one that claims to be who it is.
-    bench.receive(stranger.address, &ping.answer(stranger.id, v1::put_pong));
+    bench.receive(stranger.address, &ping.answer(stranger.id, &Response::Pong));
     assert_eq!(answer(&mut bench, stranger, store(None)), Response::Stored);
     assert_eq!(standing(&bench, stranger), Some(Standing::Claimed));
     let elsewhere = Contact { address: far(9_005).address, ..stranger };
-    assert_eq!(answer(&mut bench, elsewhere, store(None)), Response::Failed);
+    assert_eq!(reply(&mut bench, elsewhere, store(None)), Err(RpcError::Failed));
 }
 
 #[test]
@@ -258,26 +266,23 @@ fn the_refusal_of_the_shortest_store_is_no_amplification() {
 fn stored_at(
     bench: &mut Bench,
     holder: Contact,
-    respond: impl Fn(usize, &Sent, &mut Vec<u8>, &v1::Header) -> bool,
+    respond: impl Fn(usize, &Sent) -> Option<Response>,
 ) -> (StoreReport, Vec<Sent>) {
     bench.node.start_store(bench.now, key(), Value::bytes("value"), StoreMode::Add).unwrap();
     let (mut count, mut stores) = (0, Vec::new());
     let (event, _) = bench.converse(&mut |sent| {
         assert_eq!(sent.to, holder.address);
-        let mut is_answered = true;
-        let reply = match sent.request()?.kind() {
+        let response = match sent.request()?.kind() {
             Rpc::Store => {
-                let reply = sent.answer(holder.id, |out, header| {
-                    is_answered = respond(count, sent, out, header);
-                });
+                let response = respond(count, sent);
                 stores.push(sent.clone());
                 count += 1;
-                reply
+                response?
             }
-            Rpc::FindNode => sent.answer_nodes(holder.id, &[]),
-            _ => sent.answer(holder.id, v1::put_pong),
+            Rpc::FindNode => Response::Nodes(Vec::new()),
+            _ => Response::Pong,
         };
-        is_answered.then_some((Duration::from_millis(20), reply))
+        Some((Duration::from_millis(20), sent.answer(holder.id, &response)))
     });
     match event {
         Event::StoreDone(report) => (report, stores),
@@ -293,14 +298,16 @@ fn token_in(sent: &Sent) -> Vec<u8> {
 }
 
 /// A holder that wants this token.
-fn wants(token: &[u8]) -> impl Fn(usize, &Sent, &mut Vec<u8>, &v1::Header) -> bool {
-    move |_, sent, out, header| {
-        match token_in(sent) == token {
-            true => v1::put_stored(out, header),
-            false => v1::put_refused(out, header, REASON, Some(token)),
-        }
-        true
+fn wants(token: &[u8]) -> impl Fn(usize, &Sent) -> Option<Response> {
+    move |_, sent| match token_in(sent) == token {
+        true => Some(Response::Stored),
+        false => Some(refused(REASON, token)),
     }
+}
+
+/// The refusal that gives a token.
+fn refused(reason: &str, token: &[u8]) -> Response {
+    Response::Refused { reason: reason.into(), token: Some(token.to_vec()) }
 }
 
 fn bytes(sent: &[Sent]) -> usize {
@@ -344,10 +351,8 @@ fn a_store_is_sent_once_more_with_the_token_and_the_report_counts_both() {
 fn a_holder_that_always_wants_another_token_refuses() {
     let holder = far(9_001);
     let mut bench = Bench::knowing([holder]);
-    let (report, stores) = stored_at(&mut bench, holder, |count, _, out, header| {
-        v1::put_refused(out, header, "never", Some(&[count as u8; 16]));
-        true
-    });
+    let (report, stores) =
+        stored_at(&mut bench, holder, |count, _| Some(refused("never", &[count as u8; 16])));
     assert_eq!(stores.len(), 2);
     assert_eq!(report.refused, [(holder, "never".to_owned())]);
     assert!(report.stored.is_empty() && report.silent.is_empty());
@@ -360,9 +365,8 @@ fn silence_and_tokens_together_end_as_well() {
     const TOKENS: [&[u8]; 6] = [b"", b"", b"token", b"token", b"token", b"token"];
     let holder = far(9_001);
     let mut bench = Bench::knowing([holder]);
-    let (report, stores) = stored_at(&mut bench, holder, |count, _, out, header| {
-        v1::put_refused(out, header, "once more", Some(b"token"));
-        count == 1
+    let (report, stores) = stored_at(&mut bench, holder, |count, _| {
+        (count == 1).then(|| refused("once more", b"token"))
     });
     assert_eq!(stores.iter().map(token_in).collect::<Vec<_>>(), TOKENS);
     assert_eq!(report.silent, [holder]);
@@ -370,9 +374,8 @@ fn silence_and_tokens_together_end_as_well() {
 
     // It wants a token, is silent, and wants another.
     let mut bench = Bench::knowing([holder]);
-    let (report, stores) = stored_at(&mut bench, holder, |count, _, out, header| {
-        v1::put_refused(out, header, "once more", Some(&[b'0' + count as u8]));
-        count != 1
+    let (report, stores) = stored_at(&mut bench, holder, |count, _| {
+        (count != 1).then(|| refused("once more", &[b'0' + count as u8]))
     });
     assert_eq!(stores.iter().map(token_in).collect::<Vec<_>>(), [&b""[..], b"0", b"0"]);
     assert_eq!(report.refused, [(holder, "once more".to_owned())]);
@@ -384,7 +387,7 @@ fn a_token_that_is_none_is_a_refusal() {
     {
         let holder = far(9_001);
         let mut bench = Bench::knowing([holder]);
-        let (report, stores) = stored_at(&mut bench, holder, |_, _, out, header| {
+        let (report, stores) = stored_at(&mut bench, holder, |_, _| {
             let returned = format!("i0e2:no{token}");
             let values = Value::parse(format!("l{returned}e").as_bytes()).unwrap();
             let values: Vec<_> = values
@@ -393,8 +396,7 @@ fn a_token_that_is_none_is_a_refusal() {
                 .unwrap()
                 .map(|item| Value::parse(item.as_bytes()).unwrap())
                 .collect();
-            v1::put_returned(out, header, &values);
-            true
+            Some(Response::Returned(values))
         });
         assert_eq!(stores.len(), 1, "{token}");
         assert_eq!(report.refused, [(holder, "no".to_owned())]);
@@ -405,22 +407,20 @@ fn a_token_that_is_none_is_a_refusal() {
 fn an_original_takes_what_we_store_and_sees_no_more_than_it_knows() {
     let holder = far(9_001);
     let mut bench = Bench::knowing([holder]);
-    let (report, stores) = stored_at(&mut bench, holder, |_, _, out, header| {
-        v1::put_stored(out, header);
-        true
-    });
+    let (report, stores) = stored_at(&mut bench, holder, |_, _| Some(Response::Stored));
     assert_eq!((report.stored, stores.len()), (vec![holder], 1));
-    let Body::Request(payload) = stores[0].frame().body else { panic!("a request") };
+    let Body::Query(query) = stores[0].frame().body else { panic!("a request") };
     // What it reads are key and value and a mode that it does not know, which means to add.
     let original = [b"d4:name5:store4:argsl20:", &key().as_bytes()[..], b"5:valuei0e"].concat();
-    assert!(payload.starts_with(&original), "{}", payload.escape_ascii());
+    let asked = query.as_bytes();
+    assert!(asked.starts_with(&original), "{}", asked.escape_ascii());
 }
 
 /// The stores that a node sends to a newcomer, which it tells of the values that it holds.
 fn handed_over(bench: &mut Bench, newcomer: Contact) -> Vec<Sent> {
     let mut sent = bench.ask(newcomer, &Request::Ping);
     let ping = sent.iter().find(|sent| sent.asks(Rpc::Ping)).expect("strangers are pinged");
-    sent = bench.receive(newcomer.address, &ping.answer(newcomer.id, v1::put_pong));
+    sent = bench.receive(newcomer.address, &ping.answer(newcomer.id, &Response::Pong));
     sent.extend(bench.wait(Duration::from_millis(1)));
     stores_to(sent, newcomer.address)
 }
@@ -436,11 +436,7 @@ fn a_copy_is_passed_on_once_more_with_the_token() {
     let first = handed_over(&mut bench, newcomer);
     assert_eq!(first.iter().map(token_in).collect::<Vec<_>>(), [b""]);
 
-    let refused = |sent: &Sent, token: &[u8]| {
-        sent.answer(newcomer.id, |out, header| {
-            v1::put_refused(out, header, REASON, Some(token));
-        })
-    };
+    let refused = |sent: &Sent, token: &[u8]| sent.answer(newcomer.id, &refused(REASON, token));
     let sent = bench.receive(newcomer.address, &refused(&first[0], b"token"));
     let again = stores_to(sent, newcomer.address);
     assert_eq!(again.iter().map(token_in).collect::<Vec<_>>(), [b"token"]);
@@ -477,9 +473,7 @@ fn copies_that_are_refused_for_ever_leave_room_for_the_next() {
         count += open.len();
         let mut next = Vec::new();
         for sent in open {
-            let refused = sent.answer(newcomer.id, |out, header| {
-                v1::put_refused(out, header, REASON, Some(b"never the right one"));
-            });
+            let refused = sent.answer(newcomer.id, &refused(REASON, b"never the right one"));
             next.extend(bench.receive(newcomer.address, &refused));
         }
         next.extend(bench.wait(Duration::from_millis(1)));

@@ -9,7 +9,7 @@ use kademlua::kad::lookup::{Goal, Outcome};
 use kademlua::message::{FindValue, Request, Response, Rpc, StoreMode};
 use kademlua::node::{Event, Peer};
 use kademlua::time::Duration;
-use kademlua::wire::v1::{self, Body, Frame};
+use kademlua::wire::{Body, Envelope, parse};
 
 use peer::{Bench, contact};
 use vectors::{datagram, malformed, name, recorded};
@@ -29,7 +29,7 @@ fn ended(request: &Request<'_>, reply: &[u8]) -> Event {
     }
     assert_eq!(sent.len(), 1);
     let mut reply = reply.to_vec();
-    reply[21..29].copy_from_slice(&sent[0].frame().header.rpc_id.0);
+    reply[21..29].copy_from_slice(sent[0].frame().transaction.as_bytes());
     bench.receive(contact(PORT).address, &reply);
     bench.wait(Duration::from_secs(4));
     let is_end = |event: &Event| {
@@ -52,7 +52,7 @@ fn start(bench: &mut Bench, request: &Request<'_>) {
             node.start_store(now, store.key, value, StoreMode::Add).unwrap()
         }
         Request::Custom { name, args } => {
-            node.start_call(now, peer, name, &v1::values(args).unwrap()).unwrap()
+            node.start_call(now, peer, name, &args.values().unwrap()).unwrap()
         }
     };
 }
@@ -64,11 +64,11 @@ fn recorded_replies_are_understood() {
     for reply in recorded.iter().filter(|entry| entry["reply_to"].is_string()) {
         let request = recorded.iter().find(|entry| entry["name"] == reply["reply_to"]).unwrap();
         let (asked, bytes) = (datagram(request), datagram(reply));
-        let Ok(Frame { body: Body::Request(payload), .. }) = Frame::parse(&asked) else {
+        let Ok(Envelope { body: Body::Query(query), .. }) = parse(&asked) else {
             panic!("{} is no request", name(request));
         };
         // What a node never asks: an id that is none, a limit that is a text.
-        let Ok(request) = v1::request(payload) else { continue };
+        let Ok(request) = query.read() else { continue };
         seen += 1;
         check(name(reply), &request, &bytes);
     }
@@ -98,8 +98,8 @@ fn check(name: &str, request: &Request<'_>, reply: &[u8]) {
 }
 
 fn values_in(request: &Request<'_>, reply: &[u8]) -> usize {
-    let Ok(Frame { body: Body::Response(payload), .. }) = Frame::parse(reply) else { return 0 };
-    match v1::response(request.kind(), payload) {
+    let Ok(Envelope { body: Body::Answer(answer), .. }) = parse(reply) else { return 0 };
+    match answer.read(request.kind()) {
         Ok(Response::Values { values, .. }) => values.len(),
         _ => 0,
     }
@@ -129,7 +129,7 @@ fn broken_replies_end_a_lookup_and_nothing_else() {
         let goal = Goal::Value { key: Id::of_name("key"), max_nodes: 3, max_entries: 6 };
         bench.node.start_lookup(bench.now, goal);
         let sent = bench.drain();
-        let mut reply = sent[0].answer(contact(8302).id, v1::put_pong)[..29].to_vec();
+        let mut reply = sent[0].answer(contact(8302).id, &Response::Pong)[..29].to_vec();
         reply.extend(datagram(&entry).get(29..).unwrap_or_default());
         if let Some(call) = reply.get_mut(29) {
             *call = 129;

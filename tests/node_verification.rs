@@ -4,10 +4,10 @@
 mod peer;
 
 use kademlua::id::Id;
-use kademlua::message::{Contact, Request, Rpc, RpcId};
+use kademlua::message::{Contact, Request, Response, Rpc, TransactionId};
 use kademlua::node::Node;
 use kademlua::time::Duration;
-use kademlua::wire::v1::{self, Header};
+use kademlua::wire::{Dialect, Header, emit};
 
 use peer::{Bench, Sent};
 
@@ -30,7 +30,7 @@ fn answer_pings(bench: &mut Bench, mut sent: Vec<Sent>) {
     while let Some(ping) = sent.pop() {
         let newcomer = (0..NEWCOMERS).map(newcomer).find(|one| one.address == ping.to);
         if let Some(newcomer) = newcomer.filter(|_| ping.asks(Rpc::Ping)) {
-            let pong = ping.answer(newcomer.id, v1::put_pong);
+            let pong = ping.answer(newcomer.id, &Response::Pong);
             sent.extend(bench.receive(newcomer.address, &pong));
         }
     }
@@ -121,7 +121,7 @@ fn a_stranger_that_answers_has_the_longest_unseen_contact_asked() {
     let stranger = strangers.find(|one| one.id.common_prefix(&own) == 0).unwrap();
     let sent = bench.ask(stranger, &Request::Ping);
     let ping = sent.iter().find(|sent| sent.asks(Rpc::Ping)).expect("a contact may have gone");
-    let sent = bench.receive(stranger.address, &ping.answer(stranger.id, v1::put_pong));
+    let sent = bench.receive(stranger.address, &ping.answer(stranger.id, &Response::Pong));
     assert!(known.iter().any(|contact| contact.address == sent[0].to) && sent.len() == 1);
     let waiting = bench.node.table().buckets()[0].replacements().iter().copied();
     assert_eq!(waiting.collect::<Vec<_>>(), [stranger]);
@@ -158,8 +158,12 @@ fn nothing_sent_in_its_name_costs_a_contact_its_place() {
 /// A reply to a call that was never made.
 fn datagram_of_a_reply(from: &Contact, number: u32) -> Vec<u8> {
     let mut out = Vec::new();
-    let rpc_id = RpcId((u64::from(number) << 7).to_be_bytes());
-    v1::put_pong(&mut out, &Header { from: from.id, rpc_id });
+    let rpc_id = TransactionId::new((u64::from(number) << 7).to_be_bytes());
+    emit(
+        &mut out,
+        &Header { dialect: Dialect::V1, from: from.id, transaction: rpc_id },
+        &Response::Pong,
+    );
     out
 }
 
@@ -180,10 +184,10 @@ fn one_verification_ping_has_a_contact_asked_once_however_often_it_is_answered()
     bench.wait(Duration::from_millis(1_600));
     for _ in 0..200 {
         // It says that the contact lives here.
-        let sent = bench.receive(attacker.address, &ping.answer(victim.id, v1::put_pong));
+        let sent = bench.receive(attacker.address, &ping.answer(victim.id, &Response::Pong));
         asked += sent.iter().filter(|sent| sent.to == victim.address).count();
         // Nor does the same number count under another id.
-        let other = ping.answer(newcomer(2).id, v1::put_pong);
+        let other = ping.answer(newcomer(2).id, &Response::Pong);
         assert_eq!(bench.receive(attacker.address, &other), []);
         bench.wait(Duration::from_millis(1));
     }
@@ -201,7 +205,7 @@ fn a_contact_that_was_seen_lately_is_not_asked_because_somebody_answers_in_its_n
     bench.wait(Duration::from_millis(1_600));
     bench.ask(victim, &Request::Ping);
     for ping in pings {
-        assert_eq!(bench.receive(ping.to, &ping.answer(victim.id, v1::put_pong)), []);
+        assert_eq!(bench.receive(ping.to, &ping.answer(victim.id, &Response::Pong)), []);
     }
 }
 
@@ -210,7 +214,7 @@ fn answer_under_another_id(bench: &mut Bench, asker: Contact) -> Vec<Sent> {
     let ping = verification_ping(bench, asker);
     let pongs = (0..20).map(|number: u8| {
         let other = format!("{number} of {}", asker.address);
-        ping.answer(Id::of_name(other), v1::put_pong)
+        ping.answer(Id::of_name(other), &Response::Pong)
     });
     pongs.flat_map(|pong| bench.receive(asker.address, &pong)).collect()
 }
@@ -237,7 +241,7 @@ fn contacts_are_checked_however_many_strangers_are_silent() {
     let mut strangers = (1..).map(|number| elsewhere(0x6000_0000 + (number << 8)));
     let stranger = strangers.find(|one| one.id.common_prefix(&own) == 0).unwrap();
     let ping = verification_ping(&mut bench, stranger);
-    let sent = bench.receive(stranger.address, &ping.answer(stranger.id, v1::put_pong));
+    let sent = bench.receive(stranger.address, &ping.answer(stranger.id, &Response::Pong));
     assert!(sent.iter().any(|sent| known.iter().any(|contact| contact.address == sent.to)));
 }
 
@@ -247,10 +251,10 @@ fn a_stranger_that_answers_in_our_own_name_is_not_taken_for_us() {
     let own = bench.node.id();
     let stranger = newcomer(1);
     let ping = verification_ping(&mut bench, stranger);
-    assert_eq!(bench.receive(stranger.address, &ping.answer(own, v1::put_pong)), []);
+    assert_eq!(bench.receive(stranger.address, &ping.answer(own, &Response::Pong)), []);
     bench.wait(Duration::from_secs(2));
     // Our own address would not be asked.
     let ping = verification_ping(&mut bench, stranger);
-    bench.receive(stranger.address, &ping.answer(stranger.id, v1::put_pong));
+    bench.receive(stranger.address, &ping.answer(stranger.id, &Response::Pong));
     assert!(knows(&bench.node, &stranger));
 }

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use kademlua::bencode::Item;
 use kademlua::id::Id;
-use kademlua::message::{Request, RpcId};
-use kademlua::wire::v1::{self, Body, Frame, Header};
+use kademlua::message::{Request, RpcError, TransactionId};
+use kademlua::wire::{Body, Dialect, Header, emit, parse};
 
 use shell::alone;
 
@@ -165,9 +165,13 @@ impl Peer {
     /// The number of the call.
     fn ask(&mut self, request: &Request<'_>) -> u64 {
         self.asked += 1;
-        let rpc_id = RpcId(self.asked.to_be_bytes());
+        let rpc_id = TransactionId::new(self.asked.to_be_bytes());
         let mut bytes = Vec::new();
-        v1::put_request(&mut bytes, &Header { from: Id::of_name("asker"), rpc_id }, request);
+        emit(
+            &mut bytes,
+            &Header { dialect: Dialect::V1, from: Id::of_name("asker"), transaction: rpc_id },
+            request,
+        );
         self.socket.send(&bytes).unwrap();
         self.asked
     }
@@ -182,15 +186,15 @@ impl Peer {
         let mut buffer = [0; 2_048];
         loop {
             let len = self.socket.recv(&mut buffer).unwrap();
-            let frame = Frame::parse(&buffer[..len]).unwrap();
+            let frame = parse(&buffer[..len]).unwrap();
             let answer = match frame.body {
-                Body::Response(payload) => Answer::Returned(payload.to_vec()),
-                Body::Failed => Answer::Failed,
+                Body::Answer(answer) => Answer::Returned(answer.as_bytes().to_vec()),
+                Body::Error(RpcError::Failed) => Answer::Failed,
                 // The node asks back whether there is somebody.
-                Body::Request(_) => continue,
-                Body::NoSuchRpc => panic!("no such rpc"),
+                Body::Query(_) => continue,
+                Body::Error(RpcError::NoSuchRpc) => panic!("no such rpc"),
             };
-            return (u64::from_be_bytes(frame.header.rpc_id.0), answer);
+            return (u64::from_be_bytes(frame.transaction.as_bytes().try_into().unwrap()), answer);
         }
     }
 }

@@ -8,9 +8,9 @@ use std::net::{SocketAddr, UdpSocket};
 
 use kademlua::bencode::Value;
 use kademlua::id::Id;
-use kademlua::message::Request;
+use kademlua::message::{Request, Response, Rest};
 use kademlua::net::Handle;
-use kademlua::wire::v1::{self, Body, Frame, Header};
+use kademlua::wire::{Body, emit, parse};
 use shell::{free_port, kademlua, network, texts};
 
 /// What a program shows in a node that joins through another; it must succeed.
@@ -141,25 +141,20 @@ fn insolent_peer() -> SocketAddr {
     std::thread::spawn(move || {
         let mut buffer = [0; 65_535];
         while let Ok((len, asker)) = socket.recv_from(&mut buffer) {
-            let Ok(Frame { header, body: Body::Request(payload) }) = Frame::parse(&buffer[..len])
-            else {
-                continue;
-            };
-            let header = Header { from: Id::of_name("insolent"), rpc_id: header.rpc_id };
-            let mut out = Vec::new();
+            let Ok(asked) = parse(&buffer[..len]) else { continue };
+            let Body::Query(query) = asked.body else { continue };
             let reason = format!("\x1b[2J\u{202e}{}", "é".repeat(300));
-            let values = [Value::bytes("\x1b[31mred\n\u{7}")];
-            match v1::request(payload) {
-                Ok(Request::Store(_)) => v1::put_refused(&mut out, &header, &reason, None),
+            let values = vec![Value::bytes("\x1b[31mred\n\u{7}")];
+            let response = match query.read() {
+                Ok(Request::Store(_)) => Response::Refused { reason, token: None },
                 Ok(Request::FindValue(_)) => {
-                    let (values, none) = (Some(values.iter()), [].iter());
-                    v1::put_values(&mut out, &header, values, none, v1::MAX_REPLY);
+                    Response::Values { values, closest: Vec::new(), rest: Rest::default() }
                 }
-                Ok(Request::FindNode { .. }) => {
-                    v1::put_nodes(&mut out, &header, [].iter(), v1::MAX_REPLY);
-                }
-                _ => v1::put_pong(&mut out, &header),
-            }
+                Ok(Request::FindNode { .. }) => Response::Nodes(Vec::new()),
+                _ => Response::Pong,
+            };
+            let mut out = Vec::new();
+            emit(&mut out, &asked.reply_from(Id::of_name("insolent")), &response);
             let _ = socket.send_to(&out, asker);
         }
     });

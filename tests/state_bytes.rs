@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use kademlua::bencode::Value;
 use kademlua::id::Id;
-use kademlua::message::{Request, Response, StoreMode, StoreRequest};
-use kademlua::wire::v1::{self, Body, Frame, Header};
+use kademlua::message::{Request, Response, StoreMode, StoreRequest, TransactionId};
+use kademlua::wire::{Body, Dialect, Header, emit, parse};
 
 use net_helpers::Stranger;
 use network_helpers::{Guard, PROGRAM, await_that, free_ports};
@@ -64,21 +64,22 @@ impl Node {
             token: None,
         };
         let header = Header {
+            dialect: Dialect::V1,
             from: Id::of_name(format!("who {who}")),
-            rpc_id: kademlua::message::RpcId(self.sent.to_be_bytes()),
+            transaction: TransactionId::new(self.sent.to_be_bytes()),
         };
         let mut datagram = Vec::new();
         let request = Request::Store(store);
-        v1::put_request(&mut datagram, &header, &request);
+        emit(&mut datagram, &header, &request);
         let socket = &self.strangers.entry(who).or_insert_with(Stranger::new).socket;
         socket.send_to(&datagram, self.to).unwrap();
         let mut buffer = [0; 65_535];
         loop {
             let (len, _) = socket.recv_from(&mut buffer).unwrap();
-            let frame = Frame::parse(&buffer[..len]).unwrap();
-            let Body::Response(payload) = frame.body else { continue };
-            if frame.header.rpc_id == header.rpc_id {
-                assert_eq!(v1::response(request.kind(), payload).unwrap(), Response::Stored);
+            let frame = parse(&buffer[..len]).unwrap();
+            let Body::Answer(answer) = frame.body else { continue };
+            if frame.transaction == header.transaction {
+                assert_eq!(answer.read(request.kind()).unwrap(), Response::Stored);
                 return;
             }
         }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use kademlua::bencode::{Item, MAX_VALUE_DEPTH, Value};
 use kademlua::message::Rpc;
-use kademlua::wire::v1::{self, Body, Frame};
+use kademlua::wire::{Body, MAX_DATAGRAM, parse};
 use killers::MAX_UDP;
 use vectors::{datagram, malformed, name, recorded};
 
@@ -27,18 +27,16 @@ fn every_packet() -> impl Iterator<Item = Vec<u8>> {
 #[test]
 fn a_packet_cut_anywhere_is_refused() {
     for packet in every_packet().filter(|packet| packet.len() < 2_000) {
-        let Ok(whole) = Frame::parse(&packet) else { continue };
-        let end = match whole.body {
-            Body::Request(payload) | Body::Response(payload) if !payload.is_empty() => {
-                32 + payload.len()
-            }
-            _ => continue,
+        let Ok(whole) = parse(&packet) else { continue };
+        let end = match whole.body.as_bytes() {
+            [] => continue,
+            payload => 32 + payload.len(),
         };
         for len in 0..end {
             targets::frame(&packet[..len]);
             // A length that is not there counts as an empty payload, which is no message.
             let is_empty = len == 30;
-            assert_eq!(Frame::parse(&packet[..len]).is_ok(), is_empty, "cut to {len}");
+            assert_eq!(parse(&packet[..len]).is_ok(), is_empty, "cut to {len}");
         }
     }
 }
@@ -46,11 +44,8 @@ fn a_packet_cut_anywhere_is_refused() {
 #[test]
 fn a_payload_cut_anywhere_is_refused() {
     for packet in every_packet().filter(|packet| packet.len() < 2_000) {
-        let Ok(Frame { body: Body::Request(payload) | Body::Response(payload), .. }) =
-            Frame::parse(&packet)
-        else {
-            continue;
-        };
+        let Ok(whole) = parse(&packet) else { continue };
+        let payload = whole.body.as_bytes();
         if Item::parse(payload).is_err() {
             continue;
         }
@@ -96,7 +91,7 @@ fn flat_list(room: usize) -> Vec<u8> {
 
 #[test]
 fn the_largest_store_is_read_whole() {
-    let value = "y".repeat(MAX_UDP - 32 - b"d4:name5:store4:argsl20:".len() - 20 - 6 - 2);
+    let value = "y".repeat(MAX_DATAGRAM - 32 - b"d4:name5:store4:argsl20:".len() - 20 - 6 - 2);
     let payload = [
         b"d4:name5:store4:argsl20:aaaaaaaaaaaaaaaaaaaa".as_slice(),
         format!("{}:{value}", value.len()).as_bytes(),
@@ -104,14 +99,17 @@ fn the_largest_store_is_read_whole() {
     ]
     .concat();
     let packet = killers::framed([7; 8], 1, &payload);
-    assert_eq!(packet.len(), MAX_UDP);
-    assert_eq!(v1::request(&payload).map(|request| request.kind()), Ok(Rpc::Store));
+    assert_eq!(packet.len(), MAX_DATAGRAM);
+    let Ok(Body::Query(query)) = parse(&packet).map(|envelope| envelope.body) else {
+        panic!("a request")
+    };
+    assert_eq!(query.read().map(|request| request.kind()), Ok(Rpc::Store));
     targets::frame(&packet);
 }
 
 /// No known killer passes the check of bytes from the network, unless it is merely odd.
 mod known_killers {
-    use super::{Item, Value, killers, targets, v1};
+    use super::{Body, Item, Value, killers, parse, targets};
 
     killers::known_killers!(check);
 
@@ -120,8 +118,11 @@ mod known_killers {
         assert_eq!(Value::parse(killer).is_err(), refused);
         targets::bencode(killer);
         for payload in killers::in_requests(killer) {
-            assert!(!refused || v1::request(&payload).is_err(), "{}", payload.escape_ascii());
-            targets::frame(&killers::framed([7; 8], 1, &payload));
+            let packet = killers::framed([7; 8], 1, &payload);
+            if let Ok(Body::Query(query)) = parse(&packet).map(|envelope| envelope.body) {
+                assert!(!refused || query.read().is_err(), "{}", payload.escape_ascii());
+            }
+            targets::frame(&packet);
         }
         for payload in killers::in_responses(killer) {
             targets::frame(&killers::framed([7; 8], 129, &payload));

@@ -7,8 +7,10 @@ use std::net::SocketAddr;
 
 use kademlua::bencode::Value;
 use kademlua::id::Id;
-use kademlua::message::{Contact, FindValue, Request, RpcId};
-use kademlua::wire::v1::{self, Body, EncodedContact, Frame, Header};
+use kademlua::message::{
+    Contact, EncodedContact, FindValue, Request, Response, Rest, TransactionId,
+};
+use kademlua::wire::{Body, Dialect, Header, MAX_DATAGRAM, emit, emit_nodes, emit_values, parse};
 
 use counting::allocations;
 
@@ -21,19 +23,21 @@ struct Node {
 
 impl Node {
     fn answer(&self, out: &mut Vec<u8>, datagram: &[u8]) {
-        let frame = Frame::parse(datagram).expect("a frame");
-        let Body::Request(payload) = frame.body else { panic!("a request") };
-        let header = Header { from: self.id, rpc_id: frame.header.rpc_id };
-        match v1::request(payload).expect("a request") {
-            Request::Ping => v1::put_pong(out, &header),
+        let envelope = parse(datagram).expect("a message");
+        let Body::Query(query) = envelope.body else { panic!("a request") };
+        let header =
+            Header { dialect: Dialect::V1, from: self.id, transaction: envelope.transaction };
+        match query.read().expect("a request") {
+            Request::Ping => emit(out, &header, &Response::Pong),
             Request::FindNode { .. } => {
-                v1::put_nodes(out, &header, self.contacts.iter(), v1::MAX_REPLY);
+                emit_nodes(out, &header, self.contacts.iter(), MAX_DATAGRAM);
             }
             Request::FindValue(search) => {
                 let values = self.values.iter().take(search.limit);
-                v1::put_values(out, &header, Some(values), self.contacts.iter(), v1::MAX_REPLY);
+                let rest = Rest::default();
+                emit_values(out, &header, Some(values), &rest, self.contacts.iter(), MAX_DATAGRAM);
             }
-            Request::Store(_) => v1::put_stored(out, &header),
+            Request::Store(_) => emit(out, &header, &Response::Stored),
             Request::GetSocket | Request::Custom { .. } => panic!("not on the hot path"),
         }
     }
@@ -42,7 +46,8 @@ impl Node {
 fn node() -> Node {
     let contact = |port: u16| {
         let id = Id::of_name(port.to_string());
-        EncodedContact::new(&Contact { id, address: SocketAddr::from(([127, 0, 0, 1], port)) })
+        Dialect::V1
+            .encode_contact(&Contact { id, address: SocketAddr::from(([127, 0, 0, 1], port)) })
     };
     Node {
         id: Id::of_name("8001"),
@@ -52,9 +57,13 @@ fn node() -> Node {
 }
 
 fn datagram(request: &Request<'_>) -> Vec<u8> {
-    let header = Header { from: Id::of_name("8302"), rpc_id: RpcId(*b"rpc-id-8") };
+    let header = Header {
+        dialect: Dialect::V1,
+        from: Id::of_name("8302"),
+        transaction: TransactionId::new(*b"rpc-id-8"),
+    };
     let mut out = Vec::new();
-    v1::put_request(&mut out, &header, request);
+    emit(&mut out, &header, request);
     out
 }
 
@@ -72,7 +81,7 @@ fn answering_into_a_warm_buffer_allocates_nothing() {
         Request::FindNode { target },
         Request::FindValue(FindValue::new(target, 6)),
     ];
-    let mut out = Vec::with_capacity(v1::MAX_DATAGRAM);
+    let mut out = Vec::with_capacity(MAX_DATAGRAM);
     for request in requests {
         let datagram = datagram(&request);
         let count = allocations(|| node.answer(&mut out, black_box(&datagram)));
@@ -86,13 +95,13 @@ fn answering_into_a_warm_buffer_allocates_nothing() {
 fn refusing_garbage_allocates_nothing() {
     let mut packet = datagram(&Request::FindNode { target: Id::of_name("key") });
     packet[40] = b'x';
-    let Ok(Frame { header, body: Body::Request(payload) }) = Frame::parse(&packet) else {
-        panic!("a request")
-    };
-    let mut out = Vec::with_capacity(v1::MAX_REPLY);
+    let envelope = parse(&packet).expect("a message");
+    let Body::Query(query) = envelope.body else { panic!("a request") };
+    let header = envelope.reply_from(Id::of_name("own"));
+    let mut out = Vec::with_capacity(Dialect::V1.sizes().answer_max);
     let count = allocations(|| {
-        let error = v1::request(black_box(payload)).expect_err("garbage");
-        v1::put_refusal(&mut out, &header, error);
+        let error = black_box(query).read().expect_err("garbage");
+        emit(&mut out, &header, error);
     });
     assert_eq!(count, 0);
 }

@@ -9,10 +9,10 @@ use kademlua::address::LocalEnd;
 use kademlua::bencode::Value;
 use kademlua::config::Config;
 use kademlua::id::Id;
-use kademlua::message::{Request, Response, Rpc, RpcId};
+use kademlua::message::{Request, Response, Rest, Rpc, RpcError, TransactionId};
 use kademlua::node::{Input, Node, Output};
 use kademlua::time::{Duration, Instant};
-use kademlua::wire::v1::{self, Body, Frame, Header, MAX_REPLY};
+use kademlua::wire::{Body, Dialect, Envelope, Header, UnreadQuery, emit, parse};
 use serde_json::Value as Json;
 use vectors::{datagram, malformed, name, recorded, unhex};
 
@@ -36,9 +36,13 @@ impl Lab {
         let node = Node::new(Instant::ZERO, Id::of_name("8302"), Config::default(), [7; 32]);
         let mut lab = Lab { node, now: Instant::ZERO };
         for (port, id) in CLIENTS {
-            let header = Header { from: id.parse().unwrap(), rpc_id: RpcId([0; 8]) };
+            let header = Header {
+                dialect: Dialect::V1,
+                from: id.parse().unwrap(),
+                transaction: TransactionId::new([0; 8]),
+            };
             let mut ping = Vec::new();
-            v1::put_request(&mut ping, &header, &Request::Ping);
+            emit(&mut ping, &header, &Request::Ping);
             assert_eq!(lab.answers(loopback(port), &ping).len(), 1);
         }
         assert_eq!(lab.node.table().len(), CLIENTS.len());
@@ -54,12 +58,12 @@ impl Lab {
         );
         let mut answers = Vec::new();
         while let Some((destination, bytes)) = self.next_transmit() {
-            let Ok(Frame { header, body: Body::Request(payload) }) = Frame::parse(&bytes) else {
+            let Ok(asked @ Envelope { body: Body::Query(query), .. }) = parse(&bytes) else {
                 assert_eq!(destination, source, "answers go to the asker");
                 answers.push(bytes);
                 continue;
             };
-            if let Some(reply) = reply_of_client(destination, header.rpc_id, payload) {
+            if let Some(reply) = reply_of_client(destination, &asked, query) {
                 let input = Input::Datagram {
                     source: destination,
                     local: LocalEnd::default(),
@@ -85,16 +89,21 @@ impl Lab {
 }
 
 /// What a client answers, which knows nobody; strangers are silent.
-fn reply_of_client(client: SocketAddr, rpc_id: RpcId, payload: &[u8]) -> Option<Vec<u8>> {
+fn reply_of_client(
+    client: SocketAddr,
+    asked: &Envelope<'_>,
+    query: UnreadQuery<'_>,
+) -> Option<Vec<u8>> {
     let (_, id) = CLIENTS.into_iter().find(|(port, _)| loopback(*port) == client)?;
-    let header = Header { from: id.parse().unwrap(), rpc_id };
+    let header = asked.reply_from(id.parse().unwrap());
+    let (values, closest, rest) = (Vec::new(), Vec::new(), Rest::default());
     let mut out = Vec::new();
-    match v1::request(payload).unwrap().kind() {
-        Rpc::Ping => v1::put_pong(&mut out, &header),
-        Rpc::FindNode => v1::put_nodes(&mut out, &header, [].iter(), MAX_REPLY),
-        Rpc::FindValue => v1::put_values(&mut out, &header, Some([].iter()), [].iter(), MAX_REPLY),
-        Rpc::Store => v1::put_stored(&mut out, &header),
-        Rpc::GetSocket | Rpc::Custom => v1::put_no_such_rpc(&mut out, &header),
+    match query.read().unwrap().kind() {
+        Rpc::Ping => emit(&mut out, &header, &Response::Pong),
+        Rpc::FindNode => emit(&mut out, &header, &Response::Nodes(closest)),
+        Rpc::FindValue => emit(&mut out, &header, &Response::Values { values, closest, rest }),
+        Rpc::Store => emit(&mut out, &header, &Response::Stored),
+        Rpc::GetSocket | Rpc::Custom => emit(&mut out, &header, RpcError::NoSuchRpc),
     }
     Some(out)
 }
@@ -136,21 +145,21 @@ fn each_recorded_request_gets_the_answer_of_an_original_or_a_better_one() {
         let theirs = understood(&request, &datagram(&recorded));
         match (ours, theirs) {
             (
-                Some(Response::Values { values, closest, .. }),
-                Some(Response::Values { values: recorded, .. }),
+                Some(Ok(Response::Values { values, closest, .. })),
+                Some(Ok(Response::Values { values: recorded, .. })),
             ) => {
                 assert_found(name, &values, &recorded);
                 assert!(closest.iter().all(|contact| contact.address != source(&request)));
                 assert_eq!(closest.len(), CLIENTS.len() - 1, "{name}");
             }
-            (Some(Response::Nodes(mut ours)), Some(Response::Nodes(mut theirs))) => {
+            (Some(Ok(Response::Nodes(mut ours))), Some(Ok(Response::Nodes(mut theirs)))) => {
                 ours.sort();
                 theirs.sort();
                 assert_eq!(ours, theirs, "{name}");
             }
             // An original answers a findnode without a proper id with what it cannot read itself.
-            (ours, None) => assert_eq!(ours, Some(Response::Nodes(Vec::new())), "{name}"),
-            (Some(Response::Refused { .. }), Some(Response::Refused { .. })) => {}
+            (ours, None) => assert_eq!(ours, Some(Ok(Response::Nodes(Vec::new()))), "{name}"),
+            (Some(Ok(Response::Refused { .. })), Some(Ok(Response::Refused { .. }))) => {}
             (ours, theirs) => assert_eq!(ours, theirs, "{name}"),
         }
     }
@@ -187,26 +196,25 @@ fn value(encoded: &str) -> Value {
 /// Same node, same call, same kind of answer, and no longer than it may be.
 fn assert_header(ours: &[u8], theirs: &[u8]) {
     assert_eq!(ours[..30], theirs[..30]);
-    assert!(ours.len() <= MAX_REPLY);
+    assert!(ours.len() <= Dialect::V1.sizes().answer_max);
 }
 
-fn understood(request: &Json, answer: &[u8]) -> Option<Response> {
-    match Frame::parse(answer).unwrap().body {
-        Body::Request(_) => panic!("a request"),
-        Body::Response(payload) => v1::response(kind(request), payload).ok(),
-        Body::NoSuchRpc => Some(Response::NoSuchRpc),
-        Body::Failed => Some(Response::Failed),
+fn understood(request: &Json, answer: &[u8]) -> Option<Result<Response, RpcError>> {
+    match parse(answer).unwrap().body {
+        Body::Query(_) => panic!("a request"),
+        Body::Answer(answer) => answer.read(kind(request)).ok().map(Ok),
+        Body::Error(error) => Some(Err(error)),
     }
 }
 
 fn kind(request: &Json) -> Rpc {
     let entries = request["decoded"]["payload"]["dict_in_wire_order"].as_array().unwrap();
     let name = entries.iter().find(|entry| entry[0]["ascii"] == "name").unwrap();
-    v1::kind_named(&unhex(name[1]["hex"].as_str().unwrap()))
+    Dialect::V1.rpc_named(&unhex(name[1]["hex"].as_str().unwrap()))
 }
 
 fn is_failed(answer: &[u8]) -> bool {
-    matches!(Frame::parse(answer), Ok(Frame { body: Body::Failed, .. }))
+    matches!(parse(answer), Ok(Envelope { body: Body::Error(RpcError::Failed), .. }))
 }
 
 #[test]
@@ -228,5 +236,5 @@ fn broken_datagrams_get_at_most_a_refusal_and_stop_nothing() {
     }
     let request = exchanges().swap_remove(0).0;
     let answers = lab.answers(source(&request), &datagram(&request));
-    assert_eq!(understood(&request, &answers[0]), Some(Response::Pong));
+    assert_eq!(understood(&request, &answers[0]), Some(Ok(Response::Pong)));
 }

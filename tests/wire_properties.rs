@@ -6,13 +6,11 @@ use std::net::{IpAddr, SocketAddr};
 use kademlua::bencode::{self, Item, MAX_VALUE_DEPTH, Value};
 use kademlua::id::Id;
 use kademlua::message::{
-    Contact, CopyOf, FindValue, Request, Response, Rest, Rpc, RpcId, StoreMode, StoreRequest,
+    Contact, CopyOf, FindValue, Request, Response, Rest, Rpc, StoreMode, StoreRequest,
+    TransactionId,
 };
 use kademlua::time::Duration;
-use kademlua::wire::v1::{
-    self, Body, EncodedContact, Frame, Header, MAX_DATAGRAM, MAX_REPLY, MAX_TOKEN,
-    MIN_LOOKUP_REQUEST,
-};
+use kademlua::wire::{Body, Dialect, Header, MAX_DATAGRAM, emit, parse};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -122,7 +120,11 @@ fn id() -> impl Strategy<Value = Id> {
 }
 
 fn header() -> impl Strategy<Value = Header> {
-    (id(), any::<[u8; 8]>()).prop_map(|(from, rpc_id)| Header { from, rpc_id: RpcId(rpc_id) })
+    (id(), any::<[u8; 8]>()).prop_map(|(from, rpc_id)| Header {
+        dialect: Dialect::V1,
+        from,
+        transaction: TransactionId::new(rpc_id),
+    })
 }
 
 fn address() -> impl Strategy<Value = SocketAddr> {
@@ -154,38 +156,34 @@ fn mode() -> impl Strategy<Value = StoreMode> {
     prop_oneof![Just(StoreMode::Add), Just(StoreMode::Replace)]
 }
 
-fn body(datagram: &[u8], header: &Header) -> Vec<u8> {
-    let frame = Frame::parse(datagram).expect("a frame");
-    assert_eq!(frame.header, *header);
-    match frame.body {
-        Body::Request(payload) | Body::Response(payload) => payload.to_vec(),
-        Body::NoSuchRpc | Body::Failed => panic!("a payload"),
-    }
+fn body<'a>(datagram: &'a [u8], header: &Header) -> Body<'a> {
+    let envelope = parse(datagram).expect("a message");
+    assert_eq!(envelope.sender.map(|from| envelope.reply_from(from)), Some(*header));
+    envelope.body
 }
 
 fn assert_request_returns(header: &Header, request: &Request<'_>) {
     // Behind other bytes, which must stay as they are.
     let mut out = b"before".to_vec();
-    v1::put_request(&mut out, header, request);
+    emit(&mut out, header, request);
     let datagram = out.strip_prefix(b"before").expect("what was there stays");
-    assert!(matches!(Frame::parse(datagram), Ok(Frame { body: Body::Request(_), .. })));
     let is_lookup = matches!(request.kind(), Rpc::FindNode | Rpc::FindValue);
-    assert!(!is_lookup || datagram.len() == MIN_LOOKUP_REQUEST);
-    assert_eq!(v1::request(&body(datagram, header)), Ok(*request));
+    assert!(!is_lookup || datagram.len() == Dialect::V1.sizes().lookup_min());
+    let Body::Query(query) = body(datagram, header) else { panic!("a request") };
+    assert_eq!(query.read(), Ok(*request));
 }
 
-/// What is read from what `put` writes, and how long that is.
-fn returned(kind: Rpc, header: &Header, put: impl FnOnce(&mut Vec<u8>)) -> (Response, usize) {
+/// What is read from a response that was written, and how long that is.
+fn returned(kind: Rpc, header: &Header, response: &Response) -> (Response, usize) {
     let mut out = b"before".to_vec();
-    put(&mut out);
+    emit(&mut out, header, response);
     let datagram = out.strip_prefix(b"before").expect("what was there stays");
-    assert!(matches!(Frame::parse(datagram), Ok(Frame { body: Body::Response(_), .. })));
-    let response = v1::response(kind, &body(datagram, header)).expect("a response");
-    (response, datagram.len())
+    let Body::Answer(answer) = body(datagram, header) else { panic!("an answer") };
+    (answer.read(kind).expect("a response"), datagram.len())
 }
 
-fn encoded(contacts: &[Contact]) -> Vec<EncodedContact> {
-    contacts.iter().map(EncodedContact::new).collect()
+fn found(values: Vec<Value>, closest: Vec<Contact>) -> Response {
+    Response::Values { values, closest, rest: Rest::default() }
 }
 
 proptest! {
@@ -246,15 +244,12 @@ proptest! {
         let value = Value::parse(&value).expect("within the limit");
         let store = StoreRequest { key, value: value.item(), mode: StoreMode::Add, copy: None, token: None };
         assert_request_returns(&header, &Request::Store(store));
-        let (read, _) = returned(Rpc::FindValue, &header, |out| {
-            v1::put_values(out, &header, Some([&value].into_iter()), [].iter(), MAX_REPLY);
-        });
-        let rest = Rest::default();
-        let found = Response::Values { values: vec![value.clone()], closest: vec![], rest };
+        let found = found(vec![value.clone()], vec![]);
+        let (read, _) = returned(Rpc::FindValue, &header, &found);
         prop_assert_eq!(read, found);
-        let values = vec![value];
-        let (read, _) = returned(Rpc::Custom, &header, |out| v1::put_returned(out, &header, &values));
-        prop_assert_eq!(read, Response::Returned(values));
+        let result = Response::Returned(vec![value]);
+        let (read, _) = returned(Rpc::Custom, &header, &result);
+        prop_assert_eq!(read, result);
     }
 
     #[test]
@@ -294,13 +289,11 @@ proptest! {
 
     #[test]
     fn contacts_are_read_as_written(header in header(), contacts in vec(contact(), 0..=20)) {
-        let (read, len) = returned(Rpc::FindNode, &header, |out| {
-            v1::put_nodes(out, &header, encoded(&contacts).iter(), MAX_REPLY);
-        });
+        let (read, len) = returned(Rpc::FindNode, &header, &Response::Nodes(contacts.clone()));
         let Response::Nodes(nodes) = read else { panic!("contacts") };
-        prop_assert!(len <= MAX_REPLY);
+        prop_assert!(len <= Dialect::V1.sizes().answer_max);
         prop_assert!(contacts.starts_with(&nodes));
-        prop_assert!(nodes == contacts || len + 74 > MAX_REPLY, "{} bytes had room for more", len);
+        prop_assert!(nodes == contacts || len + 74 > Dialect::V1.sizes().answer_max, "{} bytes had room for more", len);
     }
 
     #[test]
@@ -313,9 +306,7 @@ proptest! {
             .map(|(id, ip, port)| Contact { id, address: SocketAddr::from((ip, port)) })
             .filter(|contact| kademlua::address::is_sendable(&contact.address))
             .collect();
-        let (read, _) = returned(Rpc::FindNode, &header, |out| {
-            v1::put_nodes(out, &header, encoded(&contacts).iter(), MAX_REPLY);
-        });
+        let (read, _) = returned(Rpc::FindNode, &header, &Response::Nodes(contacts.clone()));
         prop_assert_eq!(read, Response::Nodes(contacts));
     }
 
@@ -324,13 +315,11 @@ proptest! {
         header in header(), values in vec(tree(), 0..6), contacts in vec(contact(), 0..10),
     ) {
         let values: Vec<_> = values.iter().map(Tree::value).collect();
-        let (read, len) = returned(Rpc::FindValue, &header, |out| {
-            v1::put_values(out, &header, Some(values.iter()), encoded(&contacts).iter(), MAX_DATAGRAM);
-        });
+        let (read, len) = returned(Rpc::FindValue, &header, &found(values.clone(), contacts.clone()));
         let Response::Values { values: read, closest, .. } = read else { panic!("values") };
         prop_assert_eq!(read, values);
         prop_assert!(contacts.starts_with(&closest));
-        prop_assert!(closest == contacts || len + 74 > MAX_REPLY);
+        prop_assert!(closest == contacts || len + 74 > Dialect::V1.sizes().answer_max);
     }
 
     #[test]
@@ -338,12 +327,10 @@ proptest! {
         header in header(), lengths in vec(0_usize..9_000, 0..12), contacts in vec(contact(), 20),
     ) {
         let values: Vec<_> = lengths.iter().map(|len| Value::bytes(vec![b'v'; *len])).collect();
-        let (read, len) = returned(Rpc::FindValue, &header, |out| {
-            v1::put_values(out, &header, Some(values.iter()), encoded(&contacts).iter(), MAX_DATAGRAM);
-        });
+        let (read, len) = returned(Rpc::FindValue, &header, &found(values.clone(), contacts.clone()));
         let Response::Values { values: read, closest, .. } = read else { panic!("values") };
         prop_assert!(len <= MAX_DATAGRAM);
-        prop_assert!(closest.is_empty() || len <= MAX_REPLY);
+        prop_assert!(closest.is_empty() || len <= Dialect::V1.sizes().answer_max);
         // What was left out had no room, whatever came after it.
         let mut rest = read.iter().peekable();
         for value in &values {
@@ -359,32 +346,39 @@ proptest! {
         header in header(), address in address(), reason in ".{0,80}",
         token in prop::option::of(vec(any::<u8>(), 0..100)), values in vec(tree(), 0..5),
     ) {
-        let (read, len) = returned(Rpc::Ping, &header, |out| v1::put_pong(out, &header));
+        let (read, len) = returned(Rpc::Ping, &header, &Response::Pong);
         prop_assert_eq!((read, len), (Response::Pong, 37));
-        let (read, len) = returned(Rpc::Store, &header, |out| v1::put_stored(out, &header));
+        let (read, len) = returned(Rpc::Store, &header, &Response::Stored);
         prop_assert_eq!((read, len), (Response::Stored, 37));
-        let (read, _) = returned(Rpc::Store, &header, |out| {
-            v1::put_refused(out, &header, &reason, token.as_deref());
-        });
-        let token = token.filter(|token| token.len() <= MAX_TOKEN);
+        let refused = Response::Refused { reason: reason.clone(), token: token.clone() };
+        let (read, _) = returned(Rpc::Store, &header, &refused);
+        let token = token.filter(|token| token.len() <= Dialect::V1.sizes().token_max);
         prop_assert_eq!(read, Response::Refused { reason, token });
-        let (read, _) =
-            returned(Rpc::GetSocket, &header, |out| v1::put_socket(out, &header, address));
+        let (read, _) = returned(Rpc::GetSocket, &header, &Response::Socket(address));
         prop_assert_eq!(read, Response::Socket(address));
-        let values: Vec<_> = values.iter().map(Tree::value).collect();
-        let (read, _) = returned(Rpc::Custom, &header, |out| v1::put_returned(out, &header, &values));
-        prop_assert_eq!(read, Response::Returned(values));
+        let result = Response::Returned(values.iter().map(Tree::value).collect());
+        let (read, _) = returned(Rpc::Custom, &header, &result);
+        prop_assert_eq!(read, result);
     }
 
     #[test]
     fn any_bytes_are_parsed_or_refused(bytes in vec(any::<u8>(), 0..400)) {
         let _ = Value::parse(&bytes);
-        let _ = v1::request(&bytes);
-        for kind in [Rpc::FindNode, Rpc::FindValue, Rpc::Store, Rpc::GetSocket, Rpc::Custom] {
-            let _ = v1::response(kind, &bytes);
+        let length = (bytes.len() as u16).to_be_bytes();
+        for call in [1, 129] {
+            let datagram = [&[1; 29][..], &[call], &length, &bytes].concat();
+            match parse(&datagram).expect("a message").body {
+                Body::Query(query) => _ = query.read(),
+                Body::Answer(answer) => {
+                    let kinds =
+                        [Rpc::FindNode, Rpc::FindValue, Rpc::Store, Rpc::GetSocket, Rpc::Custom];
+                    kinds.into_iter().for_each(|kind| _ = answer.read(kind));
+                }
+                Body::Error(_) => unreachable!("neither call is one"),
+            }
         }
         let datagram = [&[1; 29], &bytes[..]].concat();
-        let _ = Frame::parse(&datagram);
+        let _ = parse(&datagram);
     }
 
     #[test]

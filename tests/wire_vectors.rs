@@ -8,11 +8,9 @@ use std::net::SocketAddr;
 use kademlua::bencode::{self, Item, List, Value};
 use kademlua::id::Id;
 use kademlua::message::{
-    Contact, FindValue, Request, Response, Rest, Rpc, StoreMode, StoreRequest,
+    Contact, FindValue, Request, Response, Rest, Rpc, RpcError, StoreMode, StoreRequest,
 };
-use kademlua::wire::v1::{
-    self, Body, EncodedContact, Frame, FrameError, Header, MIN_LOOKUP_REQUEST, PayloadError,
-};
+use kademlua::wire::{Body, Dialect, Header, ParseError, PayloadError, UnreadQuery, emit, parse};
 use serde_json::Value as Json;
 use vectors::{datagram, malformed, name, recorded, unhex};
 
@@ -20,16 +18,16 @@ use vectors::{datagram, malformed, name, recorded, unhex};
 fn headers_are_read() {
     for entry in recorded().iter().filter(|entry| !is_dropped(entry)) {
         let (decoded, bytes) = (&entry["decoded"], datagram(entry));
-        let frame = Frame::parse(&bytes).unwrap_or_else(|error| panic!("{}: {error}", name(entry)));
+        let frame = parse(&bytes).unwrap_or_else(|error| panic!("{}: {error}", name(entry)));
         let id = unhex(decoded["sender_id"].as_str().unwrap());
-        assert_eq!(frame.header.from.as_bytes()[..], id, "{}", name(entry));
+        assert_eq!(frame.sender.unwrap().as_bytes()[..], id, "{}", name(entry));
         let rpc_id = unhex(decoded["rpcid"].as_str().unwrap());
-        assert_eq!(frame.header.rpc_id.0[..], rpc_id, "{}", name(entry));
+        assert_eq!(frame.transaction.as_bytes(), rpc_id, "{}", name(entry));
         let call = match frame.body {
-            Body::Request(_) => 1,
-            Body::Response(_) => 129,
-            Body::NoSuchRpc => 130,
-            Body::Failed => 131,
+            Body::Query(_) => 1,
+            Body::Answer(_) => 129,
+            Body::Error(RpcError::NoSuchRpc) => 130,
+            Body::Error(RpcError::Failed) => 131,
         };
         assert_eq!(decoded["call"], call, "{}", name(entry));
     }
@@ -41,12 +39,12 @@ fn what_an_original_drops_is_dropped() {
     assert_eq!(dropped.len(), 6);
     for entry in dropped {
         let expected = match entry["decoded"]["call"].as_u64().unwrap() {
-            _ if entry["decoded"]["version"] != 1 => FrameError::Version,
+            _ if entry["decoded"]["version"] != 1 => ParseError::Version,
             // Recorded only as far as its first bytes, as an original received it.
-            1 => FrameError::Truncated,
-            call => FrameError::Call(call as u8),
+            1 => ParseError::Truncated,
+            call => ParseError::Call(call as u8),
         };
-        assert_eq!(Frame::parse(&datagram(&entry)), Err(expected), "{}", name(&entry));
+        assert_eq!(parse(&datagram(&entry)), Err(expected), "{}", name(&entry));
     }
 }
 
@@ -60,7 +58,7 @@ fn is_dropped(entry: &Json) -> bool {
 fn requests_are_read_as_they_were_meant() {
     for entry in recorded().iter().filter(|entry| is_request(entry)) {
         let bytes = datagram(entry);
-        let read = v1::request(payload(&bytes));
+        let read = query(&bytes).read();
         let Some((rpc, args)) = decoded_request(entry) else {
             assert!(matches!(read, Err(PayloadError::Malformed(_) | PayloadError::Shape)));
             continue;
@@ -75,22 +73,23 @@ fn refused_requests_get_an_answer_that_an_original_accepts() {
     let mut refused = 0;
     for entry in recorded().iter().filter(|entry| is_request(entry)) {
         let bytes = datagram(entry);
-        let header = Frame::parse(&bytes).unwrap().header;
-        let Err(error) = v1::request(payload(&bytes)) else { continue };
+        let header = header(&bytes);
+        let Err(error) = query(&bytes).read() else { continue };
         let mut out = Vec::new();
-        v1::put_refusal(&mut out, &header, error);
-        let answer = Frame::parse(&out).unwrap();
-        assert_eq!(answer.header, header);
-        match (decoded_request(entry), answer.body) {
-            (Some((rpc, _)), Body::Response(b"llee")) => assert_eq!(rpc, b"findnode"),
-            (Some((rpc, _)), Body::Response(payload)) => {
+        emit(&mut out, &header, error);
+        assert_eq!(self::header(&out), header);
+        match (decoded_request(entry), parse(&out).unwrap().body) {
+            (Some((rpc, _)), Body::Answer(answer)) if answer.as_bytes() == b"llee" => {
+                assert_eq!(rpc, b"findnode");
+            }
+            (Some((rpc, _)), Body::Answer(answer)) => {
                 assert_eq!(rpc, b"store");
-                assert!(payload.starts_with(b"li0e"));
+                assert!(answer.as_bytes().starts_with(b"li0e"));
             }
             (Some((rpc, _)), body) => {
-                assert_eq!((&rpc[..], body), (&b"findvalue"[..], Body::Failed));
+                assert_eq!((&rpc[..], body), (&b"findvalue"[..], Body::Error(RpcError::Failed)));
             }
-            (None, body) => assert_eq!(body, Body::Failed, "{}", name(entry)),
+            (None, body) => assert_eq!(body, Body::Error(RpcError::Failed), "{}", name(entry)),
         }
         refused += 1;
     }
@@ -107,12 +106,15 @@ fn what_decoders_do_not_agree_on_is_refused() {
         (format!("d4:name9:findvalue4:argsl{key}i6eee and more"), "bytes behind the value"),
         (format!("d4:name5:store4:argsl{key}5:valueee0"), "bytes behind the value"),
     ] {
-        let error = v1::request(payload.as_bytes()).expect_err(why);
+        let mut bytes = vec![0; 30];
+        (bytes[0], bytes[29]) = (1, 1);
+        bytes.extend((payload.len() as u16).to_be_bytes());
+        bytes.extend(payload.as_bytes());
+        let error = query(&bytes).read().expect_err(why);
         assert!(matches!(error, PayloadError::Malformed(_)), "{why}: {error}");
         let mut out = Vec::new();
-        let header = Header { from: Id::of_name("own"), rpc_id: kademlua::message::RpcId([0; 8]) };
-        v1::put_refusal(&mut out, &header, error);
-        assert_eq!(Frame::parse(&out).unwrap().body, Body::Failed, "{why}");
+        emit(&mut out, &header(&bytes), error);
+        assert_eq!(parse(&out).unwrap().body, Body::Error(RpcError::Failed), "{why}");
     }
 }
 
@@ -121,11 +123,10 @@ fn replies_are_understood() {
     let recorded = recorded();
     for (request, reply) in exchanges(&recorded) {
         let bytes = datagram(reply);
-        let read = match Frame::parse(&bytes).unwrap().body {
-            Body::Response(payload) => v1::response(kind(request), payload),
-            Body::NoSuchRpc => Ok(Response::NoSuchRpc),
-            Body::Failed => Ok(Response::Failed),
-            Body::Request(_) => panic!("a reply"),
+        let read = match parse(&bytes).unwrap().body {
+            Body::Answer(answer) => answer.read(kind(request)).map(Ok),
+            Body::Error(error) => Ok(Err(error)),
+            Body::Query(_) => panic!("a reply"),
         };
         assert_eq!(read, expected_response(request, reply), "{}", name(reply));
     }
@@ -136,15 +137,15 @@ fn requests_are_written_byte_for_byte_as_by_an_original_but_for_padding() {
     let mut written = 0;
     for entry in recorded().iter().filter(|entry| entry["direction"] == "original -> peer") {
         let bytes = datagram(entry);
-        let header = Frame::parse(&bytes).unwrap().header;
+        let header = header(&bytes);
         let Some((rpc, args)) = decoded_request(entry) else { continue };
         // The table that looks like a dictionary here keeps the order in which it was written.
         let Ok(request) = expected_request(&rpc, &args) else { continue };
         let mut out = Vec::new();
-        v1::put_request(&mut out, &header, &request);
+        emit(&mut out, &header, &request);
         let padding = out.split_off(bytes.len());
         let is_lookup = matches!(request.kind(), Rpc::FindNode | Rpc::FindValue);
-        let padded = if is_lookup { MIN_LOOKUP_REQUEST - bytes.len() } else { 0 };
+        let padded = if is_lookup { Dialect::V1.sizes().lookup_min() - bytes.len() } else { 0 };
         assert_eq!(padding, vec![0; padded], "{}", name(entry));
         if name(entry).contains("\"k4\"") {
             assert_eq!(out.len(), bytes.len(), "the same but for the order of keys");
@@ -161,11 +162,10 @@ fn answers_are_written_byte_for_byte_as_by_an_original() {
     let (recorded, mut written) = (recorded(), 0);
     for (request, reply) in exchanges(&recorded) {
         let bytes = datagram(reply);
-        let frame = Frame::parse(&bytes).unwrap();
         let Ok(response) = expected_response(request, reply) else { continue };
         let is_miss = name(reply).starts_with("findvalue_miss");
         let mut out = Vec::new();
-        if put_like_an_original(&mut out, &frame.header, &response, is_miss) {
+        if put_like_an_original(&mut out, &header(&bytes), &response, is_miss) {
             assert_eq!(out, bytes, "{}", name(reply));
             written += 1;
         }
@@ -178,32 +178,21 @@ fn answers_are_written_byte_for_byte_as_by_an_original() {
 fn put_like_an_original(
     out: &mut Vec<u8>,
     header: &Header,
-    response: &Response,
+    response: &Result<Response, RpcError>,
     is_miss: bool,
 ) -> bool {
-    let encode =
-        |contacts: &[Contact]| -> Vec<_> { contacts.iter().map(EncodedContact::new).collect() };
     match response {
-        Response::Pong => v1::put_pong(out, header),
-        Response::Stored => v1::put_stored(out, header),
-        Response::Nodes(contacts) => {
-            v1::put_nodes(out, header, encode(contacts).iter(), v1::MAX_REPLY);
+        Ok(response @ (Response::Pong | Response::Stored | Response::Nodes(_))) => {
+            emit(out, header, response);
         }
-        Response::Values { closest, .. } if is_miss => {
-            v1::put_values(
-                out,
-                header,
-                None::<std::iter::Empty<_>>,
-                encode(closest).iter(),
-                v1::MAX_REPLY,
-            );
-        }
-        Response::NoSuchRpc => v1::put_no_such_rpc(out, header),
-        Response::Failed => v1::put_failed(out, header),
-        Response::Values { .. }
-        | Response::Refused { .. }
-        | Response::Socket(_)
-        | Response::Returned(_) => return false,
+        Ok(response @ Response::Values { .. }) if is_miss => emit(out, header, response),
+        Err(error) => emit(out, header, *error),
+        Ok(
+            Response::Values { .. }
+            | Response::Refused { .. }
+            | Response::Socket(_)
+            | Response::Returned(_),
+        ) => return false,
     }
     true
 }
@@ -223,18 +212,18 @@ fn broken_datagrams_are_parsed_or_refused() {
 }
 
 fn outcome(datagram: &[u8]) -> String {
-    let frame = match Frame::parse(datagram) {
+    let frame = match parse(datagram) {
         Ok(frame) => frame,
         Err(error) => return format!("dropped, {error}"),
     };
     match frame.body {
-        Body::Request(payload) => match v1::request(payload) {
+        Body::Query(query) => match query.read() {
             Ok(request) => format!("{:?}", request.kind()),
             Err(error) => format!("refused, {error}"),
         },
-        Body::Response(_) => "a response".into(),
-        Body::NoSuchRpc => "a response, no such RPC".into(),
-        Body::Failed => "a response, failed".into(),
+        Body::Answer(_) => "a response".into(),
+        Body::Error(RpcError::NoSuchRpc) => "a response, no such RPC".into(),
+        Body::Error(RpcError::Failed) => "a response, failed".into(),
     }
 }
 
@@ -242,11 +231,17 @@ fn is_request(entry: &Json) -> bool {
     entry["decoded"]["call"] == 1 && !is_dropped(entry)
 }
 
-fn payload(datagram: &[u8]) -> &[u8] {
-    match Frame::parse(datagram).expect("a frame").body {
-        Body::Request(payload) | Body::Response(payload) => payload,
-        Body::NoSuchRpc | Body::Failed => b"",
+fn query(datagram: &[u8]) -> UnreadQuery<'_> {
+    match parse(datagram).expect("a message").body {
+        Body::Query(query) => query,
+        other => panic!("{other:?}"),
     }
+}
+
+/// The header that a datagram was written with.
+fn header(datagram: &[u8]) -> Header {
+    let envelope = parse(datagram).expect("a message");
+    envelope.reply_from(envelope.sender.expect("v1 tells who sends"))
 }
 
 /// Each recorded reply with the request it answers.
@@ -259,7 +254,7 @@ fn exchanges(recorded: &[Json]) -> impl Iterator<Item = (&Json, &Json)> {
 }
 
 fn kind(request: &Json) -> Rpc {
-    v1::kind_named(&decoded_request(request).expect("a request that was answered").0)
+    Dialect::V1.rpc_named(&decoded_request(request).expect("a request that was answered").0)
 }
 
 /// Name and arguments, where the recording shows both.
@@ -343,38 +338,42 @@ fn meaning(request: Request<'_>) -> (Request<'_>, Option<Value>) {
     )
 }
 
-fn expected_response(request: &Json, reply: &Json) -> Result<Response, PayloadError> {
+fn expected_response(
+    request: &Json,
+    reply: &Json,
+) -> Result<Result<Response, RpcError>, PayloadError> {
     let decoded = &reply["decoded"];
     match decoded["call"].as_u64() {
-        Some(130) => return Ok(Response::NoSuchRpc),
-        Some(131) => return Ok(Response::Failed),
+        Some(130) => return Ok(Err(RpcError::NoSuchRpc)),
+        Some(131) => return Ok(Err(RpcError::Failed)),
         _ => {}
     }
     if !decoded["payload_error"].is_null() {
         // A number that the original could not write, behind contacts that it could.
         let closest = PEERS.map(peer).to_vec();
-        return Ok(Response::Values { values: Vec::new(), closest, rest: Rest::default() });
+        return Ok(Ok(Response::Values { values: Vec::new(), closest, rest: Rest::default() }));
     }
     let first = &decoded["payload"]["list"][0];
     let contacts = |list: &Json| list.as_array().unwrap().iter().map(contact).collect();
-    match kind(request) {
-        Rpc::Ping => Ok(Response::Pong),
+    let response = match kind(request) {
+        Rpc::Ping => Response::Pong,
         // A findnode without a proper id, which we never send.
-        Rpc::FindNode if first["int"] == 0 => Err(PayloadError::Shape),
-        Rpc::FindNode => Ok(Response::Nodes(contacts(&first["list"]))),
+        Rpc::FindNode if first["int"] == 0 => return Err(PayloadError::Shape),
+        Rpc::FindNode => Response::Nodes(contacts(&first["list"])),
         Rpc::FindValue => {
             let values = field(first, "retval").map(|values| values["list"].as_array().unwrap());
-            Ok(Response::Values {
+            Response::Values {
                 values: values.into_iter().flatten().map(value).collect(),
                 closest: contacts(&field(first, "closest").unwrap()["list"]),
                 rest: Rest::default(),
-            })
+            }
         }
-        Rpc::Store if first["int"] == 1 => Ok(Response::Stored),
-        Rpc::Store => Ok(Response::Refused { reason: String::new(), token: None }),
-        Rpc::GetSocket => Ok(Response::Socket("127.0.0.1:9301".parse().unwrap())),
+        Rpc::Store if first["int"] == 1 => Response::Stored,
+        Rpc::Store => Response::Refused { reason: String::new(), token: None },
+        Rpc::GetSocket => Response::Socket("127.0.0.1:9301".parse().unwrap()),
         Rpc::Custom => panic!("no original defines RPCs of its own"),
-    }
+    };
+    Ok(Ok(response))
 }
 
 fn contact(decoded: &Json) -> Contact {

@@ -18,8 +18,8 @@ mod differential {
     use std::time::Duration;
 
     use kademlua::id::Id;
-    use kademlua::message::{Contact, Response, Rpc, RpcId};
-    use kademlua::wire::v1::{self, Body, EncodedContact, Frame, Header, MAX_REPLY};
+    use kademlua::message::{Contact, Response, Rpc, TransactionId};
+    use kademlua::wire::{Body, Dialect, Envelope, Header, emit, parse};
     use kademlua::xdp::{Trial, Verdict};
     use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;
@@ -157,10 +157,11 @@ mod differential {
             .copied()
             .collect();
         nearest.sort_by_key(|contact| contact.id.distance(target));
-        let encoded: Vec<_> = nearest.iter().take(K).map(EncodedContact::new).collect();
-        let rpc_id = RpcId(request[21..29].try_into().unwrap());
+        let nearest: Vec<_> = nearest.into_iter().take(K).collect();
+        let rpc_id = TransactionId::from_slice(&request[21..29]).unwrap();
         let mut out = Vec::new();
-        v1::put_nodes(&mut out, &Header { from: own(), rpc_id }, encoded.iter(), MAX_REPLY);
+        let header = Header { dialect: Dialect::V1, from: own(), transaction: rpc_id };
+        emit(&mut out, &header, &Response::Nodes(nearest));
         out
     }
 
@@ -170,11 +171,11 @@ mod differential {
     }
 
     fn named(reply: &[u8]) -> BTreeSet<Contact> {
-        let Ok(Frame { body: Body::Response(payload), .. }) = Frame::parse(reply) else {
+        let Ok(Envelope { body: Body::Answer(answer), .. }) = parse(reply) else {
             panic!("a response: {reply:?}")
         };
-        let Ok(Response::Nodes(nodes)) = v1::response(Rpc::FindNode, payload) else {
-            panic!("contacts: {payload:?}")
+        let Ok(Response::Nodes(nodes)) = answer.read(Rpc::FindNode) else {
+            panic!("contacts: {answer:?}")
         };
         nodes.into_iter().collect()
     }

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use kademlua::id::Id;
-use kademlua::message::{Contact, FindValue, Request, Response, Rpc, RpcId};
-use kademlua::wire::v1::{self, Body, Frame, Header};
+use kademlua::message::{Contact, FindValue, Request, Response, Rpc, TransactionId};
+use kademlua::wire::{Body, Dialect, Header, UnreadAnswer, emit, parse};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tokio::net::UdpSocket;
@@ -117,21 +117,22 @@ async fn answer_always(
     let mut known = Some(known);
     let mut strangers: BTreeSet<u16> = nodes.iter().copied().collect();
     let mut out = Vec::new();
-    let ping = Header { from: id, rpc_id: RpcId(*b"hereiam!") };
-    v1::put_request(&mut out, &ping, &Request::Ping);
+    let ping =
+        Header { dialect: Dialect::V1, from: id, transaction: TransactionId::new(*b"hereiam!") };
+    emit(&mut out, &ping, &Request::Ping);
     for &node in nodes {
         socket.send_to(&out, node_at(node)).await.unwrap();
     }
     let mut buffer = [0; 2_048];
     loop {
         let (len, source) = socket.recv_from(&mut buffer).await.unwrap();
-        let frame = Frame::parse(&buffer[..len]).expect("a message");
-        let Body::Request(payload) = frame.body else { continue };
-        let header = Header { from: id, rpc_id: frame.header.rpc_id };
+        let frame = parse(&buffer[..len]).expect("a message");
+        let Body::Query(query) = frame.body else { continue };
+        let header = Header { dialect: Dialect::V1, from: id, transaction: frame.transaction };
         out.clear();
-        match v1::request(payload).unwrap().kind() {
-            Rpc::Ping => v1::put_pong(&mut out, &header),
-            Rpc::FindNode => v1::put_nodes(&mut out, &header, [].iter(), v1::MAX_REPLY),
+        match query.read().unwrap().kind() {
+            Rpc::Ping => emit(&mut out, &header, &Response::Pong),
+            Rpc::FindNode => emit(&mut out, &header, &Response::Nodes(Vec::new())),
             other => panic!("{other:?} of a node that stores nothing"),
         }
         socket.send_to(&out, source).await.unwrap();
@@ -245,8 +246,12 @@ fn mutated(rng: &mut ChaCha8Rng) -> Vec<u8> {
         false => Request::FindNode { target: Id::random(rng) },
     };
     let mut packet = Vec::new();
-    let header = Header { from: Id::random(rng), rpc_id: RpcId(rng.random()) };
-    v1::put_request(&mut packet, &header, &request);
+    let header = Header {
+        dialect: Dialect::V1,
+        from: Id::random(rng),
+        transaction: TransactionId::new(rng.random::<[u8; 8]>()),
+    };
+    emit(&mut packet, &header, &request);
     for _ in 0..rng.random_range(0..4) {
         let at = rng.random_range(0..packet.len().min(90));
         packet[at] = rng.random();
@@ -261,9 +266,13 @@ fn mutated(rng: &mut ChaCha8Rng) -> Vec<u8> {
 /// the node itself answers, in turn.
 fn replies(socket: &std::net::UdpSocket, packet: &[u8], turn: u64) -> Vec<Vec<u8>> {
     let mut last = Vec::new();
-    let header = Header { from: Id::of_name("last"), rpc_id: RpcId(turn.to_be_bytes()) };
+    let header = Header {
+        dialect: Dialect::V1,
+        from: Id::of_name("last"),
+        transaction: TransactionId::new(turn.to_be_bytes()),
+    };
     let request = Request::FindValue(FindValue::new(Id::of_name("nothing"), 1));
-    v1::put_request(&mut last, &header, &request);
+    emit(&mut last, &header, &request);
     socket.send(packet).unwrap();
     socket.send(&last).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -272,25 +281,25 @@ fn replies(socket: &std::net::UdpSocket, packet: &[u8], turn: u64) -> Vec<Vec<u8
     loop {
         let len = socket.recv(&mut buffer).expect("the node answers a findvalue");
         let reply = &buffer[..len];
-        let frame = Frame::parse(reply).expect("a message");
+        let frame = parse(reply).expect("a message");
         match frame.body {
             // The node asks who asked.
-            Body::Request(_) => {}
-            _ if frame.header.rpc_id == header.rpc_id => return replies,
-            Body::Response(payload) => replies.push(in_order(reply, payload)),
+            Body::Query(_) => {}
+            _ if frame.transaction == header.transaction => return replies,
+            Body::Answer(answer) => replies.push(in_order(reply, answer)),
             _ => replies.push(reply.to_vec()),
         }
     }
 }
 
 /// A reply with its contacts in order, since theirs means nothing.
-fn in_order(reply: &[u8], payload: &[u8]) -> Vec<u8> {
-    let Ok(Response::Nodes(mut contacts)) = v1::response(Rpc::FindNode, payload) else {
+fn in_order(reply: &[u8], answer: UnreadAnswer<'_>) -> Vec<u8> {
+    let Ok(Response::Nodes(mut contacts)) = answer.read(Rpc::FindNode) else {
         return reply.to_vec();
     };
     contacts.sort_by_key(|contact| contact.id);
-    let head = &reply[..reply.len() - payload.len()];
-    [head, format!("{} bytes: {contacts:?}", payload.len()).as_bytes()].concat()
+    let head = &reply[..reply.len() - answer.as_bytes().len()];
+    [head, format!("{} bytes: {contacts:?}", answer.as_bytes().len()).as_bytes()].concat()
 }
 
 fn answered(status: &serde_json::Value, rpc: &str) -> u64 {

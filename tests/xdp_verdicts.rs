@@ -18,8 +18,8 @@ mod verdicts {
     use std::time::Duration;
 
     use kademlua::id::Id;
-    use kademlua::message::{Contact, FindValue, Request, Response, Rpc, RpcId};
-    use kademlua::wire::v1::{self, Body, Frame};
+    use kademlua::message::{Contact, FindValue, Request, Response, Rpc, TransactionId};
+    use kademlua::wire::{Body, Dialect, Envelope, parse};
     use kademlua::xdp::{CONTACTS_MAX, Counter, HEARTBEAT_MAX, Mode, OverLimit, Trial, Verdict};
 
     use crate::packets::{MODES, Packet, attachment, counted, message_at, trial};
@@ -133,12 +133,10 @@ mod verdicts {
     }
 
     fn nodes(message: &[u8]) -> Vec<Contact> {
-        let Ok(Frame { body: Body::Response(payload), .. }) = Frame::parse(message) else {
+        let Ok(Envelope { body: Body::Answer(answer), .. }) = parse(message) else {
             panic!("a response")
         };
-        let Ok(Response::Nodes(mut nodes)) = v1::response(Rpc::FindNode, payload) else {
-            panic!("contacts")
-        };
+        let Ok(Response::Nodes(mut nodes)) = answer.read(Rpc::FindNode) else { panic!("contacts") };
         nodes.sort();
         nodes
     }
@@ -320,7 +318,7 @@ mod verdicts {
                 }
             }
             for request in [Request::FindValue(FindValue::new(target(), 1)), Request::GetSocket] {
-                let bytes = datagram(from.id, RpcId(*b"question"), &request);
+                let bytes = datagram(from.id, TransactionId::new(*b"question"), &request);
                 pass(bytes, Counter::PassedRequest, "another RPC");
             }
             for payload in [
@@ -478,7 +476,7 @@ mod verdicts {
                 packet.message.resize(500, 0);
                 let (verdict, out, _) = stage.run(Mode::Native, &packet.bytes());
                 assert_eq!(verdict, Verdict::Reply);
-                let all = out.len() - message_at(is_ipv4) + v1::PING_BYTES;
+                let all = out.len() - message_at(is_ipv4) + Dialect::V1.sizes().ping;
                 // To the byte.
                 packet.message.resize(all.div_ceil(3), 0);
                 for mode in MODES {

@@ -8,12 +8,14 @@ use kademlua::bencode::{self, Value};
 use kademlua::config::Config;
 use kademlua::id::Id;
 use kademlua::kad::lookup::Goal;
-use kademlua::message::{Contact, FindValue, Request, Response, Rpc, RpcId, StoreMode};
+use kademlua::message::{
+    Contact, FindValue, Request, Response, Rest, Rpc, StoreMode, TransactionId,
+};
 use kademlua::node::{Event, Input, Node, Output, Peer, RequestToken, RpcFailed};
 use kademlua::store::{RowId, Standing};
 use kademlua::time::{Duration, Instant};
-use kademlua::wire::v1::{
-    self, AMPLIFICATION_MAX, Body, EncodedContact, Frame, Header, MAX_DATAGRAM, MAX_REPLY,
+use kademlua::wire::{
+    AMPLIFICATION_MAX, Body, Dialect, Envelope, Header, MAX_DATAGRAM, UnreadAnswer, emit, parse,
 };
 
 /// Datagrams that one input may make a node send: 64 pings, four lookups of upkeep, some stores.
@@ -61,7 +63,7 @@ struct World<'a> {
     now: Instant,
     timeout: Instant,
     /// Requests of the node, the latest last.
-    open: Vec<(SocketAddr, RpcId, Rpc)>,
+    open: Vec<(SocketAddr, TransactionId, Rpc)>,
     tokens: Vec<RequestToken>,
     /// Addresses from which something came that is no request, or a token.
     answered: BTreeSet<SocketAddr>,
@@ -139,7 +141,7 @@ impl<'a> World<'a> {
     fn garbled_request(&mut self) {
         let from = contact(self.byte());
         let payload = self.rest_of_datagram();
-        self.receive(from.address, &framed(from.id, RpcId([7; 8]), 1, payload));
+        self.receive(from.address, &framed(from.id, TransactionId::new([7; 8]), 1, payload));
     }
 
     /// A request that is well formed.
@@ -234,9 +236,9 @@ impl<'a> World<'a> {
             bencode::put_bytes(&mut payload, &token);
         }
         payload.extend_from_slice(b"eee");
-        let mut datagram = framed(from.id, RpcId([9; 8]), 1, &payload);
+        let mut datagram = framed(from.id, TransactionId::new([9; 8]), 1, &payload);
         if kind & 128 != 0 {
-            datagram.resize(v1::MIN_LOOKUP_REQUEST, 0);
+            datagram.resize(Dialect::V1.sizes().lookup_min(), 0);
         }
         self.receive(from.address, &datagram);
     }
@@ -253,7 +255,8 @@ impl<'a> World<'a> {
             _ => (([0, 0, 0, 0, 0, 0, 0, 1], port).into(), true),
         };
         let mut out = Vec::new();
-        let header = Header { from: from.id, rpc_id: RpcId([8; 8]) };
+        let header =
+            Header { dialect: Dialect::V1, from: from.id, transaction: TransactionId::new([8; 8]) };
         let value = Value::integer(7);
         let store = kademlua::message::StoreRequest {
             key: from.id,
@@ -262,7 +265,7 @@ impl<'a> World<'a> {
             copy: None,
             token: None,
         };
-        v1::put_request(&mut out, &header, &Request::Store(store));
+        emit(&mut out, &header, &Request::Store(store));
         let before = self.node.store().value_count();
         let local = LocalEnd { is_outside, ..LocalEnd::default() };
         self.node.handle(self.now, Input::Datagram { source, local, bytes: &out });
@@ -272,7 +275,15 @@ impl<'a> World<'a> {
 
     fn ask(&mut self, from: Contact, request: &Request<'_>) {
         let mut out = Vec::new();
-        v1::put_request(&mut out, &Header { from: from.id, rpc_id: RpcId([8; 8]) }, request);
+        emit(
+            &mut out,
+            &Header {
+                dialect: Dialect::V1,
+                from: from.id,
+                transaction: TransactionId::new([8; 8]),
+            },
+            request,
+        );
         self.receive(from.address, &out);
     }
 
@@ -281,12 +292,14 @@ impl<'a> World<'a> {
         let Some((address, rpc_id, _)) = self.question() else { return };
         let token = vec![b't'; usize::from(self.byte()) / 2];
         let mut out = Vec::new();
-        v1::put_refused(&mut out, &Header { from: at(address).id, rpc_id }, "token", Some(&token));
+        let header = Header { dialect: Dialect::V1, from: at(address).id, transaction: rpc_id };
+        let refused = Response::Refused { reason: "token".into(), token: Some(token) };
+        emit(&mut out, &header, &refused);
         self.receive(address, &out);
     }
 
     /// One of the node's questions and who is asked by it.
-    fn question(&mut self) -> Option<(SocketAddr, RpcId, Rpc)> {
+    fn question(&mut self) -> Option<(SocketAddr, TransactionId, Rpc)> {
         let number = usize::from(self.byte());
         let at = self.open.len().checked_sub(1 + number % self.open.len().max(1))?;
         Some(self.open[at])
@@ -302,23 +315,21 @@ impl<'a> World<'a> {
     /// A reply that is well formed, with contacts and values of the input's choice.
     fn reply(&mut self) {
         let Some((address, rpc_id, kind)) = self.question() else { return };
-        let header = Header { from: at(address).id, rpc_id };
+        let header = Header { dialect: Dialect::V1, from: at(address).id, transaction: rpc_id };
         let count = self.byte() % 24;
-        let contacts: Vec<_> =
-            (0..count).map(|_| EncodedContact::new(&contact(self.byte()))).collect();
+        let closest: Vec<_> = (0..count).map(|_| contact(self.byte())).collect();
         let values: Vec<_> = (0..count / 4).map(|i| Value::integer(i.into())).collect();
         let mut out = Vec::new();
-        match kind {
-            Rpc::Ping => v1::put_pong(&mut out, &header),
-            Rpc::FindNode => v1::put_nodes(&mut out, &header, contacts.iter(), MAX_REPLY),
-            Rpc::FindValue => {
-                v1::put_values(&mut out, &header, Some(values.iter()), contacts.iter(), MAX_REPLY);
-            }
-            Rpc::Store if count < 12 => v1::put_stored(&mut out, &header),
-            Rpc::Store => v1::put_refused(&mut out, &header, "no", None),
-            Rpc::GetSocket => v1::put_socket(&mut out, &header, address),
-            Rpc::Custom => v1::put_returned(&mut out, &header, &values),
-        }
+        let response = match kind {
+            Rpc::Ping => Response::Pong,
+            Rpc::FindNode => Response::Nodes(closest),
+            Rpc::FindValue => Response::Values { values, closest, rest: Rest::default() },
+            Rpc::Store if count < 12 => Response::Stored,
+            Rpc::Store => Response::Refused { reason: "no".into(), token: None },
+            Rpc::GetSocket => Response::Socket(address),
+            Rpc::Custom => Response::Returned(values),
+        };
+        emit(&mut out, &header, &response);
         self.receive(address, &out);
     }
 
@@ -358,7 +369,7 @@ impl<'a> World<'a> {
         let room = self.node.store().bytes() + MAX_VALUE_COST <= MAX_STORE_BYTES;
         self.node.handle(self.now, Input::Datagram { source, local: LocalEnd::default(), bytes });
         let sent = self.drain();
-        let is_request = matches!(Frame::parse(bytes), Ok(Frame { body: Body::Request(_), .. }));
+        let is_request = matches!(parse(bytes), Ok(Envelope { body: Body::Query(_), .. }));
         let most = if is_request { 1 } else { MAX_DEFERRED };
         assert!(sent.replies.len() <= most, "{} replies", sent.replies.len());
         assert!(sent.replies.iter().all(|&len| len <= MAX_DATAGRAM));
@@ -374,19 +385,21 @@ impl<'a> World<'a> {
     /// How many bytes may be sent in all because of a datagram: for a request of somebody whose
     /// address is not validated three times as many as came, for others it is not said.
     fn limit(&mut self, source: SocketAddr, bytes: &[u8]) -> Option<usize> {
-        let Ok(Frame { header, body: Body::Request(payload) }) = Frame::parse(bytes) else {
+        let Ok(Envelope { sender, body: Body::Query(query), .. }) = parse(bytes) else {
             self.answered.insert(source);
             return None;
         };
-        if let Ok(Request::Store(store)) = v1::request(payload)
+        if let Ok(Request::Store(store)) = query.read()
             && store.token.is_some_and(|token| self.was_given(source, token))
         {
             self.answered.insert(source);
         }
         // Searches carry tokens too, so they are looked for in the bytes.
-        let has = |token: &Vec<u8>| payload.windows(token.len().max(1)).any(|part| part == token);
+        let has = |token: &Vec<u8>| {
+            query.as_bytes().windows(token.len().max(1)).any(|part| part == token)
+        };
         let has_token = self.given.get(&source).is_some_and(|given| given.iter().any(has));
-        (!has_token && !self.may_be_proved(header.from, source))
+        (!has_token && !self.may_be_proved(sender.expect("v1 tells who sends"), source))
             .then_some(AMPLIFICATION_MAX * bytes.len())
     }
 
@@ -397,11 +410,11 @@ impl<'a> World<'a> {
     /// What a store must not touch, unless it is of its sender's own and has a token of its source: the
     /// rows under its key that their publishers proved.
     fn guarded(&self, source: SocketAddr, bytes: &[u8]) -> Vec<(Id, RowId, Value, Instant)> {
-        let Ok(Frame { header, body: Body::Request(payload) }) = Frame::parse(bytes) else {
+        let Ok(Envelope { sender, body: Body::Query(query), .. }) = parse(bytes) else {
             return Vec::new();
         };
-        let Ok(Request::Store(store)) = v1::request(payload) else { return Vec::new() };
-        let sender = Contact { id: header.from, address: source };
+        let Ok(Request::Store(store)) = query.read() else { return Vec::new() };
+        let sender = Contact { id: sender.expect("v1 tells who sends"), address: source };
         let publisher = store.copy.and_then(|copy| copy.publisher).unwrap_or(sender);
         if publisher == sender && store.token.is_some_and(|token| self.was_given(source, token)) {
             return Vec::new();
@@ -442,20 +455,20 @@ impl<'a> World<'a> {
                     sent += 1;
                     total += bytes.len();
                     assert!(bytes.len() <= MAX_DATAGRAM && sent <= MAX_BURST);
-                    let frame = Frame::parse(bytes).expect("a node sends messages");
+                    let frame = parse(bytes).expect("a node sends messages");
                     match frame.body {
-                        Body::Request(payload) => {
-                            let kind = v1::request(payload).expect("a node asks properly").kind();
-                            self.open.push((destination, frame.header.rpc_id, kind));
+                        Body::Query(query) => {
+                            let kind = query.read().expect("a node asks properly").kind();
+                            self.open.push((destination, frame.transaction, kind));
                         }
-                        Body::Response(payload) => {
-                            if let Some(token) = token_in(payload) {
+                        Body::Answer(answer) => {
+                            if let Some(token) = token_in(answer) {
                                 self.token.clone_from(&token);
                                 self.given.entry(destination).or_default().insert(token);
                             }
                             replies.push(bytes.len());
                         }
-                        Body::NoSuchRpc | Body::Failed => replies.push(bytes.len()),
+                        Body::Error(_) => replies.push(bytes.len()),
                     }
                 }
                 Output::Event(Event::Request { token, .. }) => self.tokens.push(token),
@@ -502,11 +515,11 @@ struct Sent {
 }
 
 /// The token that an answer gives.
-fn token_in(payload: &[u8]) -> Option<Vec<u8>> {
-    if let Ok(Response::Refused { token: Some(token), .. }) = v1::response(Rpc::Store, payload) {
+fn token_in(answer: UnreadAnswer<'_>) -> Option<Vec<u8>> {
+    if let Ok(Response::Refused { token: Some(token), .. }) = answer.read(Rpc::Store) {
         return Some(token);
     }
-    match v1::response(Rpc::FindValue, payload) {
+    match answer.read(Rpc::FindValue) {
         Ok(Response::Values { rest, .. }) => rest.token,
         _ => None,
     }
@@ -530,10 +543,10 @@ fn at(address: SocketAddr) -> Contact {
     contact((address.port() - 9_000) as u8)
 }
 
-fn framed(from: Id, rpc_id: RpcId, call: u8, payload: &[u8]) -> Vec<u8> {
-    let mut out = vec![v1::VERSION];
+fn framed(from: Id, rpc_id: TransactionId, call: u8, payload: &[u8]) -> Vec<u8> {
+    let mut out = vec![Dialect::V1.first_byte()];
     out.extend(from.as_bytes());
-    out.extend(rpc_id.0);
+    out.extend(rpc_id.as_bytes());
     out.push(call);
     out.extend((payload.len() as u16).to_be_bytes());
     out.extend(payload);

@@ -8,10 +8,9 @@ use anyhow::{Context as _, bail};
 use hdrhistogram::Histogram;
 
 use super::host;
-use super::questions::{Questions, RPC_ID};
-use crate::message::RpcId;
+use super::questions::{NUMBER, Questions};
 use crate::net::socket::{self, ReceiveBatch, SendBatch};
-use crate::wire::v1::{Body, Frame};
+use crate::wire::{Body, parse};
 
 /// A request without a reply is lost after this: many times the slowest scheduler's pause.
 const LOST_AFTER: Duration = Duration::from_millis(500);
@@ -194,8 +193,7 @@ impl Client {
     /// or comes too late.
     fn accept(&mut self, questions: &mut Questions, reply: &[u8]) -> Option<(usize, bool)> {
         // An echo may be too short to be a message.
-        let rpc_id = reply.get(RPC_ID)?.try_into().expect("8 bytes");
-        let (slot, turn) = split(RpcId(rpc_id));
+        let (slot, turn) = split(reply.get(NUMBER)?.try_into().expect("8 bytes"));
         let waiting = self.window.get_mut(slot).filter(|slot| slot.waits && slot.turn == turn)?;
         waiting.waits = false;
         Some((slot, questions.is_right(waiting.question, reply)))
@@ -239,12 +237,12 @@ fn is_silence(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
 }
 
-fn join(slot: usize, turn: u32) -> RpcId {
-    RpcId((((slot as u64) << 32) | u64::from(turn)).to_be_bytes())
+fn join(slot: usize, turn: u32) -> [u8; 8] {
+    (((slot as u64) << 32) | u64::from(turn)).to_be_bytes()
 }
 
-fn split(rpc_id: RpcId) -> (usize, u32) {
-    let number = u64::from_be_bytes(rpc_id.0);
+fn split(number: [u8; 8]) -> (usize, u32) {
+    let number = u64::from_be_bytes(number);
     ((number >> 32) as usize, number as u32)
 }
 
@@ -254,9 +252,9 @@ pub(super) fn ask_once(socket: &UdpSocket, request: &[u8]) -> anyhow::Result<Vec
     socket.send(request)?;
     loop {
         let len = socket.recv(&mut buffer)?;
-        let reply = Frame::parse(&buffer[..len]);
+        let reply = parse(&buffer[..len]);
         // A node may take the asker for a node, and ask back.
-        if reply.is_ok_and(|frame| !matches!(frame.body, Body::Request(_))) {
+        if reply.is_ok_and(|reply| !matches!(reply.body, Body::Query(_))) {
             buffer.truncate(len);
             return Ok(buffer);
         }
@@ -268,7 +266,8 @@ mod tests {
     use super::*;
     use crate::bench::questions::Workload;
     use crate::id::Id;
-    use crate::wire::v1::{self, Header};
+    use crate::message::{Response, RpcError, TransactionId};
+    use crate::wire::{Dialect, Header, Message, emit};
 
     /// A server that answers pings as told: `None` is silence.
     fn server(
@@ -280,8 +279,9 @@ mod tests {
             let mut buffer = [0; 2_048];
             for number in 0.. {
                 let (len, client) = socket.recv_from(&mut buffer).unwrap();
-                let rpc_id = Frame::parse(&buffer[..len]).unwrap().header.rpc_id;
-                let header = Header { from: Id::of_name("server"), rpc_id };
+                let transaction = parse(&buffer[..len]).unwrap().transaction;
+                let from = Id::of_name("server");
+                let header = Header { dialect: Dialect::V1, from, transaction };
                 if let Some(reply) = reply(number, header) {
                     // The client may have gone.
                     let _ = socket.send_to(&reply, client);
@@ -291,10 +291,14 @@ mod tests {
         address
     }
 
-    fn pong(header: &Header) -> Vec<u8> {
+    fn written<'a>(header: &Header, message: impl Into<Message<'a>>) -> Vec<u8> {
         let mut out = Vec::new();
-        v1::put_pong(&mut out, header);
+        emit(&mut out, header, message);
         out
+    }
+
+    fn pong(header: &Header) -> Vec<u8> {
+        written(header, &Response::Pong)
     }
 
     fn round(server: SocketAddr, count: u64) -> Round {
@@ -318,11 +322,7 @@ mod tests {
         let reply = |number: u32, header: Header| match number % 4 {
             1 => Some(pong(&Header { from: Id::of_name("another"), ..header })),
             2 => Some([&pong(&header)[..30], b"\x00\x02le"].concat()),
-            3 => {
-                let mut failed = Vec::new();
-                v1::put_failed(&mut failed, &header);
-                Some(failed)
-            }
+            3 => Some(written(&header, RpcError::Failed)),
             _ => Some(pong(&header)),
         };
         let round = round(server(reply), 400);
@@ -333,7 +333,7 @@ mod tests {
     fn a_reply_to_nothing_counts_for_nothing_and_a_lost_request_is_asked_again() {
         let reply = |number, header: Header| match number {
             20 => None,
-            21 => Some(pong(&Header { rpc_id: RpcId([0xff; 8]), ..header })),
+            21 => Some(pong(&Header { transaction: TransactionId::new([0xff; 8]), ..header })),
             _ => Some(pong(&header)),
         };
         // Until the two are missed, the others take turns.

@@ -10,9 +10,9 @@ use rand_chacha::ChaCha8Rng;
 
 use super::client::ask_once;
 use crate::id::Id;
-use crate::message::{Contact, Request, Response, Rpc, RpcId};
+use crate::message::{Contact, Request, Response, Rpc, TransactionId};
 use crate::net::{Handle, Settings, spawn};
-use crate::wire::v1::{self, Body, Frame, Header};
+use crate::wire::{Body, Dialect, Header, emit, parse};
 
 /// Buckets to fill. Each takes k = 20, so that a hundred contacts fill five: with random ids many
 /// more nodes would be needed, because half of all fall into the first.
@@ -62,12 +62,13 @@ fn contacts_of(
     let mut contacts = HashSet::new();
     for bucket in (0..2 * BUCKETS).flat_map(|bucket| [bucket; 4]) {
         let target = id.random_at(bucket, rng);
-        let header = Header { from: Id::of_name("kademlua bench"), rpc_id: RpcId([0; 8]) };
+        let (from, transaction) = (Id::of_name("kademlua bench"), TransactionId::new([0; 8]));
+        let header = Header { dialect: Dialect::V1, from, transaction };
         let mut request = Vec::new();
-        v1::put_request(&mut request, &header, &Request::FindNode { target });
+        emit(&mut request, &header, &Request::FindNode { target });
         let reply = ask_once(socket, &request)?;
-        if let Body::Response(payload) = Frame::parse(&reply)?.body
-            && let Response::Nodes(nodes) = v1::response(Rpc::FindNode, payload)?
+        if let Body::Answer(answer) = parse(&reply)?.body
+            && let Response::Nodes(nodes) = answer.read(Rpc::FindNode)?
         {
             contacts.extend(nodes);
         }

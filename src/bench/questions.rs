@@ -7,14 +7,20 @@ use clap::ValueEnum;
 
 use crate::bencode::Item;
 use crate::id::Id;
-use crate::message::{Contact, FindValue, Request, Response, Rpc, RpcId, StoreMode, StoreRequest};
-use crate::wire::v1::{self, Body, Frame, Header};
+use crate::message::{
+    Contact, FindValue, Request, Response, Rpc, StoreMode, StoreRequest, TransactionId,
+};
+use crate::wire::{Body, Dialect, Header, UnreadAnswer, emit, parse};
 
 /// Ids that are asked for in turns: enough to reach all corners of a routing table.
 const TARGETS: usize = 256;
 
-/// Where a datagram has its rpc id.
-pub(super) const RPC_ID: Range<usize> = 21..29;
+/// What is asked speaks this.
+const DIALECT: Dialect = Dialect::V1;
+
+/// Where a datagram has the number of its call.
+pub(super) const NUMBER: Range<usize> =
+    DIALECT.offsets().transaction..DIALECT.offsets().transaction + 8;
 
 /// The RPCs to ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -112,33 +118,34 @@ impl Questions {
     }
 
     /// Writes the next request into the buffer, and tells which question it is.
-    pub(super) fn ask(&mut self, rpc_id: RpcId, out: &mut Vec<u8>) -> usize {
+    pub(super) fn ask(&mut self, call: [u8; 8], out: &mut Vec<u8>) -> usize {
         let number = self.next;
         self.next = (number + 1) % self.all.len();
         out.clear();
         out.extend_from_slice(&self.all[number].datagram);
-        out[RPC_ID].copy_from_slice(&rpc_id.0);
+        out[NUMBER].copy_from_slice(&call);
         number
     }
 
-    /// Whether a reply, whose rpc id is as it should be, answers that question.
+    /// Whether a reply, whose call is the one it should be, answers that question.
     pub(super) fn is_right(&mut self, number: usize, reply: &[u8]) -> bool {
         if let Some(size) = self.echo {
             return reply.len() == size;
         }
-        let Ok(frame) = Frame::parse(reply) else { return false };
-        let Body::Response(payload) = frame.body else { return false };
-        let server = *self.server.get_or_insert(frame.header.from);
-        if frame.header.from != server {
+        let Ok(envelope) = parse(reply) else { return false };
+        let (Body::Answer(answer), Some(sender)) = (envelope.body, envelope.sender) else {
+            return false;
+        };
+        if *self.server.get_or_insert(sender) != sender {
             return false;
         }
         let question = &mut self.all[number];
-        if question.right != payload {
-            if !makes_sense(self.kind, &question.target, payload) {
+        if question.right != answer.as_bytes() {
+            if !makes_sense(self.kind, &question.target, answer) {
                 return false;
             }
             question.right.clear();
-            question.right.extend_from_slice(payload);
+            question.right.extend_from_slice(answer.as_bytes());
         }
         true
     }
@@ -146,16 +153,17 @@ impl Questions {
 
 impl Question {
     fn new(rpc: Workload, target: Id) -> Question {
-        let header = Header { from: Id::of_name("kademlua bench"), rpc_id: RpcId([0; 8]) };
+        let (from, transaction) = (Id::of_name("kademlua bench"), TransactionId::new([0; 8]));
+        let header = Header { dialect: DIALECT, from, transaction };
         let mut datagram = Vec::new();
-        v1::put_request(&mut datagram, &header, &rpc.request(target));
+        emit(&mut datagram, &header, &rpc.request(target));
         Question { target, datagram, right: Vec::new() }
     }
 }
 
 /// Reads an answer whole.
-fn makes_sense(kind: Rpc, target: &Id, payload: &[u8]) -> bool {
-    match v1::response(kind, payload) {
+fn makes_sense(kind: Rpc, target: &Id, answer: UnreadAnswer<'_>) -> bool {
+    match answer.read(kind) {
         Ok(Response::Nodes(contacts)) => none_twice(&contacts),
         Ok(Response::Values { closest, .. }) => is_sorted(target, &closest),
         Ok(Response::Pong | Response::Stored | Response::Socket(_)) => true,

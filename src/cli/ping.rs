@@ -7,10 +7,10 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 
 use crate::id::Id;
-use crate::message::{Request, RpcId};
+use crate::message::{Request, TransactionId};
 use crate::net::Endpoint;
 use crate::shell::say;
-use crate::wire::v1::{self, Body, Frame, Header};
+use crate::wire::{Body, Dialect, Header, emit, parse};
 
 use super::node::parse_endpoint;
 
@@ -78,9 +78,13 @@ struct Answer {
 fn ask(socket: &UdpSocket, node: SocketAddr, within: Duration) -> std::io::Result<Option<Answer>> {
     let mut number = [0; 8];
     getrandom::fill(&mut number).map_err(std::io::Error::other)?;
-    let header = Header { from: Id::of_name(node.port().to_string()), rpc_id: RpcId(number) };
+    let header = Header {
+        dialect: Dialect::V1,
+        from: Id::of_name(node.port().to_string()),
+        transaction: TransactionId::new(number),
+    };
     let mut request = Vec::new();
-    v1::put_request(&mut request, &header, &Request::Ping);
+    emit(&mut request, &header, &Request::Ping);
     let sent = Instant::now();
     socket.send(&request)?;
     let mut buffer = [0; 2048];
@@ -95,9 +99,12 @@ fn ask(socket: &UdpSocket, node: SocketAddr, within: Duration) -> std::io::Resul
             Err(error) if is_silence(&error) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let Ok(frame) = Frame::parse(&buffer[..len]) else { continue };
-        if frame.header.rpc_id == header.rpc_id && matches!(frame.body, Body::Response(_)) {
-            return Ok(Some(Answer { id: frame.header.from, took: sent.elapsed() }));
+        if let Ok(answer) = parse(&buffer[..len])
+            && answer.transaction == header.transaction
+            && matches!(answer.body, Body::Answer(_))
+            && let Some(id) = answer.sender
+        {
+            return Ok(Some(Answer { id, took: sent.elapsed() }));
         }
     }
 }

@@ -8,11 +8,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use crate::bencode::{Item, Value};
-use crate::message::{Contact, RpcId};
+use crate::message::{Contact, RpcError, TransactionId};
 use crate::node::Peer;
 use crate::serial::{Bytes, hex};
 use crate::time::Duration;
-use crate::wire::v1::{self, Body, Frame};
+use crate::wire::{self, Body, Dialect, Envelope, UnreadAnswer};
 
 use super::packet::{Direction, Packet, Sight};
 
@@ -103,7 +103,7 @@ pub struct Reading {
 }
 
 /// One call: its number, the node at the other end, and which way the request goes.
-type Call = (RpcId, SocketAddr, Direction);
+type Call = (TransactionId, SocketAddr, Direction);
 
 /// Reads packets in the order in which they went.
 #[derive(Debug, Default)]
@@ -131,8 +131,8 @@ impl Reader {
         let mut reading = Reading::new(PacketKind::Malformed, packet.time, packet.peer.into());
         reading.direction = Some(packet.direction);
         reading.size = Some(packet.bytes.len());
-        match Frame::parse(&packet.bytes) {
-            Ok(frame) => self.read_frame(&mut reading, packet, frame),
+        match wire::parse(&packet.bytes) {
+            Ok(envelope) => self.read_envelope(&mut reading, packet, envelope),
             Err(error) => reading.error = Some(error.to_string()),
         }
         if reading.error.is_some() {
@@ -141,36 +141,38 @@ impl Reader {
         reading
     }
 
-    fn read_frame(&mut self, reading: &mut Reading, packet: &Packet, frame: Frame<'_>) {
+    fn read_envelope(&mut self, reading: &mut Reading, packet: &Packet, envelope: Envelope<'_>) {
         if packet.direction == Direction::In {
-            reading.peer.id = Some(frame.header.from);
+            reading.peer.id = envelope.sender;
         }
-        let call = frame.header.rpc_id;
-        reading.call = Some(hex(&call.0));
-        match frame.body {
-            Body::Request(payload) => {
+        let call = envelope.transaction;
+        reading.call = Some(hex(call.as_bytes()));
+        match envelope.body {
+            Body::Query(query) => {
                 reading.kind = PacketKind::Request;
-                reading.error = v1::request(payload).err().map(|error| error.to_string());
-                read_request(reading, payload);
+                reading.error = query.read().err().map(|error| error.to_string());
+                let (name, args) = query.outline();
+                reading.rpc = name.map(Bytes::from);
+                reading.args = args.and_then(|args| reading.brought(args));
                 self.remember(call, reading, packet);
             }
-            Body::Response(payload) => {
+            Body::Answer(answer) => {
                 reading.kind = PacketKind::Answer;
                 self.find_request(call, reading, packet);
-                read_answer(reading, payload);
+                read_answer(reading, envelope.dialect, answer);
             }
-            Body::NoSuchRpc => {
+            Body::Error(RpcError::NoSuchRpc) => {
                 reading.kind = PacketKind::NoSuchRpc;
                 self.find_request(call, reading, packet);
             }
-            Body::Failed => {
+            Body::Error(RpcError::Failed) => {
                 reading.kind = PacketKind::Failure;
                 self.find_request(call, reading, packet);
             }
         }
     }
 
-    fn remember(&mut self, call: RpcId, reading: &Reading, packet: &Packet) {
+    fn remember(&mut self, call: TransactionId, reading: &Reading, packet: &Packet) {
         let call = (call, packet.peer, packet.direction);
         let Some(rpc) = reading.rpc.as_ref().filter(|rpc| rpc.0.len() <= NAME_MAX) else {
             // What comes back belongs to this one, and to no earlier one of the same number.
@@ -187,7 +189,7 @@ impl Reader {
     }
 
     /// The request stays remembered: a second answer to it belongs to it as well.
-    fn find_request(&self, call: RpcId, reading: &mut Reading, packet: &Packet) {
+    fn find_request(&self, call: TransactionId, reading: &mut Reading, packet: &Packet) {
         let asked = match packet.direction {
             Direction::In => Direction::Out,
             Direction::Out => Direction::In,
@@ -234,21 +236,14 @@ impl Reading {
     }
 }
 
-/// Name and arguments as far as they can be read, also of a request that the node refuses.
-fn read_request(reading: &mut Reading, payload: &[u8]) {
-    let Some(fields) = Item::parse(payload).ok().and_then(Item::dict) else { return };
-    reading.rpc = fields.get(b"name").and_then(Item::bytes).map(Bytes::from);
-    reading.args = fields.get(b"args").and_then(|args| reading.brought(args));
-}
-
-fn read_answer(reading: &mut Reading, payload: &[u8]) {
-    match Item::parse(payload) {
+fn read_answer(reading: &mut Reading, dialect: Dialect, answer: UnreadAnswer<'_>) {
+    match Item::parse(answer.as_bytes()) {
         Err(error) => reading.error = Some(format!("payload: {error}")),
         Ok(results) => {
             // Without the request nobody knows what shape it should have.
             if let Some(rpc) = &reading.rpc {
-                let kind = v1::kind_named(&rpc.0);
-                reading.error = v1::response(kind, payload).err().map(|error| error.to_string());
+                let kind = dialect.rpc_named(&rpc.0);
+                reading.error = answer.read(kind).err().map(|error| error.to_string());
             }
             reading.results = reading.brought(results);
         }
@@ -313,11 +308,12 @@ fn fits<T: PartialEq + ?Sized>(wanted: Option<&T>, is: Option<&T>) -> bool {
 mod tests {
     use super::*;
     use crate::id::Id;
-    use crate::message::Request;
-    use crate::wire::v1::Header;
+    use crate::message::{Request, Response};
+    use crate::wire::{Header, emit};
 
     fn header(number: u64) -> Header {
-        Header { from: Id::of_name("8003"), rpc_id: RpcId(number.to_be_bytes()) }
+        let transaction = TransactionId::new(number.to_be_bytes());
+        Header { dialect: Dialect::V1, from: Id::of_name("8003"), transaction }
     }
 
     fn packet(direction: Direction, micros: u64, bytes: &[u8]) -> Packet {
@@ -327,13 +323,13 @@ mod tests {
 
     fn request(number: u64, request: &Request<'_>) -> Vec<u8> {
         let mut out = Vec::new();
-        v1::put_request(&mut out, &header(number), request);
+        emit(&mut out, &header(number), request);
         out
     }
 
     fn pong(number: u64) -> Vec<u8> {
         let mut out = Vec::new();
-        v1::put_pong(&mut out, &header(number));
+        emit(&mut out, &header(number), &Response::Pong);
         out
     }
 

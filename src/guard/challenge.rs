@@ -28,7 +28,7 @@ use rand_chacha::ChaCha8Rng;
 use siphasher::sip::SipHasher24;
 
 use crate::address::Subnet;
-use crate::message::RpcId;
+use crate::message::TransactionId;
 use crate::time::{Duration, Instant};
 
 /// Two verification pings to one address have the same number only if one follows the other faster.
@@ -46,7 +46,7 @@ pub(crate) struct Challenge {
     prefixes: SipHasher24,
     pings: SipHasher24,
     /// Numbers that count no more, by the tick that they were made in.
-    answered: BTreeSet<(u64, RpcId)>,
+    answered: BTreeSet<(u64, TransactionId)>,
 }
 
 impl Challenge {
@@ -64,31 +64,31 @@ impl Challenge {
     }
 
     /// A number for a call that is remembered until it is answered.
-    pub(crate) fn rpc_id(&self, ip: IpAddr, rng: &mut impl Rng) -> RpcId {
+    pub(crate) fn transaction_id(&self, ip: IpAddr, rng: &mut impl Rng) -> TransactionId {
         join(self.prefix(ip), rng.random())
     }
 
     /// The number of a verification ping, which need not be remembered.
-    pub(crate) fn ping_id(&self, now: Instant, address: &SocketAddr) -> RpcId {
+    pub(crate) fn ping_id(&self, now: Instant, address: &SocketAddr) -> TransactionId {
         join(self.prefix(address.ip()), self.proof(tick(now), address))
     }
 
     /// Whether a reply from this address is the first that answers a verification ping which was sent
     /// there lately.
-    pub(crate) fn accept(&mut self, now: Instant, source: &SocketAddr, rpc_id: RpcId) -> bool {
-        let Some(made) = self.proves(now, source, rpc_id) else { return false };
+    pub(crate) fn accept(&mut self, now: Instant, source: &SocketAddr, id: TransactionId) -> bool {
+        let Some(made) = self.proves(now, source, id) else { return false };
         let oldest = tick(now).saturating_sub(TICKS_MORE);
         while self.answered.first().is_some_and(|(tick, _)| *tick < oldest) {
             self.answered.pop_first();
         }
         // What cannot be remembered could be repeated, so it does not count at all.
-        self.answered.len() < MAX_ANSWERED && self.answered.insert((made, rpc_id))
+        self.answered.len() < MAX_ANSWERED && self.answered.insert((made, id))
     }
 
     /// The tick in which a verification ping was sent to this address that a reply from there answers,
     /// if one was lately.
-    fn proves(&self, now: Instant, source: &SocketAddr, rpc_id: RpcId) -> Option<u64> {
-        let (prefix, proof) = rpc_id.0.split_at(4);
+    fn proves(&self, now: Instant, source: &SocketAddr, id: TransactionId) -> Option<u64> {
+        let (prefix, proof) = id.as_bytes().split_at_checked(4)?;
         let tick = tick(now);
         if prefix != self.prefix(source.ip()) {
             return None;
@@ -121,11 +121,11 @@ fn half(hash: u64) -> [u8; 4] {
     ((hash >> 32) as u32).to_be_bytes()
 }
 
-fn join(first: [u8; 4], second: [u8; 4]) -> RpcId {
+fn join(first: [u8; 4], second: [u8; 4]) -> TransactionId {
     let mut bytes = [0; 8];
     bytes[..4].copy_from_slice(&first);
     bytes[4..].copy_from_slice(&second);
-    RpcId(bytes)
+    TransactionId::new(bytes)
 }
 
 #[cfg(test)]
@@ -157,7 +157,10 @@ mod tests {
         }
         assert!(self::challenge(2).proves(NOW, &own, id).is_none(), "another node");
         for bit in 0..64 {
-            let other = RpcId((u64::from_be_bytes(id.0) ^ 1 << bit).to_be_bytes());
+            let other = {
+                let number = u64::from_be_bytes(id.as_bytes().try_into().unwrap());
+                TransactionId::new((number ^ 1 << bit).to_be_bytes())
+            };
             assert!(challenge.proves(NOW, &own, other).is_none(), "bit {bit}");
         }
     }
@@ -180,7 +183,7 @@ mod tests {
         let first = challenge.ping_id(Instant::ZERO, &own);
         assert!(challenge.proves(Instant::ZERO, &own, first).is_some(), "the clock has just begun");
         let seconds = (0..100).map(|second| NOW + Duration::from_secs(second));
-        let ids: BTreeSet<RpcId> = seconds.map(|at| challenge.ping_id(at, &own)).collect();
+        let ids: BTreeSet<TransactionId> = seconds.map(|at| challenge.ping_id(at, &own)).collect();
         assert_eq!(ids.len(), 100, "those of different seconds are told apart");
     }
 
@@ -214,10 +217,11 @@ mod tests {
         let (challenge, mut rng) = (challenge(1), ChaCha8Rng::seed_from_u64(3));
         let own = address("192.0.2.1:8001");
         let prefix = challenge.prefix(own.ip());
-        let ids: BTreeSet<RpcId> = (0..100).map(|_| challenge.rpc_id(own.ip(), &mut rng)).collect();
+        let ids: BTreeSet<TransactionId> =
+            (0..100).map(|_| challenge.transaction_id(own.ip(), &mut rng)).collect();
         assert_eq!(ids.len(), 100);
-        assert!(ids.iter().all(|id| id.0.starts_with(&prefix)));
-        assert!(challenge.ping_id(NOW, &own).0.starts_with(&prefix));
+        assert!(ids.iter().all(|id| id.as_bytes().starts_with(&prefix)));
+        assert!(challenge.ping_id(NOW, &own).as_bytes().starts_with(&prefix));
         let others = (0..=255).map(|last| challenge.prefix([192, 0, 2, last].into()));
         assert_eq!(others.collect::<BTreeSet<_>>().len(), 256);
         assert_ne!(self::challenge(2).prefix(own.ip()), prefix);
@@ -227,7 +231,7 @@ mod tests {
         #[test]
         fn what_is_guessed_proves_nothing(guess: [u8; 8], ip: [u8; 4], port: u16, seed: u64, at: u64) {
             let now = Instant::from_micros(at);
-            let proof = challenge(seed).proves(now, &(ip, port).into(), RpcId(guess));
+            let proof = challenge(seed).proves(now, &(ip, port).into(), TransactionId::new(guess));
             prop_assert!(proof.is_none());
         }
     }

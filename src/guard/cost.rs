@@ -109,7 +109,7 @@ fn bytes_in_nanos(bytes: usize) -> u64 {
 mod tests {
     use super::*;
     use crate::config::Config;
-    use crate::wire::v1::MAX_DATAGRAM;
+    use crate::wire::MAX_DATAGRAM;
 
     #[test]
     fn a_ping_is_the_cheapest_request() {

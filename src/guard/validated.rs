@@ -4,13 +4,13 @@
 //! length is an amplifier for those who do: what they send comes to the other multiplied. So because
 //! of one datagram from an address that is not validated no more than [`AMPLIFICATION_MAX`] times its
 //! bytes are sent, as RFC 9000 §8.1 has it for handshakes: the answer, whatever it holds, and the ping
-//! that validates the address. [`unvalidated_reply_max`] is how that is shared out.
+//! that validates the address. [`unvalidated_answer_max`] is how that is shared out.
 //!
 //! What this does not prevent: a validated address is another node's, and whoever forges that one
 //! makes us answer it at full length.
 //!
-//! [`AMPLIFICATION_MAX`]: crate::wire::v1::AMPLIFICATION_MAX
-//! [`unvalidated_reply_max`]: crate::wire::v1::unvalidated_reply_max
+//! [`AMPLIFICATION_MAX`]: crate::wire::AMPLIFICATION_MAX
+//! [`unvalidated_answer_max`]: crate::wire::Sizes::unvalidated_answer_max
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;

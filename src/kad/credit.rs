@@ -14,13 +14,20 @@ use std::net::SocketAddr;
 use crate::address::Subnet;
 use crate::address::is_loopback;
 use crate::message::Contact;
-use crate::wire::v1::{MIN_LOOKUP_REQUEST, PING_BYTES};
 
 /// Unanswered queries to one address, or one network of which nothing is known.
 const MAX_UNANSWERED: u32 = 2;
 
-/// Room for a lookup without padding.
-const BARE: usize = 162;
+/// Bytes of what a lookup sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QuerySizes {
+    /// A query with all its padding.
+    pub full: usize,
+    /// The longest query without padding.
+    pub bare: usize,
+    /// A ping.
+    pub ping: usize,
+}
 
 /// What may be sent to a contact first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,8 +49,8 @@ pub(crate) struct Debtor<'a> {
 }
 
 /// What a lookup has spent, and what it may.
-#[derive(Default)]
 pub(crate) struct Credit {
+    sizes: QuerySizes,
     /// Bytes that those who answered may cause yet.
     left: BTreeMap<SocketAddr, usize>,
     /// Queries without an answer to each address and port.
@@ -55,11 +62,18 @@ pub(crate) struct Credit {
 }
 
 impl Credit {
+    pub(crate) fn new(sizes: QuerySizes) -> Credit {
+        let (left, at_address) = (BTreeMap::new(), BTreeMap::new());
+        let (in_subnet, charged) = (BTreeMap::new(), BTreeMap::new());
+        Credit { sizes, left, at_address, in_subnet, charged }
+    }
+
     /// What may be sent to a contact now.
     pub(crate) fn first(&self, debtor: &Debtor<'_>) -> Option<First> {
+        let QuerySizes { full, bare, ping } = self.sizes;
         match self.left_for(debtor) {
-            left @ BARE.. => Some(First::Query((left / 2).clamp(BARE, MIN_LOOKUP_REQUEST))),
-            PING_BYTES.. => Some(First::Ping),
+            left if left >= bare => Some(First::Query((left / 2).clamp(bare, full))),
+            left if left >= ping => Some(First::Ping),
             _ => None,
         }
     }
@@ -89,7 +103,7 @@ impl Credit {
     pub(crate) fn on_sent(&mut self, query: usize, debtor: &Debtor<'_>, first: First) {
         let bytes = match first {
             First::Query(len) => len,
-            First::Ping => PING_BYTES,
+            First::Ping => self.sizes.ping,
         };
         let Debtor { contact, named_by, is_validated } = *debtor;
         *self.at_address.entry(contact.address).or_default() += 1;
@@ -145,7 +159,7 @@ mod tests {
 
     /// A credit that a liar has filled, and the liar.
     fn filled(bytes: usize) -> (Credit, [SocketAddr; 1]) {
-        let (mut credit, liar) = (Credit::default(), address("198.51.100.1:1"));
+        let (mut credit, liar) = (Credit::new(SIZES), address("198.51.100.1:1"));
         credit.add(liar, bytes);
         (credit, [liar])
     }
@@ -165,7 +179,8 @@ mod tests {
         debtors.iter().enumerate().filter_map(&mut ask).collect()
     }
 
-    const FULL: First = First::Query(MIN_LOOKUP_REQUEST);
+    const SIZES: QuerySizes = QuerySizes { full: 485, bare: 162, ping: 54 };
+    const FULL: First = First::Query(SIZES.full);
 
     #[test]
     fn an_address_and_what_its_owner_may_hold_is_asked_twice_unless_it_answers() {
@@ -211,7 +226,7 @@ mod tests {
         let victims: Vec<_> = victims.iter().map(|at| debtor(at, &liar, false)).collect();
         let bytes = |first: &First| match first {
             First::Query(len) => *len,
-            First::Ping => PING_BYTES,
+            First::Ping => SIZES.ping,
         };
         let first = sent(&mut credit, &victims);
         assert_eq!(first.iter().map(bytes).collect::<Vec<_>>(), [485, 257, 162, 54]);
@@ -227,18 +242,17 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_names_one_contact_pays_for_a_ping_to_it() {
-        let contact = Contact { id: Id::of_name("named"), address: address("10.0.0.1:1") };
-        let encoded = crate::wire::v1::EncodedContact::new(&contact);
-        let shortest = 32 + b"llee".len() + encoded.as_bytes().len();
-        let (credit, liar) = filled(shortest);
-        assert_eq!(credit.first(&debtor("10.0.0.1:1", &liar, false)), Some(First::Ping));
+    fn who_has_answered_a_pings_length_pays_for_a_ping() {
+        for (bytes, first) in [(SIZES.ping, Some(First::Ping)), (SIZES.ping - 1, None)] {
+            let (credit, liar) = filled(bytes);
+            assert_eq!(credit.first(&debtor("10.0.0.1:1", &liar, false)), first);
+        }
     }
 
     #[test]
     fn on_loopback_nothing_is_counted() {
         let liar = [address("127.0.0.1:1")];
         let victims = [debtor("127.0.0.1:2", &liar, false); 9];
-        assert_eq!(sent(&mut Credit::default(), &victims), [FULL; 9]);
+        assert_eq!(sent(&mut Credit::new(SIZES), &victims), [FULL; 9]);
     }
 }

@@ -19,6 +19,7 @@ use crate::bencode::Value;
 use crate::config::Config;
 use crate::id::{Distance, Id};
 use crate::kad::OperationId;
+pub use crate::kad::credit::QuerySizes;
 use crate::kad::credit::{Credit, Debtor, First};
 use crate::kad::crowd::Crowd;
 use crate::kad::path::{self, Bounds, Candidate, Path};
@@ -342,6 +343,7 @@ impl Lookup {
         (goal, cause): (Goal, Cause),
         own: Id,
         config: &Config,
+        sizes: QuerySizes,
     ) -> Lookup {
         let record = LookupRecord {
             id,
@@ -372,7 +374,7 @@ impl Lookup {
         let paths = (0..paths).map(|_| Path::new(limits)).collect();
         let (k, max_per_subnet) = (config.k, config.max_per_subnet);
         let (asked, parts) = (BTreeMap::new(), BTreeMap::new());
-        let credit = Credit::default();
+        let credit = Credit::new(sizes);
         Lookup { record, own, k, max_per_subnet, paths, asked, parts, credit }
     }
 

@@ -33,9 +33,8 @@ use crate::address::Scope;
 use crate::config::{Config, MAX_K};
 use crate::id::{Distance, Id};
 use crate::kad::crowd;
-use crate::message::Contact;
+use crate::message::{Contact, EncodedContact};
 use crate::time::{Duration, Instant};
-use crate::wire::v1::EncodedContact;
 
 /// A contact seen within this time is taken to be alive without asking: a strangers' flood of new
 /// ids must not turn into a flood of pings to those we know.
@@ -45,6 +44,9 @@ const FRESH: Duration = Duration::from_secs(15);
 /// ids an owner chooses, they are a few of the hundred or more contacts of a node in a large network.
 const TABLE_TIMES: usize = 3;
 
+/// Writes a contact as answers carry it.
+pub type Encode = fn(&Contact) -> EncodedContact;
+
 /// The contacts of a node.
 pub struct Table {
     own: Id,
@@ -52,6 +54,7 @@ pub struct Table {
     split_bits: u32,
     max_replacements: usize,
     max_per_subnet: usize,
+    encode: Encode,
     buckets: Vec<Bucket>,
     version: u64,
 }
@@ -125,15 +128,15 @@ pub enum Insertion {
 }
 
 impl Table {
-    /// An empty table around `own`.
+    /// An empty table around `own`, which has its contacts ready as `encode` writes them.
     ///
     /// # Panics
     /// If `k` is 0 or above [`MAX_K`].
-    pub fn new(now: Instant, own: Id, config: &Config) -> Table {
+    pub fn new(now: Instant, own: Id, config: &Config, encode: Encode) -> Table {
         let Config { k, split_bits, replacements: max_replacements, max_per_subnet, .. } = *config;
         assert!((1..=MAX_K).contains(&k), "k is 1 to {MAX_K}");
         let buckets = vec![Bucket::new(now)];
-        Table { own, k, split_bits, max_replacements, max_per_subnet, buckets, version: 0 }
+        Table { own, k, split_bits, max_replacements, max_per_subnet, encode, buckets, version: 0 }
     }
 
     /// How many contacts a bucket has room for.
@@ -255,7 +258,8 @@ impl Table {
         if self.is_crowded(&contact) {
             return Insertion::Crowded;
         }
-        let known = self.change(&contact.id, |entry| entry.on_answer(now, contact, rtt));
+        let encode = self.encode;
+        let known = self.change(&contact.id, |entry| entry.on_answer(now, contact, rtt, encode));
         if let Some(insertion) = known {
             return insertion;
         }
@@ -265,7 +269,7 @@ impl Table {
         }
         let bucket = self.bucket_mut(&contact.id);
         bucket.replacements.retain(|waiting| waiting.id != contact.id);
-        bucket.entries.push(Entry::new(now, contact, rtt));
+        bucket.entries.push(Entry::new(now, contact, rtt, encode));
         // Whoever had to leave for it was stale, and not named anyway.
         self.version += 1;
         Insertion::Added
@@ -502,8 +506,8 @@ impl Bucket {
 }
 
 impl Entry {
-    fn new(now: Instant, contact: Contact, rtt: Option<Duration>) -> Entry {
-        let encoded = EncodedContact::new(&contact);
+    fn new(now: Instant, contact: Contact, rtt: Option<Duration>, encode: Encode) -> Entry {
+        let encoded = encode(&contact);
         Entry { contact, encoded, last_seen: now, rtt, failures: 0, stale: false }
     }
 
@@ -520,12 +524,18 @@ impl Entry {
         (now.since(self.last_seen) > FRESH).then_some(self.contact)
     }
 
-    fn on_answer(&mut self, now: Instant, contact: Contact, rtt: Option<Duration>) -> Insertion {
+    fn on_answer(
+        &mut self,
+        now: Instant,
+        contact: Contact,
+        rtt: Option<Duration>,
+        encode: Encode,
+    ) -> Insertion {
         if self.contact.address != contact.address {
             if !self.stale {
                 return Insertion::Conflict { check: self.due_for_check(now) };
             }
-            *self = Entry::new(now, contact, rtt);
+            *self = Entry::new(now, contact, rtt, encode);
             return Insertion::Added;
         }
         self.last_seen = now;
@@ -670,8 +680,13 @@ mod tests {
         Contact { id, address: ([127, 0, 0, 1], port).into() }
     }
 
+    fn new(own: Id, config: &Config) -> Table {
+        let encode = |contact: &Contact| EncodedContact::new(contact.id.as_bytes());
+        Table::new(Instant::ZERO, own, config, encode)
+    }
+
     fn table() -> Table {
-        Table::new(Instant::ZERO, Id::new([0; Id::LEN]), &Config::default())
+        new(Id::new([0; Id::LEN]), &Config::default())
     }
 
     /// A table whose bucket 0 is full; contact `i` was seen in second `i`.
@@ -974,7 +989,7 @@ mod tests {
             };
             let target = shift(&target);
             let config = Config { k, split_bits, ..Config::default() };
-            let mut table = Table::new(Instant::ZERO, Id::new(own), &config);
+            let mut table = new(Id::new(own), &config);
             for id in &known {
                 table.on_answer(Instant::ZERO, contact(shift(id), 9_000), RTT);
             }
@@ -1016,7 +1031,7 @@ mod tests {
             split_bits in 1_u32..=5,
         ) {
             let config = Config { split_bits, ..Config::default() };
-            let mut table = Table::new(Instant::ZERO, Id::new([0; Id::LEN]), &config);
+            let mut table = new(Id::new([0; Id::LEN]), &config);
             for id in &known {
                 table.on_answer(Instant::ZERO, contact(*id, 9_000), RTT);
             }

@@ -11,13 +11,16 @@ use crate::bencode::{Item, List, Value};
 use crate::guard::cost::Bill;
 use crate::id::Id;
 use crate::kad::routing::Table;
-use crate::message::{Contact, FindValue, Request, Rest, Rpc, StoreMode, StoreRequest};
+use crate::message::{
+    Contact, EncodedContact, FindValue, Request, Response, Rest, Rpc, RpcError, StoreMode,
+    StoreRequest,
+};
 use crate::node::deferred::Question;
 use crate::node::repeats::{Call, Earlier, Repeats};
 use crate::node::{CallError, Event, Node};
 use crate::store::{self as values, Deposit, Party, Picked, Standing};
 use crate::time::{Duration, Instant};
-use crate::wire::v1::{self, EncodedContact, Header};
+use crate::wire::{self, Envelope, Header, Message, UnreadQuery};
 
 /// Requests that wait for the application's answer at once: 16 MB if all are of the largest.
 const MAX_PENDING: usize = 256;
@@ -38,6 +41,13 @@ pub(super) struct Asked {
     pub(super) header: Header,
     /// How long the answer may get as long as the address is not validated.
     pub(super) reply_max: usize,
+}
+
+impl Asked {
+    /// How long the answer to a validated address may get.
+    fn datagram_max(&self) -> usize {
+        self.header.dialect.sizes().datagram_max
+    }
 }
 
 /// Whether what is known of an asker's address suffices for what it asks.
@@ -112,7 +122,7 @@ impl Node {
     /// # Errors
     /// If the name belongs to the protocol, or too many are registered.
     pub fn register(&mut self, name: &[u8]) -> Result<(), RegisterError> {
-        if v1::kind_named(name) != Rpc::Custom {
+        if self.dialect.rpc_named(name) != Rpc::Custom {
             return Err(RegisterError::Reserved);
         }
         if self.registered.len() >= MAX_REGISTERED && !self.registered.contains(name) {
@@ -142,14 +152,15 @@ impl Node {
             return Ok(());
         };
         let Waiting { asked, call, at } = waiting;
-        let max = self.reply_max(&asked).saturating_sub(v1::RETURNED_AROUND);
-        let max = max.min(v1::MAX_CUSTOM_PAYLOAD);
+        let sizes = asked.header.dialect.sizes();
+        let max = self.reply_max(&asked).saturating_sub(sizes.around_returned);
+        let max = max.min(sizes.custom_max);
         let bytes = result.iter().flatten().map(|value| value.as_bytes().len()).sum();
         let start = self.out.bytes.len();
         let fits = bytes <= max;
         match result {
-            Ok(values) if fits => v1::put_returned(&mut self.out.bytes, &asked.header, &values),
-            _ => v1::put_failed(&mut self.out.bytes, &asked.header),
+            Ok(values) if fits => self.put(&asked, &Response::Returned(values)),
+            _ => self.put(&asked, RpcError::Failed),
         }
         self.pending.repeats.answered(&call, &self.out.bytes[start..]);
         self.transmit_later(at, &asked, start, Bill::default());
@@ -160,26 +171,22 @@ impl Node {
     pub(super) fn on_request(
         &mut self,
         now: Instant,
-        source: SocketAddr,
+        by: Contact,
         local: LocalEnd,
-        header: &Header,
-        payload: &[u8],
+        (envelope, query): (&Envelope<'_>, UnreadQuery<'_>),
         len: usize,
     ) {
-        let asked = Asked {
-            by: Contact { id: header.from, address: source },
-            local,
-            header: Header { from: self.id, rpc_id: header.rpc_id },
-            reply_max: v1::unvalidated_reply_max(len),
-        };
+        let header = envelope.reply_from(self.id);
+        let reply_max = header.dialect.sizes().unvalidated_answer_max(len);
+        let (source, asked) = (by.address, Asked { by, local, header, reply_max });
         let start = self.out.bytes.len();
-        let (request, tokens) = v1::request_counting(payload);
+        let (request, tokens) = query.read_counting();
         self.bill.read(tokens);
         let validation = match request {
             Ok(request) => self.put_answer(now, &asked, &request),
             Err(error) => {
                 self.counters.refused += 1;
-                v1::put_refusal(&mut self.out.bytes, &asked.header, error);
+                self.put(&asked, error);
                 return self.transmit(source, local, start);
             }
         };
@@ -196,27 +203,29 @@ impl Node {
 
     /// How long the answer may get.
     fn reply_max(&self, asked: &Asked) -> usize {
-        if self.is_validated(&asked.by) { v1::MAX_DATAGRAM } else { asked.reply_max }
+        if self.is_validated(&asked.by) { asked.datagram_max() } else { asked.reply_max }
+    }
+
+    /// Appends what is not among the hot answers.
+    fn put<'a>(&mut self, asked: &Asked, message: impl Into<Message<'a>>) {
+        wire::emit(&mut self.out.bytes, &asked.header, message);
     }
 
     /// Appends the answer to a request, if it is to be given now. Returns whether a validated address
     /// would get a better one.
     fn put_answer(&mut self, now: Instant, asked: &Asked, request: &Request<'_>) -> Validation {
-        let header = &asked.header;
         match *request {
-            Request::Ping => v1::put_pong(&mut self.out.bytes, header),
+            Request::Ping => self.put(asked, &Response::Pong),
             Request::FindNode { target } => {
                 let max = self.reply_max(asked);
                 self.bill.named();
                 let Node { table, out, config, .. } = self;
                 let closest = closest_for(table, &asked.by, &target, config.k);
-                v1::put_nodes(&mut out.bytes, header, closest, max);
+                wire::emit_nodes(&mut out.bytes, &asked.header, closest, max);
             }
             Request::FindValue(search) => return self.put_values_answer(now, asked, &search),
             Request::Store(store) => return self.put_store_answer(now, asked, &store),
-            Request::GetSocket => {
-                v1::put_socket(&mut self.out.bytes, header, asked.by.address);
-            }
+            Request::GetSocket => self.put(asked, &Response::Socket(asked.by.address)),
             Request::Custom { name, args } => self.ask_application(now, asked, name, args),
         }
         Validation::Enough
@@ -232,11 +241,11 @@ impl Node {
     ) -> Validation {
         self.is_right_token(now, &asked.by.address, search.token);
         let max = self.reply_max(asked);
-        if search.is_extended() || max >= v1::MAX_DATAGRAM {
+        if search.is_extended() || max >= asked.datagram_max() {
             self.put_values(now, asked, search, max);
             return Validation::Enough;
         }
-        let picked = pick(&self.store, search, max, &mut self.rng);
+        let picked = pick(&self.store, asked, search, max, &mut self.rng);
         picked.iter().for_each(|picked| charge(&mut self.bill, picked));
         let is_cut =
             picked.is_some_and(|picked| picked.more > 0 && picked.values.count() < search.limit);
@@ -252,11 +261,11 @@ impl Node {
     fn put_values(&mut self, now: Instant, asked: &Asked, search: &FindValue<'_>, max: usize) {
         self.bill.named();
         let Node { table, store, out, config, token_issuer, rng, bill, .. } = self;
-        let picked = pick(store, search, max, rng);
+        let picked = pick(store, asked, search, max, rng);
         picked.iter().for_each(|picked| charge(bill, picked));
         let rest = match &picked {
             Some(picked) if search.is_extended() => {
-                let wants_token = max < v1::MAX_DATAGRAM && picked.more > 0;
+                let wants_token = max < asked.datagram_max() && picked.more > 0;
                 let token =
                     wants_token.then(|| token_issuer.token(now, &asked.by.address).to_vec());
                 Rest { more: picked.more, next: picked.next, token }
@@ -265,13 +274,13 @@ impl Node {
         };
         let values = picked.map(|picked| picked.values);
         let closest = closest_for(table, &asked.by, &search.key, config.k);
-        v1::put_values_of_more(&mut out.bytes, &asked.header, values, &rest, closest, max);
+        wire::emit_values(&mut out.bytes, &asked.header, values, &rest, closest, max);
     }
 
     /// Answers the questions that have waited for this address to be validated.
     pub(super) fn answer_deferred(&mut self, now: Instant, address: &SocketAddr) {
         while let Some(question) = self.deferred.take_from(address) {
-            self.answer_question(now, &question, v1::MAX_DATAGRAM);
+            self.answer_question(now, &question, question.asked.datagram_max());
         }
     }
 
@@ -305,7 +314,7 @@ impl Node {
     /// Hands a request to the application, or answers that it knows none of that name or cannot take it.
     fn ask_application(&mut self, now: Instant, asked: &Asked, name: &[u8], args: List<'_>) {
         if !self.registered.contains(name) {
-            return v1::put_no_such_rpc(&mut self.out.bytes, &asked.header);
+            return self.put(asked, RpcError::NoSuchRpc);
         }
         let call = call_of(asked, name, args);
         let max = self.reply_max(asked);
@@ -317,16 +326,16 @@ impl Node {
                 return self.out.bytes.extend_from_slice(answer);
             }
             Some(Earlier::Answered(_)) => {
-                return v1::put_failed(&mut self.out.bytes, &asked.header);
+                return self.put(asked, RpcError::Failed);
             }
             None => {}
         }
         if self.pending.requests.len() >= MAX_PENDING {
-            return v1::put_failed(&mut self.out.bytes, &asked.header);
+            return self.put(asked, RpcError::Failed);
         }
         self.bill.kept(args.len_max());
-        let Ok(args) = v1::values(args) else {
-            return v1::put_failed(&mut self.out.bytes, &asked.header);
+        let Ok(args) = args.values() else {
+            return self.put(asked, RpcError::Failed);
         };
         self.pending.repeats.remember(now, call);
         let token = self.await_answer(now, asked, call);
@@ -411,7 +420,7 @@ impl Node {
                 match self.store.put(now, deposit, &mut self.rng) {
                     Ok(()) => {
                         self.counters.stored += 1;
-                        v1::put_stored(out, header);
+                        wire::emit(out, header, &Response::Stored);
                     }
                     Err(refusal) => put_refused(out, header, store, &refusal, None),
                 }
@@ -455,18 +464,20 @@ fn closest_for<'t>(
 fn call_of(asked: &Asked, name: &[u8], args: List<'_>) -> Call {
     let args = args.flat_map(Item::as_bytes);
     let what: Vec<u8> = name.iter().chain(args).copied().collect();
-    Call::new(asked.by.address, asked.header.rpc_id, &what)
+    Call::new(asked.by.address, asked.header.transaction, &what)
 }
 
 /// The values for an answer of at most `reply_max` bytes.
 fn pick<'s>(
     store: &'s values::Store,
+    asked: &Asked,
     search: &FindValue<'_>,
     reply_max: usize,
     rng: &mut ChaCha8Rng,
 ) -> Option<Picked<'s>> {
     let FindValue { key, limit, after, .. } = search;
-    store.pick(key, *limit, v1::values_max(search, reply_max), after.as_ref(), rng)
+    let max = asked.header.dialect.values_max(search, reply_max);
+    store.pick(key, *limit, max, after.as_ref(), rng)
 }
 
 /// Values were chosen from those under a key.
@@ -488,9 +499,10 @@ fn put_refused(
     token: Option<&[u8]>,
 ) {
     if store.is_extended() {
-        v1::put_refused(out, header, &reason.to_string(), token);
+        let (reason, token) = (reason.to_string(), token.map(<[u8]>::to_vec));
+        wire::emit(out, header, &Response::Refused { reason, token });
     } else {
-        v1::put_failed(out, header);
+        wire::emit(out, header, RpcError::Failed);
     }
 }
 
@@ -510,12 +522,14 @@ fn deposit(asker: &Contact, store: &StoreRequest<'_>, standing: Standing, value:
 mod tests {
     use super::*;
     use crate::config::Config;
-    use crate::message::RpcId;
+    use crate::message::TransactionId;
+    use crate::wire::Dialect;
 
     fn asked(number: u32) -> Asked {
         let [_, a, b, c] = number.to_be_bytes();
         let by = Contact { id: Id::of_name([a, b, c]), address: ([11, b, c, 1], 9).into() };
-        let header = Header { from: Id::of_name("node"), rpc_id: RpcId([0; 8]) };
+        let (from, transaction) = (Id::of_name("node"), TransactionId::new([0; 8]));
+        let header = Header { dialect: Dialect::V1, from, transaction };
         Asked { by, local: LocalEnd::default(), header, reply_max: 200 }
     }
 

@@ -6,10 +6,9 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::id::Id;
-use crate::message::{Contact, Place, Response, Rpc, RpcId};
+use crate::message::{Contact, Place, Response, Rpc, TransactionId};
 use crate::node::{CallError, OperationId};
 use crate::time::Instant;
-use crate::wire::v1::Header;
 
 /// Calls in flight at once: a hundred lookups, each at full parallelism with as many queries
 /// overdue. More means that something is wrong, not that more is needed.
@@ -127,11 +126,11 @@ pub(super) enum Expired {
     TimedOut(Call),
 }
 
-/// All calls in flight, by rpc id and by time.
+/// All calls in flight, by transaction id and by time.
 #[derive(Default)]
 pub(super) struct Calls {
-    calls: BTreeMap<RpcId, Call>,
-    timers: BTreeSet<(Instant, RpcId)>,
+    calls: BTreeMap<TransactionId, Call>,
+    timers: BTreeSet<(Instant, TransactionId)>,
 }
 
 impl Calls {
@@ -140,38 +139,38 @@ impl Calls {
     }
 
     /// Draws until there is no call of that number: those to one address differ in half of it alone.
-    pub(super) fn unused(&self, mut draw: impl FnMut() -> RpcId) -> RpcId {
+    pub(super) fn unused(&self, mut draw: impl FnMut() -> TransactionId) -> TransactionId {
         loop {
-            let rpc_id = draw();
-            if !self.calls.contains_key(&rpc_id) {
-                return rpc_id;
+            let id = draw();
+            if !self.calls.contains_key(&id) {
+                return id;
             }
         }
     }
 
-    pub(super) fn insert(&mut self, rpc_id: RpcId, call: Call) {
-        self.timers.insert((call.deadline, rpc_id));
-        self.timers.insert((call.overdue, rpc_id));
-        self.calls.insert(rpc_id, call);
+    pub(super) fn insert(&mut self, id: TransactionId, call: Call) {
+        self.timers.insert((call.deadline, id));
+        self.timers.insert((call.overdue, id));
+        self.calls.insert(id, call);
     }
 
-    /// Takes out the call that a datagram answers: its rpc id is in flight, it comes from the
+    /// Takes out the call that a datagram answers: its transaction id is in flight, it comes from the
     /// address that was asked and, where the id was known, from that id.
-    pub(super) fn take(&mut self, header: &Header, source: SocketAddr) -> Option<Call> {
-        let Peer { address, id } = self.calls.get(&header.rpc_id)?.peer;
-        if address != source || id.is_some_and(|id| id != header.from) {
+    pub(super) fn take(&mut self, transaction: TransactionId, from: &Contact) -> Option<Call> {
+        let Peer { address, id } = self.calls.get(&transaction)?.peer;
+        if address != from.address || id.is_some_and(|id| id != from.id) {
             return None;
         }
-        let call = self.calls.remove(&header.rpc_id)?;
-        self.timers.remove(&(call.deadline, header.rpc_id));
-        self.timers.remove(&(call.overdue, header.rpc_id));
+        let call = self.calls.remove(&transaction)?;
+        self.timers.remove(&(call.deadline, transaction));
+        self.timers.remove(&(call.overdue, transaction));
         Some(call)
     }
 
     /// A request under the node's own id came in. If it is one of the node's own, whose rpc id nobody else
     /// can foresee, it went to the node itself.
-    pub(super) fn on_heard(&mut self, rpc_id: &RpcId) {
-        if let Some(call) = self.calls.get_mut(rpc_id) {
+    pub(super) fn on_heard(&mut self, id: &TransactionId) {
+        if let Some(call) = self.calls.get_mut(id) {
             call.is_heard = true;
         }
     }
@@ -183,12 +182,12 @@ impl Calls {
     /// The next thing that has happened by `now`, if any.
     pub(super) fn pop_expired(&mut self, now: Instant) -> Option<Expired> {
         loop {
-            let &(at, rpc_id) = self.timers.first().filter(|(at, _)| *at <= now)?;
-            self.timers.remove(&(at, rpc_id));
-            let call = &self.calls[&rpc_id];
+            let &(at, id) = self.timers.first().filter(|(at, _)| *at <= now)?;
+            self.timers.remove(&(at, id));
+            let call = &self.calls[&id];
             if call.deadline <= at {
-                let call = self.calls.remove(&rpc_id).expect("looked at just above");
-                self.timers.remove(&(call.overdue, rpc_id));
+                let call = self.calls.remove(&id).expect("looked at just above");
+                self.timers.remove(&(call.overdue, id));
                 return Some(Expired::TimedOut(call));
             }
             if let Purpose::Query { operation, query } = call.purpose {

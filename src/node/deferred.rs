@@ -77,12 +77,13 @@ mod tests {
     use super::*;
     use crate::address::LocalEnd;
     use crate::id::Id;
-    use crate::message::{Contact, RpcId};
-    use crate::wire::v1::Header;
+    use crate::message::{Contact, TransactionId};
+    use crate::wire::{Dialect, Header};
 
     fn question(address: &str) -> Question {
         let by = Contact { id: Id::of_name("asker"), address: address.parse().unwrap() };
-        let header = Header { from: Id::of_name("own"), rpc_id: RpcId([1; 8]) };
+        let (from, transaction) = (Id::of_name("own"), TransactionId::new([1; 8]));
+        let header = Header { dialect: Dialect::V1, from, transaction };
         let asked = Asked { by, local: LocalEnd::default(), header, reply_max: 192 };
         Question { asked, search: FindValue::new(Id::of_name("key"), 6) }
     }

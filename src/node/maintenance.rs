@@ -16,7 +16,7 @@ use crate::node::calls::{Call, Peer};
 use crate::node::operations::Then;
 use crate::node::{Event, Node, Purpose};
 use crate::time::{Duration, Instant};
-use crate::wire::v1::{self, Header};
+use crate::wire::{self, Header};
 
 /// Lookups of upkeep at once.
 const MAX_RUNNING: usize = 4;
@@ -180,9 +180,10 @@ impl Node {
         if !is_sendable(address) || self.is_own_address(address) || !self.rations.take(now, asker) {
             return;
         }
-        let header = Header { from: self.id, rpc_id: self.challenge.ping_id(now, address) };
+        let transaction = self.challenge.ping_id(now, address);
+        let header = Header { dialect: self.dialect, from: self.id, transaction };
         let start = self.out.bytes.len();
-        v1::put_request(&mut self.out.bytes, &header, &Request::Ping);
+        wire::emit(&mut self.out.bytes, &header, &Request::Ping);
         self.transmit(*address, local, start);
     }
 

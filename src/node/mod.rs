@@ -46,7 +46,7 @@ use crate::kad::lookup::LookupRecord;
 use crate::kad::routing::{Insertion, Table};
 use crate::kad::rtt::RoundTrips;
 use crate::kad::silent::Silent;
-use crate::message::{Contact, Request, Response, Rest, Rpc, RpcId};
+use crate::message::{Contact, Request, Response, Rest, Rpc, RpcError, TransactionId};
 use crate::node::answers::Pending;
 use crate::node::calls::{Call, Calls, Expired, MAX_CALLS, Purpose};
 use crate::node::deferred::Deferred;
@@ -58,7 +58,7 @@ use crate::node::replication::Replication;
 use crate::node::vigil::Vigil;
 use crate::store::{Change, Deposit, Refusal, RowId, Store};
 use crate::time::{Duration, Instant};
-use crate::wire::v1::{self, Body, Frame, Header};
+use crate::wire::{self, Body, Dialect, Envelope, Header, Message};
 
 pub use crate::kad::OperationId;
 pub use crate::node::answers::{RegisterError, RequestToken, RpcFailed};
@@ -135,6 +135,7 @@ pub enum Output<'a> {
 /// assert!(bytes.ends_with(b"rpc id..\x81\x00\x05li5ee"));
 /// ```
 pub struct Node {
+    dialect: Dialect,
     id: Id,
     /// Where it is reached, as far as it knows.
     own_addresses: Vec<SocketAddr>,
@@ -183,12 +184,14 @@ impl Node {
         // A stream of its own, so that it shifts nothing else that the seed decides.
         let mut secrets = ChaCha8Rng::from_seed(seed);
         secrets.set_stream(1);
+        let dialect = Dialect::V1;
         Node {
+            dialect,
             id,
             own_addresses: Vec::new(),
             rng: ChaCha8Rng::from_seed(seed),
             started: now,
-            table: Table::new(now, id, &config),
+            table: Table::new(now, id, &config, dialect.contact_encoder()),
             store: Store::new(id, &config),
             calls: Calls::default(),
             validated: Validated::default(),
@@ -375,28 +378,32 @@ impl Node {
             self.counters.dropped += 1;
             return;
         }
-        let Ok(frame) = Frame::parse(bytes) else {
+        let Ok(envelope) = wire::parse(bytes) else {
             return self.drop_unasked(now, source, bytes.len(), None);
         };
-        match frame.body {
-            Body::Request(payload) => {
-                if frame.header.from == self.id {
-                    self.calls.on_heard(&frame.header.rpc_id);
+        match (envelope.body, envelope.sender) {
+            (Body::Query(query), Some(id)) => {
+                if id == self.id {
+                    self.calls.on_heard(&envelope.transaction);
                 }
                 let account = self.limits.account(&source);
-                let asker = Contact { id: frame.header.from, address: source };
+                let asker = Contact { id, address: source };
                 if !self.may_ask(now, account.as_ref(), &asker) {
                     self.counters.limited += 1;
                     return self.note_refused(now, source, None);
                 }
                 let before = self.counters;
                 self.bill = Bill::of_datagram(bytes.len());
-                self.on_request(now, source, local, &frame.header, payload, bytes.len());
+                self.on_request(now, asker, local, (&envelope, query), bytes.len());
                 if let Some(account) = account {
                     self.charge_request(now, &account, &before);
                 }
             }
-            _ => self.on_reply(now, source, &frame, bytes.len()),
+            (_, Some(id)) => {
+                let contact = Contact { id, address: source };
+                self.on_reply(now, contact, &envelope, bytes.len());
+            }
+            (_, None) => self.drop_unasked(now, source, bytes.len(), Some(envelope.transaction)),
         }
     }
 
@@ -429,7 +436,7 @@ impl Node {
         now: Instant,
         source: SocketAddr,
         bytes: usize,
-        replies_to: Option<RpcId>,
+        replies_to: Option<TransactionId>,
     ) {
         self.counters.dropped += 1;
         self.charge_unasked(now, source, bytes, replies_to);
@@ -440,7 +447,7 @@ impl Node {
         now: Instant,
         source: SocketAddr,
         bytes: usize,
-        replies_to: Option<RpcId>,
+        replies_to: Option<TransactionId>,
     ) {
         let Some(account) = self.limits.account(&source) else { return };
         if self.limits.has_left(now, &account) {
@@ -452,29 +459,33 @@ impl Node {
 
     /// Counts a datagram beyond the limits. What replies as only the source can is no matter of whoever
     /// forges its address, and is counted apart.
-    fn note_refused(&mut self, now: Instant, source: SocketAddr, replies_to: Option<RpcId>) {
+    fn note_refused(
+        &mut self,
+        now: Instant,
+        source: SocketAddr,
+        replies_to: Option<TransactionId>,
+    ) {
         let prefix = self.challenge.prefix(source.ip());
-        let is_genuine = replies_to.is_some_and(|rpc_id| rpc_id.0.starts_with(&prefix));
+        let is_genuine = replies_to.is_some_and(|id| id.as_bytes().starts_with(&prefix));
         if self.limits.refuse(now, source.ip(), is_genuine) == Refused::Flood {
             let reply_prefix = (!is_genuine).then_some(prefix);
             self.out.events.push_back(Event::Flood { source: source.ip(), reply_prefix });
         }
     }
 
-    fn on_reply(&mut self, now: Instant, source: SocketAddr, frame: &Frame<'_>, bytes: usize) {
-        let Some(call) = self.calls.take(&frame.header, source) else {
-            return self.on_unawaited_reply(now, source, &frame.header, bytes);
+    fn on_reply(&mut self, now: Instant, contact: Contact, envelope: &Envelope<'_>, bytes: usize) {
+        let Some(call) = self.calls.take(envelope.transaction, &contact) else {
+            return self.on_unawaited_reply(now, contact, envelope.transaction, bytes);
         };
         self.maintenance.on_call_ended(&call);
-        let contact = Contact { id: frame.header.from, address: source };
         if contact.id == self.id {
             if call.is_heard {
                 // The question has arrived here: we were given our own address.
-                self.add_own_address(source);
+                self.add_own_address(contact.address);
                 return self.on_call_done(now, call, None, Err(CallError::Own), bytes);
             }
             if !std::mem::replace(&mut self.has_told_twin, true) {
-                self.out.events.push_back(Event::Twin(source));
+                self.out.events.push_back(Event::Twin(contact.address));
             }
             return self.on_call_done(now, call, None, Err(CallError::Twin), bytes);
         }
@@ -484,24 +495,18 @@ impl Node {
             self.round_trips.on_measured(rtt);
         }
         self.on_contact_answered(now, contact, Some(rtt));
-        let response = match frame.body {
-            Body::Response(payload) => v1::response(call.kind, payload),
-            Body::NoSuchRpc => Ok(Response::NoSuchRpc),
-            Body::Failed => Ok(Response::Failed),
-            Body::Request(_) => unreachable!("a reply is no request"),
-        };
-        let outcome = match response {
-            Ok(Response::NoSuchRpc) => Err(CallError::NoSuchRpc),
-            Ok(Response::Failed) => Err(CallError::Failed),
-            Ok(response) => Ok(response),
-            Err(_) => Err(CallError::BadReply),
+        let outcome = match envelope.body {
+            Body::Answer(answer) => answer.read(call.kind).map_err(|_| CallError::BadReply),
+            Body::Error(RpcError::NoSuchRpc) => Err(CallError::NoSuchRpc),
+            Body::Error(RpcError::Failed) => Err(CallError::Failed),
+            Body::Query(_) => unreachable!("a reply is no request"),
         };
         if let Ok(
             Response::Refused { token: Some(token), .. }
             | Response::Values { rest: Rest { token: Some(token), .. }, .. },
         ) = &outcome
         {
-            self.token_cache.keep(now, source, token);
+            self.token_cache.keep(now, contact.address, token);
         }
         self.on_call_done(now, call, Some(contact), outcome, bytes);
     }
@@ -510,19 +515,19 @@ impl Node {
     fn on_unawaited_reply(
         &mut self,
         now: Instant,
-        source: SocketAddr,
-        header: &Header,
+        contact: Contact,
+        transaction: TransactionId,
         bytes: usize,
     ) {
+        let source = contact.address;
         // Nobody is asked back under our own id, so who answers under it lies; what our own addresses
         // are is learnt where we asked ourselves.
-        if header.from == self.id || !self.challenge.accept(now, &source, header.rpc_id) {
-            return self.drop_unasked(now, source, bytes, Some(header.rpc_id));
+        if contact.id == self.id || !self.challenge.accept(now, &source, transaction) {
+            return self.drop_unasked(now, source, bytes, Some(transaction));
         }
         // It is charged for like all that was not awaited; but whoever is flooded in its own name must
         // be able to answer.
-        self.charge_unasked(now, source, bytes, Some(header.rpc_id));
-        let contact = Contact { id: header.from, address: source };
+        self.charge_unasked(now, source, bytes, Some(transaction));
         match self.rations.sent(now, &source) {
             // Who asked is not there; who is there is asked under its own id.
             Some((_, asker)) if asker != contact.id => {
@@ -623,17 +628,17 @@ impl Node {
         request: &Request<'_>,
         purpose: Purpose,
     ) -> Result<usize, CallError> {
-        self.send_padded(now, peer, request, purpose, v1::MIN_LOOKUP_REQUEST)
+        self.send_padded(now, peer, request, purpose, None)
     }
 
-    /// Sends a request, padded to `len` bytes if it is a lookup's.
+    /// Sends a request, padded as told if it is a lookup's.
     fn send_padded(
         &mut self,
         now: Instant,
         peer: Peer,
         request: &Request<'_>,
         purpose: Purpose,
-        len: usize,
+        padded_to: Option<usize>,
     ) -> Result<usize, CallError> {
         if self.is_own_address(&peer.address) {
             return Err(CallError::Own);
@@ -641,10 +646,11 @@ impl Node {
         if self.calls.len() >= MAX_CALLS {
             return Err(CallError::Busy);
         }
-        let rpc_id = self.calls.unused(|| self.challenge.rpc_id(peer.address.ip(), &mut self.rng));
-        let header = Header { from: self.id, rpc_id };
+        let draw = || self.challenge.transaction_id(peer.address.ip(), &mut self.rng);
+        let transaction = self.calls.unused(draw);
+        let header = Header { dialect: self.dialect, from: self.id, transaction };
         let start = self.out.bytes.len();
-        v1::put_padded_request(&mut self.out.bytes, &header, request, len);
+        wire::emit(&mut self.out.bytes, &header, Message::Query { request, padded_to });
         let bytes = self.out.bytes.len() - start;
         self.transmit(peer.address, LocalEnd::default(), start);
         let kind = request.kind();
@@ -655,7 +661,7 @@ impl Node {
         };
         let is_heard = false;
         let call = Call { peer, kind, purpose, sent: now, deadline, overdue, is_heard };
-        self.calls.insert(rpc_id, call);
+        self.calls.insert(transaction, call);
         Ok(bytes)
     }
 

@@ -9,7 +9,7 @@ use crate::bencode::{Item, Value};
 use crate::id::Id;
 use crate::kad::credit::First;
 use crate::kad::lookup::{
-    ALL_ENTRIES, Answer, Cause, End, Goal, Lookup, LookupRecord, Next, Outcome,
+    ALL_ENTRIES, Answer, Cause, End, Goal, Lookup, LookupRecord, Next, Outcome, QuerySizes,
 };
 use crate::message::{Contact, FindValue, Request, Response, StoreMode, StoreRequest};
 use crate::node::calls::{Attempt, Call};
@@ -19,7 +19,6 @@ use crate::node::{
 };
 use crate::store::{Deposit, Party, Refusal, Standing};
 use crate::time::{Duration, Instant};
-use crate::wire::v1;
 
 /// Operations at once: some ten times as many lookups as the calls in flight can serve at full speed,
 /// and some tens of megabytes. Beyond that a lookup ends before it begins, as [`End::Overloaded`].
@@ -151,7 +150,7 @@ impl Node {
         name: &[u8],
         args: &[Value],
     ) -> Result<OperationId, CallError> {
-        let max = v1::MAX_CUSTOM_PAYLOAD;
+        let max = self.dialect.sizes().custom_max;
         let bytes = name.len() + args.iter().map(|arg| arg.as_bytes().len()).sum::<usize>();
         if bytes > max {
             return Err(CallError::TooLarge { bytes, max });
@@ -177,7 +176,11 @@ impl Node {
     pub(super) fn begin_lookup(&mut self, now: Instant, goal: Goal, then: Then) -> OperationId {
         let operation = self.new_operation();
         let target = goal.target();
-        let mut lookup = Lookup::new(operation, now, (goal, then.cause()), self.id, &self.config);
+        let sizes = self.dialect.sizes();
+        let sizes =
+            QuerySizes { full: sizes.lookup_min(), bare: sizes.bare_lookup, ping: sizes.ping };
+        let about = (goal, then.cause());
+        let mut lookup = Lookup::new(operation, now, about, self.id, &self.config, sizes);
         if self.operations.len() >= MAX_OPERATIONS {
             lookup.end(now, End::Overloaded);
             self.on_lookup_done(now, lookup, then);
@@ -215,7 +218,7 @@ impl Node {
         {
             match first {
                 First::Query(len) => {
-                    self.send_query(now, (operation, query), contact, None, len);
+                    self.send_query(now, (operation, query), contact, None, Some(len));
                 }
                 First::Ping => {
                     let purpose = Purpose::Query { operation, query };
@@ -251,14 +254,14 @@ impl Node {
         Some((lookup, |contact: &Contact| is_validated(validated, table, contact)))
     }
 
-    /// Sends a query of a lookup, padded to `len` bytes, or its next part: for the values behind `after`.
+    /// Sends a query of a lookup, padded as told, or its next part: for the values behind `after`.
     fn send_query(
         &mut self,
         now: Instant,
         (operation, query): (OperationId, usize),
         contact: Contact,
         after: Option<Id>,
-        len: usize,
+        padded_to: Option<usize>,
     ) {
         let goal = self.lookup(operation).expect("it has just asked").goal();
         let token = self.token_cache.token(now, &contact.address);
@@ -272,7 +275,7 @@ impl Node {
             }
         };
         let purpose = Purpose::Query { operation, query };
-        let sent = self.send_padded(now, contact.into(), &request, purpose, len);
+        let sent = self.send_padded(now, contact.into(), &request, purpose, padded_to);
         self.on_query_sent(now, (operation, query), sent);
     }
 
@@ -309,7 +312,7 @@ impl Node {
         let send_on = |node: &mut Node, after| {
             let id = peer.id.expect("whom a lookup asks is known by id");
             let contact = Contact { id, address: peer.address };
-            node.send_query(now, (operation, query), contact, after, v1::MIN_LOOKUP_REQUEST);
+            node.send_query(now, (operation, query), contact, after, None);
         };
         match outcome {
             Ok(Response::Pong) => {

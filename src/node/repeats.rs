@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
 use crate::id::Id;
-use crate::message::RpcId;
+use crate::message::TransactionId;
 use crate::time::{Duration, Instant};
 
 /// Calls that are remembered at once, the latest.
@@ -24,14 +24,14 @@ const REMEMBERED: Duration = Duration::from_secs(10);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Call {
     source: SocketAddr,
-    rpc_id: RpcId,
+    transaction: TransactionId,
     /// The SHA-1 of name and arguments: a caller may number its calls in a way of its own.
     what: Id,
 }
 
 impl Call {
-    pub(super) fn new(source: SocketAddr, rpc_id: RpcId, what: &[u8]) -> Call {
-        Call { source, rpc_id, what: Id::of_name(what) }
+    pub(super) fn new(source: SocketAddr, transaction: TransactionId, what: &[u8]) -> Call {
+        Call { source, transaction, what: Id::of_name(what) }
     }
 }
 
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     fn call(port: u16, number: u64, what: &[u8]) -> Call {
-        Call::new(([127, 0, 0, 1], port).into(), RpcId(number.to_be_bytes()), what)
+        Call::new(([127, 0, 0, 1], port).into(), TransactionId::new(number.to_be_bytes()), what)
     }
 
     #[test]

@@ -14,11 +14,11 @@ use crate::control::{
     Answer, Ask, Code, Command, FastPathView, Look, Lookups, NodeView, Problem, Reply, SettingView,
     Snapshot, TableView, View, kept,
 };
-use crate::message::{Contact, Request, RpcId};
+use crate::message::{Contact, Request, TransactionId};
 use crate::node::Node;
 use crate::sim::{Addresses, Finished, Lie, Network, NodeIndex, Prefix, Settings};
 use crate::time::{Duration, Instant};
-use crate::wire::v1::{self, Header};
+use crate::wire::{Dialect, Header, emit};
 
 use super::arguments::{Arguments, Complaint};
 use super::functions::{Context, Functions, Trouble};
@@ -475,7 +475,8 @@ fn spoof(_: &Context, _: &Lua, mut arguments: Arguments) -> Result<(), Trouble> 
         }
     };
     let mut bytes = Vec::new();
-    v1::put_request(&mut bytes, &Header { from, rpc_id: RpcId([0; 8]) }, &Request::Ping);
+    let transaction = TransactionId::new([0; 8]);
+    emit(&mut bytes, &Header { dialect: Dialect::V1, from, transaction }, &Request::Ping);
     network.forge(source, index, &bytes);
     Ok(())
 }

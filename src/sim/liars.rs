@@ -10,8 +10,8 @@ use rand::RngExt;
 
 use crate::bencode::Value;
 use crate::id::Id;
-use crate::message::{Contact, Request};
-use crate::wire::v1::{self, Body, EncodedContact, Frame, Header, MAX_REPLY};
+use crate::message::{Contact, Request, Response, Rest};
+use crate::wire::{Body, Envelope, Header, emit, parse};
 
 use super::{Network, NodeIndex};
 
@@ -53,10 +53,11 @@ impl Network {
         let (Some(lie), Some(contact)) = (self.lie_of(liar), self.contact(liar)) else {
             return false;
         };
-        let Ok(Frame { header, body: Body::Request(payload) }) = Frame::parse(bytes) else {
+        let Ok(Envelope { dialect, transaction, body: Body::Query(query), .. }) = parse(bytes)
+        else {
             return false;
         };
-        let (target, wants_values) = match v1::request(payload) {
+        let (target, wants_values) = match query.read() {
             Ok(Request::FindNode { target }) => (target, false),
             Ok(Request::FindValue(search)) => (search.key, true),
             _ => return false,
@@ -66,16 +67,15 @@ impl Network {
             Lie::Collude => self.accomplices(&target),
             Lie::Garbage => self.invented(&target),
         };
-        let named: Vec<_> = named.iter().map(EncodedContact::new).collect();
-        let header = Header { from: contact.id, rpc_id: header.rpc_id };
-        let mut reply = Vec::new();
-        if wants_values {
-            let value = Value::bytes("garbage");
-            let values = (lie == Lie::Garbage).then_some([&value].into_iter());
-            v1::put_values(&mut reply, &header, values, named.iter(), MAX_REPLY);
+        let response = if wants_values {
+            let garbage = (lie == Lie::Garbage).then(|| Value::bytes("garbage"));
+            let values = garbage.into_iter().collect();
+            Response::Values { values, closest: named, rest: Rest::default() }
         } else {
-            v1::put_nodes(&mut reply, &header, named.iter(), MAX_REPLY);
-        }
+            Response::Nodes(named)
+        };
+        let mut reply = Vec::new();
+        emit(&mut reply, &Header { dialect, from: contact.id, transaction }, &response);
         self.carry(contact.address, source, reply);
         true
     }

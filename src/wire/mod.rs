@@ -1,7 +1,385 @@
 //! Codecs, one a dialect, between [`message`](crate::message)s and datagrams.
 //!
+//! [`parse`] and [`emit`] are the doors: what one reads the other writes, whichever dialect it is in.
+//! [`emit_nodes`] and [`emit_values`] write the two answers that a busy node writes most from where
+//! their parts lie, so that they are copied once.
+//!
 //! A codec holds no state and makes no decisions: whether a well-formed request is answered is the
-//! node's affair. The first byte of a datagram tells its dialect; Kademlua v1 ([`v1`]) starts with
-//! `0x01`.
+//! node's affair. The first byte of a datagram tells its dialect.
 
-pub mod v1;
+mod v1;
+
+use crate::bencode::{Item, Malformed, Value};
+use crate::id::Id;
+use crate::message::{
+    Contact, EncodedContact, FindValue, Request, Response, Rest, Rpc, RpcError, TransactionId,
+};
+
+/// How many times the bytes of a datagram all that is sent because of it may have, where nobody knows
+/// whether the address that it came from is the sender's own: whoever forges one gains no more than
+/// that. The limit of RFC 9000 §8.1.
+pub const AMPLIFICATION_MAX: usize = 3;
+
+/// Largest datagram of any dialect, padding included.
+pub const MAX_DATAGRAM: usize = Dialect::V1.sizes().datagram_max;
+
+/// A way to write messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Dialect {
+    /// Kademlua v1, the protocol of the original (2009). Its datagrams start with `0x01`.
+    V1,
+}
+
+/// Sizes that a dialect lays down, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Of the largest datagram, padding included.
+    pub datagram_max: usize,
+    /// Of the largest answer as far as it names contacts: one unfragmented packet on any usual path.
+    pub answer_max: usize,
+    /// Of a ping: what it costs to find out whether an address is the sender's own.
+    pub ping: usize,
+    /// Of the largest lookup's request without padding, with a token such as our nodes give.
+    pub bare_lookup: usize,
+    /// Of the values and arguments that an application's RPC may carry: with what is around them they
+    /// stay below `datagram_max`.
+    pub custom_max: usize,
+    /// Around the values that an application's RPC returns.
+    pub around_returned: usize,
+    /// Of the longest write token that a sender takes from a holder and gives back to it. With it the
+    /// largest store still fits `datagram_max`.
+    pub token_max: usize,
+}
+
+/// Where each datagram of a dialect has what a packet filter looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offsets {
+    /// The transaction id begins.
+    pub transaction: usize,
+    /// The byte that tells requests from replies.
+    pub call: usize,
+    /// The lowest value of that byte in a reply.
+    pub first_reply: u8,
+}
+
+/// What ties a message that is written to a node and a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// What it is written in.
+    pub dialect: Dialect,
+    /// Id of the sending node.
+    pub from: Id,
+    /// The call.
+    pub transaction: TransactionId,
+}
+
+/// A datagram taken apart as far as is needed to know what to do with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Envelope<'a> {
+    /// What it is written in.
+    pub dialect: Dialect,
+    /// Id of the sending node, where the message tells it.
+    pub sender: Option<Id>,
+    /// The call.
+    pub transaction: TransactionId,
+    /// Whether the sender answers nothing, so that it belongs into no routing table.
+    pub is_read_only: bool,
+    /// What kind of message it is.
+    pub body: Body<'a>,
+}
+
+/// The kinds of message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body<'a> {
+    /// A request, unread.
+    Query(UnreadQuery<'a>),
+    /// The answer to one, unread: that takes what was asked.
+    Answer(UnreadAnswer<'a>),
+    /// What a node says in place of an answer.
+    Error(RpcError),
+}
+
+/// A request that is still to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnreadQuery<'a> {
+    dialect: Dialect,
+    bytes: &'a [u8],
+}
+
+/// An answer that is still to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnreadAnswer<'a> {
+    dialect: Dialect,
+    bytes: &'a [u8],
+}
+
+/// Why a datagram is no message. Such datagrams are dropped in silence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ParseError {
+    /// The first byte is that of no dialect.
+    #[error("not version 1")]
+    Version,
+    /// The datagram is longer than any of its dialect.
+    #[error("the datagram is longer than any message")]
+    TooLong,
+    /// The datagram ends before its header or its announced payload does.
+    #[error("the datagram is cut short")]
+    Truncated,
+    /// A call number that the dialect does not define.
+    #[error("unknown call number {0}")]
+    Call(u8),
+}
+
+/// Why a request or an answer cannot be read. A request like that is still answered, see
+/// [`Message::Refusal`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PayloadError {
+    /// The payload is not bencoded.
+    #[error("payload: {0}")]
+    Malformed(#[from] Malformed),
+    /// The payload has not the shape of a request or of the response that was asked for.
+    #[error("payload of an unexpected shape")]
+    Shape,
+    /// A findnode whose id is not 20 bytes.
+    #[error("findnode: the id is not 20 bytes")]
+    BadTarget,
+    /// A findvalue whose key is not 20 bytes.
+    #[error("findvalue: the key is not 20 bytes")]
+    BadKey,
+    /// A store whose key is not 20 bytes.
+    #[error("store: the key is not 20 bytes")]
+    BadStoreKey,
+    /// A store without a value.
+    #[error("store: no value")]
+    NoValue,
+}
+
+/// A message to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Message<'a> {
+    /// A request.
+    Query {
+        /// What is asked.
+        request: &'a Request<'a>,
+        /// A shorter request of a lookup gets zeros behind it up to this length; `None` for
+        /// [`Sizes::lookup_min`].
+        padded_to: Option<usize>,
+    },
+    /// An answer.
+    Answer(&'a Response),
+    /// What is said in place of one.
+    Error(RpcError),
+    /// The answer to a request that could not be read, in a form that its caller can live with.
+    Refusal(PayloadError),
+}
+
+impl<'a> From<&'a Request<'a>> for Message<'a> {
+    fn from(request: &'a Request<'a>) -> Message<'a> {
+        Message::Query { request, padded_to: None }
+    }
+}
+
+impl<'a> From<&'a Response> for Message<'a> {
+    fn from(response: &'a Response) -> Message<'a> {
+        Message::Answer(response)
+    }
+}
+
+impl From<RpcError> for Message<'_> {
+    fn from(error: RpcError) -> Self {
+        Message::Error(error)
+    }
+}
+
+impl From<PayloadError> for Message<'_> {
+    fn from(error: PayloadError) -> Self {
+        Message::Refusal(error)
+    }
+}
+
+impl Dialect {
+    /// The first byte of each datagram.
+    pub const fn first_byte(self) -> u8 {
+        match self {
+            Dialect::V1 => v1::VERSION,
+        }
+    }
+
+    /// The sizes that it lays down.
+    pub const fn sizes(self) -> Sizes {
+        match self {
+            Dialect::V1 => v1::SIZES,
+        }
+    }
+
+    /// Where its datagrams have what a packet filter looks at.
+    pub const fn offsets(self) -> Offsets {
+        match self {
+            Dialect::V1 => v1::OFFSETS,
+        }
+    }
+
+    /// Which RPC a name stands for; [`Rpc::Custom`] for one that it does not define.
+    pub fn rpc_named(self, name: &[u8]) -> Rpc {
+        match self {
+            Dialect::V1 => v1::rpc_named(name),
+        }
+    }
+
+    /// A contact as its answers carry it.
+    pub fn encode_contact(self, contact: &Contact) -> EncodedContact {
+        self.contact_encoder()(contact)
+    }
+
+    /// What encodes contacts, for who does not know the dialect.
+    pub fn contact_encoder(self) -> fn(&Contact) -> EncodedContact {
+        match self {
+            Dialect::V1 => v1::encode_contact,
+        }
+    }
+
+    /// How many bytes of values fit an answer of `answer_max` bytes to a findvalue.
+    pub fn values_max(self, search: &FindValue<'_>, answer_max: usize) -> usize {
+        match self {
+            Dialect::V1 => v1::values_max(search, answer_max),
+        }
+    }
+}
+
+impl Sizes {
+    /// Smallest findnode or findvalue that we send: one to which even a node that does not know us may
+    /// answer with `answer_max` bytes and a ping.
+    pub const fn lookup_min(&self) -> usize {
+        (self.answer_max + self.ping).div_ceil(AMPLIFICATION_MAX)
+    }
+
+    /// How long the answer to a request of `request` bytes may get if its address is not validated: the
+    /// ping that validates it counts too.
+    pub const fn unvalidated_answer_max(&self, request: usize) -> usize {
+        (AMPLIFICATION_MAX * request).saturating_sub(self.ping)
+    }
+}
+
+impl Envelope<'_> {
+    /// The header of what `from` says to this message.
+    pub fn reply_from(&self, from: Id) -> Header {
+        Header { dialect: self.dialect, from, transaction: self.transaction }
+    }
+}
+
+impl<'a> Body<'a> {
+    /// The bytes of a request or an answer, without what is around them in the datagram.
+    pub fn as_bytes(self) -> &'a [u8] {
+        match self {
+            Body::Query(query) => query.bytes,
+            Body::Answer(answer) => answer.bytes,
+            Body::Error(_) => &[],
+        }
+    }
+}
+
+impl<'a> UnreadQuery<'a> {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// If it asks nothing; [`Message::Refusal`] is what to answer.
+    pub fn read(self) -> Result<Request<'a>, PayloadError> {
+        self.read_counting().0
+    }
+
+    /// The same, and how many tokens were read for it, or of a malformed payload may have been.
+    pub fn read_counting(self) -> (Result<Request<'a>, PayloadError>, usize) {
+        match self.dialect {
+            Dialect::V1 => v1::request_counting(self.bytes),
+        }
+    }
+
+    /// Name and arguments as far as they can be read, also of a request that is refused.
+    pub fn outline(self) -> (Option<&'a [u8]>, Option<Item<'a>>) {
+        match self.dialect {
+            Dialect::V1 => v1::outline(self.bytes),
+        }
+    }
+
+    /// Its bytes, without what is around them in the datagram.
+    pub fn as_bytes(self) -> &'a [u8] {
+        self.bytes
+    }
+}
+
+impl<'a> UnreadAnswer<'a> {
+    /// Reads it as the answer to a request of that kind.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn read(self, kind: Rpc) -> Result<Response, PayloadError> {
+        match self.dialect {
+            Dialect::V1 => v1::response(kind, self.bytes),
+        }
+    }
+
+    /// Its bytes, without what is around them in the datagram: one bencoded item, if it is well formed.
+    pub fn as_bytes(self) -> &'a [u8] {
+        self.bytes
+    }
+}
+
+/// Takes a datagram apart. What it asks or answers is not looked at yet.
+///
+/// # Errors
+/// If it is no message.
+#[inline]
+pub fn parse(datagram: &[u8]) -> Result<Envelope<'_>, ParseError> {
+    if datagram.len() > MAX_DATAGRAM {
+        return Err(ParseError::TooLong);
+    }
+    match datagram.first() {
+        None => Err(ParseError::Truncated),
+        Some(&v1::VERSION) => v1::parse(datagram),
+        Some(_) => Err(ParseError::Version),
+    }
+}
+
+/// Appends the datagram of a message. An answer names as many contacts and values as there is room for.
+///
+/// # Panics
+/// If the header's transaction id is none of the dialect, as one is that was parsed or drawn for it; or
+/// if a request or an RPC's values exceed 65,535 bytes, which a node refuses long before.
+#[inline]
+pub fn emit<'a>(out: &mut Vec<u8>, header: &Header, message: impl Into<Message<'a>>) {
+    let message = message.into();
+    match header.dialect {
+        Dialect::V1 => v1::put_message(out, header, &message),
+    }
+}
+
+/// Appends the answer to a findnode: as many of the contacts, nearest first, as `max` bytes have
+/// room for, or [`Sizes::answer_max`] if that is less.
+#[inline]
+pub fn emit_nodes<'c>(
+    out: &mut Vec<u8>,
+    header: &Header,
+    closest: impl Iterator<Item = &'c EncodedContact>,
+    max: usize,
+) {
+    match header.dialect {
+        Dialect::V1 => v1::put_nodes(out, header, closest, max),
+    }
+}
+
+/// Appends the answer to a findvalue: as many values as `max` bytes have room for, then as many contacts
+/// as still fit these and [`Sizes::answer_max`]. `values` is `None` where nothing is stored; `rest`
+/// tells of those that are not in it.
+#[inline]
+pub fn emit_values<'v, 'c>(
+    out: &mut Vec<u8>,
+    header: &Header,
+    values: Option<impl Iterator<Item = &'v Value>>,
+    rest: &Rest,
+    closest: impl Iterator<Item = &'c EncodedContact>,
+    max: usize,
+) {
+    match header.dialect {
+        Dialect::V1 => v1::put_values(out, header, values, rest, closest, max),
+    }
+}

@@ -6,13 +6,12 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 use super::layout::{
-    Endpoint, INDEX_BUCKETS, INDEX_DEPTH, Index, KernelContact, KernelTable, LAYOUT_VERSION, Mark,
-    Split, Stranger,
+    DIALECT, Endpoint, INDEX_BUCKETS, INDEX_DEPTH, Index, KernelContact, KernelTable,
+    LAYOUT_VERSION, Mark, Split, Stranger,
 };
 use super::{CONTACTS_MAX, Error, LOCALS_MAX};
 use crate::id::Id;
 use crate::message::Contact;
-use crate::wire::v1::{EncodedContact, VERSION};
 
 /// Seeds to try before a table counts as one that does not fit; one of a thousand needs a second.
 const SEEDS_MAX: u64 = 64;
@@ -44,7 +43,7 @@ impl Content {
         table.version = LAYOUT_VERSION;
         table.k = self.k as u32;
         table.own_id = *self.own_id.as_bytes();
-        table.head_sum = sum(0, &[&[VERSION], &self.own_id.as_bytes()[..]].concat());
+        table.head_sum = sum(0, &[&[DIALECT.first_byte()], &self.own_id.as_bytes()[..]].concat());
         let locals = self.locals.iter().filter(|address| address.is_ipv4() == ipv4);
         for (slot, address) in table.locals.iter_mut().zip(locals.take(LOCALS_MAX)) {
             *slot = on_the_wire(*address);
@@ -112,7 +111,7 @@ fn put_bytes(table: &mut KernelTable, contacts: &[(Contact, u16)]) {
     let mut mark = Mark { offset: 0, sum: 0 };
     for (number, (contact, _)) in contacts.iter().enumerate() {
         table.marks[number] = mark;
-        let encoded = EncodedContact::new(contact);
+        let encoded = DIALECT.encode_contact(contact);
         let bytes = encoded.as_bytes();
         let start = mark.offset as usize;
         table.bytes[start..start + bytes.len()].copy_from_slice(bytes);

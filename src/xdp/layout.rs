@@ -6,12 +6,16 @@ use bytemuck::{Pod, Zeroable};
 
 use super::{CONTACTS_MAX, LOCALS_MAX};
 use crate::id::Id;
+use crate::message::EncodedContact;
+use crate::wire::Dialect;
 
 pub(super) const LAYOUT_VERSION: u32 = 2;
 
-/// `l39:` + the longest IPv6 literal + `i65535e` + `20:` + id + `e`.
-const CONTACT_BYTES_MAX: usize = 74;
-const REPLY_MAX: usize = crate::wire::v1::MAX_REPLY;
+/// The program answers in Kademlua v1 alone.
+pub(super) const DIALECT: Dialect = Dialect::V1;
+
+const CONTACT_BYTES_MAX: usize = EncodedContact::MAX;
+const REPLY_MAX: usize = DIALECT.sizes().answer_max;
 pub(super) const INDEX_BUCKETS: usize = 512;
 pub(super) const INDEX_DEPTH: usize = 8;
 pub(super) const SEEN_MAX: usize = 2_048;
@@ -117,7 +121,7 @@ const _: () = {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::v1;
+    use crate::wire::AMPLIFICATION_MAX;
     use crate::xdp::{CONTACTS_MAX, HEARTBEAT_MAX, LOCALS_MAX};
 
     /// A number of the header.
@@ -136,9 +140,9 @@ mod tests {
             ("ID_LEN", Id::LEN),
             ("CONTACTS_MAX", CONTACTS_MAX),
             ("CONTACT_BYTES_MAX", CONTACT_BYTES_MAX),
-            ("REPLY_MAX", v1::MAX_REPLY),
-            ("AMPLIFICATION_MAX", v1::AMPLIFICATION_MAX),
-            ("PING_BYTES", v1::PING_BYTES),
+            ("REPLY_MAX", REPLY_MAX),
+            ("AMPLIFICATION_MAX", AMPLIFICATION_MAX),
+            ("PING_BYTES", DIALECT.sizes().ping),
             ("INDEX_BUCKETS", INDEX_BUCKETS),
             ("INDEX_DEPTH", INDEX_DEPTH),
             ("SEEN_MAX", SEEN_MAX),

@@ -6,9 +6,9 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use kademlua::id::Id;
-use kademlua::message::{Request, RpcId};
+use kademlua::message::{Request, TransactionId};
 use kademlua::net::{Handle, Settings, spawn};
-use kademlua::wire::v1::{self, Body, Frame, Header};
+use kademlua::wire::{Body, Dialect, Header, emit, parse};
 
 /// Runs a test's future; one that hangs fails instead.
 pub fn run<T>(test: impl Future<Output = T>) -> T {
@@ -55,14 +55,17 @@ impl Stranger {
     }
 
     /// Sends a request and gives the number of its call.
-    pub fn send(&mut self, to: SocketAddr, request: &Request<'_>) -> RpcId {
+    pub fn send(&mut self, to: SocketAddr, request: &Request<'_>) -> TransactionId {
         self.sent += 1;
-        let header =
-            Header { from: Id::of_name("stranger"), rpc_id: RpcId(self.sent.to_be_bytes()) };
+        let header = Header {
+            dialect: Dialect::V1,
+            from: Id::of_name("stranger"),
+            transaction: TransactionId::new(self.sent.to_be_bytes()),
+        };
         let mut datagram = Vec::new();
-        v1::put_request(&mut datagram, &header, request);
+        emit(&mut datagram, &header, request);
         self.socket.send_to(&datagram, to).unwrap();
-        header.rpc_id
+        header.transaction
     }
 
     /// Whether a ping is answered with a pong; other datagrams that come are passed over.
@@ -70,9 +73,9 @@ impl Stranger {
         let asked = self.send(to, &Request::Ping);
         let mut buffer = [0; 65_535];
         while let Ok((len, from)) = self.socket.recv_from(&mut buffer) {
-            let frame = Frame::parse(&buffer[..len]).expect("nodes send v1 only");
-            if from == to && frame.header.rpc_id == asked {
-                return frame.body == Body::Response(b"li5ee");
+            let frame = parse(&buffer[..len]).expect("nodes send v1 only");
+            if from == to && frame.transaction == asked {
+                return matches!(frame.body, Body::Answer(pong) if pong.as_bytes() == b"li5ee");
             }
         }
         false

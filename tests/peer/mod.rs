@@ -8,10 +8,10 @@ use std::net::SocketAddr;
 use kademlua::address::LocalEnd;
 use kademlua::config::Config;
 use kademlua::id::Id;
-use kademlua::message::{Contact, Request, Rpc, RpcId};
+use kademlua::message::{Contact, Request, Response, Rpc, TransactionId};
 use kademlua::node::{Event, Input, Node, Output};
 use kademlua::time::{Duration, Instant};
-use kademlua::wire::v1::{self, Body, EncodedContact, Frame, Header};
+use kademlua::wire::{Body, Dialect, Envelope, Header, Message, emit, parse};
 
 /// More datagrams than a node may send for any one input.
 const MAX_BURST: usize = 2_000;
@@ -85,7 +85,7 @@ impl Bench {
 
     /// A request of a peer comes in.
     pub(crate) fn ask(&mut self, from: Contact, request: &Request<'_>) -> Vec<Sent> {
-        self.receive(from.address, &datagram(from.id, RpcId(*b"question"), request))
+        self.receive(from.address, &datagram(from.id, TransactionId::new(*b"question"), request))
     }
 
     /// A peer has asked something that was answered elsewhere.
@@ -142,14 +142,14 @@ impl Sent {
         Sent { to, from: LocalEnd::default(), bytes }
     }
 
-    pub(crate) fn frame(&self) -> Frame<'_> {
-        Frame::parse(&self.bytes).expect("a node sends messages")
+    pub(crate) fn frame(&self) -> Envelope<'_> {
+        parse(&self.bytes).expect("a node sends messages")
     }
 
     /// What it asks, if it is a request.
     pub(crate) fn request(&self) -> Option<Request<'_>> {
         match self.frame().body {
-            Body::Request(payload) => Some(v1::request(payload).expect("a node asks properly")),
+            Body::Query(query) => Some(query.read().expect("a node asks properly")),
             _ => None,
         }
     }
@@ -159,17 +159,16 @@ impl Sent {
     }
 
     /// The datagram in which `from` answers this request.
-    pub(crate) fn answer(&self, from: Id, put: impl FnOnce(&mut Vec<u8>, &Header)) -> Vec<u8> {
+    pub(crate) fn answer<'a>(&self, from: Id, message: impl Into<Message<'a>>) -> Vec<u8> {
         assert!(self.request().is_some(), "only a request is answered");
         let mut out = Vec::new();
-        put(&mut out, &Header { from, rpc_id: self.frame().header.rpc_id });
+        emit(&mut out, &self.frame().reply_from(from), message);
         out
     }
 
     /// The answer that names these contacts.
     pub(crate) fn answer_nodes(&self, from: Id, contacts: &[Contact]) -> Vec<u8> {
-        let encoded: Vec<_> = contacts.iter().map(EncodedContact::new).collect();
-        self.answer(from, |out, header| v1::put_nodes(out, header, encoded.iter(), v1::MAX_REPLY))
+        self.answer(from, &Response::Nodes(contacts.to_vec()))
     }
 }
 
@@ -179,8 +178,8 @@ pub(crate) fn contact(port: u16) -> Contact {
 }
 
 /// The datagram of a request.
-pub(crate) fn datagram(from: Id, rpc_id: RpcId, request: &Request<'_>) -> Vec<u8> {
+pub(crate) fn datagram(from: Id, rpc_id: TransactionId, request: &Request<'_>) -> Vec<u8> {
     let mut out = Vec::new();
-    v1::put_request(&mut out, &Header { from, rpc_id }, request);
+    emit(&mut out, &Header { dialect: Dialect::V1, from, transaction: rpc_id }, request);
     out
 }

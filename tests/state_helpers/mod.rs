@@ -9,7 +9,7 @@ use kademlua::bencode::Value;
 use kademlua::id::Id;
 use kademlua::message::{FindValue, Request, Response, StoreMode, StoreRequest};
 use kademlua::net::{Handle, Settings, SpawnError, spawn};
-use kademlua::wire::v1::{self, Body, Frame};
+use kademlua::wire::{Body, parse};
 
 use crate::net_helpers::Stranger;
 
@@ -111,12 +111,12 @@ pub fn ask(stranger: &mut Stranger, to: SocketAddr, request: &Request<'_>) -> Op
     let mut buffer = [0; 65_535];
     loop {
         let (len, _) = stranger.socket.recv_from(&mut buffer).ok()?;
-        let frame = Frame::parse(&buffer[..len]).expect("nodes send v1 only");
-        if frame.header.rpc_id != asked {
+        let frame = parse(&buffer[..len]).expect("nodes send v1 only");
+        if frame.transaction != asked {
             continue;
         }
-        let Body::Response(payload) = frame.body else { panic!("{:?}", frame.body) };
-        return Some(v1::response(request.kind(), payload).unwrap());
+        let Body::Answer(answer) = frame.body else { panic!("{:?}", frame.body) };
+        return Some(answer.read(request.kind()).unwrap());
     }
 }
 

@@ -10,8 +10,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use kademlua::id::Id;
-use kademlua::message::{Contact, Request, Response, Rpc, RpcId};
-use kademlua::wire::v1::{self, Body, Frame, Header};
+use kademlua::message::{Contact, Request, Response, Rpc, TransactionId};
+use kademlua::wire::{Body, Dialect, Envelope, Header, emit, parse};
 use nix::sched::{CloneFlags, setns};
 
 /// Two namespaces, `server` and `client`, joined by a pair of interfaces.
@@ -282,14 +282,18 @@ impl Client {
 
     fn datagram(&mut self, request: &Request<'_>) -> Vec<u8> {
         self.next += 1;
-        let header = Header { from: self.id, rpc_id: RpcId(self.next.to_be_bytes()) };
+        let header = Header {
+            dialect: Dialect::V1,
+            from: self.id,
+            transaction: TransactionId::new(self.next.to_be_bytes()),
+        };
         let mut datagram = Vec::new();
-        v1::put_request(&mut datagram, &header, request);
+        emit(&mut datagram, &header, request);
         datagram
     }
 
     fn exchange(&mut self, datagram: &[u8], kind: Rpc, within: Duration) -> Option<Response> {
-        let rpc_id = RpcId(self.next.to_be_bytes());
+        let rpc_id = TransactionId::new(self.next.to_be_bytes());
         // Of a node that was killed the system tells at the next call.
         if let Err(error) = self.socket.send(datagram) {
             assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{error}");
@@ -309,22 +313,22 @@ impl Client {
                     _ => panic!("{error}"),
                 },
             };
-            let frame = Frame::parse(&buffer[..len]).expect("a message");
+            let frame = parse(&buffer[..len]).expect("a message");
             match frame.body {
                 // The node takes the client for a node, and asks back.
-                Body::Request(_) if self.is_node => self.pong(&frame.header),
-                Body::Request(_) => {}
+                Body::Query(_) if self.is_node => self.pong(&frame),
+                Body::Query(_) => {}
                 // A late answer to an earlier question.
-                _ if frame.header.rpc_id != rpc_id => {}
-                Body::Response(payload) => return Some(v1::response(kind, payload).unwrap()),
+                _ if frame.transaction != rpc_id => {}
+                Body::Answer(answer) => return Some(answer.read(kind).unwrap()),
                 other => panic!("{other:?}"),
             }
         }
     }
 
-    fn pong(&self, asked: &Header) {
+    fn pong(&self, asked: &Envelope<'_>) {
         let mut pong = Vec::new();
-        v1::put_pong(&mut pong, &Header { from: self.id, rpc_id: asked.rpc_id });
+        emit(&mut pong, &asked.reply_from(self.id), &Response::Pong);
         let _ = self.socket.send(&pong);
     }
 }

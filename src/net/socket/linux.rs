@@ -20,7 +20,7 @@ use socket2::{SockFilter, SockRef};
 
 use super::{BATCH, KeptOut, Parcel, Received, SLOT};
 use crate::address::LocalEnd;
-use crate::wire::v1;
+use crate::wire::{Dialect, MAX_DATAGRAM, Offsets};
 
 /// Every network namespace has its loopback interface under that number.
 const LOOPBACK_INTERFACE: u32 = 1;
@@ -184,7 +184,7 @@ fn filter(kept_out: &[KeptOut]) -> Vec<SockFilter> {
     ipv6.push(keep());
     let mut program = vec![
         op(BPF_LD | BPF_W | BPF_LEN, 0),
-        skip_unless(BPF_JGT, UDP_HEADER + v1::MAX_DATAGRAM as u32, 1),
+        skip_unless(BPF_JGT, UDP_HEADER + MAX_DATAGRAM as u32, 1),
         drop(),
         load(BPF_B, VERSION),
         op(BPF_ALU | BPF_AND | BPF_K, 0xf0),
@@ -197,13 +197,14 @@ fn filter(kept_out: &[KeptOut]) -> Vec<SockFilter> {
 
 /// What decides about a datagram of a source that is kept out.
 fn let_in(reply_prefix: Option<[u8; 4]>) -> Vec<SockFilter> {
+    const OFFSETS: Offsets = Dialect::V1.offsets();
     let Some(prefix) = reply_prefix else { return vec![drop()] };
     vec![
         // What is too short to have these bytes is dropped by that.
-        load(BPF_W, UDP_HEADER + v1::RPC_ID_AT as u32),
+        load(BPF_W, UDP_HEADER + OFFSETS.transaction as u32),
         skip_unless(BPF_JEQ, u32::from_be_bytes(prefix), 3),
-        load(BPF_B, UDP_HEADER + v1::CALL_AT as u32),
-        skip_unless(BPF_JGE, v1::FIRST_REPLY.into(), 1),
+        load(BPF_B, UDP_HEADER + OFFSETS.call as u32),
+        skip_unless(BPF_JGE, OFFSETS.first_reply.into(), 1),
         keep(),
         drop(),
     ]

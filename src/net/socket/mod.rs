@@ -13,7 +13,7 @@ use socket2::{Domain, Protocol, Type};
 use tracing::{debug, warn};
 
 use crate::address::LocalEnd;
-use crate::wire::v1::MAX_DATAGRAM;
+use crate::wire::MAX_DATAGRAM;
 
 #[cfg(target_os = "linux")]
 mod linux;
@@ -318,7 +318,7 @@ impl SendBatch {
 mod tests {
     use super::*;
     #[cfg(target_os = "linux")]
-    use crate::wire::v1;
+    use crate::wire::Dialect;
 
     /// From where the system chooses.
     const ANY: LocalEnd = LocalEnd { ip: None, scope: 0, is_outside: false };
@@ -519,9 +519,10 @@ mod tests {
     /// The head of a message: a call, and an rpc id that begins so.
     #[cfg(target_os = "linux")]
     fn head(rpc_id: &[u8; 4], call: u8) -> Vec<u8> {
-        let mut head = vec![0; v1::CALL_AT + 1];
-        head[v1::RPC_ID_AT..][..4].copy_from_slice(rpc_id);
-        head[v1::CALL_AT] = call;
+        let offsets = Dialect::V1.offsets();
+        let mut head = vec![0; offsets.call + 1];
+        head[offsets.transaction..][..4].copy_from_slice(rpc_id);
+        head[offsets.call] = call;
         head
     }
 
