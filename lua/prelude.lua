@@ -309,7 +309,10 @@ function methods.node(network, i)
     me[name] = published(function(...)
       local first = 1
       if rawequal((...), me) then first = 2 end
-      return f(site_in(network, name, i), select(first, ...))
+      -- By the methods, whose calls a lesson sees.
+      if name == "trace" then return methods.trace(network, (select(first, ...)), i, select(first + 1, ...)) end
+      if name == "node" then return f(site_in(network, name, i), select(first, ...)) end
+      return methods[name](network, i, select(first, ...))
     end)
   end
   for _, name in ipairs(traceable) do traced[me[name]] = name end

@@ -11,7 +11,7 @@ use crate::bencode::Value;
 use crate::config::{Config, Range, SETTINGS, Setting};
 use crate::id::Id;
 use crate::kad::estimate::Sample;
-use crate::kad::lookup::LookupRecord;
+use crate::kad::lookup::{Found, Goal, LookupRecord};
 use crate::kad::routing::{Entry, Table};
 use crate::message::Contact;
 use crate::node::{Counters, Node, StoreReport};
@@ -305,14 +305,19 @@ pub struct Costs {
 /// The story of a lookup, for those who do not know the node's clock.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LookupView {
-    /// How it went. Each value has a holder, the node itself where it had it.
+    /// How it went, its values taken out.
     #[serde(flatten)]
     pub record: LookupRecord,
     /// What it cost.
     #[serde(flatten)]
     pub costs: Costs,
+    /// What was found, if values were looked for. Each value has a holder, the node itself where it had
+    /// it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub values: Option<Vec<Found>>,
     /// How many more values there are than were found, at least.
-    pub more: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub more: Option<usize>,
     /// Time since it ended, where it was asked for later.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "maybe_seconds")]
     pub ago: Option<Duration>,
@@ -330,7 +335,10 @@ impl LookupView {
             bytes_sent: record.bytes_sent(),
             bytes_received: record.bytes_received(),
         };
-        LookupView { costs, more: record.more(), ago: None, record }
+        let is_for_values = matches!(record.goal, Goal::Value { .. });
+        let more = is_for_values.then(|| record.more());
+        let found = std::mem::take(&mut record.values);
+        LookupView { costs, values: is_for_values.then_some(found), more, ago: None, record }
     }
 }
 

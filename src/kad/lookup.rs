@@ -127,6 +127,8 @@ pub struct LookupRecord {
     #[serde(rename = "nodes")]
     pub closest: Vec<Contact>,
     /// Values found, in the order in which they came in.
+    /// Those who show a record show them where values were looked for, see `control::LookupView`.
+    #[serde(skip)]
     pub values: Vec<Found>,
     /// Why it ended.
     #[serde(rename = "ended")]
