@@ -11,7 +11,6 @@ use crate::bencode::{Item, Value};
 use crate::message::{Contact, RpcError, TransactionId};
 use crate::node::Peer;
 use crate::serial::{Bytes, hex};
-use crate::time::Duration;
 use crate::wire::{self, Body, Dialect, Envelope, UnreadAnswer};
 
 use super::packet::{Direction, Packet, Sight};
@@ -88,9 +87,9 @@ pub struct Reading {
     /// What an answer brings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub results: Option<Value>,
-    /// From the request to this answer.
+    /// From the request to this answer, in milliseconds with all that the clock tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ms: Option<Duration>,
+    pub ms: Option<f64>,
     /// What is wrong with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -196,7 +195,8 @@ impl Reader {
         };
         if let Some((rpc, time)) = self.asked.get(&(call, packet.peer, asked)) {
             reading.rpc = Some(Bytes(rpc.to_vec()));
-            reading.ms = packet.time.duration_since(*time).ok().map(Duration::from);
+            let took = packet.time.duration_since(*time).ok();
+            reading.ms = took.map(|took| took.as_secs_f64() * 1e3);
         }
     }
 }
@@ -342,7 +342,7 @@ mod tests {
         assert_eq!(reader.read(&asked).rpc, Some(ping.clone()));
         let reading = reader.read(&answered);
         assert_eq!((reading.kind, reading.rpc), (PacketKind::Answer, Some(ping)));
-        assert_eq!(reading.ms, Some(Duration::from_micros(250)));
+        assert_eq!(reading.ms, Some(0.25));
         assert_eq!(reading.error, None);
         // The same number from somebody else, or the other way, is another call.
         let mut elsewhere = packet(Direction::In, 2_000, &pong(1));
