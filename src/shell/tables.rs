@@ -256,71 +256,45 @@ impl List<'_> {
         self.len += 1;
         Ok(self.table.raw_set(self.len, item.serialize(self.maker)?)?)
     }
-
-    fn finish(self) -> Result<LuaValue, Failed> {
-        finished(self.maker, self.table, self.of)
-    }
 }
 
-impl ser::SerializeSeq for List<'_> {
-    type Ok = LuaValue;
-    type Error = Failed;
+/// serde has a trait for each kind of list, and one for each kind of fields, which ask for the same.
+macro_rules! all_alike {
+    ($what:ident by $act:ident: $($kind:ident :: $method:ident ($($name:ident: $type:ty)?)),+) => {$(
+        impl ser::$kind for $what<'_> {
+            type Ok = LuaValue;
+            type Error = Failed;
 
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, item: &T) -> Result<(), Failed> {
-        self.push(item)
-    }
+            fn $method<T: Serialize + ?Sized>(
+                &mut self,
+                $($name: $type,)?
+                value: &T,
+            ) -> Result<(), Failed> {
+                self.$act($($name,)? value)
+            }
 
-    fn end(self) -> Result<LuaValue, Failed> {
-        self.finish()
-    }
+            fn end(self) -> Result<LuaValue, Failed> {
+                finished(self.maker, self.table, self.of)
+            }
+        }
+    )+};
 }
 
-impl ser::SerializeTuple for List<'_> {
-    type Ok = LuaValue;
-    type Error = Failed;
+all_alike!(List by push:
+    SerializeSeq::serialize_element(),
+    SerializeTuple::serialize_element(),
+    SerializeTupleStruct::serialize_field(),
+    SerializeTupleVariant::serialize_field()
+);
 
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, item: &T) -> Result<(), Failed> {
-        self.push(item)
-    }
-
-    fn end(self) -> Result<LuaValue, Failed> {
-        self.finish()
-    }
-}
-
-impl ser::SerializeTupleStruct for List<'_> {
-    type Ok = LuaValue;
-    type Error = Failed;
-
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, item: &T) -> Result<(), Failed> {
-        self.push(item)
-    }
-
-    fn end(self) -> Result<LuaValue, Failed> {
-        self.finish()
-    }
-}
-
-impl ser::SerializeTupleVariant for List<'_> {
-    type Ok = LuaValue;
-    type Error = Failed;
-
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, item: &T) -> Result<(), Failed> {
-        self.push(item)
-    }
-
-    fn end(self) -> Result<LuaValue, Failed> {
-        self.finish()
-    }
-}
+all_alike!(Fields by put:
+    SerializeStruct::serialize_field(name: &'static str),
+    SerializeStructVariant::serialize_field(name: &'static str)
+);
 
 impl Fields<'_> {
     fn put<T: Serialize + ?Sized>(&mut self, name: &str, field: &T) -> Result<(), Failed> {
         Ok(self.table.raw_set(name, field.serialize(self.maker)?)?)
-    }
-
-    fn finish(self) -> Result<LuaValue, Failed> {
-        finished(self.maker, self.table, self.of)
     }
 }
 
@@ -339,41 +313,7 @@ impl ser::SerializeMap for Fields<'_> {
     }
 
     fn end(self) -> Result<LuaValue, Failed> {
-        self.finish()
-    }
-}
-
-impl ser::SerializeStruct for Fields<'_> {
-    type Ok = LuaValue;
-    type Error = Failed;
-
-    fn serialize_field<T: Serialize + ?Sized>(
-        &mut self,
-        name: &'static str,
-        field: &T,
-    ) -> Result<(), Failed> {
-        self.put(name, field)
-    }
-
-    fn end(self) -> Result<LuaValue, Failed> {
-        self.finish()
-    }
-}
-
-impl ser::SerializeStructVariant for Fields<'_> {
-    type Ok = LuaValue;
-    type Error = Failed;
-
-    fn serialize_field<T: Serialize + ?Sized>(
-        &mut self,
-        name: &'static str,
-        field: &T,
-    ) -> Result<(), Failed> {
-        self.put(name, field)
-    }
-
-    fn end(self) -> Result<LuaValue, Failed> {
-        self.finish()
+        finished(self.maker, self.table, self.of)
     }
 }
 
