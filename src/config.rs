@@ -322,7 +322,7 @@ impl Config {
     /// together is left to [`Config::check`], because they come one after the other.
     ///
     /// # Errors
-    /// If [`SETTINGS`] has no such name or the value is out of its range.
+    /// If no setting has that name, or the value is out of its range.
     pub fn set(&mut self, name: &str, value: f64) -> Result<(), ConfigError> {
         let setting = Setting::named(name).ok_or_else(|| ConfigError::Unknown(name.to_owned()))?;
         setting.set(self, value)

@@ -83,7 +83,8 @@ fn every_question_and_its_answer_read_back_as_they_were() {
             asked(&second, Ask::Look(look)).await;
         }
         let file = std::env::temp_dir().join(format!("kademlua-json-{}.pcap", std::process::id()));
-        let begin = Capture::Begin { file: file.to_str().unwrap().as_bytes().into(), replace: true };
+        let begin =
+            Capture::Begin { file: file.to_str().unwrap().as_bytes().into(), replace: true };
         for capture in [Capture::Status {}, begin, Capture::Status {}, Capture::End {}] {
             asked(&second, Ask::Capture(capture)).await;
         }

@@ -246,7 +246,7 @@ how a network falls apart, and how it comes together again.]],
     },
   },
   finish = [[
-Read from the top: what was looked for; who was asked; who was silent; who named whom.
+Read it from the top: first what was looked for, then who was asked, who stayed silent, who named whom.
 A failed search is never only a failed search. On a real node it is trace(findvalue, key),
 and lookups() lists the last ones that have ended.]],
 }

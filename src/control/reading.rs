@@ -269,7 +269,7 @@ pub struct Filter {
     /// Those of a call, by its number in hex digits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub call: Option<String>,
-    /// No more than so many, the last ones; of a tap it means nothing.
+    /// At most `n` packets, the last ones. A tap ignores it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub n: Option<usize>,
 }

@@ -145,8 +145,7 @@ impl TableView {
 /// A bucket of the routing table at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BucketSnapshot {
-    /// Leading bits that its contacts share with the own id: exactly so many, or at least so many
-    /// in the last bucket.
+    /// Leading bits that its contacts share with the own id; in the last bucket they may share more.
     pub prefix_bits: usize,
     /// Whether it holds the range of the own id.
     pub is_last: bool,
@@ -446,7 +445,7 @@ pub struct SettingView {
     pub name: String,
     /// What the node runs with.
     pub value: NumberView,
-    /// What it would be.
+    /// What it is if nobody sets it.
     pub default: NumberView,
     /// What it is counted in.
     pub unit: String,

@@ -25,7 +25,7 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 /// A node of a small network asks each bootstrap node this often.
 const ASK_EVERY: Duration = Duration::from_secs(30);
 
-/// Nodes of a network that do so. In a larger one each asks as much more rarely.
+/// In a network of at most this many nodes. In one twice as large each asks half as often, and so on.
 const ASKERS: f64 = 8.0;
 
 /// But no more rarely than this.
@@ -50,7 +50,7 @@ pub(super) struct Joining {
 
 struct BootstrapNode {
     address: SocketAddr,
-    /// As whom it answered when it was asked last; `None` if it did not.
+    /// The id under which it answered the last question; `None` if it did not answer.
     answered: Option<Id>,
 }
 
@@ -76,8 +76,8 @@ impl Joining {
         join_at.min(self.ask_at)
     }
 
-    /// What somebody answered as who was asked at an address, if anything. Whether that is news of a
-    /// bootstrap node.
+    /// An address was asked; `answered` is the id of whoever answered there. Returns whether that is news
+    /// of a bootstrap node.
     pub(super) fn on_asked(&mut self, address: &SocketAddr, answered: Option<Id>) -> bool {
         let mut all = self.bootstrap_nodes.iter_mut();
         let Some(node) = all.find(|node| node.address == *address) else { return false };
@@ -105,8 +105,7 @@ impl Node {
         }
     }
 
-    /// As [`Node::join_through`], for a caller that joins through them itself, by
-    /// [`Node::start_bootstrap`].
+    /// The same for a caller that joins through them itself, by [`Node::start_bootstrap`].
     pub fn keep_in_touch(&mut self, now: Instant, addresses: &[SocketAddr]) {
         self.note_bootstrap_nodes(now, addresses);
     }
@@ -178,7 +177,7 @@ impl Node {
         self.joining.ask_at = now + every.jittered(&mut self.rng);
     }
 
-    /// Asks those of which it has not heard lately.
+    /// Asks those that were not heard of lately.
     fn ask_bootstrap_nodes(&mut self, now: Instant) {
         let is_fresh = |address: &SocketAddr| {
             let mut known = self.table.good().filter(|entry| entry.contact.address == *address);

@@ -28,10 +28,10 @@ const CHECKS_PER_TICK: usize = 8;
 /// Where many have gone lately, who was heard of longer ago than this is asked.
 const ALARMED: Duration = Duration::from_secs(10);
 
-/// What is lately.
+/// How long a loss counts as lately.
 const LATELY: Duration = Duration::from_secs(60);
 
-/// So many contacts for each that has gone lately are not many.
+/// Many have gone if one contact was lost lately for each of this many that are left.
 const CONTACTS_PER_LOSS: usize = 8;
 
 /// Neighbours that are asked in turn for the own address: each is asked again soon enough to notice a

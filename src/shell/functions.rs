@@ -1,7 +1,7 @@
 //! How Lua calls the shell's functions: thin bindings that check arguments, ask the node and turn
 //! what comes back into tables. What there is to call stands in [`bytes`](super::bytes),
 //! [`network`](super::network), [`packets`](super::packets) and [`tasks`](super::tasks); names, help
-//! and looks are in `lua/`. Functions that ask a node take a [`Site`] first, which says whom.
+//! and looks are in `lua/`. A function that asks a node takes a [`Site`] first: the node to ask.
 //!
 //! Each answers `true` and its results, or `false` and a message; the prelude makes the message
 //! an error at the caller's line.

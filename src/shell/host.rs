@@ -1,5 +1,5 @@
-//! Whom the functions of the shell ask: its own node, a node of a simulated network, or one that runs
-//! elsewhere. Each function is written once, over a [`Host`].
+//! Whom the functions of the shell ask: its own node or a node of a simulated network. Each function is
+//! written once, over a [`Host`].
 
 use std::net::SocketAddr;
 
