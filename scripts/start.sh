@@ -551,7 +551,7 @@ for_each_network() {
     network=""
 }
 
-# shellcheck disable=SC2329 # called by for_each_network
+# shellcheck disable=SC2317,SC2329 # called by for_each_network
 stop_network() {
     local port processes=()
     for port in "${!pids[@]}"; do
@@ -577,7 +577,7 @@ stop_networks() {
     ((networks > 0)) || say "no network runs here"
 }
 
-# shellcheck disable=SC2329 # called by for_each_network
+# shellcheck disable=SC2317,SC2329 # called by for_each_network
 show_network() {
     local port how
     if ! is_the_one "${script[@]}"; then
@@ -609,7 +609,7 @@ show_status() {
 }
 
 # Asks the script of the network that has the port, and waits until it has done so.
-# shellcheck disable=SC2329 # called by for_each_network
+# shellcheck disable=SC2317,SC2329 # called by for_each_network
 restart_if_there() {
     local port=$restarted
     [[ -n ${pids[port]-} ]] && is_the_one "${script[@]}" || return 0
@@ -631,7 +631,7 @@ restart_if_there() {
 }
 
 restart_port() {
-    (($# == 1)) && [[ $1 =~ ^[1-9][0-9]{0,4}$ ]] || usage "restart takes the port of one node"
+    [[ $# == 1 && $1 =~ ^[1-9][0-9]{0,4}$ ]] || usage "restart takes the port of one node"
     restarted=$1
     for_each_network restart_if_there
     ((networks > 0)) || refuse "no network here has a node on port $1; see scripts/start.sh status" 3
