@@ -11,7 +11,7 @@
 //! Call 1 is a request `{name: …, args: […]}`, 129 its response `[…]`; 130 (no such RPC) and 131
 //! (the RPC failed) end after the call byte. Integers are big-endian. Bytes after the payload are
 //! ignored; the zeros there make our lookups' requests long enough for a whole answer, see
-//! [`Sizes::lookup_min`].
+//! [`Sizes::lookup_min`]. `docs/protocol.md` has all of it for those who write a client.
 //!
 //! A store has three arguments: key, value and mode. Ours has a fourth, which originals ignore, a
 //! dictionary:
@@ -19,7 +19,7 @@
 //! | key | value | meaning |
 //! |---|---|---|
 //! | `age` | seconds | the value is a copy, published so long ago |
-//! | `publisher` | contact | who published the copy, if not the sender |
+//! | `owner` | contact | who published the copy, if not the sender |
 //! | `token` | bytes | the sender knows of write tokens; empty, or the one it was given |
 //!
 //! A holder answers `[0, reason, token]` to such a sender whose token is not the right one, and takes the

@@ -109,8 +109,8 @@ fn extended<'a>(search: FindValue<'a>, extension: Item<'a>) -> Option<FindValue<
     Some(FindValue { after, token, ..search })
 }
 
-/// What an original neither sends nor reads: `{age: seconds, publisher: contact, token: bytes}`. Without
-/// an age it is no copy, without an publisher the copy is the sender's own, and without a token the sender
+/// What an original neither sends nor reads: `{age: seconds, owner: contact, token: bytes}`. Without
+/// an age it is no copy, without an owner the copy is the sender's own, and without a token the sender
 /// knows of none.
 fn store_extension(item: Item<'_>) -> Option<(Option<CopyOf>, Option<&[u8]>)> {
     let fields = item.dict()?;
