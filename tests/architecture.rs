@@ -1,5 +1,5 @@
 //! The promise: the map in `src/lib.rs` is what the imports say. A module uses what stands left of it, or
-//! beside it, and nothing on its right.
+//! beside it, and nothing on its right. And the files that the pages name are there.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -63,4 +63,48 @@ fn nothing_on_the_left_knows_of_anything_on_its_right() {
         }
     }
     assert!(seen > 300, "{seen} imports");
+}
+
+/// Whether some file or folder is meant by a name: a path from the top, or one from `src/` on; in
+/// SECURITY.md also a test by its name alone.
+fn is_there(name: &str) -> bool {
+    let places = [
+        name.to_owned(),
+        format!("src/{name}"),
+        format!("src/{name}.rs"),
+        format!("tests/{name}.rs"),
+    ];
+    places.iter().any(|place| Path::new(place).exists())
+}
+
+/// What a page names in backticks or links that looks like a file of ours.
+fn files_named(page: &str) -> Vec<&str> {
+    let quoted = page.split('`').skip(1).step_by(2);
+    let linked = page.split("](").skip(1).filter_map(|text| text.split([')', '#']).next());
+    let is_path = |name: &&str| {
+        let is_part = |letter: char| letter.is_ascii_alphanumeric() || "_-./".contains(letter);
+        let (first, rest) = name.split_once('/').unwrap_or((name, ""));
+        !rest.is_empty() && name.chars().all(is_part) && is_there(first)
+            || ["node_", "net_", "xdp_", "shell_", "state_", "wire_"].iter().any(|part| {
+                name.starts_with(part)
+                    && name.chars().all(|letter| letter.is_ascii_lowercase() || letter == '_')
+            })
+    };
+    quoted.chain(linked).filter(is_path).map(|name| name.trim_start_matches("../")).collect()
+}
+
+#[test]
+fn the_files_that_the_pages_name_are_there() {
+    // Made by tests and tools, or examples of what a user may have.
+    const MADE: [&str; 4] = ["target/", "log/", "class/", "tests/golden/"];
+    let mut pages: Vec<PathBuf> =
+        ["README.md", "SECURITY.md", "CONTRIBUTING.md"].map(PathBuf::from).into();
+    pages.extend(fs::read_dir("docs").unwrap().map(|entry| entry.unwrap().path()));
+    for page in pages {
+        let text = fs::read_to_string(&page).unwrap();
+        for name in files_named(&text) {
+            let is_made = MADE.iter().any(|made| name.starts_with(made));
+            assert!(is_made || is_there(name), "{}: there is no {name}", page.display());
+        }
+    }
 }
