@@ -62,11 +62,11 @@
 /* Every network namespace has its loopback interface under that number. */
 #define LOOPBACK_IFINDEX 1
 
-/* A contact's sighting is written down once in so long, a stranger's told once in so long. */
+/* How often a contact's sighting is written down at most, and a stranger's told. */
 #define SEEN_EVERY_NS 1000000000ULL
 #define TOLD_EVERY_NS 1000000000ULL
 
-/* A source may use the allowance of so long at once. */
+/* A source may use the allowance of this span at once. */
 #define BURST_NS 1000000000ULL
 
 #define NOBODY 0xffff
@@ -768,7 +768,7 @@ static __always_inline int store(void *ctx, bool xdp, __u32 at, const void *from
 		     bpf_skb_store_bytes(ctx, at, from, len, 0);
 }
 
-/* Makes the frame so long. What fails leaves it as it was. Nobody else would keep a frame that grows
+/* Gives the frame this length. What fails leaves it as it was. Nobody else would keep a frame that grows
  * to what the link carries: past the limit it is lost on the way out, where the node's own socket
  * sends fragments. */
 static __always_inline int resize(void *ctx, bool xdp, __u32 old_len, __u32 new_len)

@@ -53,7 +53,7 @@
 /* Bytes of the ring of strangers to tell the node of: some 5,000. */
 #define EVENTS_BYTES (256 * 1024)
 
-/* Without a heartbeat for so long the node is taken for dead. */
+/* Without a heartbeat for this long the node is taken for dead. */
 #define HEARTBEAT_MAX_NS 3000000000ULL
 
 /* IPv4 stands in the last four bytes behind ::ffff:0:0/96, as in a mapped address. */

@@ -4,7 +4,7 @@
 #
 #   scripts/fuzz.sh [SECONDS [TARGET...]]
 #
-# Each target gets so long, a minute by default; without targets all do, as many at a time as there
+# Each target gets SECONDS, a minute by default; without targets all do, as many at a time as there
 # are cores. It begins with the inputs in fuzz/corpus. New ones that reach new code stay in
 # target/fuzz/corpus and are the start of the next run. Needs no nightly compiler and no cargo-fuzz:
 # the instruments are those of LLVM, which the compiler is asked for by name.

@@ -24,7 +24,7 @@ fn far(port: u16) -> Contact {
     }
 }
 
-/// A node that knows so many others, numbered from 9000: as many as a bucket takes, and one more.
+/// A node that knows others, numbered from 9000: as many as a bucket takes, and one more.
 fn bench() -> Bench {
     let near = Contact {
         id: Id::of_name("8001").random_at(3, &mut ChaCha8Rng::seed_from_u64(1)),

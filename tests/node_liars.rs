@@ -21,7 +21,7 @@ use sim_helpers::{Stage, add, find_node, find_value};
 
 const TARGET: Id = Id::new([0x55; 20]);
 
-/// A contact that shares so many bits with the target.
+/// A contact that shares `bits` leading bits with the target.
 fn near(bits: u32, address: &str) -> Contact {
     let mut id = *TARGET.as_bytes();
     id[(bits / 8) as usize] ^= 0x80 >> (bits % 8);

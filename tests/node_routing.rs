@@ -15,7 +15,7 @@ use peer::{Bench, Sent, contact};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A contact that shares so many leading bits with the node, told apart by its port.
+/// A contact that shares `bits` leading bits with the node, told apart by its port.
 fn in_bucket(bits: u32, port: u16) -> Contact {
     let mut rng = ChaCha8Rng::seed_from_u64(u64::from(port));
     Contact { id: Id::of_name("8001").random_at(bits, &mut rng), ..contact(port) }

@@ -77,7 +77,7 @@ mod differential {
         (0..count).map(|_| Id::random(rng)).collect()
     }
 
-    /// A node with exactly so many contacts; their ids come from `next`.
+    /// A node with exactly `count` contacts; their ids come from `next`.
     fn bench(
         count: usize,
         rng: &mut ChaCha8Rng,
@@ -261,7 +261,7 @@ mod differential {
         against_brute_force(uniform);
     }
 
-    /// Nor has one so many of one bucket.
+    /// Nor does a table hold this many of one bucket.
     #[test]
     fn tables_of_strange_siblings_are_answered_by_distance() {
         against_brute_force(siblings);

@@ -73,7 +73,7 @@ local function sorted(list)
   return copy
 end
 
--- The width of a bin: whole for whole numbers, one that people count in, and at most so many bins.
+-- The width of a bin: whole for whole numbers, one that people count in; at most BINS bins.
 local function step_of(values, least, most)
   local range, whole = most - least, are_whole(values)
   if range == 0 or whole and range < BINS then return 1, whole end

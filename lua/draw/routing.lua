@@ -47,7 +47,7 @@ local function figures_of(buckets)
   return #format("%d", most)
 end
 
--- How full a bucket is, in so many columns and some for the numbers.
+-- How full a bucket is: a bar of `columns` columns, and the numbers.
 local function fill(bucket, columns, figures, pen)
   local held, room = #bucket.contacts, bucket.room
   local text = padded(pretty.bar(min(1, held / room) * columns), columns)

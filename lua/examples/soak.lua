@@ -65,7 +65,7 @@ local function start_due()
   end
 end
 
--- Half of the nodes have at most so many.
+-- Half of the nodes have at most this number.
 local function middle(field)
   local list = {}
   for _, member in ipairs(c:status()) do

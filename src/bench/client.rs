@@ -138,7 +138,7 @@ impl Client {
         bail!("no right reply within {STARTUP:?}")
     }
 
-    /// Asks for that long, or until so many have been answered. `server` is the process whose CPU
+    /// Asks for that long, or until `count` have been answered. `server` is the process whose CPU
     /// time is counted.
     pub(super) fn run(
         &mut self,

@@ -52,7 +52,7 @@ impl Process {
         Ok(node)
     }
 
-    /// An echo with replies of so many bytes.
+    /// An echo whose replies have `size` bytes.
     pub(super) fn echo(size: usize) -> anyhow::Result<Process> {
         let mut command = this_program()?;
         command.args(["bench", "--echo", &size.to_string()]);

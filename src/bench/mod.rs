@@ -46,7 +46,7 @@ pub(crate) struct Arguments {
     /// Length of a round
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
     seconds: Duration,
-    /// End a round after so many requests
+    /// End a round after this number of requests
     #[arg(long, value_name = "REQUESTS")]
     count: Option<u64>,
     /// Rounds of each measurement
@@ -58,7 +58,7 @@ pub(crate) struct Arguments {
     /// Process of the target, to tell its CPU time for each request
     #[arg(long, requires = "target")]
     pid: Option<u32>,
-    /// Be the echo, with replies of so many bytes
+    /// Be the echo; its replies have this number of bytes
     #[arg(long, hide = true)]
     echo: Option<usize>,
 }
@@ -179,7 +179,7 @@ fn spread(
     median_and_range(ratios, 2)
 }
 
-/// With so many digits behind the point.
+/// With `digits` digits behind the point.
 fn median_and_range(values: impl Iterator<Item = f64>, digits: usize) -> String {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);

@@ -97,7 +97,7 @@ impl Questions {
         Questions { all, next: 0, kind, echo: None, server: None }
     }
 
-    /// The same questions, put to an echo that answers so many bytes.
+    /// The same questions, put to an echo that answers with `size` bytes.
     pub(super) fn echoed(rpc: Workload, size: usize) -> Questions {
         Questions { echo: Some(size), ..Questions::new(rpc) }
     }

@@ -27,7 +27,7 @@ use crate::guard::cost;
 use crate::time::Instant;
 
 /// Buckets for the networks of each width, 24 kB in all: who asks in peace shares one with a given
-/// flooder once in so often.
+/// flooder only now and then.
 const BUCKETS: usize = 1_024;
 
 /// Allowances of the networks of each width, the narrowest first, in halves of what a source has. An
@@ -41,7 +41,7 @@ const BURST_NANOS: u64 = 250_000_000;
 /// The part of it that is left to sources with a proved address when others use up the allowance.
 const RESERVED_NANOS: u64 = BURST_NANOS / 2;
 
-/// Sources of whom it is counted what was refused.
+/// Sources whose refusals are counted.
 const WORST: usize = 16;
 
 /// Refused datagrams within a [`WINDOW_NANOS`] that make a flood: some milliseconds of one that

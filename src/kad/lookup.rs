@@ -30,7 +30,7 @@ use crate::time::{Duration, Instant};
 /// nearer contacts ends here.
 pub(crate) const MAX_QUERIES: usize = 256;
 
-/// Queries of one of several paths at the least, if so many are wanted: the limit above, shared by
+/// Queries of one of several paths at the least: the limit above, shared by
 /// many, would end those that go around the liars.
 const MAX_QUERIES_SHARED: usize = 32;
 

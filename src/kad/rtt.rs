@@ -10,7 +10,7 @@ const PATIENCE_UNMEASURED: Duration = Duration::from_millis(300);
 /// for a moment is not slow.
 const PATIENCE_MIN: Duration = Duration::from_millis(4);
 
-/// After so many calls in a row without an answer nothing is known any more: answers that come after
+/// After this number of calls in a row without an answer nothing is known any more: answers that come after
 /// the timeout are not measured, so that it would never grow with a network that has slowed down.
 const MAX_SILENCES: u32 = 16;
 

@@ -415,7 +415,7 @@ mod tests {
 
     use super::*;
 
-    /// A disk with room for so many bytes.
+    /// A disk with `room` bytes left.
     struct Disk {
         bytes: Vec<u8>,
         room: usize,

@@ -1,4 +1,4 @@
-//! What the log tells of a node's life at `info`: whom it met and whom it lost, by name while they are
+//! What the log tells of a node's life at `info`: contacts that it met and lost, by name while they are
 //! few, and a sum once a minute in which anything happened.
 //!
 //! Pure bookkeeping: the driver tells the time.

@@ -126,7 +126,7 @@ impl Network {
         }
     }
 
-    /// A network of so many nodes, each joined through a random earlier one, at rest.
+    /// A network of `nodes` nodes, each joined through a random earlier one, at rest.
     pub fn joined(settings: Settings, nodes: usize) -> Network {
         let mut network = Network::new(settings);
         for _ in 0..nodes {
@@ -137,7 +137,7 @@ impl Network {
         network
     }
 
-    /// A network of so many nodes whose routing tables are full already, without the traffic of
+    /// A network of `nodes` nodes whose routing tables are full already, without the traffic of
     /// joining: each bucket holds random nodes of its range, all of them where they fit. Made for
     /// networks of many thousands.
     pub fn settled(settings: Settings, nodes: usize) -> Network {
@@ -146,7 +146,7 @@ impl Network {
         network
     }
 
-    /// Adds so many nodes to a network without any, as [`Network::settled`] has them.
+    /// Adds `nodes` nodes to a network without any, as [`Network::settled`] has them.
     pub fn settle(&mut self, nodes: usize) {
         let mut contacts: Vec<Contact> = (0..nodes)
             .map(|_| {
@@ -417,7 +417,7 @@ impl Network {
         }
     }
 
-    /// Runs the network until then, but no more than so many steps. Returns whether it got there;
+    /// Runs the network until then, but takes no more than `steps` steps. Returns whether it got there;
     /// call it again if not.
     pub fn advance(&mut self, until: Instant, steps: usize) -> bool {
         for _ in 0..steps {
@@ -429,7 +429,7 @@ impl Network {
         false
     }
 
-    /// Runs the network until a reply is there and gives it, but takes no more than so many steps;
+    /// Runs the network until a reply is there and gives it, but takes no more than `steps` steps;
     /// call it again if there is none yet.
     pub fn advance_to_reply(
         &mut self,

@@ -41,7 +41,7 @@ pub const CONTACTS_MAX: usize = 512;
 /// Addresses of one family that a node on a wildcard address is answered for.
 pub const LOCALS_MAX: usize = 16;
 
-/// Without a heartbeat for so long the kernel takes the node for dead.
+/// Without a heartbeat for this long the kernel takes the node for dead.
 pub const HEARTBEAT_MAX: Duration = Duration::from_secs(3);
 
 /// Where the bpf file system usually is.

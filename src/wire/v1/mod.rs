@@ -18,7 +18,7 @@
 //!
 //! | key | value | meaning |
 //! |---|---|---|
-//! | `age` | seconds | the value is a copy, published so long ago |
+//! | `age` | seconds | the value is a copy, published this long ago |
 //! | `owner` | contact | who published the copy, if not the sender |
 //! | `token` | bytes | the sender knows of write tokens; empty, or the one it was given |
 //!

@@ -155,7 +155,7 @@ fn attach_and_pin(
     ebpf: &mut Ebpf,
     folder: &Path,
 ) -> Result<Attached, Error> {
-    // The node must not find a program of which it does not know whose it is.
+    // The node must not find a program before it can tell whose program it is.
     let (link, mode, reason) = match (attachment.mode, interface.kind) {
         (Some(mode), _) => (attach_as(mode, ebpf, interface, all)?, mode, "asked for".to_owned()),
         (None, InterfaceKind::Loopback | InterfaceKind::Veth) => {

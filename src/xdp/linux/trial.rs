@@ -150,7 +150,7 @@ impl Trial {
         Ok(strangers)
     }
 
-    /// Stamps the heartbeat as of so long ago; `None`: the node has left.
+    /// Stamps the heartbeat as if it came `age` ago; `None`: the node has left.
     ///
     /// # Errors
     /// If the kernel refuses.
