@@ -384,9 +384,13 @@ the value's own: a table is shown as it is, whatever its metatable says. More th
 }
 
 help.more = [[
-help(findvalue) or help("findvalue") tells more. At the prompt _ is the last
-result. Beside these there is Lua's own: string, table, math, utf8, coroutine,
-os.time, os.clock, os.date, pairs, pcall and so on.
+help(findvalue) or help("findvalue") tells more. A line, and what -e runs, may
+be an expression, or statements that end with one: x = 5; x. Its values are the
+result. In script files nothing is a result but what they return. At the prompt
+_ is the last result, and _1, _2, … are the last 100, unless a program uses
+these names itself; if they fill half of Lua's memory only the last is kept.
+Beside these there is Lua's own: string, table, math, utf8, coroutine, os.time,
+os.clock, os.date, pairs, pcall and so on.
 Ctrl-C ends a program at once, wherever it is, except inside of one long call
 of string.find, string.rep and their like. Lua is asked to end between two of
 its instructions, and such a call is a single one: it cannot be left half done.

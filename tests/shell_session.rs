@@ -253,6 +253,41 @@ fn names_and_fields_are_completed() -> Result<(), Error> {
     Ok(())
 }
 
+#[test]
+fn earlier_results_are_kept_by_number_and_their_memory_is_freed() -> Result<(), Error> {
+    let state = state("kept");
+    let mut session = shell_at_a_terminal(&state);
+    for (line, expected) in [
+        ("x = 5; 'r' .. x", "\"r5\""),
+        ("for i = 1, 3 do end x + 1", "6"),
+        ("_1 .. _2 .. _", "\"r566\""),
+        ("nil", "nil"),
+        ("_3 .. '!'", "\"r566!\""),
+        ("_, _5 = 'mine', 'my own'", ""),
+        ("'not ' .. _", "\"not mine\""),
+        ("_ .. ', ' .. _5", "\"mine, my own\""),
+        ("for i = 1, 10 do end (function() return ('x'):rep(2e7) end)() and nil", "nil"),
+        ("big = setmetatable({}, {__mode = 'v'})", ""),
+        ("big[1] = {('x'):rep(150 * 2^20)} #big[1][1], big[1]", ""),
+    ] {
+        session.send_line(line)?;
+        if !expected.is_empty() {
+            session.exp_string(&format!("\n{expected}\r\n"))?;
+        }
+        session.exp_string(" > ")?;
+    }
+    // Results pass, and with the hundredth the first is gone.
+    let mut lines = "{1}\r".repeat(120);
+    lines.push_str(
+        "gc('collect') print('kept ' .. type(big[1]) .. tostring(_1) .. type(_120) .. type(_20))\r",
+    );
+    write(&mut session, &lines)?;
+    session.exp_string("kept nilniltablenil")?;
+    leave(session)?;
+    std::fs::remove_dir_all(state).unwrap();
+    Ok(())
+}
+
 /// What is typed in the recorded session.
 const TYPED: [&str; 22] = [
     "node().id",

@@ -119,7 +119,7 @@ impl<'a> Program<'a> {
     fn read(&self, plain: Options) -> anyhow::Result<(Options, Option<Chunk>)> {
         Ok(match *self {
             Program::Prompt => (plain, None),
-            Program::Text(text) => (plain, Some(Chunk::program(text.as_bytes(), "=-e".to_owned()))),
+            Program::Text(text) => (plain, Some(Chunk::argument(text.as_bytes()))),
             Program::StandardInput => {
                 let mut source = Vec::new();
                 std::io::stdin().read_to_end(&mut source).context("standard input")?;

@@ -61,7 +61,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     let mut options =
         Options { json: arguments.json, lessons: arguments.lessons, ..Options::default() };
     let chunk = match (&arguments.chunk, arguments.words.as_slice()) {
-        (Some(text), _) => Some(Chunk::program(text.as_bytes(), "=-e".to_owned())),
+        (Some(text), _) => Some(Chunk::argument(text.as_bytes())),
         (None, [name, rest @ ..]) => {
             let (script, chunk) = script(name, rest, &source(name)?);
             options.script = Some(script);

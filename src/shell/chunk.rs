@@ -1,10 +1,15 @@
-//! Chunks of Lua: what a piece of source is, and whether more of it is to come.
+//! Chunks of Lua: what a piece of source is, what its result is, and whether more of it is to come.
 
 use mlua::chunk::ChunkMode;
 use mlua::{Error, Function, Lua, MultiValue, Table};
 
+use super::last;
+
 /// The name of chunks that were typed.
 const TYPED: &str = "=input";
+
+/// The name of a chunk that is an argument of the command line.
+const ARGUMENT: &str = "=-e";
 
 /// A program and the name that its errors show.
 #[derive(Clone, Debug)]
@@ -21,9 +26,20 @@ impl Chunk {
         Chunk { source: source.into(), name: TYPED.to_owned() }
     }
 
+    /// A chunk that is an argument of the command line.
+    pub(crate) fn argument(source: &[u8]) -> Chunk {
+        Chunk::program(source, ARGUMENT.to_owned())
+    }
+
     /// Whether it was typed at the prompt.
     pub(crate) fn is_typed(&self) -> bool {
         self.name == TYPED
+    }
+
+    /// Whether an expression that ends it is its result: so in what a person types, but not in programs, which
+    /// `return` what they mean to.
+    fn has_last_expression(&self) -> bool {
+        self.is_typed() || self.name == ARGUMENT
     }
 
     /// A whole program, as it stands in a file: see [`source_of`].
@@ -31,7 +47,8 @@ impl Chunk {
         Chunk { source: source_of(source), name }
     }
 
-    /// Compiles the chunk as an expression, whose values it then returns, or else as statements.
+    /// Compiles the chunk as an expression, whose values it then returns; or as statements that end with one; or else
+    /// as statements.
     ///
     /// # Errors
     /// For a syntax error; it says so if the source merely ends too early.
@@ -43,21 +60,57 @@ impl Chunk {
                 .set_environment(environment.clone())
                 .into_function()
         };
-        // The leading value keeps a single call from being a tail call, which would lose its line.
-        let load_expression = |source: &[u8]| load(&[b"return nil, ", source].concat());
         if let Some(expression) = self.source.trim_ascii_start().strip_prefix(b"=") {
-            return load_expression(expression).map(Compiled::Expression);
+            return load_expression(&load, b"", expression).map(Compiled::Expression);
         }
-        let expression = match load_expression(&self.source) {
+        let expression = match load_expression(&load, b"", &self.source) {
             Ok(function) => return Ok(Compiled::Expression(function)),
             Err(error) => error,
         };
+        if self.has_last_expression()
+            && let Some(compiled) = load_with_last(&load, &self.source)
+        {
+            return compiled.map(Compiled::Expression);
+        }
         match load(&self.source) {
             // `1 +` is no statement, but may become an expression yet.
             Err(_) if is_incomplete(&expression, &self.source) => Err(expression),
             compiled => compiled.map(Compiled::Statements),
         }
     }
+}
+
+/// Statements, none perhaps, and an expression whose values they return behind a first one: that keeps a single call
+/// from being a tail call, which would lose its line.
+fn load_expression(
+    load: &impl Fn(&[u8]) -> mlua::Result<Function>,
+    statements: &[u8],
+    expression: &[u8],
+) -> mlua::Result<Function> {
+    load(&[statements, b" return nil, ", expression].concat())
+}
+
+/// The chunk as statements that end with an expression, if it is so. It is an error if the expression ends too early.
+fn load_with_last(
+    load: &impl Fn(&[u8]) -> mlua::Result<Function>,
+    source: &[u8],
+) -> Option<mlua::Result<Function>> {
+    for place in last::places(std::str::from_utf8(source).ok()?) {
+        let (statements, expression) = source.split_at(place.at);
+        let goes_on = |more: &str| load(&[statements, more.as_bytes()].concat()).is_ok();
+        if load(statements).is_err() || place.never_behind.is_some_and(goes_on) {
+            continue;
+        }
+        match load_expression(load, statements, expression) {
+            Ok(function) => return Some(Ok(function)),
+            // A statement that ends well is none that is cut short: `f()` and `x` before `= 1`.
+            Err(error) if is_incomplete(&error, source) => {
+                return load(source).is_err().then_some(Err(error));
+            }
+            Err(_) => {}
+        }
+    }
+    None
 }
 
 /// The source in a file without what only looks like source: a byte order mark, and a first line that names an
@@ -130,12 +183,25 @@ mod tests {
     #[test]
     fn a_chunk_that_ends_too_early_wants_more() {
         let completeness = Completeness::new().unwrap();
-        for source in
-            ["for i = 1, 3 do", "f(", "x = {", "= 1 +", "1 +", "--[[ a", "s = [[a", "if x", "'a\\"]
-        {
+        for source in [
+            "for i = 1, 3 do",
+            "f(",
+            "x = {",
+            "= 1 +",
+            "1 +",
+            "--[[ a",
+            "s = [[a",
+            "if x",
+            "'a\\",
+            "x=5; x +",
+            "f() g(",
+        ] {
             assert!(completeness.wants_more(source), "{source}");
         }
-        for source in ["", "f()", "x = 1", "= 1", "1 + 1", "x = = 1", "end", "'open", "return 1"] {
+        for source in [
+            "", "f()", "x = 1", "= 1", "1 + 1", "x = = 1", "end", "'open", "return 1", "x=5; x",
+            "f()\nx",
+        ] {
             assert!(!completeness.wants_more(source), "{source}");
         }
     }
@@ -150,6 +216,88 @@ mod tests {
         }
         let statement = Chunk::typed("x = 5").compile(&lua, &lua.globals()).unwrap();
         assert!(statement.run().await.unwrap().is_empty());
+    }
+
+    /// What a chunk returns, as text.
+    async fn returned(chunk: Chunk) -> mlua::Result<String> {
+        let lua = Lua::new();
+        lua.load("function f(...) return ... end t = {x = 7, f = f} s = 'seven'").exec()?;
+        let values = chunk.compile(&lua, &lua.globals())?.run().await?;
+        let texts: mlua::Result<Vec<String>> = values.iter().map(mlua::Value::to_string).collect();
+        Ok(texts?.join(" "))
+    }
+
+    #[tokio::test]
+    async fn an_expression_that_ends_a_line_is_its_result() {
+        for (source, expected) in [
+            ("x=5; x", "5"),
+            ("x = 5 x", "5"),
+            ("x = 5 x, x + 1 -- both", "5 6"),
+            ("for i=1,3 do end f(1) + 1", "2"),
+            ("local y = 2\n--[[ a\n comment ]] y * 3\n-- end", "6"),
+            ("x = 1\nf(x)", "1"),
+            ("f() f(3);", "3"),
+            ("f() f(3)", "3"),
+            ("local function g() return 4 end g()", "4"),
+            ("x = 1; -x", "-1"),
+            ("x = 5; x > 3", "true"),
+            ("x = 5; x..s", "5seven"),
+            ("x = 5; t.x", "7"),
+            ("x = 1 ; (f)(2)", "2"),
+            ("x = 5 (f)(2)", "2"),
+            ("do end (f)(2)", "2"),
+            ("x = 1; 'a'", "a"),
+            ("x = 'a' x", "a"),
+            ("x = 1; not x", "false"),
+            ("x = f; #'abc'", "3"),
+            ("::here:: s:upper()", "SEVEN"),
+            ("local c <const> = 3 c", "3"),
+            ("x = 1; ({7, 8})[2]", "8"),
+            ("x = 1; function() end == nil", "false"),
+            ("local x = 2 if x then x = 3 end x", "3"),
+            ("repeat local x = 1 until x t.f(t.x)", "7"),
+            // What goes on is one statement and has no result.
+            ("x = f\n(1)", ""),
+            ("x = f\n{1}", ""),
+            ("x = f\n'a'", ""),
+            ("x = f(1)\n(f)", "attempt to call a number value"),
+            ("x = 5\n-1", ""),
+            ("x = s\n..s", ""),
+            ("if t then f(1) end", ""),
+            ("for i = 1, 2 do f(i) end", ""),
+            ("t.x = f(2)", ""),
+            ("local x = f(2)", ""),
+            ("return f(2)", "2"),
+            ("x = 1 return f(2)", "2"),
+            ("do return 1 end", "1"),
+            ("function g() return 1 end", ""),
+            ("x = function() f() end", ""),
+        ] {
+            match returned(Chunk::typed(source)).await {
+                Ok(text) => assert_eq!(text, expected, "{source}"),
+                Err(error) => assert!(
+                    error.to_string().contains(expected) && expected.len() > 9,
+                    "{source}: {error}"
+                ),
+            }
+        }
+        // In a program that is an error, or nothing that shows.
+        let program = |source: &str| returned(Chunk::program(source.as_bytes(), "@a.lua".into()));
+        assert!(program("x = 5; x").await.is_err());
+        assert_eq!(program("f() f(3)").await.unwrap(), "");
+        assert_eq!(returned(Chunk::argument(b"x = 5; x")).await.unwrap(), "5");
+    }
+
+    #[test]
+    fn where_a_long_chunk_ends_is_found_soon() {
+        let lua = Lua::new();
+        let statements = "x = f(1)(2){3}'4' ".repeat(10_000);
+        for end in ["x", "", "f(1)(2)(3)(4)(5)(6)(7)(8)(9)(1)(2)(3)(4)(5)(6)(7)(8)(9)(1)(2)(3)"] {
+            let began = std::time::Instant::now();
+            let chunk = Chunk::typed(&format!("{statements}{end}"));
+            assert!(chunk.compile(&lua, &lua.globals()).is_ok());
+            assert!(began.elapsed() < std::time::Duration::from_secs(5), "{:?}", began.elapsed());
+        }
     }
 
     #[tokio::test]

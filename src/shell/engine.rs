@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc as blocking;
 use std::time::Duration;
 
@@ -26,10 +27,13 @@ use super::arguments::{Arguments, Complaint, Usage};
 use super::background::Background;
 use super::chunk::Chunk;
 use super::escape::escape_lines;
-use super::failure::{ChunkError, MEMORY_MAX, built_in, message_of, place, without_place};
+use super::failure::{
+    ChunkError, MEMORY_MAX, built_in, is_out_of_memory, message_of, place, without_place,
+};
 use super::functions::{Context, Functions, INNER_SHAPES, Trouble, plain, plain_checked};
 use super::host::{Host, Site};
 use super::interrupt::{Guard, Interrupt, Interrupted};
+use super::kept::Kept;
 use super::output::Output;
 use super::simulation::SimulatedNode;
 use super::{
@@ -45,9 +49,6 @@ const SHOWN_BYTES_MAX: usize = 16 << 20;
 
 /// A question about names is dropped if Lua is too busy to answer while a key is held down.
 const NAMES_WITHIN: Duration = Duration::from_millis(100);
-
-/// The name of the last result at the prompt.
-const LAST_RESULT: &str = "_";
 
 /// How programs are run and how their results are shown.
 #[derive(Clone, Debug, Default)]
@@ -80,6 +81,7 @@ pub(crate) struct Engine {
     jobs: mpsc::UnboundedSender<Job>,
     interrupt: Arc<Interrupt>,
     hints: Arc<Hints>,
+    results: Arc<AtomicU64>,
 }
 
 enum Job {
@@ -98,14 +100,17 @@ impl Engine {
         let (jobs, queue) = mpsc::unbounded_channel();
         let (started, ready) = blocking::channel();
         let lua_interrupt = interrupt.clone();
+        let results = Arc::new(AtomicU64::new(0));
+        let count = results.clone();
         std::thread::Builder::new().name("kademlua-lua".into()).stack_size(STACK_BYTES).spawn(
             move || {
-                let world = || World::new(node.map(Host::Node), output, options, lua_interrupt);
+                let world =
+                    || World::new(node.map(Host::Node), output, options, lua_interrupt, count);
                 run(world, queue, &started);
             },
         )?;
         let hints = ready.recv().map_err(io::Error::other)??;
-        Ok(Engine { jobs, interrupt, hints: Arc::new(hints) })
+        Ok(Engine { jobs, interrupt, hints: Arc::new(hints), results })
     }
 
     /// Ends what runs now.
@@ -128,6 +133,11 @@ impl Engine {
             return Vec::new();
         }
         names.recv_timeout(NAMES_WITHIN).unwrap_or_default()
+    }
+
+    /// The number of the last result that was typed for: in a program it is called `_1`, `_2` and so on.
+    pub(crate) fn last_result(&self) -> u64 {
+        self.results.load(Ordering::SeqCst)
     }
 
     /// The arguments of the shell's functions.
@@ -169,6 +179,7 @@ struct World {
     /// What a lesson says after a chunk that was typed.
     after: Function,
     names: Function,
+    kept: Kept,
 }
 
 impl World {
@@ -177,6 +188,7 @@ impl World {
         output: Arc<Output>,
         options: Options,
         interrupt: Arc<Interrupt>,
+        results: Arc<AtomicU64>,
     ) -> mlua::Result<(World, Hints)> {
         let lua = bare_lua()?;
         lua.set_memory_limit(MEMORY_MAX)?;
@@ -201,8 +213,9 @@ impl World {
         }
         let (show, after) = (made.get("show")?, made.get("after")?);
         let (names, hints) = (made.get("names")?, made.get("hints")?);
+        let kept = Kept::new(environment.clone(), results);
         let json = options.json;
-        Ok((World { lua, environment, guard, output, json, show, after, names }, hints))
+        Ok((World { lua, environment, guard, output, json, show, after, names, kept }, hints))
     }
 
     async fn take(&self, job: Job) {
@@ -223,6 +236,9 @@ impl World {
                 _ => ChunkError::Failed(format!("cannot write to standard output: {error}")),
             }),
             Ok(Err(error)) => {
+                if is_out_of_memory(&error) {
+                    let _ = self.kept.forget();
+                }
                 // What filled the memory may be garbage by now.
                 let _ = self.lua.gc_collect();
                 Err(ChunkError::Failed(message_of(&error) + &self.consolation(chunk)))
@@ -235,7 +251,7 @@ impl World {
     async fn results(&self, chunk: &Chunk) -> mlua::Result<String> {
         let values = chunk.compile(&self.lua, &self.environment)?.run().await?;
         if let Some(result) = values.front().filter(|_| chunk.is_typed()) {
-            self.environment.raw_set(LAST_RESULT, result)?;
+            self.kept.keep(&self.lua, result)?;
         }
         if self.json {
             return json_lines(&values, &self.guard);

@@ -41,6 +41,11 @@ pub(crate) fn message_of(error: &mlua::Error) -> String {
     }
 }
 
+/// Whether it is Lua's memory that failed.
+pub(crate) fn is_out_of_memory(error: &mlua::Error) -> bool {
+    message_of(error).starts_with(OUT_OF_MEMORY)
+}
+
 const OUT_OF_MEMORY: &str = "not enough memory";
 
 /// How the names of the chunks in `lua/` begin; no file is called so.

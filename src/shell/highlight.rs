@@ -1,4 +1,4 @@
-//! Colours for Lua at the prompt: keywords, strings, numbers, comments. A reader of words, not a
+//! Lua at the prompt in tokens, and their colours: keywords, strings, numbers, comments. A reader of words, not a
 //! parser; what it does not know stays plain.
 
 const KEYWORD: &str = "\x1b[1;34m";
@@ -16,34 +16,75 @@ pub(crate) const KEYWORDS: [&str; 22] = [
 /// The line with colours; its characters stay the same.
 pub(crate) fn highlight(line: &str) -> String {
     let mut out = String::with_capacity(2 * line.len());
-    let mut rest = line;
-    while let Some(first) = rest.chars().next() {
-        let (len, colour) = token(rest, first);
-        let (token, tail) = rest.split_at(len);
-        match colour {
-            Some(colour) => out.extend([colour, token, PLAIN]),
-            None => out.push_str(token),
+    for token in tokens(line) {
+        match colour(token.kind) {
+            Some(colour) => out.extend([colour, token.text, PLAIN]),
+            None => out.push_str(token.text),
         }
-        rest = tail;
     }
     out
 }
 
-/// The length of the first token and its colour.
-fn token(rest: &str, first: char) -> (usize, Option<&'static str>) {
+fn colour(kind: Kind) -> Option<&'static str> {
+    match kind {
+        Kind::Keyword => Some(KEYWORD),
+        Kind::Text => Some(STRING),
+        Kind::Number => Some(NUMBER),
+        Kind::Comment => Some(COMMENT),
+        Kind::Name | Kind::Space | Kind::Other => None,
+    }
+}
+
+/// What a token is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Keyword,
+    Name,
+    Text,
+    Number,
+    Comment,
+    Space,
+    /// One character of anything else.
+    Other,
+}
+
+/// A piece of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Token<'a> {
+    pub(crate) kind: Kind,
+    pub(crate) text: &'a str,
+    /// Whether it may go on behind the line: a string or comment without its end.
+    pub(crate) is_open: bool,
+}
+
+/// The line in pieces, all of it.
+pub(crate) fn tokens(line: &str) -> impl Iterator<Item = Token<'_>> {
+    let mut rest = line;
+    std::iter::from_fn(move || {
+        let (kind, len) = token(rest, rest.chars().next()?);
+        let (text, tail) = rest.split_at(len.unwrap_or(rest.len()));
+        rest = tail;
+        Some(Token { kind, text, is_open: len.is_none() })
+    })
+}
+
+/// What the first token is, and its length, unless its end is missing.
+fn token(rest: &str, first: char) -> (Kind, Option<usize>) {
     match first {
-        '-' if rest.starts_with("--") => (comment_len(rest), Some(COMMENT)),
-        '"' | '\'' => (quoted_len(rest, first), Some(STRING)),
-        '[' => match long_len(rest) {
-            Some(len) => (len, Some(STRING)),
-            None => (1, None),
-        },
-        '0'..='9' => (word_len(rest, |char| char.is_alphanumeric() || char == '.'), Some(NUMBER)),
+        '-' if rest.starts_with("--") => (Kind::Comment, comment_len(rest)),
+        '"' | '\'' => (Kind::Text, quoted_len(rest, first)),
+        '[' if long_level(rest).is_some() => (Kind::Text, long_len(rest)),
+        '0'..='9' => {
+            let len = word_len(rest, |char| char.is_alphanumeric() || char == '.');
+            (Kind::Number, Some(len))
+        }
         _ if is_name(first) => {
             let len = word_len(rest, is_name);
-            (len, KEYWORDS.contains(&&rest[..len]).then_some(KEYWORD))
+            let is_keyword = KEYWORDS.contains(&&rest[..len]);
+            (if is_keyword { Kind::Keyword } else { Kind::Name }, Some(len))
         }
-        _ => (first.len_utf8(), None),
+        _ if first.is_whitespace() => (Kind::Space, Some(word_len(rest, char::is_whitespace))),
+        _ => (Kind::Other, Some(first.len_utf8())),
     }
 }
 
@@ -55,33 +96,37 @@ fn word_len(rest: &str, belongs: impl Fn(char) -> bool) -> usize {
     rest.find(|char| !belongs(char)).unwrap_or(rest.len())
 }
 
-fn comment_len(rest: &str) -> usize {
-    match long_len(&rest[2..]) {
-        Some(len) => 2 + len,
-        None => rest.find('\n').unwrap_or(rest.len()),
+fn comment_len(rest: &str) -> Option<usize> {
+    match long_level(&rest[2..]) {
+        Some(_) => Some(2 + long_len(&rest[2..])?),
+        None => rest.find('\n'),
     }
 }
 
-fn quoted_len(rest: &str, quote: char) -> usize {
+fn quoted_len(rest: &str, quote: char) -> Option<usize> {
     let mut escaped = false;
     for (at, char) in rest.char_indices().skip(1) {
         match char {
             _ if escaped => escaped = false,
             '\\' => escaped = true,
-            _ if char == quote => return at + 1,
+            _ if char == quote => return Some(at + 1),
             _ => {}
         }
     }
-    rest.len()
+    None
 }
 
-/// The length of `[[…]]` or `[==[…]==]`.
-fn long_len(rest: &str) -> Option<usize> {
+/// How many `=` are in the beginning of `[[…]]` or `[==[…]==]`.
+fn long_level(rest: &str) -> Option<usize> {
     let level = rest.strip_prefix('[')?.bytes().take_while(|&byte| byte == b'=').count();
-    let body = rest[1 + level..].strip_prefix('[')?;
+    rest[1 + level..].starts_with('[').then_some(level)
+}
+
+fn long_len(rest: &str) -> Option<usize> {
+    let level = long_level(rest)?;
     let close = format!("]{}]", "=".repeat(level));
-    let start = rest.len() - body.len();
-    Some(body.find(&close).map_or(rest.len(), |at| start + at + close.len()))
+    let start = level + 2;
+    rest[start..].find(&close).map(|at| start + at + close.len())
 }
 
 #[cfg(test)]

@@ -21,6 +21,8 @@ mod highlight;
 mod history;
 mod host;
 mod interrupt;
+mod kept;
+mod last;
 mod lessons;
 mod modules;
 mod network;
@@ -155,6 +157,11 @@ impl Shell {
     /// If the terminal fails.
     pub fn interact(&mut self) -> anyhow::Result<()> {
         editor::interact(self)
+    }
+
+    /// The number of the last result that was typed for: in a program it is called `_1`, `_2` and so on.
+    pub fn last_result(&self) -> u64 {
+        self.engine.last_result()
     }
 
     /// The prompt: `contacts~estimate | kilobytes > `, with `xdp` behind where a fast path is

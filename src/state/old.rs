@@ -99,7 +99,9 @@ fn read_database(file: &[u8]) -> Result<(Kept, u64), Unread> {
     }
     let transaction = database.begin_read()?;
     let meta = match transaction.open_table(META) {
-        Err(TableError::TableDoesNotExist(_)) => return Err(damaged("its table of metadata is missing")),
+        Err(TableError::TableDoesNotExist(_)) => {
+            return Err(damaged("its table of metadata is missing"));
+        }
         meta => meta?,
     };
     let get = |name| -> Result<Option<Vec<u8>>, Unread> {

@@ -1,0 +1,91 @@
+//! The last statement of a chunk, if it is an expression: where it begins.
+//!
+//! Tokens tell where a statement may begin; whether one does is asked of Lua's own compiler, so that no chunk comes to
+//! mean anything else: `x = f` and `(g)()` on the next line are one statement, and stay one.
+
+use super::highlight::{Kind, Token, tokens};
+
+/// Places that are looked at, from the end. There is one where an expression ends a chunk; more only where calls follow
+/// calls, and then each costs the time to compile the chunk.
+const TRIED_MAX: usize = 16;
+
+/// A longer chunk is no line that somebody waits for.
+const BYTES_MAX: usize = 256 << 10;
+
+/// A place where the last statement may begin, as an offset into the source, and what must not compile behind the
+/// source before it: Lua would read on there, where the statement before goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) at: usize,
+    pub(crate) never_behind: Option<&'static str>,
+}
+
+/// Where the last statement of a chunk may begin as an expression, from the end.
+pub(crate) fn places(source: &str) -> Vec<Place> {
+    if source.len() > BYTES_MAX {
+        return Vec::new();
+    }
+    let mut at = 0;
+    let mut words = Vec::new();
+    for token in tokens(source) {
+        if !matches!(token.kind, Kind::Space | Kind::Comment) {
+            words.push((at, token));
+        }
+        at += token.text.len();
+    }
+    let mut depth = 0_i64;
+    let mut found = Vec::new();
+    for index in (1..words.len()).rev() {
+        let (at, word) = words[index];
+        depth += nesting(&word);
+        if depth < 0 || found.len() == TRIED_MAX {
+            break;
+        }
+        if depth > 0 || !ends_statement(&words[index - 1].1) {
+            continue;
+        }
+        let Some(never_behind) = beginning(&word) else { continue };
+        found.push(Place { at, never_behind });
+        // What cannot go on begins a statement, and nothing before it begins the last.
+        let before = &words[index - 1].1;
+        let is_sure = before.kind != Kind::Other || matches!(before.text, ")" | "]" | "}" | ";");
+        if never_behind.is_none() && is_sure {
+            break;
+        }
+    }
+    found
+}
+
+/// How much deeper one is before the token than behind it.
+fn nesting(token: &Token<'_>) -> i64 {
+    match (token.kind, token.text) {
+        (Kind::Other, ")" | "]" | "}") | (Kind::Keyword, "end" | "until") => 1,
+        (Kind::Other, "(" | "[" | "{") | (Kind::Keyword, "do" | "function" | "if" | "repeat") => -1,
+        _ => 0,
+    }
+}
+
+fn ends_statement(token: &Token<'_>) -> bool {
+    match token.kind {
+        Kind::Name | Kind::Text | Kind::Number => true,
+        Kind::Keyword => matches!(token.text, "end" | "nil" | "true" | "false" | "break"),
+        // `::label::` and `<close>` too, and `...`.
+        Kind::Other => matches!(token.text, ")" | "]" | "}" | ";" | ":" | ">" | "."),
+        Kind::Comment | Kind::Space => false,
+    }
+}
+
+/// Whether an expression may begin so; and if a statement may go on so too, what tells that it does.
+fn beginning(token: &Token<'_>) -> Option<Option<&'static str>> {
+    match (token.kind, token.text) {
+        (Kind::Name | Kind::Number, _)
+        | (Kind::Keyword, "nil" | "true" | "false" | "not" | "function")
+        | (Kind::Other, "#") => Some(None),
+        // Calls. `(nil)` by itself is no statement.
+        (Kind::Text, _) | (Kind::Other, "(" | "{") => Some(Some(" (nil)")),
+        (Kind::Other, "-" | "~") => Some(Some(" - nil")),
+        // Of `...` each dot is a token.
+        (Kind::Other, ".") => Some(Some(".. nil")),
+        _ => None,
+    }
+}
