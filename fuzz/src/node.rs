@@ -134,7 +134,7 @@ impl<'a> World<'a> {
     /// A request was answered by somebody else.
     fn see(&mut self) {
         let contact = contact(self.byte());
-        self.node.handle(self.now, Input::Seen { contact });
+        self.node.handle(self.now, Input::Seen { dialect: Dialect::V1, contact });
         assert!(self.drain().replies.is_empty(), "nothing was asked");
     }
 

@@ -29,6 +29,7 @@ use super::news::News;
 use super::observer::Observed;
 use super::persister::Persister;
 use super::socket::{Bound, KeptOut, ReceiveBatch, Received, SendBatch};
+use crate::address::is_loopback;
 use crate::config::Config;
 use crate::control::{self, Command, CommandError, Direction, Reply, Sight};
 use crate::id::Id;
@@ -36,7 +37,7 @@ use crate::message::Contact;
 use crate::node::{Event, Input, Node, OperationId, Output};
 use crate::state::{Kept, StateWriter};
 use crate::time::{Duration, Instant};
-use crate::xdp::Mirror;
+use crate::xdp::{self, Mirror};
 
 /// Orders that wait at the most; whoever gives one more waits with it.
 const ORDERS: usize = 64;
@@ -208,7 +209,7 @@ impl Driver {
         node.rejoin_through(Instant::ZERO, &former);
         let (outcomes, resolved) = mpsc::unbounded_channel();
         let bootstrap = Bootstrap::new(Instant::ZERO, plan.local, plan.bootstrap, outcomes);
-        node.keep_vigil(Instant::ZERO, plan.local.ip().is_loopback());
+        node.keep_vigil(Instant::ZERO, is_loopback(&plan.local));
         if bootstrap.is_empty() && former.is_empty() {
             joining.send_replace(Joining::Joined);
         }
@@ -432,7 +433,9 @@ impl Core {
 
     /// These asked something, and were answered in the kernel.
     fn on_seen(&mut self, now: Instant, contacts: &[Contact]) {
-        contacts.iter().for_each(|&contact| self.handle(now, Input::Seen { contact }));
+        contacts
+            .iter()
+            .for_each(|&contact| self.handle(now, Input::Seen { dialect: xdp::DIALECT, contact }));
     }
 
     fn drain(&mut self, now: Instant) {

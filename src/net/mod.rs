@@ -29,6 +29,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::address::is_loopback;
 use crate::config::{Config, ConfigError};
 use crate::id::Id;
 use crate::state::{self, StateError};
@@ -178,7 +179,7 @@ pub fn spawn(settings: Settings) -> Result<Handle, SpawnError> {
 /// Hashed with the port, the seed makes an id that tells nothing about the seed itself.
 fn default_id(local: SocketAddr, seed: &[u8; 32]) -> Id {
     let port = local.port().to_string();
-    if local.ip().is_loopback() {
+    if is_loopback(&local) {
         return Id::of_name(port);
     }
     Id::of_name([seed, port.as_bytes()].concat())

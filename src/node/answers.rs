@@ -12,11 +12,12 @@ use crate::guard::cost::Bill;
 use crate::id::Id;
 use crate::kad::routing::Table;
 use crate::message::{
-    Contact, EncodedContact, FindValue, Request, Response, Rest, Rpc, RpcError, StoreMode,
-    StoreRequest,
+    Contact, EncodedContact, FindValue, Request, Response, Rest, RpcError, StoreMode, StoreRequest,
 };
 use crate::node::deferred::Question;
+use crate::node::overlay::{Active, Overlay, OverlayId};
 use crate::node::repeats::{Call, Earlier, Repeats};
+use crate::node::shared::Shared;
 use crate::node::{CallError, Event, Node};
 use crate::store::{self as values, Deposit, Party, Picked, Standing};
 use crate::time::{Duration, Instant};
@@ -29,11 +30,13 @@ const MAX_PENDING: usize = 256;
 const ANSWER_WITHIN: Duration = Duration::from_millis(1_400);
 
 /// RPCs that an application may register: more than anybody writes by hand.
-const MAX_REGISTERED: usize = 256;
+pub(super) const MAX_REGISTERED: usize = 256;
 
 /// Somebody who asked something, and what his answer must know of that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Asked {
+    /// Of which overlay.
+    pub(super) overlay: OverlayId,
     pub(super) by: Contact,
     /// Where the request came in, and the answer goes out.
     pub(super) local: LocalEnd,
@@ -97,8 +100,8 @@ pub(super) struct Pending {
     repeats: Repeats,
 }
 
-struct Waiting {
-    asked: Asked,
+pub(super) struct Waiting {
+    pub(super) asked: Asked,
     call: Call,
     at: Instant,
 }
@@ -110,60 +113,41 @@ impl Waiting {
 }
 
 impl Pending {
+    pub(super) fn take(&mut self, token: &RequestToken) -> Option<Waiting> {
+        self.requests.remove(token)
+    }
+
+    fn take_overdue(&mut self, now: Instant) -> Option<Waiting> {
+        let oldest = self.requests.first_entry()?;
+        (oldest.get().deadline() <= now).then(|| oldest.remove())
+    }
+
     pub(super) fn next_timeout(&self) -> Instant {
         // All wait equally long, so the oldest is first.
         self.requests.first_key_value().map_or(Instant::NEVER, |(_, waiting)| waiting.deadline())
     }
 }
 
-impl Node {
-    /// Announces that the application answers an RPC: requests come as [`Event::Request`].
-    ///
-    /// # Errors
-    /// If the name belongs to the protocol, or too many are registered.
-    pub fn register(&mut self, name: &[u8]) -> Result<(), RegisterError> {
-        if self.dialect.rpc_named(name) != Rpc::Custom {
-            return Err(RegisterError::Reserved);
-        }
-        if self.registered.len() >= MAX_REGISTERED && !self.registered.contains(name) {
-            return Err(RegisterError::TooMany);
-        }
-        self.registered.insert(name.to_vec());
-        Ok(())
-    }
-
-    /// Takes an RPC back; callers are told that there is none. Returns whether there was one.
-    pub fn unregister(&mut self, name: &[u8]) -> bool {
-        self.registered.remove(name)
-    }
-
-    /// Answers a request that came as [`Event::Request`]. An answer that comes too late goes
-    /// nowhere.
-    ///
-    /// # Errors
-    /// If the values do not fit a datagram, or, where the caller's address is not validated, what it may
-    /// be sent for its request; the caller is then told that the RPC failed.
-    pub fn answer(
+impl Active<'_> {
+    /// Answers a request that has waited for the application.
+    pub(super) fn answer(
         &mut self,
-        token: RequestToken,
+        waiting: Waiting,
         result: Result<Vec<Value>, RpcFailed>,
     ) -> Result<(), CallError> {
-        let Some(waiting) = self.pending.requests.remove(&token) else {
-            return Ok(());
-        };
         let Waiting { asked, call, at } = waiting;
         let sizes = asked.header.dialect.sizes();
         let max = self.reply_max(&asked).saturating_sub(sizes.around_returned);
         let max = max.min(sizes.custom_max);
         let bytes = result.iter().flatten().map(|value| value.as_bytes().len()).sum();
-        let start = self.out.bytes.len();
+        let start = self.shared.out.bytes.len();
         let fits = bytes <= max;
         match result {
             Ok(values) if fits => self.put(&asked, &Response::Returned(values)),
             _ => self.put(&asked, RpcError::Failed),
         }
-        self.pending.repeats.answered(&call, &self.out.bytes[start..]);
-        self.transmit_later(at, &asked, start, Bill::default());
+        self.shared.pending.repeats.answered(&call, &self.shared.out.bytes[start..]);
+        self.shared.transmit_later(at, &asked, start, Bill::default());
         if fits { Ok(()) } else { Err(CallError::TooLarge { bytes, max }) }
     }
 
@@ -176,23 +160,24 @@ impl Node {
         (envelope, query): (&Envelope<'_>, UnreadQuery<'_>),
         len: usize,
     ) {
-        let header = envelope.reply_from(self.id);
+        let header = envelope.reply_from(self.overlay.id);
         let reply_max = header.dialect.sizes().unvalidated_answer_max(len);
-        let (source, asked) = (by.address, Asked { by, local, header, reply_max });
-        let start = self.out.bytes.len();
+        let overlay = self.overlay.number;
+        let (source, asked) = (by.address, Asked { overlay, by, local, header, reply_max });
+        let start = self.shared.out.bytes.len();
         let (request, tokens) = query.read_counting();
-        self.bill.read(tokens);
+        self.shared.bill.read(tokens);
         let validation = match request {
             Ok(request) => self.put_answer(now, &asked, &request),
             Err(error) => {
-                self.counters.refused += 1;
+                self.shared.counters.refused += 1;
                 self.put(&asked, error);
-                return self.transmit(source, local, start);
+                return self.shared.transmit(source, local, start);
             }
         };
-        self.counters.requests += 1;
-        if self.out.bytes.len() > start {
-            self.transmit(source, local, start);
+        self.shared.counters.requests += 1;
+        if self.shared.out.bytes.len() > start {
+            self.shared.transmit(source, local, start);
         }
         match validation {
             Validation::Enough => self.on_asked(now, asked.by, local),
@@ -208,7 +193,7 @@ impl Node {
 
     /// Appends what is not among the hot answers.
     fn put<'a>(&mut self, asked: &Asked, message: impl Into<Message<'a>>) {
-        wire::emit(&mut self.out.bytes, &asked.header, message);
+        wire::emit(&mut self.shared.out.bytes, &asked.header, message);
     }
 
     /// Appends the answer to a request, if it is to be given now. Returns whether a validated address
@@ -218,10 +203,10 @@ impl Node {
             Request::Ping => self.put(asked, &Response::Pong),
             Request::FindNode { target } => {
                 let max = self.reply_max(asked);
-                self.bill.named();
-                let Node { table, out, config, .. } = self;
-                let closest = closest_for(table, &asked.by, &target, config.k);
-                wire::emit_nodes(&mut out.bytes, &asked.header, closest, max);
+                self.shared.bill.named();
+                let k = self.shared.config.k;
+                let closest = closest_for(&self.overlay.table, &asked.by, &target, k);
+                wire::emit_nodes(&mut self.shared.out.bytes, &asked.header, closest, max);
             }
             Request::FindValue(search) => return self.put_values_answer(now, asked, &search),
             Request::Store(store) => return self.put_store_answer(now, asked, &store),
@@ -245,22 +230,23 @@ impl Node {
             self.put_values(now, asked, search, max);
             return Validation::Enough;
         }
-        let picked = pick(&self.store, asked, search, max, &mut self.rng);
-        picked.iter().for_each(|picked| charge(&mut self.bill, picked));
+        let picked = pick(&self.overlay.store, asked, search, max, &mut self.shared.rng);
+        picked.iter().for_each(|picked| charge(&mut self.shared.bill, picked));
         let is_cut =
             picked.is_some_and(|picked| picked.more > 0 && picked.values.count() < search.limit);
         let validation = if is_cut { Validation::Wanted } else { Validation::Enough };
         let search = FindValue::new(search.key, search.limit);
         let question = Question { asked: *asked, search };
-        if validation == Validation::Enough || !self.deferred.insert(now, question) {
+        if validation == Validation::Enough || !self.shared.deferred.insert(now, question) {
             self.put_values(now, asked, &search, max);
         }
         validation
     }
 
     fn put_values(&mut self, now: Instant, asked: &Asked, search: &FindValue<'_>, max: usize) {
-        self.bill.named();
-        let Node { table, store, out, config, token_issuer, rng, bill, .. } = self;
+        self.shared.bill.named();
+        let Overlay { table, store, .. } = &*self.overlay;
+        let Shared { out, config, token_issuer, rng, bill, .. } = &mut *self.shared;
         let picked = pick(store, asked, search, max, rng);
         picked.iter().for_each(|picked| charge(bill, picked));
         let rest = match &picked {
@@ -279,75 +265,58 @@ impl Node {
 
     /// Answers the questions that have waited for this address to be validated.
     pub(super) fn answer_deferred(&mut self, now: Instant, address: &SocketAddr) {
-        while let Some(question) = self.deferred.take_from(address) {
+        while let Some(question) = self.shared.deferred.take_from(self.overlay.number, address) {
             self.answer_question(now, &question, question.asked.datagram_max());
         }
     }
 
-    /// Answers the questions that have waited in vain, as far as that goes.
-    pub(super) fn answer_overdue_questions(&mut self, now: Instant) {
-        while let Some(question) = self.deferred.take_overdue(now) {
-            self.answer_question(now, &question, question.asked.reply_max);
-        }
-    }
-
-    fn answer_question(&mut self, now: Instant, question: &Question, max: usize) {
+    pub(super) fn answer_question(&mut self, now: Instant, question: &Question, max: usize) {
         let Question { asked, search } = question;
-        let start = self.out.bytes.len();
+        let start = self.shared.out.bytes.len();
         // It is the asker's, whatever datagram or timer brings it about.
-        let before = std::mem::take(&mut self.bill);
+        let before = std::mem::take(&mut self.shared.bill);
         self.put_values(now, asked, search, max);
-        let bill = std::mem::replace(&mut self.bill, before);
-        self.transmit_later(now, asked, start, bill);
-    }
-
-    /// Sends an answer that was appended since `start`, and charges what it has cost since the request
-    /// was charged for.
-    fn transmit_later(&mut self, at: Instant, asked: &Asked, start: usize, mut bill: Bill) {
-        bill.sent(1, (self.out.bytes.len() - start) as u64);
-        if let Some(account) = self.limits.account(&asked.by.address) {
-            self.limits.charge(at, &account, bill.nanos());
-        }
-        self.transmit(asked.by.address, asked.local, start);
+        let bill = std::mem::replace(&mut self.shared.bill, before);
+        self.shared.transmit_later(now, asked, start, bill);
     }
 
     /// Hands a request to the application, or answers that it knows none of that name or cannot take it.
     fn ask_application(&mut self, now: Instant, asked: &Asked, name: &[u8], args: List<'_>) {
-        if !self.registered.contains(name) {
+        if !self.shared.registered.contains(name) {
             return self.put(asked, RpcError::NoSuchRpc);
         }
         let call = call_of(asked, name, args);
         let max = self.reply_max(asked);
-        match self.pending.repeats.earlier(now, &call) {
+        match self.shared.pending.repeats.earlier(now, &call) {
             // The one answer serves both.
             Some(Earlier::Unanswered) => return,
             // It was cut to what the caller might get then.
             Some(Earlier::Answered(answer)) if answer.len() <= max => {
-                return self.out.bytes.extend_from_slice(answer);
+                return self.shared.out.bytes.extend_from_slice(answer);
             }
             Some(Earlier::Answered(_)) => {
                 return self.put(asked, RpcError::Failed);
             }
             None => {}
         }
-        if self.pending.requests.len() >= MAX_PENDING {
+        if self.shared.pending.requests.len() >= MAX_PENDING {
             return self.put(asked, RpcError::Failed);
         }
-        self.bill.kept(args.len_max());
+        self.shared.bill.kept(args.len_max());
         let Ok(args) = args.values() else {
             return self.put(asked, RpcError::Failed);
         };
-        self.pending.repeats.remember(now, call);
+        self.shared.pending.repeats.remember(now, call);
         let token = self.await_answer(now, asked, call);
         let name = name.to_vec();
-        self.out.events.push_back(Event::Request { token, from: asked.by, name, args });
+        self.shared.out.events.push_back(Event::Request { token, from: asked.by, name, args });
     }
 
     fn await_answer(&mut self, now: Instant, asked: &Asked, call: Call) -> RequestToken {
-        self.pending.last += 1;
-        let token = RequestToken(self.pending.last);
+        self.shared.pending.last += 1;
+        let token = RequestToken(self.shared.pending.last);
         let waiting = Waiting { asked: *asked, call, at: now };
-        self.pending.requests.insert(token, waiting);
+        self.shared.pending.requests.insert(token, waiting);
         token
     }
 
@@ -366,7 +335,7 @@ impl Node {
             return Ok(standing);
         }
         if !store.is_extended() {
-            return match self.config.require_tokens && !self.is_validated(asker) {
+            return match self.shared.config.require_tokens && !self.is_validated(asker) {
                 true => Err(Inadmissible::KnowsNone),
                 false => Ok(Standing::Claimed),
             };
@@ -374,15 +343,16 @@ impl Node {
         if self.is_right_token(now, &asker.address, store.token) {
             Ok(standing)
         } else {
-            Err(Inadmissible::WantsToken(self.token_issuer.token(now, &asker.address)))
+            Err(Inadmissible::WantsToken(self.shared.token_issuer.token(now, &asker.address)))
         }
     }
 
     /// Whether a token is the one that was given to an address, which is then validated.
     fn is_right_token(&mut self, now: Instant, address: &SocketAddr, token: Option<&[u8]>) -> bool {
-        let is_right = token.is_some_and(|token| self.token_issuer.accepts(now, address, token));
+        let is_right =
+            token.is_some_and(|token| self.shared.token_issuer.accepts(now, address, token));
         if is_right {
-            self.validated.insert(*address);
+            self.shared.validated.insert(*address);
         }
         is_right
     }
@@ -394,7 +364,7 @@ impl Node {
         store: &StoreRequest<'_>,
     ) -> Validation {
         let admitted = self.admit(now, &asked.by, store);
-        let (out, header) = (&mut self.out.bytes, &asked.header);
+        let (out, header) = (&mut self.shared.out.bytes, &asked.header);
         let standing = match admitted {
             Ok(standing) => standing,
             Err(inadmissible @ Inadmissible::WantsToken(token)) => {
@@ -407,19 +377,19 @@ impl Node {
             }
         };
         let bytes = store.value.as_bytes().len();
-        if let Err(refusal) = self.store.check_size(bytes) {
+        if let Err(refusal) = self.overlay.store.check_size(bytes) {
             put_refused(out, header, store, &refusal, None);
             return Validation::Enough;
         }
-        self.bill.kept(bytes);
-        self.bill.examined(self.store.count_under(&store.key));
+        self.shared.bill.kept(bytes);
+        self.shared.bill.examined(self.overlay.store.count_under(&store.key));
         match Value::of(store.value) {
             Err(_) => put_refused(out, header, store, &"the value nests too deep", None),
             Ok(value) => {
                 let deposit = deposit(&asked.by, store, standing, value);
-                match self.store.put(now, deposit, &mut self.rng) {
+                match self.overlay.store.put(now, deposit, &mut self.shared.rng) {
                     Ok(()) => {
-                        self.counters.stored += 1;
+                        self.shared.counters.stored += 1;
                         wire::emit(out, header, &Response::Stored);
                     }
                     Err(refusal) => put_refused(out, header, store, &refusal, None),
@@ -428,13 +398,22 @@ impl Node {
         }
         Validation::Enough
     }
+}
 
+impl Node {
     /// Tells the callers of RPCs that the application left unanswered that they failed.
     pub(super) fn fail_overdue_requests(&mut self, now: Instant) {
-        while let Some((&token, waiting)) = self.pending.requests.first_key_value()
-            && waiting.deadline() <= now
-        {
-            self.answer(token, Err(RpcFailed)).expect("a failure fits a datagram");
+        while let Some(waiting) = self.shared.pending.take_overdue(now) {
+            let mut overlay = self.active(waiting.asked.overlay);
+            overlay.answer(waiting, Err(RpcFailed)).expect("a failure fits a datagram");
+        }
+    }
+
+    /// Answers the questions that have waited in vain, as far as that goes.
+    pub(super) fn answer_overdue_questions(&mut self, now: Instant) {
+        while let Some(question) = self.shared.deferred.take_overdue(now) {
+            let max = question.asked.reply_max;
+            self.active(question.asked.overlay).answer_question(now, &question, max);
         }
     }
 }
@@ -530,7 +509,8 @@ mod tests {
         let by = Contact { id: Id::of_name([a, b, c]), address: ([11, b, c, 1], 9).into() };
         let (from, transaction) = (Id::of_name("node"), TransactionId::new([0; 8]));
         let header = Header { dialect: Dialect::V1, from, transaction };
-        Asked { by, local: LocalEnd::default(), header, reply_max: 200 }
+        let overlay = OverlayId::FIRST;
+        Asked { overlay, by, local: LocalEnd::default(), header, reply_max: 200 }
     }
 
     /// A node with this many rows under a key.
@@ -542,7 +522,8 @@ mod tests {
             let (standing, age) = (Standing::Published, Duration::ZERO);
             let deposit =
                 Deposit { key, value, mode, publisher, depositor: publisher, standing, age };
-            node.store.put(Instant::ZERO, deposit, &mut node.rng).unwrap();
+            let Active { overlay, shared } = node.active(OverlayId::FIRST);
+            overlay.store.put(Instant::ZERO, deposit, &mut shared.rng).unwrap();
         }
         node
     }
@@ -551,19 +532,20 @@ mod tests {
     fn rows_that_are_looked_at_are_paid_for() {
         let (key, now) = (Id::of_name("key"), Instant::ZERO);
         // What 512 rows cost beyond one.
-        let dearer = |ask: &dyn Fn(&mut Node)| {
+        let dearer = |ask: &dyn Fn(&mut Active<'_>)| {
             let cost = |rows| {
                 let mut node = node_with(rows, key);
-                node.bill = Bill::default();
-                ask(&mut node);
-                node.bill.nanos()
+                let mut active = node.active(OverlayId::FIRST);
+                active.shared.bill = Bill::default();
+                ask(&mut active);
+                active.shared.bill.nanos()
             };
             cost(512) - cost(1)
         };
         let find = |limit, after, token| {
-            move |node: &mut Node| {
+            move |active: &mut Active<'_>| {
                 let search = FindValue { after, token, ..FindValue::new(key, limit) };
-                let _ = node.put_values_answer(now, &asked(9_999), &search);
+                let _ = active.put_values_answer(now, &asked(9_999), &search);
             }
         };
         let first = Some(Id::new([0; Id::LEN]));
@@ -571,11 +553,11 @@ mod tests {
         assert_eq!(dearer(&find(1, None, Some(b""))), 512 * 40 - 10);
         // It is held back, and nobody is named until it is answered.
         assert_eq!(dearer(&find(512, None, None)) + 900, 512 * 40 - 2 * 10);
-        let store = |node: &mut Node| {
+        let store = |active: &mut Active<'_>| {
             let value = Value::bytes("one too many");
             let (item, mode) = (value.item(), StoreMode::Add);
             let store = StoreRequest { key, value: item, mode, copy: None, token: None };
-            let _ = node.put_store_answer(now, &asked(9_999), &store);
+            let _ = active.put_store_answer(now, &asked(9_999), &store);
         };
         assert_eq!(dearer(&store), 511 * 10);
     }
@@ -584,16 +566,17 @@ mod tests {
     fn the_asker_pays_when_an_answer_is_chosen_again_and_nobody_else_does() {
         let key = Id::of_name("key");
         let mut node = node_with(512, key);
-        node.bill = Bill::of_datagram(100);
-        let before = node.bill.nanos();
+        let mut active = node.active(OverlayId::FIRST);
+        active.shared.bill = Bill::of_datagram(100);
+        let before = active.shared.bill.nanos();
         let question = Question { asked: asked(9_999), search: FindValue::new(key, 6) };
-        let account = node.limits.account(&question.asked.by.address).unwrap();
+        let account = active.shared.limits.account(&question.asked.by.address).unwrap();
         let mut answers = 0;
-        while node.limits.has_left(Instant::ZERO, &account) {
-            node.answer_question(Instant::ZERO, &question, 1_000);
+        while active.shared.limits.has_left(Instant::ZERO, &account) {
+            active.answer_question(Instant::ZERO, &question, 1_000);
             answers += 1;
         }
-        assert_eq!(node.bill.nanos(), before);
+        assert_eq!(active.shared.bill.nanos(), before);
         assert!(answers <= 250_000_000 / (512 * 40), "{answers} in a quarter of a second");
     }
 }

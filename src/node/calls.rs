@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::Id;
 use crate::message::{Contact, Place, Response, Rpc, TransactionId};
+use crate::node::overlay::OverlayId;
 use crate::node::{CallError, OperationId};
 use crate::time::Instant;
 
@@ -107,6 +108,8 @@ impl Attempt {
 }
 
 pub(super) struct Call {
+    /// Of which overlay.
+    pub(super) overlay: OverlayId,
     pub(super) peer: Peer,
     pub(super) kind: Rpc,
     pub(super) purpose: Purpose,
@@ -121,7 +124,7 @@ pub(super) struct Call {
 /// What time brought.
 pub(super) enum Expired {
     /// The answer takes longer than usual.
-    Overdue { operation: OperationId, query: usize },
+    Overdue { overlay: OverlayId, operation: OperationId, query: usize },
     /// No answer came in time.
     TimedOut(Call),
 }
@@ -154,11 +157,18 @@ impl Calls {
         self.calls.insert(id, call);
     }
 
-    /// Takes out the call that a datagram answers: its transaction id is in flight, it comes from the
-    /// address that was asked and, where the id was known, from that id.
-    pub(super) fn take(&mut self, transaction: TransactionId, from: &Contact) -> Option<Call> {
-        let Peer { address, id } = self.calls.get(&transaction)?.peer;
-        if address != from.address || id.is_some_and(|id| id != from.id) {
+    /// Takes out the call that a datagram to an overlay answers: its transaction id is in flight, it comes
+    /// from the address that was asked and, where the id was known, from that id.
+    pub(super) fn take(
+        &mut self,
+        overlay: OverlayId,
+        transaction: TransactionId,
+        from: &Contact,
+    ) -> Option<Call> {
+        let call = self.calls.get(&transaction)?;
+        let Peer { address, id } = call.peer;
+        if call.overlay != overlay || address != from.address || id.is_some_and(|id| id != from.id)
+        {
             return None;
         }
         let call = self.calls.remove(&transaction)?;
@@ -191,7 +201,7 @@ impl Calls {
                 return Some(Expired::TimedOut(call));
             }
             if let Purpose::Query { operation, query } = call.purpose {
-                return Some(Expired::Overdue { operation, query });
+                return Some(Expired::Overdue { overlay: call.overlay, operation, query });
             }
         }
     }

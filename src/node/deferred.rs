@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use crate::address::Subnet;
 use crate::message::FindValue;
 use crate::node::answers::Asked;
+use crate::node::overlay::OverlayId;
 use crate::time::{Duration, Instant};
 
 /// How long a question is kept: an original waits 1.5 s for its answer.
@@ -57,9 +58,14 @@ impl Deferred {
         true
     }
 
-    /// Takes out a question that came from an address.
-    pub(super) fn take_from(&mut self, address: &SocketAddr) -> Option<Question> {
-        let at = self.questions.iter().position(|(_, other)| other.asked.by.address == *address)?;
+    /// Takes out a question that came to an overlay from an address.
+    pub(super) fn take_from(
+        &mut self,
+        overlay: OverlayId,
+        address: &SocketAddr,
+    ) -> Option<Question> {
+        let is_it = |asked: &Asked| asked.by.address == *address && asked.overlay == overlay;
+        let at = self.questions.iter().position(|(_, other)| is_it(&other.asked))?;
         self.questions.remove(at).map(|(_, question)| question)
     }
 
@@ -84,7 +90,8 @@ mod tests {
         let by = Contact { id: Id::of_name("asker"), address: address.parse().unwrap() };
         let (from, transaction) = (Id::of_name("own"), TransactionId::new([1; 8]));
         let header = Header { dialect: Dialect::V1, from, transaction };
-        let asked = Asked { by, local: LocalEnd::default(), header, reply_max: 192 };
+        let overlay = OverlayId::FIRST;
+        let asked = Asked { overlay, by, local: LocalEnd::default(), header, reply_max: 192 };
         Question { asked, search: FindValue::new(Id::of_name("key"), 6) }
     }
 
@@ -116,9 +123,16 @@ mod tests {
         }
         assert_eq!(deferred.next_timeout(), Instant::ZERO + KEPT_FOR);
         let second = question("192.0.2.2:1");
-        assert_eq!(deferred.take_from(&second.asked.by.address), Some(second.clone()));
-        assert_eq!(deferred.take_from(&second.asked.by.address), None);
-        assert_eq!(deferred.take_from(&"192.0.2.1:2".parse().unwrap()), None, "another port");
+        assert_eq!(
+            deferred.take_from(OverlayId::FIRST, &second.asked.by.address),
+            Some(second.clone())
+        );
+        assert_eq!(deferred.take_from(OverlayId::FIRST, &second.asked.by.address), None);
+        assert_eq!(
+            deferred.take_from(OverlayId::FIRST, &"192.0.2.1:2".parse().unwrap()),
+            None,
+            "another port"
+        );
         let before = Instant::ZERO + KEPT_FOR.minus(Duration::from_micros(1));
         assert_eq!(deferred.take_overdue(before), None);
         let at = Instant::ZERO + KEPT_FOR;

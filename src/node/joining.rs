@@ -12,8 +12,10 @@ use std::net::SocketAddr;
 
 use crate::id::Id;
 use crate::message::{Contact, Request};
+use crate::node::calls::Purpose;
 use crate::node::operations::MAX_BOOTSTRAP;
-use crate::node::{Event, Node, OperationId, Purpose};
+use crate::node::overlay::Active;
+use crate::node::{Event, OperationId};
 use crate::time::{Duration, Instant};
 
 /// The first retry comes this soon: nodes that are started together wait for the first of them.
@@ -94,36 +96,29 @@ impl Joining {
     }
 }
 
-impl Node {
-    /// Joins the network through the nodes at these addresses, 64 at most, and keeps in touch with them
-    /// from now on; those of an earlier call that are not among them are forgotten. How an attempt went
-    /// is told as [`Event::Bootstrapped`].
-    pub fn join_through(&mut self, now: Instant, addresses: &[SocketAddr]) {
+impl Active<'_> {
+    /// Joins the network through the nodes at these addresses, and keeps in touch with them.
+    pub(super) fn join_through(&mut self, now: Instant, addresses: &[SocketAddr]) {
         if self.note_bootstrap_nodes(now, addresses) {
-            self.joining.is_news = true;
-            self.joining.join_at = now;
+            self.overlay.joining.is_news = true;
+            self.overlay.joining.join_at = now;
         }
     }
 
-    /// The same for a caller that joins through them itself, by [`Node::start_bootstrap`].
-    pub fn keep_in_touch(&mut self, now: Instant, addresses: &[SocketAddr]) {
-        self.note_bootstrap_nodes(now, addresses);
-    }
-
-    /// Joins through contacts of an earlier life, and asks them again whenever nobody else is known.
-    pub fn rejoin_through(&mut self, now: Instant, addresses: &[SocketAddr]) {
-        self.joining.former = addresses.iter().copied().take(MAX_BOOTSTRAP).collect();
+    /// Joins through contacts of an earlier life.
+    pub(super) fn rejoin_through(&mut self, now: Instant, addresses: &[SocketAddr]) {
+        self.overlay.joining.former = addresses.iter().copied().take(MAX_BOOTSTRAP).collect();
         if !addresses.is_empty() {
-            self.joining.join_at = now;
+            self.overlay.joining.join_at = now;
         }
     }
 
-    /// Returns whether there are new ones.
-    fn note_bootstrap_nodes(&mut self, now: Instant, addresses: &[SocketAddr]) -> bool {
-        let before = std::mem::take(&mut self.joining.bootstrap_nodes);
+    /// Keeps in touch with the nodes at these addresses. Returns whether there are new ones.
+    pub(super) fn note_bootstrap_nodes(&mut self, now: Instant, addresses: &[SocketAddr]) -> bool {
+        let before = std::mem::take(&mut self.overlay.joining.bootstrap_nodes);
         let mut has_new = false;
         for &address in addresses {
-            let all = &mut self.joining.bootstrap_nodes;
+            let all = &mut self.overlay.joining.bootstrap_nodes;
             if all.len() < MAX_BOOTSTRAP && all.iter().all(|node| node.address != address) {
                 let known = before.iter().find(|node| node.address == address);
                 has_new |= known.is_none();
@@ -131,9 +126,9 @@ impl Node {
                 all.push(BootstrapNode { address, answered });
             }
         }
-        if self.joining.bootstrap_nodes.is_empty() {
-            self.joining.ask_at = Instant::NEVER;
-        } else if self.joining.ask_at == Instant::NEVER {
+        if self.overlay.joining.bootstrap_nodes.is_empty() {
+            self.overlay.joining.ask_at = Instant::NEVER;
+        } else if self.overlay.joining.ask_at == Instant::NEVER {
             self.plan_asking(now);
         }
         has_new
@@ -141,49 +136,51 @@ impl Node {
 
     /// Joins, and asks bootstrap nodes, if it is time.
     pub(super) fn tend_joining(&mut self, now: Instant) {
-        if self.joining.join_at <= now && self.joining.running.is_none() {
-            self.joining.join_at = Instant::NEVER;
-            if std::mem::take(&mut self.joining.is_news) || self.table.is_empty() {
+        if self.overlay.joining.join_at <= now && self.overlay.joining.running.is_none() {
+            self.overlay.joining.join_at = Instant::NEVER;
+            if std::mem::take(&mut self.overlay.joining.is_news) || self.overlay.table.is_empty() {
                 self.join(now);
             }
         }
-        if self.joining.ask_at <= now {
+        if self.overlay.joining.ask_at <= now {
             self.plan_asking(now);
             // Whoever is alone asks them anyway.
-            if !self.table.is_empty() {
+            if !self.overlay.table.is_empty() {
                 self.ask_bootstrap_nodes(now);
             }
         }
     }
 
     fn join(&mut self, now: Instant) {
-        let all = self.joining.bootstrap_nodes.iter().map(|node| node.address);
+        let all = self.overlay.joining.bootstrap_nodes.iter().map(|node| node.address);
         let mut addresses: Vec<SocketAddr> = all.collect();
-        if self.table.is_empty() {
+        if self.overlay.table.is_empty() {
             let is_new = |address: &&SocketAddr| !addresses.contains(address);
-            let former: Vec<_> = self.joining.former.iter().filter(is_new).copied().collect();
+            let former: Vec<_> =
+                self.overlay.joining.former.iter().filter(is_new).copied().collect();
             addresses.extend(former);
         }
         // It may end before it is told here which it is.
-        self.joining.running = Some(OperationId(self.last_operation + 1));
-        self.joining.began = now;
+        self.overlay.joining.running = Some(OperationId(self.shared.last_operation + 1));
+        self.overlay.joining.began = now;
         self.start_bootstrap(now, &addresses);
     }
 
     fn plan_asking(&mut self, now: Instant) {
-        let rarer = (self.estimate().nodes / ASKERS).max(1.0);
+        let rarer = (self.overlay.estimate().nodes / ASKERS).max(1.0);
         let every = (ASK_EVERY.as_micros() as f64 * rarer) as u64;
         let every = Duration::from_micros(every).min(ASK_EVERY_MAX);
-        self.joining.ask_at = now + every.jittered(&mut self.rng);
+        self.overlay.joining.ask_at = now + every.jittered(&mut self.shared.rng);
     }
 
     /// Asks those that were not heard of lately.
     fn ask_bootstrap_nodes(&mut self, now: Instant) {
         let is_fresh = |address: &SocketAddr| {
-            let mut known = self.table.good().filter(|entry| entry.contact.address == *address);
+            let mut known =
+                self.overlay.table.good().filter(|entry| entry.contact.address == *address);
             known.any(|entry| now.since(entry.last_seen) < ASK_EVERY)
         };
-        let all = self.joining.bootstrap_nodes.iter().map(|node| node.address);
+        let all = self.overlay.joining.bootstrap_nodes.iter().map(|node| node.address);
         let quiet: Vec<SocketAddr> = all.filter(|address| !is_fresh(address)).collect();
         for address in quiet {
             // Without room for a call it is asked the next time.
@@ -198,34 +195,34 @@ impl Node {
         address: SocketAddr,
         contact: Option<Contact>,
     ) {
-        if self.joining.on_asked(&address, contact.map(|contact| contact.id)) {
-            self.joining.is_news = true;
-            self.joining.join_at = now;
+        if self.overlay.joining.on_asked(&address, contact.map(|contact| contact.id)) {
+            self.overlay.joining.is_news = true;
+            self.overlay.joining.join_at = now;
         }
         if contact.is_none() {
-            self.out.events.push_back(Event::BootstrapNodeSilent(address));
+            self.shared.out.events.push_back(Event::BootstrapNodeSilent(address));
         }
     }
 
     /// A bootstrap has ended, perhaps an attempt of the node's own.
     pub(super) fn on_bootstrap_ended(&mut self, now: Instant, id: OperationId) {
-        if self.joining.running != Some(id) {
+        if self.overlay.joining.running != Some(id) {
             return;
         }
-        self.joining.running = None;
-        if self.table.is_empty() {
-            self.joining.retry(now);
+        self.overlay.joining.running = None;
+        if self.overlay.table.is_empty() {
+            self.overlay.joining.retry(now);
         }
     }
 
     /// A contact was lost; without any other the node is alone.
     pub(super) fn rejoin_if_alone(&mut self, now: Instant) {
-        if self.table.is_empty() && self.joining.join_at == Instant::NEVER {
+        if self.overlay.table.is_empty() && self.overlay.joining.join_at == Instant::NEVER {
             // Whoever answers and then falls silent must not have it ask for ever.
-            if now.since(self.joining.began) > RETRY_MAX.times(2) {
-                self.joining.pause = RETRY_MIN;
+            if now.since(self.overlay.joining.began) > RETRY_MAX.times(2) {
+                self.overlay.joining.pause = RETRY_MIN;
             }
-            self.joining.retry(now);
+            self.overlay.joining.retry(now);
         }
     }
 }

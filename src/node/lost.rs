@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 
 use crate::message::Contact;
-use crate::node::Node;
+use crate::node::overlay::Active;
 use crate::time::{Duration, Instant};
 
 /// Lost contacts that are remembered, the latest: a part of a network that is away is found by any.
@@ -53,38 +53,38 @@ impl Lost {
     }
 }
 
-impl Node {
+impl Active<'_> {
     /// A contact of the routing table is taken for dead.
     pub(super) fn on_contact_lost(&mut self, now: Instant, contact: Contact) {
-        self.lost.remember(contact);
-        if self.lost.ask_at == Instant::NEVER {
-            self.lost.ask_at = now + ASK_EVERY.jittered(&mut self.rng);
+        self.overlay.lost.remember(contact);
+        if self.overlay.lost.ask_at == Instant::NEVER {
+            self.overlay.lost.ask_at = now + ASK_EVERY.jittered(&mut self.shared.rng);
         }
     }
 
     /// Asks the contact that was not asked for the longest, if it is time.
     pub(super) fn ask_lost(&mut self, now: Instant) {
-        if self.lost.ask_at > now {
+        if self.overlay.lost.ask_at > now {
             return;
         }
-        let next = now + ASK_EVERY.jittered(&mut self.rng);
-        self.lost.ask_at = if self.ask_next_lost(now) { next } else { Instant::NEVER };
+        let next = now + ASK_EVERY.jittered(&mut self.shared.rng);
+        self.overlay.lost.ask_at = if self.ask_next_lost(now) { next } else { Instant::NEVER };
     }
 
     /// Returns whether there is one to ask.
     fn ask_next_lost(&mut self, now: Instant) -> bool {
-        let Some(&contact) = self.lost.contacts.front() else {
+        let Some(&contact) = self.overlay.lost.contacts.front() else {
             return false;
         };
-        self.lost.contacts.rotate_left(1);
+        self.overlay.lost.contacts.rotate_left(1);
         self.recheck(now, contact);
         true
     }
 
     /// A contact answered that the routing table did not have; it may have been away.
     pub(super) fn on_maybe_back(&mut self, now: Instant, contact: &Contact) {
-        if self.lost.forget(contact) {
-            for _ in 0..ASK_MORE.min(self.lost.contacts.len()) {
+        if self.overlay.lost.forget(contact) {
+            for _ in 0..ASK_MORE.min(self.overlay.lost.contacts.len()) {
                 self.ask_next_lost(now);
             }
         }

@@ -12,9 +12,10 @@ use crate::kad::crowd;
 use crate::kad::lookup::Goal;
 use crate::kad::routing::Sighting;
 use crate::message::{Contact, Request};
-use crate::node::calls::{Call, Peer};
+use crate::node::Event;
+use crate::node::calls::{Call, Peer, Purpose};
 use crate::node::operations::Then;
-use crate::node::{Event, Node, Purpose};
+use crate::node::overlay::Active;
 use crate::time::{Duration, Instant};
 use crate::wire::{self, Header};
 
@@ -116,54 +117,57 @@ impl Maintenance {
     }
 }
 
-impl Node {
+impl Active<'_> {
     /// Does what is due by now.
     pub(super) fn maintain(&mut self, now: Instant) {
-        if self.maintenance.refresh_at <= now {
+        if self.overlay.maintenance.refresh_at <= now {
             self.refresh_due(now);
         }
         self.ask_lost(now);
         self.tend_joining(now);
         self.tend_vigil(now);
-        if self.maintenance.measure_at <= now {
+        if self.overlay.maintenance.measure_at <= now {
             self.measure(now);
         }
         self.note_due(now);
-        if self.maintenance.work_at <= now {
+        if self.overlay.maintenance.work_at <= now {
             self.work(now);
         }
     }
 
     /// Begins what there is room for.
     fn work(&mut self, now: Instant) {
-        while self.maintenance.running < MAX_RUNNING
+        while self.overlay.maintenance.running < MAX_RUNNING
             && let Some((target, then)) = self.next_lookup()
         {
-            self.maintenance.running += 1;
+            self.overlay.maintenance.running += 1;
             self.begin_lookup(now, Goal::Node { target }, then);
         }
         // Even if something of it has ended at once: there is no more to begin now.
-        self.maintenance.work_at = self.replicate(now);
+        self.overlay.maintenance.work_at = self.replicate(now);
     }
 
     fn next_lookup(&mut self) -> Option<(Id, Then)> {
-        let refresh = self.maintenance.refreshes.pop_front().map(|target| (target, Then::Refresh));
-        refresh.or_else(|| Some((self.replication.next_key()?, Then::Replicate)))
+        let refresh =
+            self.overlay.maintenance.refreshes.pop_front().map(|target| (target, Then::Refresh));
+        refresh.or_else(|| Some((self.overlay.replication.next_key()?, Then::Replicate)))
     }
 
     /// A request came from somebody. A stranger must answer a ping before it becomes a contact,
     /// because its address may be forged; and until then nobody else is pinged on its account. It is
     /// asked from where it asked: a NAT or a firewall may let nothing else through to it.
     pub(super) fn on_asked(&mut self, now: Instant, asker: Contact, local: LocalEnd) {
-        let check = match self.table.on_seen(now, &asker) {
+        let check = match self.overlay.table.on_seen(now, &asker) {
             Sighting::Live | Sighting::Own => None,
             Sighting::Suspect => return self.verify(now, &asker, local),
             Sighting::Elsewhere { check } => check,
-            Sighting::Stranger if self.table.has_room(&asker) => {
+            Sighting::Stranger if self.overlay.table.has_room(&asker) => {
                 return self.verify(now, &asker, local);
             }
-            Sighting::Stranger if self.is_validated(&asker) => self.table.on_stranger(now, asker),
-            Sighting::Stranger => self.table.due_for_check(now, &asker.id),
+            Sighting::Stranger if self.is_validated(&asker) => {
+                self.overlay.table.on_stranger(now, asker)
+            }
+            Sighting::Stranger => self.overlay.table.due_for_check(now, &asker.id),
         };
         match check {
             Some(contact) if self.is_validated(&asker) => self.check_liveness(now, contact, 1),
@@ -177,39 +181,42 @@ impl Node {
     /// remembered of it; see [`Challenge`](super::challenge::Challenge).
     pub(super) fn verify(&mut self, now: Instant, asker: &Contact, local: LocalEnd) {
         let address = &asker.address;
-        if !is_sendable(address) || self.is_own_address(address) || !self.rations.take(now, asker) {
+        if !is_sendable(address)
+            || self.shared.is_own_address(address)
+            || !self.shared.rations.take(now, asker)
+        {
             return;
         }
-        let transaction = self.challenge.ping_id(now, address);
-        let header = Header { dialect: self.dialect, from: self.id, transaction };
-        let start = self.out.bytes.len();
-        wire::emit(&mut self.out.bytes, &header, &Request::Ping);
-        self.transmit(*address, local, start);
+        let transaction = self.shared.challenge.ping_id(now, address);
+        let header = Header { dialect: self.overlay.dialect, from: self.overlay.id, transaction };
+        let start = self.shared.out.bytes.len();
+        wire::emit(&mut self.shared.out.bytes, &header, &Request::Ping);
+        self.shared.transmit(*address, local, start);
     }
 
     /// Pings somebody who was lost, or waits for a place in the routing table.
     pub(super) fn recheck(&mut self, now: Instant, contact: Contact) {
-        if self.maintenance.has_room_to_recheck(&contact)
+        if self.overlay.maintenance.has_room_to_recheck(&contact)
             && self.send(now, contact.into(), &Request::Ping, Purpose::Recheck).is_ok()
         {
-            self.maintenance.rechecking.insert(contact);
+            self.overlay.maintenance.rechecking.insert(contact);
         }
     }
 
     /// Pings a contact of the routing table that may have gone.
     pub(super) fn check_liveness(&mut self, now: Instant, contact: Contact, attempt: u32) {
-        let checking = &self.maintenance.checking;
+        let checking = &self.overlay.maintenance.checking;
         if checking.len() < MAX_CHECKS
             && !checking.contains(&contact)
             && self.send(now, contact.into(), &Request::Ping, Purpose::Liveness { attempt }).is_ok()
         {
-            self.maintenance.checking.insert(contact);
+            self.overlay.maintenance.checking.insert(contact);
         }
     }
 
     /// A contact left a call unanswered.
     pub(super) fn on_contact_silent(&mut self, now: Instant, contact: Contact, purpose: Purpose) {
-        let in_table = self.table.on_silence(&contact);
+        let in_table = self.overlay.table.on_silence(&contact);
         match purpose {
             Purpose::Recheck => {}
             Purpose::Liveness { attempt } => match attempt {
@@ -222,8 +229,8 @@ impl Node {
     }
 
     fn on_dead(&mut self, now: Instant, contact: Contact) {
-        let Some(replacement) = self.table.on_dead(&contact) else { return };
-        self.out.events.push_back(Event::ContactLost(contact));
+        let Some(replacement) = self.overlay.table.on_dead(&contact) else { return };
+        self.shared.out.events.push_back(Event::ContactLost(contact));
         self.on_contact_lost(now, contact);
         self.on_loss(now);
         self.rejoin_if_alone(now);
@@ -235,7 +242,7 @@ impl Node {
 
     /// A contact is new in the routing table.
     pub(super) fn on_contact_added(&mut self, now: Instant, contact: Contact) {
-        self.out.events.push_back(Event::ContactAdded(contact));
+        self.shared.out.events.push_back(Event::ContactAdded(contact));
         self.measure_soon(now);
         self.schedule_refresh();
         self.on_maybe_holder(now, contact);
@@ -243,18 +250,18 @@ impl Node {
 
     /// Looks something up in every bucket but the last, after a join.
     pub(super) fn refresh_all(&mut self, now: Instant) {
-        for bucket in 0..self.table.buckets().len() - 1 {
+        for bucket in 0..self.overlay.table.buckets().len() - 1 {
             self.queue_refresh(now, bucket);
         }
     }
 
     fn refresh_due(&mut self, now: Instant) {
         loop {
-            let (bucket, touched) = self.table.least_touched();
-            if now < touched + self.config.refresh {
+            let (bucket, touched) = self.overlay.table.least_touched();
+            if now < touched + self.shared.config.refresh {
                 break;
             }
-            for contact in self.table.stale_after(bucket, HOPELESS) {
+            for contact in self.overlay.table.stale_after(bucket, HOPELESS) {
                 self.recheck(now, contact);
             }
             self.queue_refresh(now, bucket);
@@ -263,41 +270,42 @@ impl Node {
     }
 
     fn queue_refresh(&mut self, now: Instant, bucket: usize) {
-        let target = self.id.random_at(bucket as u32, &mut self.rng);
-        self.table.touch(now, &target);
+        let target = self.overlay.id.random_at(bucket as u32, &mut self.shared.rng);
+        self.overlay.table.touch(now, &target);
         self.queue_lookup(now, target);
     }
 
     fn queue_lookup(&mut self, now: Instant, target: Id) {
-        if self.maintenance.refreshes.len() < MAX_REFRESHES {
-            self.maintenance.refreshes.push_back(target);
-            self.maintenance.resume(now);
+        if self.overlay.maintenance.refreshes.len() < MAX_REFRESHES {
+            self.overlay.maintenance.refreshes.push_back(target);
+            self.overlay.maintenance.resume(now);
         }
     }
 
     pub(super) fn schedule_refresh(&mut self) {
-        let (_, touched) = self.table.least_touched();
-        self.maintenance.refresh_at = touched + self.config.refresh;
+        let (_, touched) = self.overlay.table.least_touched();
+        self.overlay.maintenance.refresh_at = touched + self.shared.config.refresh;
     }
 
     pub(super) fn on_refreshed(&mut self, now: Instant) {
-        self.maintenance.on_lookup_ended(now);
+        self.overlay.maintenance.on_lookup_ended(now);
     }
 
     fn measure_soon(&mut self, now: Instant) {
-        if self.maintenance.measure_at == Instant::NEVER {
-            self.maintenance.measure_at = now + SETTLING.jittered(&mut self.rng);
+        if self.overlay.maintenance.measure_at == Instant::NEVER {
+            self.overlay.maintenance.measure_at = now + SETTLING.jittered(&mut self.shared.rng);
         }
     }
 
     /// Looks up random points if too little is known about how densely nodes lie. Once only for each
     /// change of the routing table: where lookups come to nothing, more of them would not help.
     fn measure(&mut self, now: Instant) {
-        self.maintenance.measure_at = Instant::NEVER;
-        if self.table.is_empty() {
+        self.overlay.maintenance.measure_at = Instant::NEVER;
+        if self.overlay.table.is_empty() {
             return;
         }
-        for target in self.estimator.targets(self.table.len(), &mut self.rng) {
+        for target in self.overlay.estimator.targets(self.overlay.table.len(), &mut self.shared.rng)
+        {
             self.queue_lookup(now, target);
         }
     }

@@ -12,17 +12,18 @@ use crate::kad::lookup::{
     ALL_ENTRIES, Answer, Cause, End, Goal, Lookup, LookupRecord, Next, Outcome, QuerySizes,
 };
 use crate::message::{Contact, FindValue, Request, Response, StoreMode, StoreRequest};
-use crate::node::calls::{Attempt, Call};
-use crate::node::{
-    CallError, Delivery, DeliveryOutcome, Event, MAX_RECORDS, Node, OperationId, Peer, Purpose,
-    StoreReport, is_validated,
-};
+use crate::node::calls::{Attempt, Call, Peer, Purpose};
+use crate::node::overlay::{Active, Overlay, is_validated};
+use crate::node::{CallError, Delivery, DeliveryOutcome, Event, OperationId, StoreReport};
 use crate::store::{Deposit, Party, Refusal, Standing};
 use crate::time::{Duration, Instant};
 
 /// Operations at once: some ten times as many lookups as the calls in flight can serve at full speed,
 /// and some tens of megabytes. Beyond that a lookup ends before it begins, as [`End::Overloaded`].
 const MAX_OPERATIONS: usize = 1_024;
+
+/// Lookups remembered for people to look at: a screenful.
+const MAX_RECORDS: usize = 16;
 
 /// Addresses taken for one bootstrap; a single one that answers is enough.
 pub(super) const MAX_BOOTSTRAP: usize = 64;
@@ -84,14 +85,18 @@ pub(super) struct Bootstrap {
     joining: bool,
 }
 
-impl Node {
+impl Active<'_> {
     /// Asks nodes of which only the address is known for the way to the own id, and joins through
-    /// those that answer. Ends as [`Event::Bootstrapped`]. At most 64 addresses are asked.
-    pub fn start_bootstrap(&mut self, now: Instant, addresses: &[SocketAddr]) -> OperationId {
-        let operation = self.new_operation();
+    /// those that answer.
+    pub(super) fn start_bootstrap(
+        &mut self,
+        now: Instant,
+        addresses: &[SocketAddr],
+    ) -> OperationId {
+        let operation = self.shared.new_operation();
         let mut bootstrap =
             Bootstrap { waiting: 0, answered: 0, silent: Vec::new(), joining: false };
-        let request = Request::FindNode { target: self.id };
+        let request = Request::FindNode { target: self.overlay.id };
         for &address in addresses.iter().take(MAX_BOOTSTRAP) {
             let purpose = Purpose::Bootstrap { operation };
             match self.send(now, address.into(), &request, purpose) {
@@ -99,29 +104,20 @@ impl Node {
                 Err(_) => bootstrap.silent.push(address),
             }
         }
-        self.operations.insert(operation, Operation::Bootstrap(bootstrap));
+        self.overlay.operations.insert(operation, Operation::Bootstrap(bootstrap));
         self.try_end_bootstrap(now, operation);
         operation
     }
 
-    /// Searches for nodes or values. Ends as [`Event::LookupDone`].
-    pub fn start_lookup(&mut self, now: Instant, goal: Goal) -> OperationId {
-        self.begin_lookup(now, goal, Then::Report)
-    }
-
-    /// Stores a value at the k nodes nearest to the key, this one included if it is one of them.
-    /// Ends as [`Event::StoreDone`].
-    ///
-    /// # Errors
-    /// If the value is larger than [`Config::max_value_bytes`](crate::config::Config).
-    pub fn start_store(
+    /// Stores a value at the nodes nearest to the key.
+    pub(super) fn start_store(
         &mut self,
         now: Instant,
         key: Id,
         value: Value,
         mode: StoreMode,
     ) -> Result<OperationId, Refusal> {
-        let (bytes, max) = (value.as_bytes().len(), self.config.max_value_bytes);
+        let (bytes, max) = (value.as_bytes().len(), self.shared.config.max_value_bytes);
         if bytes > max {
             return Err(Refusal::ValueTooLarge { bytes, max });
         }
@@ -129,28 +125,15 @@ impl Node {
         Ok(self.begin_lookup(now, Goal::Node { target: key }, then))
     }
 
-    /// Asks a peer whether it is there. Ends as [`Event::CallDone`].
-    pub fn start_ping(&mut self, now: Instant, peer: Peer) -> OperationId {
-        self.start_request(now, peer, &Request::Ping)
-    }
-
-    /// Asks a peer under which address it sees this node. Ends as [`Event::CallDone`].
-    pub fn start_get_socket(&mut self, now: Instant, peer: Peer) -> OperationId {
-        self.start_request(now, peer, &Request::GetSocket)
-    }
-
-    /// Calls an RPC that an application at a peer has registered. Ends as [`Event::CallDone`].
-    ///
-    /// # Errors
-    /// If name and arguments do not fit a datagram.
-    pub fn start_call(
+    /// Calls an RPC that an application at a peer has registered.
+    pub(super) fn start_call(
         &mut self,
         now: Instant,
         peer: Peer,
         name: &[u8],
         args: &[Value],
     ) -> Result<OperationId, CallError> {
-        let max = self.dialect.sizes().custom_max;
+        let max = self.overlay.dialect.sizes().custom_max;
         let bytes = name.len() + args.iter().map(|arg| arg.as_bytes().len()).sum::<usize>();
         if bytes > max {
             return Err(CallError::TooLarge { bytes, max });
@@ -163,39 +146,52 @@ impl Node {
         Ok(self.start_request(now, peer, &Request::Custom { name, args }))
     }
 
-    fn start_request(&mut self, now: Instant, peer: Peer, request: &Request<'_>) -> OperationId {
-        let id = self.new_operation();
+    /// Asks a peer something for a caller.
+    pub(super) fn start_request(
+        &mut self,
+        now: Instant,
+        peer: Peer,
+        request: &Request<'_>,
+    ) -> OperationId {
+        let id = self.shared.new_operation();
         if let Err(error) = self.send(now, peer, request, Purpose::Caller { operation: id }) {
             let (outcome, rtt) = (Err(error), Duration::ZERO);
-            self.out.events.push_back(Event::CallDone { id, peer, outcome, rtt });
+            self.shared.out.events.push_back(Event::CallDone { id, peer, outcome, rtt });
         }
         id
     }
 
     /// Starts a lookup from the contacts that the routing table holds.
     pub(super) fn begin_lookup(&mut self, now: Instant, goal: Goal, then: Then) -> OperationId {
-        let operation = self.new_operation();
+        let operation = self.shared.new_operation();
         let target = goal.target();
-        let sizes = self.dialect.sizes();
+        let sizes = self.overlay.dialect.sizes();
         let sizes =
             QuerySizes { full: sizes.lookup_min(), bare: sizes.bare_lookup, ping: sizes.ping };
         let about = (goal, then.cause());
-        let mut lookup = Lookup::new(operation, now, about, self.id, &self.config, sizes);
-        if self.operations.len() >= MAX_OPERATIONS {
+        let mut lookup =
+            Lookup::new(operation, now, about, self.overlay.id, &self.shared.config, sizes);
+        if self.overlay.operations.len() >= MAX_OPERATIONS {
             lookup.end(now, End::Overloaded);
             self.on_lookup_done(now, lookup, then);
             return operation;
         }
-        self.table.touch(now, &target);
+        self.overlay.table.touch(now, &target);
         lookup.seed(self.seeds(&target, lookup.seeds()));
         if let Then::Joined { named: Named { by, bytes, contacts }, .. } = &then {
             lookup.seed_named(*by, *bytes, contacts);
         }
         if let Goal::Value { max_entries, .. } = goal {
-            let own = self.store.pick(&target, max_entries, usize::MAX, None, &mut self.rng);
+            let own = self.overlay.store.pick(
+                &target,
+                max_entries,
+                usize::MAX,
+                None,
+                &mut self.shared.rng,
+            );
             lookup.on_own_values(own.into_iter().flat_map(|own| own.values).cloned());
         }
-        self.operations.insert(operation, Operation::Lookup { lookup, then });
+        self.overlay.operations.insert(operation, Operation::Lookup { lookup, then });
         self.drive_lookup(now, operation);
         operation
     }
@@ -203,7 +199,8 @@ impl Node {
     /// The nearest contacts that answer, or, when none does, those that once did.
     fn seeds(&self, target: &Id, count: usize) -> Vec<Contact> {
         let nearest = |alive: bool| {
-            let entries = self.table.closest(target).filter(move |entry| !alive || !entry.stale);
+            let entries =
+                self.overlay.table.closest(target).filter(move |entry| !alive || !entry.stale);
             entries.take(count).map(|entry| entry.contact).collect::<Vec<_>>()
         };
         let alive = nearest(true);
@@ -226,7 +223,7 @@ impl Node {
                     self.on_query_sent(now, (operation, query), sent);
                 }
             }
-            if self.silent.contains(now, &contact) {
+            if self.overlay.silent.contains(now, &contact) {
                 self.lookup(operation).expect("it has just asked").on_hopeless(query);
             }
         }
@@ -236,7 +233,8 @@ impl Node {
         if !has_ended {
             return;
         }
-        let Some(Operation::Lookup { lookup, then }) = self.operations.remove(&operation) else {
+        let Some(Operation::Lookup { lookup, then }) = self.overlay.operations.remove(&operation)
+        else {
             unreachable!("looked at just above");
         };
         self.on_lookup_done(now, lookup, then);
@@ -247,7 +245,8 @@ impl Node {
         &mut self,
         operation: OperationId,
     ) -> Option<(&mut Lookup, impl Fn(&Contact) -> bool)> {
-        let Node { operations, validated, table, .. } = self;
+        let Overlay { operations, table, .. } = &mut *self.overlay;
+        let validated = &self.shared.validated;
         let Some(Operation::Lookup { lookup, .. }) = operations.get_mut(&operation) else {
             return None;
         };
@@ -264,7 +263,7 @@ impl Node {
         padded_to: Option<usize>,
     ) {
         let goal = self.lookup(operation).expect("it has just asked").goal();
-        let token = self.token_cache.token(now, &contact.address);
+        let token = self.overlay.token_cache.token(now, &contact.address);
         let request = match goal {
             Goal::Node { target } => Request::FindNode { target },
             Goal::Value { key, max_entries, .. } => {
@@ -293,7 +292,7 @@ impl Node {
     }
 
     fn lookup(&mut self, operation: OperationId) -> Option<&mut Lookup> {
-        match self.operations.get_mut(&operation) {
+        match self.overlay.operations.get_mut(&operation) {
             Some(Operation::Lookup { lookup, .. }) => Some(lookup),
             _ => None,
         }
@@ -309,10 +308,10 @@ impl Node {
     ) {
         let outcome = outcome.map(|response| self.without_own(response));
         let Some(lookup) = self.lookup(operation) else { return };
-        let send_on = |node: &mut Node, after| {
+        let send_on = |active: &mut Active<'_>, after| {
             let id = peer.id.expect("whom a lookup asks is known by id");
             let contact = Contact { id, address: peer.address };
-            node.send_query(now, (operation, query), contact, after, None);
+            active.send_query(now, (operation, query), contact, after, None);
         };
         match outcome {
             Ok(Response::Pong) => {
@@ -340,7 +339,7 @@ impl Node {
         if let Response::Nodes(contacts) | Response::Values { closest: contacts, .. } =
             &mut response
         {
-            contacts.retain(|contact| !self.is_own_address(&contact.address));
+            contacts.retain(|contact| !self.shared.is_own_address(&contact.address));
         }
         response
     }
@@ -356,14 +355,20 @@ impl Node {
         if let Goal::Node { target } = lookup.goal()
             && lookup.record().end == End::Converged
         {
-            let (closest, contacts) = (&lookup.record().closest, self.table.len());
-            self.estimator.on_lookup(&self.id, &target, closest, self.config.k, contacts);
+            let (closest, contacts) = (&lookup.record().closest, self.overlay.table.len());
+            self.overlay.estimator.on_lookup(
+                &self.overlay.id,
+                &target,
+                closest,
+                self.shared.config.k,
+                contacts,
+            );
         }
         self.cache_found(now, &lookup);
         let record = lookup.into_record();
         self.remember(&record);
         match then {
-            Then::Report => self.out.events.push_back(Event::LookupDone(record)),
+            Then::Report => self.shared.out.events.push_back(Event::LookupDone(record)),
             Then::Publish { value, mode } => self.publish(now, record, value, mode),
             Then::Replicate => self.on_holders_found(now, record.goal.target(), &record.closest),
             Then::Joined { bootstrap, .. } => self.on_joined(now, bootstrap),
@@ -375,14 +380,14 @@ impl Node {
     /// would push out all else.
     fn remember(&mut self, record: &LookupRecord) {
         let refresh = |record: &LookupRecord| record.cause == Cause::Refresh;
-        let refreshes = self.records.iter().filter(|record| refresh(record)).count();
+        let refreshes = self.overlay.records.iter().filter(|record| refresh(record)).count();
         if refresh(record) && refreshes >= MAX_RECORDS / 2 {
-            let oldest = self.records.iter().position(refresh);
-            oldest.and_then(|at| self.records.remove(at));
-        } else if self.records.len() == MAX_RECORDS {
-            self.records.pop_front();
+            let oldest = self.overlay.records.iter().position(refresh);
+            oldest.and_then(|at| self.overlay.records.remove(at));
+        } else if self.overlay.records.len() == MAX_RECORDS {
+            self.overlay.records.pop_front();
         }
-        self.records.push_back(record.clone());
+        self.overlay.records.push_back(record.clone());
     }
 
     /// Sends a value to all nodes that a lookup found, at once, and keeps it here too if this node
@@ -412,7 +417,8 @@ impl Node {
             let (standing, age) = (Standing::Published, Duration::ZERO);
             let deposit =
                 Deposit { key, value, mode, publisher, depositor: publisher, standing, age };
-            publish.report.kept_here = self.store.put(now, deposit, &mut self.rng).is_ok();
+            publish.report.kept_here =
+                self.overlay.store.put(now, deposit, &mut self.shared.rng).is_ok();
         }
         for contact in holders {
             match self.send_store(now, contact.into(), id, &publish, Attempt::FIRST) {
@@ -429,9 +435,9 @@ impl Node {
 
     /// Whether this node is one of the k nearest to a key, beside those that were found.
     fn is_holder(&self, key: &Id, others: &[Contact]) -> bool {
-        let own = key.distance(&self.id);
+        let own = key.distance(&self.overlay.id);
         let nearer = others.iter().filter(|contact| key.distance(&contact.id) < own).count();
-        nearer < self.config.k
+        nearer < self.shared.config.k
     }
 
     fn send_store(
@@ -444,7 +450,7 @@ impl Node {
     ) -> Result<usize, CallError> {
         let Publish { value, mode, report, .. } = publish;
         let (key, value, mode) = (report.key, value.item(), *mode);
-        let token = self.token_cache.token(now, &peer.address);
+        let token = self.overlay.token_cache.token(now, &peer.address);
         let store = StoreRequest { key, value, mode, copy: None, token: Some(&token) };
         let purpose = Purpose::Publish { operation, progress };
         self.send(now, peer, &Request::Store(store), purpose)
@@ -458,7 +464,8 @@ impl Node {
         outcome: Result<Response, CallError>,
         bytes: usize,
     ) {
-        let Some(Operation::Publish(mut publish)) = self.operations.remove(&operation) else {
+        let Some(Operation::Publish(mut publish)) = self.overlay.operations.remove(&operation)
+        else {
             return;
         };
         let peer = call.peer;
@@ -492,11 +499,11 @@ impl Node {
     /// Waits for the answers that are still to come, or tells the caller how it went.
     fn go_on_publishing(&mut self, now: Instant, mut publish: Publish) {
         if publish.waiting > 0 {
-            self.operations.insert(publish.report.id, Operation::Publish(publish));
+            self.overlay.operations.insert(publish.report.id, Operation::Publish(publish));
             return;
         }
         publish.report.ended = now;
-        self.out.events.push_back(Event::StoreDone(publish.report));
+        self.shared.out.events.push_back(Event::StoreDone(publish.report));
     }
 
     pub(super) fn on_bootstrap_answer(
@@ -508,16 +515,17 @@ impl Node {
         outcome: Result<Response, CallError>,
         bytes: usize,
     ) {
-        let Some(Operation::Bootstrap(bootstrap)) = self.operations.get_mut(&operation) else {
+        let Some(Operation::Bootstrap(bootstrap)) = self.overlay.operations.get_mut(&operation)
+        else {
             return;
         };
         bootstrap.waiting -= 1;
         match (contact, outcome) {
             (Some(Contact { address: by, id }), Ok(Response::Nodes(contacts))) => {
-                self.joining.on_asked(&address, Some(id));
+                self.overlay.joining.on_asked(&address, Some(id));
                 bootstrap.answered += 1;
                 if !std::mem::replace(&mut bootstrap.joining, true) {
-                    let goal = Goal::Node { target: self.id };
+                    let goal = Goal::Node { target: self.overlay.id };
                     // The routing table may have no room for whom they name.
                     let named = Named { by, bytes, contacts };
                     let then = Then::Joined { bootstrap: operation, named };
@@ -525,7 +533,7 @@ impl Node {
                 }
             }
             _ => {
-                self.joining.on_asked(&address, None);
+                self.overlay.joining.on_asked(&address, None);
                 bootstrap.silent.push(address);
             }
         }
@@ -534,7 +542,7 @@ impl Node {
 
     /// The lookup for the own id has ended: the neighbourhood is known, the rest is refreshed.
     fn on_joined(&mut self, now: Instant, operation: OperationId) {
-        if let Some(Operation::Bootstrap(bootstrap)) = self.operations.get_mut(&operation) {
+        if let Some(Operation::Bootstrap(bootstrap)) = self.overlay.operations.get_mut(&operation) {
             bootstrap.joining = false;
         }
         self.refresh_all(now);
@@ -543,17 +551,17 @@ impl Node {
 
     fn try_end_bootstrap(&mut self, now: Instant, id: OperationId) {
         let Some(Operation::Bootstrap(Bootstrap { waiting: 0, joining: false, .. })) =
-            self.operations.get(&id)
+            self.overlay.operations.get(&id)
         else {
             return;
         };
         let Some(Operation::Bootstrap(Bootstrap { answered, silent, .. })) =
-            self.operations.remove(&id)
+            self.overlay.operations.remove(&id)
         else {
             unreachable!("looked at just above");
         };
         self.on_bootstrap_ended(now, id);
-        self.out.events.push_back(Event::Bootstrapped { id, answered, silent });
+        self.shared.out.events.push_back(Event::Bootstrapped { id, answered, silent });
     }
 }
 

@@ -19,9 +19,10 @@ use crate::bencode::Value;
 use crate::id::Id;
 use crate::kad::lookup::{Goal, Lookup};
 use crate::message::{Contact, CopyOf, Request, Response, StoreMode, StoreRequest};
+use crate::node::CallError;
 use crate::node::calls::{Attempt, Purpose};
 use crate::node::fair::Fair;
-use crate::node::{CallError, Node};
+use crate::node::overlay::Active;
 use crate::store::{Party, RowId};
 use crate::time::{Duration, Instant};
 
@@ -207,51 +208,51 @@ impl Replication {
     }
 }
 
-impl Node {
+impl Active<'_> {
     /// Notes keys that are due to be republished.
     pub(super) fn note_due(&mut self, now: Instant) {
-        while let Some(key) = self.store.pop_due(now, &mut self.rng) {
-            let Some((_, depositor)) = self.store.shown(&key).next() else { continue };
-            self.replication.keys.push(Depositor::of(depositor), key, MAX_KEYS);
-            self.maintenance.resume(now);
+        while let Some(key) = self.overlay.store.pop_due(now, &mut self.shared.rng) {
+            let Some((_, depositor)) = self.overlay.store.shown(&key).next() else { continue };
+            self.overlay.replication.keys.push(Depositor::of(depositor), key, MAX_KEYS);
+            self.overlay.maintenance.resume(now);
         }
     }
 
     /// Looks for keys of new contacts, and begins copies, as far as there is time for it. Returns when
     /// there is more to do.
     pub(super) fn replicate(&mut self, now: Instant) -> Instant {
-        while let Some(Search { to, rank, .. }) = self.replication.next_search(now) {
+        while let Some(Search { to, rank, .. }) = self.overlay.replication.next_search(now) {
             self.search(now, to, rank);
         }
-        while self.replication.copy_at() <= now
-            && let Some((to, key, row)) = self.replication.next_copy()
+        while self.overlay.replication.copy_at() <= now
+            && let Some((to, key, row)) = self.overlay.replication.next_copy()
         {
-            if let Some((value, copy)) = self.store.copy(now, &key, row) {
+            if let Some((value, copy)) = self.overlay.store.copy(now, &key, row) {
                 self.transfer(now, Transfer { to, key, value, copy, progress: Attempt::FIRST });
             }
         }
-        self.replication.next_due()
+        self.overlay.replication.next_due()
     }
 
     /// A contact is new in the routing table; it may be one of the k nearest to keys here.
     pub(super) fn on_maybe_holder(&mut self, now: Instant, to: Contact) {
-        let Replication { first, second, .. } = &mut self.replication;
-        if self.store.key_count() == 0 || first.len() >= MAX_SEARCHES {
+        let Replication { first, second, .. } = &mut self.overlay.replication;
+        if self.overlay.store.key_count() == 0 || first.len() >= MAX_SEARCHES {
             return;
         }
         first.push_back(Search { at: now, to, rank: 0 });
         if second.len() < MAX_SEARCHES {
             second.push_back(Search { at: now + SECOND_AFTER, to, rank: 1 });
         }
-        self.maintenance.resume(now);
+        self.overlay.maintenance.resume(now);
     }
 
     fn search(&mut self, now: Instant, to: Contact, rank: usize) {
-        if self.table.entry(&to.id).is_none_or(|entry| entry.stale || entry.contact != to) {
+        if self.overlay.table.entry(&to.id).is_none_or(|entry| entry.stale || entry.contact != to) {
             return;
         }
         let near: Vec<Id> = self.keys_that_may_concern(&to, rank).copied().collect();
-        self.replication.looked_until = now + LOOK_EVERY.times(near.len() as u64);
+        self.overlay.replication.looked_until = now + LOOK_EVERY.times(near.len() as u64);
         for key in near {
             if self.should_hand_over(&key, &to, rank) {
                 self.queue_copies(key, to);
@@ -261,15 +262,15 @@ impl Node {
 
     /// The keys that are looked at for a new contact.
     fn keys_that_may_concern(&self, new: &Contact, rank: usize) -> impl Iterator<Item = &Id> {
-        let prefixes = self.table.may_be_nearest(&new.id, rank, self.config.k);
-        prefixes.into_iter().flat_map(|(id, bits)| self.store.keys_within(id.sharing(bits)))
+        let prefixes = self.overlay.table.may_be_nearest(&new.id, rank, self.shared.config.k);
+        prefixes.into_iter().flat_map(|(id, bits)| self.overlay.store.keys_within(id.sharing(bits)))
     }
 
     /// Whether a new contact is one of the k nearest to a key, and `rank` others are nearer to the key
     /// than this node is.
     fn should_hand_over(&self, key: &Id, new: &Contact, rank: usize) -> bool {
-        let own = key.distance(&self.id);
-        let others = self.table.closest(key).filter(|e| !e.stale && e.contact.id != new.id);
+        let own = key.distance(&self.overlay.id);
+        let others = self.overlay.table.closest(key).filter(|e| !e.stale && e.contact.id != new.id);
         let mut distances = others.map(|entry| key.distance(&entry.contact.id)).peekable();
         let mut nearer = 0;
         while distances.next_if(|distance| *distance < own).is_some() {
@@ -279,14 +280,15 @@ impl Node {
             }
         }
         let to_new = key.distance(&new.id);
-        let between = distances.take_while(|distance| *distance < to_new).take(self.config.k);
+        let between =
+            distances.take_while(|distance| *distance < to_new).take(self.shared.config.k);
         let before = nearer + if to_new < own { 0 } else { 1 + between.count() };
-        nearer == rank && before < self.config.k
+        nearer == rank && before < self.shared.config.k
     }
 
     fn queue_copies(&mut self, key: Id, to: Contact) {
-        for (row, depositor) in self.store.shown(&key) {
-            self.replication.queue(to, Depositor::of(depositor), key, row);
+        for (row, depositor) in self.overlay.store.shown(&key) {
+            self.overlay.replication.queue(to, Depositor::of(depositor), key, row);
         }
     }
 
@@ -295,18 +297,18 @@ impl Node {
         for &to in holders {
             self.queue_copies(key, to);
         }
-        self.maintenance.on_lookup_ended(now);
+        self.overlay.maintenance.on_lookup_ended(now);
     }
 
     fn transfer(&mut self, now: Instant, transfer: Transfer) {
         let Transfer { to, key, value, copy, .. } = &transfer;
         let (to, key, value, mode, copy) = (*to, *key, value.item(), StoreMode::Add, Some(*copy));
-        let token = self.token_cache.token(now, &to.address);
+        let token = self.overlay.token_cache.token(now, &to.address);
         let store = StoreRequest { key, value, mode, copy, token: Some(&token) };
-        let number = self.replication.last_transfer + 1;
+        let number = self.overlay.replication.last_transfer + 1;
         let purpose = Purpose::Replicate { number };
         if self.send(now, to.into(), &Request::Store(store), purpose).is_ok() {
-            let replication = &mut self.replication;
+            let replication = &mut self.overlay.replication;
             replication.last_transfer = number;
             replication.taken_until = replication.taken_until.max(now) + COPY_EVERY;
             replication.transfers.insert(number, transfer);
@@ -320,17 +322,19 @@ impl Node {
         number: u64,
         outcome: Result<Response, CallError>,
     ) {
-        let transfer = self.replication.transfers.remove(&number).expect("it was on its way");
+        let transfer =
+            self.overlay.replication.transfers.remove(&number).expect("it was on its way");
         let to = transfer.to;
-        let target = self.replication.targets.get_mut(&to).expect("something was on its way");
+        let target =
+            self.overlay.replication.targets.get_mut(&to).expect("something was on its way");
         target.under_way -= 1;
         target.is_silent = outcome == Err(CallError::TimedOut);
-        self.counters.handed_over += u64::from(outcome == Ok(Response::Stored));
+        self.shared.counters.handed_over += u64::from(outcome == Ok(Response::Stored));
         if let Some(progress) = transfer.progress.after(&outcome) {
             self.transfer(now, Transfer { progress, ..transfer });
         }
-        self.replication.forget_idle(&to);
-        self.maintenance.resume(now);
+        self.overlay.replication.forget_idle(&to);
+        self.overlay.maintenance.resume(now);
     }
 
     /// Leaves what a lookup found at the nearest node that did not have it (paper §2.3), if at least two
@@ -344,16 +348,16 @@ impl Node {
     pub(super) fn cache_found(&mut self, now: Instant, lookup: &Lookup) {
         let Goal::Value { key, .. } = lookup.goal() else { return };
         let Some(to) = lookup.nearest_without_values() else { return };
-        let nearer = self.estimate().nodes * key.distance(&to.id).fraction();
-        let beyond = (nearer - self.config.k as f64).max(0.0);
-        let life = self.config.expire.as_micros() as f64 * 0.5_f64.powf(1.0 + beyond);
-        let life =
-            Duration::from_micros(life as u64).min(self.config.republish.times(4).divided_by(5));
+        let nearer = self.overlay.estimate().nodes * key.distance(&to.id).fraction();
+        let beyond = (nearer - self.shared.config.k as f64).max(0.0);
+        let life = self.shared.config.expire.as_micros() as f64 * 0.5_f64.powf(1.0 + beyond);
+        let life = Duration::from_micros(life as u64)
+            .min(self.shared.config.republish.times(4).divided_by(5));
         if life < MIN_CACHED {
             return;
         }
-        let age = self.config.expire.minus(life);
-        let max = self.config.max_value_bytes;
+        let age = self.shared.config.expire.minus(life);
+        let max = self.shared.config.max_value_bytes;
         let found = &lookup.record().values;
         let mut witnesses = BTreeMap::<&[u8], BTreeSet<Witness>>::new();
         for found in found {
@@ -399,6 +403,8 @@ mod tests {
     use super::*;
     use crate::bencode::Value;
     use crate::config::Config;
+    use crate::node::Node;
+    use crate::node::overlay::OverlayId;
     use crate::store::{Deposit, Standing};
 
     fn contact(id: Id, port: u16) -> Contact {
@@ -422,12 +428,13 @@ mod tests {
             let standing = Standing::Published;
             let deposit =
                 Deposit { key, value, mode, publisher, depositor: publisher, standing, age };
-            node.store.put(Instant::ZERO, deposit, &mut node.rng).expect("there is room");
+            let Active { overlay, shared } = node.active(OverlayId::FIRST);
+            overlay.store.put(Instant::ZERO, deposit, &mut shared.rng).expect("there is room");
         }
-        assert_eq!(node.store.key_count(), (near + far) as usize);
+        assert_eq!(node.store().key_count(), (near + far) as usize);
         let newcomer = contact(own.flipped(1).flipped(9), 9_000);
         node.introduce(Instant::ZERO, newcomer);
-        node.keys_that_may_concern(&newcomer, 0).count()
+        node.active(OverlayId::FIRST).keys_that_may_concern(&newcomer, 0).count()
     }
 
     #[test]

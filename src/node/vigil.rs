@@ -13,9 +13,12 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
+use crate::address::is_loopback;
 use crate::kad::routing::Entry;
 use crate::message::{Contact, Request};
-use crate::node::{Event, Node, Purpose};
+use crate::node::Event;
+use crate::node::calls::Purpose;
+use crate::node::overlay::Active;
 use crate::time::{Duration, Instant};
 
 /// Contacts are looked at this often.
@@ -98,47 +101,47 @@ impl Vigil {
     }
 }
 
-impl Node {
-    /// Begins the vigil: contacts are checked as [`Config::check`](crate::config::Config) says, and, if
-    /// others may lie behind more than loopback, neighbours are asked as
-    /// [`Config::keepalive`](crate::config::Config) says.
-    pub fn keep_vigil(&mut self, now: Instant, is_loopback: bool) {
-        if self.config.check != Duration::ZERO {
-            self.vigil.tick_at = now + TICK;
+impl Active<'_> {
+    /// Begins the vigil.
+    pub(super) fn keep_vigil(&mut self, now: Instant, is_loopback: bool) {
+        if self.shared.config.check != Duration::ZERO {
+            self.overlay.vigil.tick_at = now + TICK;
         }
-        if self.config.keepalive != Duration::ZERO && !is_loopback {
-            self.vigil.ask_at = now + self.config.keepalive.jittered(&mut self.rng);
+        if self.shared.config.keepalive != Duration::ZERO && !is_loopback {
+            self.overlay.vigil.ask_at =
+                now + self.shared.config.keepalive.jittered(&mut self.shared.rng);
         }
     }
 
     pub(super) fn tend_vigil(&mut self, now: Instant) {
-        if self.vigil.tick_at <= now {
-            self.vigil.tick_at = self.check_quiet(now);
+        if self.overlay.vigil.tick_at <= now {
+            self.overlay.vigil.tick_at = self.check_quiet(now);
         }
-        if self.vigil.ask_at <= now {
-            self.vigil.ask_at = now + self.config.keepalive.jittered(&mut self.rng);
+        if self.overlay.vigil.ask_at <= now {
+            self.overlay.vigil.ask_at =
+                now + self.shared.config.keepalive.jittered(&mut self.shared.rng);
             self.ask_witness(now);
         }
-        if self.vigil.tell_at.front().is_some_and(|at| *at <= now) {
-            self.vigil.tell_at.pop_front();
-            let all: Vec<Contact> = self.table.good().map(|entry| entry.contact).collect();
+        if self.overlay.vigil.tell_at.front().is_some_and(|at| *at <= now) {
+            self.overlay.vigil.tell_at.pop_front();
+            let all: Vec<Contact> = self.overlay.table.good().map(|entry| entry.contact).collect();
             all.into_iter().for_each(|contact| self.check_liveness(now, contact, 1));
         }
     }
 
     /// Asks some of the contacts that were not heard of for the longest. When there are more to ask.
     fn check_quiet(&mut self, now: Instant) -> Instant {
-        let losses = &mut self.vigil.losses;
+        let losses = &mut self.overlay.vigil.losses;
         while losses.front().is_some_and(|at| now.since(*at) > LATELY) {
             losses.pop_front();
         }
-        let span = match self.vigil.is_alarmed(self.table.len()) {
-            true => self.config.check.min(ALARMED),
-            false => self.config.check,
+        let span = match self.overlay.vigil.is_alarmed(self.overlay.table.len()) {
+            true => self.shared.config.check.min(ALARMED),
+            false => self.shared.config.check,
         };
         let is_idle =
-            |entry: &&Entry| !entry.stale && !self.maintenance.is_checking(&entry.contact);
-        let idle = self.table.entries().filter(is_idle);
+            |entry: &&Entry| !entry.stale && !self.overlay.maintenance.is_checking(&entry.contact);
+        let idle = self.overlay.table.entries().filter(is_idle);
         let mut idle: Vec<(Instant, Contact)> =
             idle.map(|entry| (entry.last_seen, entry.contact)).collect();
         idle.sort_unstable();
@@ -149,50 +152,51 @@ impl Node {
         }
         // Whoever comes or is heard of from now on is due no earlier than after a whole span.
         let next = idle.get(due).map_or(now, |(seen, _)| *seen) + span;
-        next.max(now + TICK.jittered(&mut self.rng))
+        next.max(now + TICK.jittered(&mut self.shared.rng))
     }
 
     /// A contact of the routing table is taken for dead.
     pub(super) fn on_loss(&mut self, now: Instant) {
-        if self.vigil.tick_at != Instant::NEVER {
+        if self.overlay.vigil.tick_at != Instant::NEVER {
             // More of them say no more.
-            if self.vigil.losses.len() >= self.table.len().max(1) {
-                self.vigil.losses.pop_front();
+            if self.overlay.vigil.losses.len() >= self.overlay.table.len().max(1) {
+                self.overlay.vigil.losses.pop_front();
             }
-            self.vigil.losses.push_back(now);
-            self.vigil.tick_at = self.vigil.tick_at.min(now + TICK);
+            self.overlay.vigil.losses.push_back(now);
+            self.overlay.vigil.tick_at = self.overlay.vigil.tick_at.min(now + TICK);
         }
     }
 
     /// Asks the next of the nearest contacts where it sees this node.
     fn ask_witness(&mut self, now: Instant) {
-        let own = self.id;
+        let own = self.overlay.id;
         let witnesses: Vec<Contact> = self
+            .overlay
             .table
             .closest(&own)
-            .filter(|entry| entry.is_good() && !entry.contact.address.ip().is_loopback())
+            .filter(|entry| entry.is_good() && !is_loopback(&entry.contact.address))
             .map(|entry| entry.contact)
             .take(WITNESSES)
             .collect();
         if witnesses.is_empty() {
             return;
         }
-        self.vigil.turn += 1;
-        let witness = witnesses[self.vigil.turn % witnesses.len()];
+        self.overlay.vigil.turn += 1;
+        let witness = witnesses[self.overlay.vigil.turn % witnesses.len()];
         // Without room for a call the next is asked.
         let _ = self.send(now, witness.into(), &Request::GetSocket, Purpose::Witness);
     }
 
     /// A neighbour says where it sees this node.
     pub(super) fn on_witness(&mut self, now: Instant, witness: Contact, address: SocketAddr) {
-        let Some(before) = self.vigil.note(witness, address) else { return };
+        let Some(before) = self.overlay.vigil.note(witness, address) else { return };
         // Each neighbour notices a change in its turn.
         let is_told = |(at, told)| told == address || now.since(at) < TELL_AGAIN;
-        if self.vigil.told.is_some_and(is_told) {
+        if self.overlay.vigil.told.is_some_and(is_told) {
             return;
         }
-        self.vigil.told = Some((now, address));
-        self.vigil.tell_at = TELL_AFTER.iter().map(|after| now + *after).collect();
-        self.out.events.push_back(Event::OwnAddressChanged { before, now: address });
+        self.overlay.vigil.told = Some((now, address));
+        self.overlay.vigil.tell_at = TELL_AFTER.iter().map(|after| now + *after).collect();
+        self.shared.out.events.push_back(Event::OwnAddressChanged { before, now: address });
     }
 }

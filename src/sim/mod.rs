@@ -21,7 +21,7 @@ use std::time::UNIX_EPOCH;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::address::LocalEnd;
+use crate::address::{LocalEnd, is_loopback};
 use crate::config::Config;
 use crate::control::{self, Command, CommandError, Direction, Packet, PacketRing, Reply, View};
 use crate::id::Id;
@@ -229,7 +229,7 @@ impl Network {
         };
         node.add_own_address(address);
         if self.settings.has_vigil {
-            node.keep_vigil(self.now, address.ip().is_loopback());
+            node.keep_vigil(self.now, is_loopback(&address));
         }
         self.by_address.insert(address, index);
         self.places.push(Member {

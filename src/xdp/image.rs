@@ -6,10 +6,10 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 use super::layout::{
-    DIALECT, Endpoint, INDEX_BUCKETS, INDEX_DEPTH, Index, KernelContact, KernelTable,
-    LAYOUT_VERSION, Mark, Split, Stranger,
+    Endpoint, INDEX_BUCKETS, INDEX_DEPTH, Index, KernelContact, KernelTable, LAYOUT_VERSION, Mark,
+    Split, Stranger,
 };
-use super::{CONTACTS_MAX, Error, LOCALS_MAX};
+use super::{CONTACTS_MAX, DIALECT, Error, LOCALS_MAX};
 use crate::id::Id;
 use crate::message::Contact;
 

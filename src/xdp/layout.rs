@@ -4,15 +4,11 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{CONTACTS_MAX, LOCALS_MAX};
+use super::{CONTACTS_MAX, DIALECT, LOCALS_MAX};
 use crate::id::Id;
 use crate::message::EncodedContact;
-use crate::wire::Dialect;
 
 pub(super) const LAYOUT_VERSION: u32 = 2;
-
-/// The program answers in Kademlua v1 alone.
-pub(super) const DIALECT: Dialect = Dialect::V1;
 
 const CONTACT_BYTES_MAX: usize = EncodedContact::MAX;
 const REPLY_MAX: usize = DIALECT.sizes().answer_max;

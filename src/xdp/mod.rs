@@ -28,6 +28,8 @@ use stub as system;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::wire::Dialect;
+
 pub use self::counter::Counter;
 pub(crate) use self::system::Mirror;
 #[cfg(fast_path)]
@@ -43,6 +45,9 @@ pub const LOCALS_MAX: usize = 16;
 
 /// Without a heartbeat for this long the kernel takes the node for dead.
 pub const HEARTBEAT_MAX: Duration = Duration::from_secs(3);
+
+/// The program answers in Kademlua v1 alone.
+pub(crate) const DIALECT: Dialect = Dialect::V1;
 
 /// Where the bpf file system usually is.
 pub const BPFFS: &str = "/sys/fs/bpf";

@@ -90,7 +90,7 @@ impl Bench {
 
     /// A peer has asked something that was answered elsewhere.
     pub(crate) fn see(&mut self, contact: Contact) -> Vec<Sent> {
-        self.node.handle(self.now, Input::Seen { contact });
+        self.node.handle(self.now, Input::Seen { dialect: Dialect::V1, contact });
         self.drain()
     }
 

@@ -1,0 +1,165 @@
+//! An overlay: one identity in one network, and what belongs to it there.
+//!
+//! A node may be in several networks, and in each of them is somebody else. What an overlay knows and
+//! keeps is its own; the calls in flight, the limits and all else that guards the node are
+//! [`Shared`] with the other overlays. [`Active`] is an overlay together with these: all that a node does
+//! in a network is done by it.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::config::Config;
+use crate::guard::tokens::TokenCache;
+use crate::guard::validated::Validated;
+use crate::id::Id;
+use crate::kad::OperationId;
+use crate::kad::estimate::{Estimate, Estimator};
+use crate::kad::lookup::LookupRecord;
+use crate::kad::routing::Table;
+use crate::kad::silent::Silent;
+use crate::message::Contact;
+use crate::node::joining::Joining;
+use crate::node::lost::Lost;
+use crate::node::maintenance::Maintenance;
+use crate::node::operations::Operation;
+use crate::node::replication::Replication;
+use crate::node::shared::Shared;
+use crate::node::vigil::Vigil;
+use crate::store::Store;
+use crate::time::Instant;
+use crate::wire::Dialect;
+
+/// Which of a node's overlays; the place in its list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OverlayId(u8);
+
+impl OverlayId {
+    pub(super) const FIRST: OverlayId = OverlayId(0);
+
+    pub(super) fn index(self) -> usize {
+        self.0.into()
+    }
+}
+
+/// One identity in one network.
+pub struct Overlay {
+    /// Which it is of its node.
+    pub(super) number: OverlayId,
+    pub(super) dialect: Dialect,
+    pub(super) id: Id,
+    pub(super) table: Table,
+    pub(super) store: Store,
+    pub(super) estimator: Estimator,
+    pub(super) maintenance: Maintenance,
+    pub(super) replication: Replication,
+    pub(super) lost: Lost,
+    pub(super) joining: Joining,
+    pub(super) vigil: Vigil,
+    pub(super) silent: Silent,
+    pub(super) token_cache: TokenCache,
+    pub(super) operations: BTreeMap<OperationId, Operation>,
+    pub(super) records: VecDeque<LookupRecord>,
+    pub(super) has_told_crowded: bool,
+    pub(super) has_told_twin: bool,
+}
+
+impl Overlay {
+    /// One that knows nobody.
+    pub(super) fn new(
+        now: Instant,
+        number: OverlayId,
+        dialect: Dialect,
+        id: Id,
+        config: &Config,
+    ) -> Overlay {
+        Overlay {
+            number,
+            dialect,
+            id,
+            table: Table::new(now, id, config, dialect.contact_encoder()),
+            store: Store::new(id, config),
+            estimator: Estimator::default(),
+            maintenance: Maintenance::default(),
+            replication: Replication::default(),
+            lost: Lost::default(),
+            joining: Joining::default(),
+            vigil: Vigil::default(),
+            silent: Silent::default(),
+            token_cache: TokenCache::default(),
+            operations: BTreeMap::new(),
+            records: VecDeque::new(),
+            has_told_crowded: false,
+            has_told_twin: false,
+        }
+    }
+
+    /// What its network speaks.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// The node's id in its network.
+    pub fn id(&self) -> Id {
+        self.id
+    }
+
+    /// The contacts that it knows.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// The values that it keeps.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The last lookups that ended, the oldest first, those of maintenance too.
+    pub fn records(&self) -> impl Iterator<Item = &LookupRecord> {
+        self.records.iter()
+    }
+
+    /// How many operations run.
+    pub fn operation_count(&self) -> usize {
+        self.operations.len()
+    }
+
+    /// How many nodes there are in the network, as far as this one can tell.
+    pub fn estimate(&self) -> Estimate<'_> {
+        self.estimator.estimate(&self.table)
+    }
+
+    /// Whether a contact receives what is sent to its address: it is in the routing table and answers, or has
+    /// lately answered something or sent a token back.
+    pub(super) fn is_validated(&self, validated: &Validated, contact: &Contact) -> bool {
+        is_validated(validated, &self.table, contact)
+    }
+
+    pub(super) fn next_timeout(&self) -> Instant {
+        self.store
+            .next_due()
+            .min(self.maintenance.next_timeout())
+            .min(self.lost.next_timeout())
+            .min(self.joining.next_timeout())
+            .min(self.vigil.next_timeout())
+    }
+}
+
+/// See [`Overlay::is_validated`].
+pub(super) fn is_validated(validated: &Validated, table: &Table, contact: &Contact) -> bool {
+    validated.contains(&contact.address)
+        || table
+            .entry(&contact.id)
+            .is_some_and(|entry| entry.contact.address == contact.address && entry.is_good())
+}
+
+/// An overlay at work, with what it shares with the others.
+pub(super) struct Active<'n> {
+    pub(super) overlay: &'n mut Overlay,
+    pub(super) shared: &'n mut Shared,
+}
+
+impl Active<'_> {
+    /// Whether the asker receives what is sent to the address that it seems to ask from.
+    pub(super) fn is_validated(&self, asker: &Contact) -> bool {
+        self.overlay.is_validated(&self.shared.validated, asker)
+    }
+}
