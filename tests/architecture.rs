@@ -42,6 +42,55 @@ fn named(source: &str) -> Vec<String> {
     lines.flat_map(|line| line.split("crate::").skip(1).map(name)).collect()
 }
 
+/// The sources under a folder of `src`, and what they say in code, their comments left out.
+fn code_in(folder: &str) -> Vec<(PathBuf, String)> {
+    let mut files = Vec::new();
+    sources(&Path::new("src").join(folder), &mut files);
+    let code = |file: &PathBuf| {
+        let source = fs::read_to_string(file).unwrap();
+        let lines = source.lines().filter(|line| !line.trim_start().starts_with("//"));
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    files.into_iter().map(|file| (file.clone(), code(&file))).collect()
+}
+
+/// Whether code names a thing that is used as a type of that name, and is no variant of an enum.
+fn names_type(code: &str, name: &str) -> bool {
+    let is_part = |letter: char| letter.is_alphanumeric() || letter == '_';
+    code.match_indices(name).any(|(at, _)| {
+        let (before, after) = (&code[..at], &code[at + name.len()..]);
+        let is_word = !before.ends_with(is_part) && !after.starts_with(is_part);
+        // A variant stands behind its enum, or at the beginning of its line.
+        let is_variant = before.ends_with("::") && !before.ends_with("node::")
+            || before.lines().last().is_some_and(|line| line.trim().is_empty());
+        is_word && !is_variant
+    })
+}
+
+#[test]
+fn mechanisms_know_no_node() {
+    assert!(names_type("fn f(node: &Node)", "Node"));
+    assert!(names_type("use crate::node::Node;", "Node"));
+    assert!(!names_type("Party::Node(contact)", "Node"));
+    assert!(!names_type("enum Party {\n    Node(Contact),", "Node"));
+    for folder in ["kad", "guard", "store"] {
+        let files = code_in(folder);
+        assert!(!files.is_empty());
+        for (file, code) in files {
+            assert!(!names_type(&code, "Node"), "{}", file.display());
+            assert!(!code.contains("crate::node"), "{}", file.display());
+        }
+    }
+}
+
+#[test]
+fn only_the_codecs_name_a_dialects_own() {
+    for (file, code) in code_in("") {
+        let is_codec = file.starts_with("src/wire");
+        assert!(is_codec || !code.contains("wire::v1"), "{}", file.display());
+    }
+}
+
 #[test]
 fn nothing_on_the_left_knows_of_anything_on_its_right() {
     let (ranks, mut files) = (ranks(), Vec::new());

@@ -230,7 +230,7 @@ impl View for TableView {
     fn of(node: &Node, now: Instant) -> TableView {
         let buckets = node.table().buckets().iter().enumerate();
         let bucket = |(prefix_bits, _)| BucketSnapshot::of(node.table(), prefix_bits, now);
-        TableView { id: node.id(), k: node.config().k, buckets: buckets.map(bucket).collect() }
+        TableView { id: node.id(), k: node.policy().k, buckets: buckets.map(bucket).collect() }
     }
 }
 

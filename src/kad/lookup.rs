@@ -315,7 +315,7 @@ pub(crate) struct Next {
 /// The parts of an answer that have come.
 #[derive(Default)]
 struct Parts {
-    answer: Answer,
+    answer: QueryAnswer,
     /// SHA-1 of the values in it.
     digests: BTreeSet<Id>,
     /// Behind which value the last of them began.
@@ -326,7 +326,7 @@ struct Parts {
 
 /// An answer to a query.
 #[derive(Clone, Debug, Default)]
-pub struct Answer {
+pub struct QueryAnswer {
     /// Contacts in it that can be asked.
     pub contacts: Vec<Contact>,
     /// Values in it.
@@ -344,6 +344,7 @@ impl Lookup {
         now: Instant,
         (goal, cause): (Goal, Cause),
         own: Id,
+        k: usize,
         config: &Config,
         sizes: QuerySizes,
     ) -> Lookup {
@@ -364,7 +365,7 @@ impl Lookup {
             Cause::Join | Cause::Refresh => 1,
         };
         let limits = Bounds {
-            k: config.k.div_ceil(paths).max(config.alpha.min(config.k)),
+            k: k.div_ceil(paths).max(config.alpha.min(k)),
             alpha: config.alpha,
             queries: (MAX_QUERIES / paths).max(MAX_QUERIES_SHARED),
             with_values: match goal {
@@ -374,7 +375,7 @@ impl Lookup {
             per_subnet: config.max_per_subnet,
         };
         let paths = (0..paths).map(|_| Path::new(limits)).collect();
-        let (k, max_per_subnet) = (config.k, config.max_per_subnet);
+        let max_per_subnet = config.max_per_subnet;
         let (asked, parts) = (BTreeMap::new(), BTreeMap::new());
         let credit = Credit::new(sizes);
         Lookup { record, own, k, max_per_subnet, paths, asked, parts, credit }
@@ -491,7 +492,7 @@ impl Lookup {
         &mut self,
         now: Instant,
         query: usize,
-        answer: Answer,
+        answer: QueryAnswer,
         rest: &Rest,
     ) -> Option<Option<Id>> {
         let after = self.next_part(query, &answer, rest);
@@ -510,7 +511,7 @@ impl Lookup {
 
     /// Where the next part begins: where the last one did, if values were held back for want of a token,
     /// or where the node says, if all are wanted.
-    fn next_part(&self, query: usize, answer: &Answer, rest: &Rest) -> Option<Option<Id>> {
+    fn next_part(&self, query: usize, answer: &QueryAnswer, rest: &Rest) -> Option<Option<Id>> {
         let Goal::Value { max_entries, .. } = self.record.goal else { return None };
         let parts = self.parts.get(&query);
         let values = answer.values.len() + parts.map_or(0, |parts| parts.answer.values.len());
@@ -541,15 +542,15 @@ impl Lookup {
 
     /// A query got an answer, or the last part of one. The own id is left out, and so are addresses on
     /// this machine that somebody on another names, and values beyond those that were asked for.
-    pub fn on_answer(&mut self, now: Instant, query: usize, answer: Answer) {
+    pub fn on_answer(&mut self, now: Instant, query: usize, answer: QueryAnswer) {
         self.note_received(query, answer.bytes);
         let mut parts = self.parts.remove(&query).unwrap_or_default();
         parts.join(answer);
         self.on_whole_answer(now, query, parts.answer);
     }
 
-    fn on_whole_answer(&mut self, now: Instant, query: usize, answer: Answer) {
-        let Answer { contacts, mut values, more, .. } = answer;
+    fn on_whole_answer(&mut self, now: Instant, query: usize, answer: QueryAnswer) {
+        let QueryAnswer { contacts, mut values, more, .. } = answer;
         if let Goal::Value { max_entries, .. } = self.record.goal {
             values.truncate(max_entries);
         }
@@ -709,8 +710,8 @@ impl Lookup {
 
 impl Parts {
     /// Adds what another answer of the same node has beside; what it says last of the rest is true.
-    fn join(&mut self, part: Answer) {
-        let Answer { contacts, values, more, .. } = part;
+    fn join(&mut self, part: QueryAnswer) {
+        let QueryAnswer { contacts, values, more, .. } = part;
         let digests = &mut self.digests;
         let is_new = |value: &Value| digests.insert(Id::of_name(value.as_bytes()));
         self.answer.values.extend(values.into_iter().filter(is_new));

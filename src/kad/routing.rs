@@ -128,12 +128,13 @@ pub enum Insertion {
 }
 
 impl Table {
-    /// An empty table around `own`, which has its contacts ready as `encode` writes them.
+    /// An empty table around `own` with `k` contacts in a bucket, which it has ready as `encode` writes
+    /// them.
     ///
     /// # Panics
     /// If `k` is 0 or above [`MAX_K`].
-    pub fn new(now: Instant, own: Id, config: &Config, encode: Encode) -> Table {
-        let Config { k, split_bits, replacements: max_replacements, max_per_subnet, .. } = *config;
+    pub fn new(now: Instant, own: Id, k: usize, config: &Config, encode: Encode) -> Table {
+        let Config { split_bits, replacements: max_replacements, max_per_subnet, .. } = *config;
         assert!((1..=MAX_K).contains(&k), "k is 1 to {MAX_K}");
         let buckets = vec![Bucket::new(now)];
         Table { own, k, split_bits, max_replacements, max_per_subnet, encode, buckets, version: 0 }
@@ -682,7 +683,7 @@ mod tests {
 
     fn new(own: Id, config: &Config) -> Table {
         let encode = |contact: &Contact| EncodedContact::new(contact.id.as_bytes());
-        Table::new(Instant::ZERO, own, config, encode)
+        Table::new(Instant::ZERO, own, config.k, config, encode)
     }
 
     fn table() -> Table {

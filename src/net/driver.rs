@@ -23,7 +23,7 @@ use super::bootstrap::{self, Bootstrap, Resolved};
 use super::clock::Clock;
 use super::endpoint::Endpoint;
 use super::handle::{
-    Answer, Handle, IncomingCall, Joining, OperationError, Order, Returned, Watched, WayBack,
+    AnswerSender, Handle, IncomingCall, Joining, OperationError, Order, Returned, Watched, WayBack,
 };
 use super::news::News;
 use super::observer::Observed;
@@ -415,7 +415,7 @@ struct Core {
     has_joined: bool,
     has_complained: bool,
     /// Who waits for the end of an operation.
-    running: HashMap<OperationId, Answer<Reply>>,
+    running: HashMap<OperationId, AnswerSender<Reply>>,
     offered: HashMap<Vec<u8>, mpsc::Sender<IncomingCall>>,
     /// Handed to each incoming call. Unbounded, but no more answers wait in it than calls were
     /// let in.

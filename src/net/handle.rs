@@ -60,9 +60,9 @@ impl From<CommandError> for OperationError {
 
 /// What the driver is asked to do, and where the answer goes.
 pub(super) enum Order {
-    Run { command: Command, answer: Answer<Reply> },
+    Run { command: Command, answer: AnswerSender<Reply> },
     Look(Look),
-    Register { name: Vec<u8>, answer: Answer<mpsc::Receiver<IncomingCall>> },
+    Register { name: Vec<u8>, answer: AnswerSender<mpsc::Receiver<IncomingCall>> },
     Observe(Observe),
     Stop,
 }
@@ -74,7 +74,7 @@ pub(super) type Observe = Box<dyn FnOnce(&mut Observer) + Send>;
 pub(super) type Look = Box<dyn FnOnce(&Node, Instant) + Send>;
 
 /// Takes the outcome of an operation that can fail.
-pub(super) type Answer<T> = oneshot::Sender<Result<T, OperationError>>;
+pub(super) type AnswerSender<T> = oneshot::Sender<Result<T, OperationError>>;
 
 /// A running node, as applications hold it. Clones are handles to the same node.
 ///

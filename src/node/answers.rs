@@ -46,13 +46,6 @@ pub(super) struct Asked {
     pub(super) reply_max: usize,
 }
 
-impl Asked {
-    /// How long the answer to a validated address may get.
-    fn datagram_max(&self) -> usize {
-        self.header.dialect.sizes().datagram_max
-    }
-}
-
 /// Whether what is known of an asker's address suffices for what it asks.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Validation {
@@ -188,7 +181,7 @@ impl Active<'_> {
 
     /// How long the answer may get.
     fn reply_max(&self, asked: &Asked) -> usize {
-        if self.is_validated(&asked.by) { asked.datagram_max() } else { asked.reply_max }
+        if self.is_validated(&asked.by) { self.overlay.policy.answer_max } else { asked.reply_max }
     }
 
     /// Appends what is not among the hot answers.
@@ -204,7 +197,7 @@ impl Active<'_> {
             Request::FindNode { target } => {
                 let max = self.reply_max(asked);
                 self.shared.bill.named();
-                let k = self.shared.config.k;
+                let k = self.overlay.policy.k;
                 let closest = closest_for(&self.overlay.table, &asked.by, &target, k);
                 wire::emit_nodes(&mut self.shared.out.bytes, &asked.header, closest, max);
             }
@@ -226,7 +219,7 @@ impl Active<'_> {
     ) -> Validation {
         self.is_right_token(now, &asked.by.address, search.token);
         let max = self.reply_max(asked);
-        if search.is_extended() || max >= asked.datagram_max() {
+        if search.is_extended() || max >= self.overlay.policy.answer_max {
             self.put_values(now, asked, search, max);
             return Validation::Enough;
         }
@@ -245,13 +238,13 @@ impl Active<'_> {
 
     fn put_values(&mut self, now: Instant, asked: &Asked, search: &FindValue<'_>, max: usize) {
         self.shared.bill.named();
-        let Overlay { table, store, .. } = &*self.overlay;
-        let Shared { out, config, token_issuer, rng, bill, .. } = &mut *self.shared;
+        let Overlay { table, store, policy, .. } = &*self.overlay;
+        let Shared { out, token_issuer, rng, bill, .. } = &mut *self.shared;
         let picked = pick(store, asked, search, max, rng);
         picked.iter().for_each(|picked| charge(bill, picked));
         let rest = match &picked {
             Some(picked) if search.is_extended() => {
-                let wants_token = max < asked.datagram_max() && picked.more > 0;
+                let wants_token = max < policy.answer_max && picked.more > 0;
                 let token =
                     wants_token.then(|| token_issuer.token(now, &asked.by.address).to_vec());
                 Rest { more: picked.more, next: picked.next, token }
@@ -259,14 +252,14 @@ impl Active<'_> {
             _ => Rest::default(),
         };
         let values = picked.map(|picked| picked.values);
-        let closest = closest_for(table, &asked.by, &search.key, config.k);
+        let closest = closest_for(table, &asked.by, &search.key, policy.k);
         wire::emit_values(&mut out.bytes, &asked.header, values, &rest, closest, max);
     }
 
     /// Answers the questions that have waited for this address to be validated.
     pub(super) fn answer_deferred(&mut self, now: Instant, address: &SocketAddr) {
         while let Some(question) = self.shared.deferred.take_from(self.overlay.number, address) {
-            self.answer_question(now, &question, question.asked.datagram_max());
+            self.answer_question(now, &question, self.overlay.policy.answer_max);
         }
     }
 

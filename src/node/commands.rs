@@ -14,6 +14,7 @@ use crate::node::answers::{MAX_REGISTERED, RegisterError, RequestToken, RpcFaile
 use crate::node::calls::Peer;
 use crate::node::operations::Then;
 use crate::node::overlay::{Active, Overlay, OverlayId};
+use crate::node::policy::Policy;
 use crate::node::{CallError, Counters, Node};
 use crate::store::{Change, Deposit, Refusal, RowId, Store};
 use crate::time::Instant;
@@ -186,6 +187,11 @@ impl Node {
     /// The node's own id.
     pub fn id(&self) -> Id {
         self.first().id()
+    }
+
+    /// The rules of its network.
+    pub fn policy(&self) -> &Policy {
+        self.first().policy()
     }
 
     /// The settings it runs with.

@@ -22,6 +22,7 @@ mod lost;
 mod maintenance;
 mod operations;
 mod overlay;
+mod policy;
 mod repeats;
 mod replication;
 mod replies;
@@ -48,6 +49,7 @@ pub use crate::kad::OperationId;
 pub use crate::node::answers::{RegisterError, RequestToken, RpcFailed};
 pub use crate::node::calls::Peer;
 pub use crate::node::overlay::Overlay;
+pub use crate::node::policy::{Families, IdRule, Policy};
 pub use crate::node::report::{CallError, Counters, Delivery, DeliveryOutcome, Event, StoreReport};
 pub use crate::node::spread::Spread;
 
@@ -140,7 +142,7 @@ impl Node {
             }
             Input::Seen { dialect, contact } => {
                 if is_sendable(&contact.address)
-                    && let Some(mut overlay) = self.speaking(dialect)
+                    && let Some(mut overlay) = self.speaking(dialect, &contact.address)
                 {
                     overlay.on_asked(now, contact, LocalEnd::default());
                 }
@@ -162,10 +164,13 @@ impl Node {
         &self.overlays
     }
 
-    /// The overlay that speaks a dialect, at work.
+    /// The overlay that speaks a dialect with an address, at work.
     #[inline]
-    fn speaking(&mut self, dialect: Dialect) -> Option<Active<'_>> {
-        let overlay = self.overlays.iter_mut().find(|overlay| overlay.dialect == dialect)?;
+    fn speaking(&mut self, dialect: Dialect, to: &SocketAddr) -> Option<Active<'_>> {
+        let speaks = |overlay: &&mut Overlay| {
+            overlay.dialect == dialect && overlay.policy.families.contain(to)
+        };
+        let overlay = self.overlays.iter_mut().find(speaks)?;
         Some(Active { overlay, shared: &mut self.shared })
     }
 
@@ -210,7 +215,7 @@ impl Node {
             return shared.drop_unasked(now, source, bytes.len(), None);
         };
         // In a network where this node is nobody it has asked nothing either.
-        let Some(mut overlay) = self.speaking(envelope.dialect) else {
+        let Some(mut overlay) = self.speaking(envelope.dialect, &source) else {
             return self.shared.drop_unasked(now, source, bytes.len(), None);
         };
         match (envelope.body, envelope.sender) {
@@ -264,5 +269,153 @@ impl Active<'_> {
                 && (self.shared.limits.has_left_for_all(now, false)
                     || self.is_validated(asker) && self.shared.limits.has_left_for_all(now, true))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kad::lookup::Goal;
+    use crate::message::{Request, Response, TransactionId};
+    use crate::wire::Header;
+
+    const NOW: Instant = Instant::ZERO;
+    const IPV4: &str = "192.0.2.1:9";
+    const IPV6: &str = "[2001:db8::1]:9";
+
+    /// A node that is one in the network of IPv4, and another in that of IPv6.
+    fn node() -> Node {
+        let mut node = Node::new(NOW, Id::of_name("ipv4"), Config::default(), [7; 32]);
+        let second = OverlayId::nth(1);
+        let config = Config::default();
+        let mut ipv6 = Overlay::new(NOW, second, Dialect::V1, Id::of_name("ipv6"), &config);
+        node.overlays[0].policy.families = Families { ipv4: true, ipv6: false };
+        ipv6.policy.families = Families { ipv4: false, ipv6: true };
+        node.overlays.push(ipv6);
+        node
+    }
+
+    fn header(from: Id, transaction: TransactionId) -> Header {
+        Header { dialect: Dialect::V1, from, transaction }
+    }
+
+    fn receive(node: &mut Node, source: &str, bytes: &[u8]) {
+        let (source, local) = (source.parse().unwrap(), LocalEnd::default());
+        node.handle(NOW, Input::Datagram { source, local, bytes });
+    }
+
+    fn ask(node: &mut Node, source: &str, request: &Request<'_>) {
+        let mut bytes = Vec::new();
+        let asker = header(Id::of_name("asker"), TransactionId::new(*b"question"));
+        wire::emit(&mut bytes, &asker, request);
+        receive(node, source, &bytes);
+    }
+
+    /// What the node sends: to whom, as whom, with which transaction id, and whether it asks something.
+    fn sent(node: &mut Node) -> Vec<(SocketAddr, Id, TransactionId, bool)> {
+        let mut sent = Vec::new();
+        loop {
+            match node.poll_output() {
+                Output::Transmit { destination, bytes, .. } => {
+                    let envelope = wire::parse(bytes).unwrap();
+                    let is_query = matches!(envelope.body, Body::Query(_));
+                    let id = envelope.sender.unwrap();
+                    sent.push((destination, id, envelope.transaction, is_query));
+                }
+                Output::Event(_) => {}
+                Output::Timeout(_) => return sent,
+            }
+        }
+    }
+
+    fn answer(node: &mut Node, source: &str, to: TransactionId, response: &Response) {
+        let mut bytes = Vec::new();
+        let peer = Id::of_name(source);
+        wire::emit(&mut bytes, &header(peer, to), response);
+        receive(node, source, &bytes);
+    }
+
+    #[test]
+    fn first_bytes_of_no_dialect_reach_no_overlay() {
+        let mut node = node();
+        let mut bytes = Vec::new();
+        let asker = header(Id::of_name("asker"), TransactionId::new(*b"question"));
+        wire::emit(&mut bytes, &asker, &Request::Ping);
+        for first in (0..=u8::MAX).filter(|first| *first != Dialect::V1.first_byte()) {
+            bytes[0] = first;
+            receive(&mut node, IPV4, &bytes);
+        }
+        let Counters { datagrams_in, dropped, requests, .. } = node.counters();
+        assert_eq!((datagrams_in, dropped, requests), (255, 255, 0));
+        assert_eq!(sent(&mut node), []);
+    }
+
+    #[test]
+    fn each_overlay_answers_in_its_network_under_its_own_id() {
+        let mut node = node();
+        for (source, own) in [(IPV4, "ipv4"), (IPV6, "ipv6")] {
+            ask(&mut node, source, &Request::Ping);
+            let sent = sent(&mut node);
+            // The answer, and a question to the stranger.
+            assert_eq!(sent.len(), 2);
+            assert!(
+                sent.iter()
+                    .all(|(to, id, ..)| (*to, *id) == (source.parse().unwrap(), Id::of_name(own)))
+            );
+            let (.., challenge, _) = sent[1];
+            answer(&mut node, source, challenge, &Response::Pong);
+        }
+        let known = node.overlays().iter().map(|overlay| {
+            overlay.table().entries().map(|entry| entry.contact.address).collect::<Vec<_>>()
+        });
+        let known: Vec<_> = known.collect();
+        assert_eq!(known, [[IPV4.parse().unwrap()], [IPV6.parse().unwrap()]]);
+    }
+
+    #[test]
+    fn a_call_ends_in_the_overlay_that_made_it() {
+        let mut node = node();
+        let peer = Contact { id: Id::of_name(IPV6), address: IPV6.parse().unwrap() };
+        let mut second = node.active(OverlayId::nth(1));
+        second.overlay.table.on_answer(NOW, peer, None);
+        let then = operations::Then::Report;
+        let operation = second.begin_lookup(NOW, Goal::Node { target: Id::of_name("x") }, then);
+        let sent = sent(&mut node);
+        assert_eq!(sent.len(), 1);
+        let (to, own, transaction, _) = sent[0];
+        assert_eq!((to, own), (peer.address, Id::of_name("ipv6")));
+        // Whatever comes in the other network is no answer to it.
+        assert!(node.shared.calls.take(OverlayId::FIRST, transaction, &peer).is_none());
+        answer(&mut node, IPV6, transaction, &Response::Nodes(Vec::new()));
+        let events = std::iter::from_fn(|| node.shared.out.events.pop_front());
+        let done = events.filter_map(|event| match event {
+            Event::LookupDone(record) => Some(record.id),
+            _ => None,
+        });
+        assert_eq!(done.collect::<Vec<_>>(), [operation]);
+        assert_eq!(node.overlays.iter().map(|o| o.records.len()).collect::<Vec<_>>(), [0, 1]);
+    }
+
+    #[test]
+    fn silence_is_noted_in_the_overlay_that_asked() {
+        let mut node = node();
+        let peer = Contact { id: Id::of_name(IPV6), address: IPV6.parse().unwrap() };
+        for overlay in &mut node.overlays {
+            overlay.table.on_answer(NOW, peer, None);
+        }
+        node.active(OverlayId::nth(1)).check_liveness(NOW, peer, 1);
+        while let Output::Transmit { .. } | Output::Event(_) = node.poll_output() {}
+        node.handle(NOW + Config::default().rpc_timeout_max, Input::Timeout);
+        let failures = |overlay: &Overlay| overlay.table.entry(&peer.id).unwrap().failures;
+        assert_eq!(node.overlays.iter().map(failures).collect::<Vec<_>>(), [0, 1]);
+    }
+
+    #[test]
+    fn nobody_outside_of_its_families_gets_into_an_overlay() {
+        let mut node = node();
+        node.overlays.truncate(1);
+        ask(&mut node, IPV6, &Request::Ping);
+        assert_eq!(sent(&mut node), []);
+        assert_eq!((node.counters().dropped, node.counters().requests), (1, 0));
     }
 }

@@ -9,7 +9,7 @@ use crate::bencode::{Item, Value};
 use crate::id::Id;
 use crate::kad::credit::First;
 use crate::kad::lookup::{
-    ALL_ENTRIES, Answer, Cause, End, Goal, Lookup, LookupRecord, Next, Outcome, QuerySizes,
+    ALL_ENTRIES, Cause, End, Goal, Lookup, LookupRecord, Next, Outcome, QueryAnswer, QuerySizes,
 };
 use crate::message::{Contact, FindValue, Request, Response, StoreMode, StoreRequest};
 use crate::node::calls::{Attempt, Call, Peer, Purpose};
@@ -169,8 +169,15 @@ impl Active<'_> {
         let sizes =
             QuerySizes { full: sizes.lookup_min(), bare: sizes.bare_lookup, ping: sizes.ping };
         let about = (goal, then.cause());
-        let mut lookup =
-            Lookup::new(operation, now, about, self.overlay.id, &self.shared.config, sizes);
+        let mut lookup = Lookup::new(
+            operation,
+            now,
+            about,
+            self.overlay.id,
+            self.overlay.policy.k,
+            &self.shared.config,
+            sizes,
+        );
         if self.overlay.operations.len() >= MAX_OPERATIONS {
             lookup.end(now, End::Overloaded);
             self.on_lookup_done(now, lookup, then);
@@ -319,11 +326,11 @@ impl Active<'_> {
                 send_on(self, None);
             }
             Ok(Response::Nodes(contacts)) => {
-                let answer = Answer { contacts, bytes, ..Answer::default() };
+                let answer = QueryAnswer { contacts, bytes, ..QueryAnswer::default() };
                 lookup.on_answer(now, query, answer);
             }
             Ok(Response::Values { values, closest, rest }) => {
-                let answer = Answer { contacts: closest, values, more: rest.more, bytes };
+                let answer = QueryAnswer { contacts: closest, values, more: rest.more, bytes };
                 if let Some(after) = lookup.on_part(now, query, answer, &rest) {
                     send_on(self, after);
                 }
@@ -360,7 +367,7 @@ impl Active<'_> {
                 &self.overlay.id,
                 &target,
                 closest,
-                self.shared.config.k,
+                self.overlay.policy.k,
                 contacts,
             );
         }
@@ -394,7 +401,8 @@ impl Active<'_> {
     /// is among the k nearest.
     fn publish(&mut self, now: Instant, lookup: LookupRecord, value: Value, mode: StoreMode) {
         let (id, key) = (lookup.id, lookup.goal.target());
-        let holders = lookup.closest.clone();
+        let mut holders = lookup.closest.clone();
+        holders.truncate(self.overlay.policy.replicas);
         let mut publish = Publish {
             value,
             mode,
@@ -433,11 +441,11 @@ impl Active<'_> {
         self.go_on_publishing(now, publish);
     }
 
-    /// Whether this node is one of the k nearest to a key, beside those that were found.
+    /// Whether this node is one of the nearest to a key that hold its values, beside those that were found.
     fn is_holder(&self, key: &Id, others: &[Contact]) -> bool {
         let own = key.distance(&self.overlay.id);
         let nearer = others.iter().filter(|contact| key.distance(&contact.id) < own).count();
-        nearer < self.shared.config.k
+        nearer < self.overlay.policy.replicas
     }
 
     fn send_store(
@@ -575,4 +583,28 @@ fn delivered(outcome: Result<Response, CallError>) -> DeliveryOutcome {
         Err(error) => error.to_string(),
     };
     DeliveryOutcome::Refused { reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::node::Node;
+    use crate::node::overlay::OverlayId;
+
+    #[test]
+    fn a_value_has_as_many_holders_as_the_network_lays_down() {
+        let key = Id::of_name("key");
+        let own = key.flipped(0);
+        let mut node = Node::new(Instant::ZERO, own, Config::default(), [7; 32]);
+        let active = node.active(OverlayId::FIRST);
+        active.overlay.policy.replicas = 3;
+        let nearer = |bit: u16| Contact {
+            id: key.flipped(bit.into()),
+            address: ([127, 0, 0, 1], bit).into(),
+        };
+        let found: Vec<Contact> = (1..=3).map(nearer).collect();
+        assert!(active.is_holder(&key, &found[..2]));
+        assert!(!active.is_holder(&key, &found));
+    }
 }

@@ -21,6 +21,7 @@ use crate::node::joining::Joining;
 use crate::node::lost::Lost;
 use crate::node::maintenance::Maintenance;
 use crate::node::operations::Operation;
+use crate::node::policy::Policy;
 use crate::node::replication::Replication;
 use crate::node::shared::Shared;
 use crate::node::vigil::Vigil;
@@ -35,6 +36,10 @@ pub(super) struct OverlayId(u8);
 impl OverlayId {
     pub(super) const FIRST: OverlayId = OverlayId(0);
 
+    pub(super) fn nth(index: u8) -> OverlayId {
+        OverlayId(index)
+    }
+
     pub(super) fn index(self) -> usize {
         self.0.into()
     }
@@ -46,6 +51,7 @@ pub struct Overlay {
     pub(super) number: OverlayId,
     pub(super) dialect: Dialect,
     pub(super) id: Id,
+    pub(super) policy: Policy,
     pub(super) table: Table,
     pub(super) store: Store,
     pub(super) estimator: Estimator,
@@ -71,11 +77,13 @@ impl Overlay {
         id: Id,
         config: &Config,
     ) -> Overlay {
+        let policy = Policy::of(dialect, config);
         Overlay {
             number,
             dialect,
             id,
-            table: Table::new(now, id, config, dialect.contact_encoder()),
+            policy,
+            table: Table::new(now, id, policy.k, config, dialect.contact_encoder()),
             store: Store::new(id, config),
             estimator: Estimator::default(),
             maintenance: Maintenance::default(),
@@ -100,6 +108,11 @@ impl Overlay {
     /// The node's id in its network.
     pub fn id(&self) -> Id {
         self.id
+    }
+
+    /// The rules of its network.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
     }
 
     /// The contacts that it knows.

@@ -212,6 +212,9 @@ impl Active<'_> {
     /// Notes keys that are due to be republished.
     pub(super) fn note_due(&mut self, now: Instant) {
         while let Some(key) = self.overlay.store.pop_due(now, &mut self.shared.rng) {
+            if !self.overlay.policy.holders_replicate {
+                continue;
+            }
             let Some((_, depositor)) = self.overlay.store.shown(&key).next() else { continue };
             self.overlay.replication.keys.push(Depositor::of(depositor), key, MAX_KEYS);
             self.overlay.maintenance.resume(now);
@@ -236,6 +239,9 @@ impl Active<'_> {
 
     /// A contact is new in the routing table; it may be one of the k nearest to keys here.
     pub(super) fn on_maybe_holder(&mut self, now: Instant, to: Contact) {
+        if !self.overlay.policy.holders_replicate {
+            return;
+        }
         let Replication { first, second, .. } = &mut self.overlay.replication;
         if self.overlay.store.key_count() == 0 || first.len() >= MAX_SEARCHES {
             return;
@@ -262,7 +268,8 @@ impl Active<'_> {
 
     /// The keys that are looked at for a new contact.
     fn keys_that_may_concern(&self, new: &Contact, rank: usize) -> impl Iterator<Item = &Id> {
-        let prefixes = self.overlay.table.may_be_nearest(&new.id, rank, self.shared.config.k);
+        let prefixes =
+            self.overlay.table.may_be_nearest(&new.id, rank, self.overlay.policy.replicas);
         prefixes.into_iter().flat_map(|(id, bits)| self.overlay.store.keys_within(id.sharing(bits)))
     }
 
@@ -281,9 +288,9 @@ impl Active<'_> {
         }
         let to_new = key.distance(&new.id);
         let between =
-            distances.take_while(|distance| *distance < to_new).take(self.shared.config.k);
+            distances.take_while(|distance| *distance < to_new).take(self.overlay.policy.replicas);
         let before = nearer + if to_new < own { 0 } else { 1 + between.count() };
-        nearer == rank && before < self.shared.config.k
+        nearer == rank && before < self.overlay.policy.replicas
     }
 
     fn queue_copies(&mut self, key: Id, to: Contact) {
@@ -294,7 +301,7 @@ impl Active<'_> {
 
     /// The nodes now nearest to a key that this node holds values of are known.
     pub(super) fn on_holders_found(&mut self, now: Instant, key: Id, holders: &[Contact]) {
-        for &to in holders {
+        for &to in holders.iter().take(self.overlay.policy.replicas) {
             self.queue_copies(key, to);
         }
         self.overlay.maintenance.on_lookup_ended(now);
@@ -346,10 +353,13 @@ impl Active<'_> {
     /// from the paper, which counts from the key itself; then hardly any copy would outlive the
     /// hour, given k holders.
     pub(super) fn cache_found(&mut self, now: Instant, lookup: &Lookup) {
+        if !self.overlay.policy.holders_replicate {
+            return;
+        }
         let Goal::Value { key, .. } = lookup.goal() else { return };
         let Some(to) = lookup.nearest_without_values() else { return };
         let nearer = self.overlay.estimate().nodes * key.distance(&to.id).fraction();
-        let beyond = (nearer - self.shared.config.k as f64).max(0.0);
+        let beyond = (nearer - self.overlay.policy.replicas as f64).max(0.0);
         let life = self.shared.config.expire.as_micros() as f64 * 0.5_f64.powf(1.0 + beyond);
         let life = Duration::from_micros(life as u64)
             .min(self.shared.config.republish.times(4).divided_by(5));
@@ -442,5 +452,26 @@ mod tests {
         assert_eq!(looked_at(20, 0), 20);
         assert_eq!(looked_at(20, 100), 20);
         assert_eq!(looked_at(0, 100), 0);
+    }
+
+    #[test]
+    fn where_holders_do_not_replicate_a_value_stays_where_it_is() {
+        for holders_replicate in [true, false] {
+            let mut node = Node::new(Instant::ZERO, Id::of_name("own"), Config::default(), [7; 32]);
+            let Active { overlay, shared } = node.active(OverlayId::FIRST);
+            overlay.policy.holders_replicate = holders_replicate;
+            let (key, value, mode) = (Id::of_name("key"), Value::integer(1), StoreMode::Add);
+            let (publisher, standing, age) = (Party::Own, Standing::Published, Duration::ZERO);
+            let deposit =
+                Deposit { key, value, mode, publisher, depositor: publisher, standing, age };
+            overlay.store.put(Instant::ZERO, deposit, &mut shared.rng).unwrap();
+            let due = overlay.store.next_due();
+            let mut active = node.active(OverlayId::FIRST);
+            active.on_maybe_holder(Instant::ZERO, contact(Id::of_name("new"), 9));
+            active.note_due(due);
+            let Replication { keys, first, second, .. } = &active.overlay.replication;
+            let waiting = usize::from(holders_replicate);
+            assert_eq!((keys.len(), first.len(), second.len()), (waiting, waiting, waiting));
+        }
     }
 }

@@ -144,6 +144,9 @@ impl Active<'_> {
         self.overlay.silent.on_answer(now, &contact);
         self.shared.validated.insert(contact.address);
         self.answer_deferred(now, &contact.address);
+        if !self.overlay.policy.allows(&contact) {
+            return;
+        }
         let insertion = self.overlay.table.on_answer(now, contact, rtt);
         if insertion != Insertion::Known {
             self.on_maybe_back(now, &contact);

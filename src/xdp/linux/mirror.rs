@@ -187,7 +187,7 @@ impl Link {
         }
         let contacts: Vec<Contact> = node.table().good().map(|entry| entry.contact).collect();
         let contacts = self.slots.assign(&contacts);
-        let (own_id, k, locals) = (node.id(), node.config().k, news.0.clone());
+        let (own_id, k, locals) = (node.id(), node.policy().k, news.0.clone());
         self.writer.write(Content { own_id, k, locals, contacts, seed: self.seed });
         self.told = Some(news);
     }

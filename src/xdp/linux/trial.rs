@@ -94,7 +94,7 @@ impl Trial {
     /// If the kernel refuses.
     pub fn mirror(&self, node: &Node, locals: &[SocketAddr]) -> Result<(), Error> {
         let contacts = node.table().good().map(|entry| entry.contact).collect();
-        self.mirror_contacts(node.id(), node.config().k, contacts, locals)
+        self.mirror_contacts(node.id(), node.policy().k, contacts, locals)
     }
 
     /// Mirrors any contacts, also such as no routing table holds together.
