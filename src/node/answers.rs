@@ -1,6 +1,5 @@
 //! Answering requests: the one reply that each gets, and the RPCs that the application answers.
 
-use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::SocketAddr;
 
@@ -16,35 +15,16 @@ use crate::message::{
 };
 use crate::node::deferred::Question;
 use crate::node::overlay::{Active, Overlay, OverlayId};
-use crate::node::repeats::{Call, Earlier, Repeats};
+use crate::node::pending::{Asked, Waiting};
+use crate::node::repeats::{Call, Earlier};
 use crate::node::shared::Shared;
 use crate::node::{CallError, Event, Node};
 use crate::store::{self as values, Deposit, Party, Picked, Standing};
 use crate::time::{Duration, Instant};
 use crate::wire::{self, Envelope, Header, Message, UnreadQuery};
 
-/// Requests that wait for the application's answer at once: 16 MB if all are of the largest.
-const MAX_PENDING: usize = 256;
-
-/// An original caller waits for 1.5 s; before that it should hear that the RPC failed.
-const ANSWER_WITHIN: Duration = Duration::from_millis(1_400);
-
 /// RPCs that an application may register: more than anybody writes by hand.
 pub(super) const MAX_REGISTERED: usize = 256;
-
-/// Somebody who asked something, and what his answer must know of that.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Asked {
-    /// Of which overlay.
-    pub(super) overlay: OverlayId,
-    pub(super) by: Contact,
-    /// Where the request came in, and the answer goes out.
-    pub(super) local: LocalEnd,
-    /// The head of the answer.
-    pub(super) header: Header,
-    /// How long the answer may get as long as the address is not validated.
-    pub(super) reply_max: usize,
-}
 
 /// Whether what is known of an asker's address suffices for what it asks.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -64,12 +44,6 @@ enum Inadmissible {
     KnowsNone,
 }
 
-/// Ties an application's answer to the request; see [`Event::Request`].
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
-)]
-pub struct RequestToken(u64);
-
 /// The application's RPC failed; the caller is told no more than that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RpcFailed;
@@ -83,42 +57,6 @@ pub enum RegisterError {
     /// There are too many.
     #[error("{MAX_REGISTERED} RPCs are registered already")]
     TooMany,
-}
-
-/// Requests that wait for the application's answer, and those that came a moment ago.
-#[derive(Default)]
-pub(super) struct Pending {
-    requests: BTreeMap<RequestToken, Waiting>,
-    last: u64,
-    repeats: Repeats,
-}
-
-pub(super) struct Waiting {
-    pub(super) asked: Asked,
-    call: Call,
-    at: Instant,
-}
-
-impl Waiting {
-    fn deadline(&self) -> Instant {
-        self.at + ANSWER_WITHIN
-    }
-}
-
-impl Pending {
-    pub(super) fn take(&mut self, token: &RequestToken) -> Option<Waiting> {
-        self.requests.remove(token)
-    }
-
-    fn take_overdue(&mut self, now: Instant) -> Option<Waiting> {
-        let oldest = self.requests.first_entry()?;
-        (oldest.get().deadline() <= now).then(|| oldest.remove())
-    }
-
-    pub(super) fn next_timeout(&self) -> Instant {
-        // All wait equally long, so the oldest is first.
-        self.requests.first_key_value().map_or(Instant::NEVER, |(_, waiting)| waiting.deadline())
-    }
 }
 
 impl Active<'_> {
@@ -292,25 +230,16 @@ impl Active<'_> {
             }
             None => {}
         }
-        if self.shared.pending.requests.len() >= MAX_PENDING {
+        if !self.shared.pending.has_room() {
             return self.put(asked, RpcError::Failed);
         }
         self.shared.bill.kept(args.len_max());
         let Ok(args) = args.values() else {
             return self.put(asked, RpcError::Failed);
         };
-        self.shared.pending.repeats.remember(now, call);
-        let token = self.await_answer(now, asked, call);
+        let token = self.shared.pending.insert(now, asked, call);
         let name = name.to_vec();
         self.shared.out.events.push_back(Event::Request { token, from: asked.by, name, args });
-    }
-
-    fn await_answer(&mut self, now: Instant, asked: &Asked, call: Call) -> RequestToken {
-        self.shared.pending.last += 1;
-        let token = RequestToken(self.shared.pending.last);
-        let waiting = Waiting { asked: *asked, call, at: now };
-        self.shared.pending.requests.insert(token, waiting);
-        token
     }
 
     /// What a store stands on, if it may be taken from whom it seems to come. Only what comes with the

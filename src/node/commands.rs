@@ -10,10 +10,11 @@ use crate::kad::estimate::Estimate;
 use crate::kad::lookup::{Goal, LookupRecord};
 use crate::kad::routing::{Insertion, Table};
 use crate::message::{Contact, Request, Rpc, StoreMode};
-use crate::node::answers::{MAX_REGISTERED, RegisterError, RequestToken, RpcFailed};
+use crate::node::answers::{MAX_REGISTERED, RegisterError, RpcFailed};
 use crate::node::calls::Peer;
 use crate::node::operations::Then;
 use crate::node::overlay::{Active, Overlay, OverlayId};
+use crate::node::pending::RequestToken;
 use crate::node::policy::Policy;
 use crate::node::{CallError, Counters, Node};
 use crate::store::{Change, Deposit, Refusal, RowId, Store};
@@ -30,12 +31,12 @@ impl Node {
 
     /// The same for a caller that joins through them itself, by [`Node::start_bootstrap`].
     pub fn keep_in_touch(&mut self, now: Instant, addresses: &[SocketAddr]) {
-        self.first_active().note_bootstrap_nodes(now, addresses);
+        self.first_active().keep_in_touch(now, addresses);
     }
 
     /// Joins through contacts of an earlier life, and asks them again whenever nobody else is known.
     pub fn rejoin_through(&mut self, now: Instant, addresses: &[SocketAddr]) {
-        self.first_active().rejoin_through(now, addresses);
+        self.first_active().overlay.joining.set_former(now, addresses);
     }
 
     /// Begins the vigil: contacts are checked as [`Config::check`](crate::config::Config) says, and, if

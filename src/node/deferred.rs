@@ -9,8 +9,8 @@ use std::net::SocketAddr;
 
 use crate::address::Subnet;
 use crate::message::FindValue;
-use crate::node::answers::Asked;
 use crate::node::overlay::OverlayId;
+use crate::node::pending::Asked;
 use crate::time::{Duration, Instant};
 
 /// How long a question is kept: an original waits 1.5 s for its answer.

@@ -11,21 +11,20 @@
 use std::net::SocketAddr;
 
 use crate::id::Id;
-use crate::message::{Contact, Request};
-use crate::node::calls::Purpose;
-use crate::node::operations::MAX_BOOTSTRAP;
-use crate::node::overlay::Active;
-use crate::node::{Event, OperationId};
+use crate::kad::OperationId;
 use crate::time::{Duration, Instant};
 
 /// The first retry comes this soon: nodes that are started together wait for the first of them.
 const RETRY_MIN: Duration = Duration::from_millis(200);
 
+/// Addresses taken for one bootstrap; a single one that answers is enough.
+pub(super) const MAX_BOOTSTRAP: usize = 64;
+
 /// Retries become no rarer: someone who starts the missing node expects company within the minute.
 const RETRY_MAX: Duration = Duration::from_secs(30);
 
 /// A node of a small network asks each bootstrap node this often.
-const ASK_EVERY: Duration = Duration::from_secs(30);
+pub(super) const ASK_EVERY: Duration = Duration::from_secs(30);
 
 /// In a network of at most this many nodes. In one twice as large each asks half as often, and so on.
 const ASKERS: f64 = 8.0;
@@ -87,6 +86,116 @@ impl Joining {
         answered.is_some() && answered != before
     }
 
+    /// The bootstrap nodes from now on; what is known of those that were among them before stays. Returns
+    /// whether there are new ones.
+    pub(super) fn set_bootstrap_nodes(&mut self, addresses: &[SocketAddr]) -> bool {
+        let before = std::mem::take(&mut self.bootstrap_nodes);
+        let mut has_new = false;
+        for &address in addresses {
+            let all = &mut self.bootstrap_nodes;
+            if all.len() < MAX_BOOTSTRAP && all.iter().all(|node| node.address != address) {
+                let known = before.iter().find(|node| node.address == address);
+                has_new |= known.is_none();
+                let answered = known.and_then(|node| node.answered);
+                all.push(BootstrapNode { address, answered });
+            }
+        }
+        if self.bootstrap_nodes.is_empty() {
+            self.ask_at = Instant::NEVER;
+        }
+        has_new
+    }
+
+    /// Where they are.
+    pub(super) fn bootstrap_nodes(&self) -> impl Iterator<Item = SocketAddr> {
+        self.bootstrap_nodes.iter().map(|node| node.address)
+    }
+
+    /// Asks contacts of an earlier life too whenever nobody is known, and now.
+    pub(super) fn set_former(&mut self, now: Instant, addresses: &[SocketAddr]) {
+        self.former = addresses.iter().copied().take(MAX_BOOTSTRAP).collect();
+        if !addresses.is_empty() {
+            self.join_at = now;
+        }
+    }
+
+    /// Whether there are bootstrap nodes and it is not planned when to ask them.
+    pub(super) fn wants_plan(&self) -> bool {
+        !self.bootstrap_nodes.is_empty() && self.ask_at == Instant::NEVER
+    }
+
+    /// How often they are asked in a network of this size.
+    pub(super) fn ask_every(nodes: f64) -> Duration {
+        let rarer = (nodes / ASKERS).max(1.0);
+        let every = (ASK_EVERY.as_micros() as f64 * rarer) as u64;
+        Duration::from_micros(every).min(ASK_EVERY_MAX)
+    }
+
+    /// Asks them at that time.
+    pub(super) fn ask_at(&mut self, at: Instant) {
+        self.ask_at = at;
+    }
+
+    /// Whether it is time to ask them.
+    pub(super) fn is_asking_due(&self, now: Instant) -> bool {
+        self.ask_at <= now
+    }
+
+    /// Somebody is there who was not: joins now, whoever is known.
+    pub(super) fn on_news(&mut self, now: Instant) {
+        self.is_news = true;
+        self.join_at = now;
+    }
+
+    /// Whether it is time for an attempt to join; once for each.
+    pub(super) fn take_attempt(&mut self, now: Instant, is_alone: bool) -> bool {
+        if self.join_at > now || self.running.is_some() {
+            return false;
+        }
+        self.join_at = Instant::NEVER;
+        std::mem::take(&mut self.is_news) || is_alone
+    }
+
+    /// An attempt begins, as that operation. Returns whom it asks.
+    pub(super) fn begin(
+        &mut self,
+        now: Instant,
+        operation: OperationId,
+        is_alone: bool,
+    ) -> Vec<SocketAddr> {
+        self.running = Some(operation);
+        self.began = now;
+        let mut addresses: Vec<SocketAddr> = self.bootstrap_nodes().collect();
+        if is_alone {
+            let is_new = |address: &&SocketAddr| !addresses.contains(address);
+            let former: Vec<_> = self.former.iter().filter(is_new).copied().collect();
+            addresses.extend(former);
+        }
+        addresses
+    }
+
+    /// A bootstrap has ended, perhaps an attempt of the node's own.
+    pub(super) fn on_ended(&mut self, now: Instant, operation: OperationId, is_alone: bool) {
+        if self.running != Some(operation) {
+            return;
+        }
+        self.running = None;
+        if is_alone {
+            self.retry(now);
+        }
+    }
+
+    /// The last contact was lost.
+    pub(super) fn on_alone(&mut self, now: Instant) {
+        if self.join_at == Instant::NEVER {
+            // Whoever answers and then falls silent must not have it ask for ever.
+            if now.since(self.began) > RETRY_MAX.times(2) {
+                self.pause = RETRY_MIN;
+            }
+            self.retry(now);
+        }
+    }
+
     fn retry(&mut self, now: Instant) {
         let is_hopeless = self.bootstrap_nodes.is_empty() && self.former.is_empty();
         if self.running.is_none() && !is_hopeless {
@@ -96,133 +205,67 @@ impl Joining {
     }
 }
 
-impl Active<'_> {
-    /// Joins the network through the nodes at these addresses, and keeps in touch with them.
-    pub(super) fn join_through(&mut self, now: Instant, addresses: &[SocketAddr]) {
-        if self.note_bootstrap_nodes(now, addresses) {
-            self.overlay.joining.is_news = true;
-            self.overlay.joining.join_at = now;
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(port: u16) -> SocketAddr {
+        ([127, 0, 0, 1], port).into()
     }
 
-    /// Joins through contacts of an earlier life.
-    pub(super) fn rejoin_through(&mut self, now: Instant, addresses: &[SocketAddr]) {
-        self.overlay.joining.former = addresses.iter().copied().take(MAX_BOOTSTRAP).collect();
-        if !addresses.is_empty() {
-            self.overlay.joining.join_at = now;
+    /// When attempts are made by a node that nobody answers, each of which takes a second.
+    fn attempts(joining: &mut Joining, until: Duration) -> Vec<u64> {
+        let mut made = Vec::new();
+        while joining.next_timeout() < Instant::ZERO + until {
+            let now = joining.next_timeout();
+            assert!(joining.take_attempt(now, true));
+            let operation = OperationId(made.len() as u64);
+            joining.begin(now, operation, true);
+            assert_eq!(joining.next_timeout(), Instant::NEVER, "one at a time");
+            joining.on_ended(now + Duration::from_secs(1), operation, true);
+            made.push(now.since(Instant::ZERO).as_micros() / 1_000);
         }
+        made
     }
 
-    /// Keeps in touch with the nodes at these addresses. Returns whether there are new ones.
-    pub(super) fn note_bootstrap_nodes(&mut self, now: Instant, addresses: &[SocketAddr]) -> bool {
-        let before = std::mem::take(&mut self.overlay.joining.bootstrap_nodes);
-        let mut has_new = false;
-        for &address in addresses {
-            let all = &mut self.overlay.joining.bootstrap_nodes;
-            if all.len() < MAX_BOOTSTRAP && all.iter().all(|node| node.address != address) {
-                let known = before.iter().find(|node| node.address == address);
-                has_new |= known.is_none();
-                let answered = known.and_then(|node| node.answered);
-                all.push(BootstrapNode { address, answered });
-            }
-        }
-        if self.overlay.joining.bootstrap_nodes.is_empty() {
-            self.overlay.joining.ask_at = Instant::NEVER;
-        } else if self.overlay.joining.ask_at == Instant::NEVER {
-            self.plan_asking(now);
-        }
-        has_new
+    #[test]
+    fn who_is_alone_tries_again_ever_more_rarely() {
+        let mut joining = Joining::default();
+        joining.on_alone(Instant::ZERO);
+        assert_eq!(joining.next_timeout(), Instant::NEVER, "there is nobody to ask");
+        joining.set_former(Instant::ZERO, &[address(1)]);
+        let made = attempts(&mut joining, Duration::from_secs(100));
+        assert_eq!(made, [0, 1_200, 2_600, 4_400, 7_000, 11_200, 18_600, 32_400, 59_000, 90_000]);
     }
 
-    /// Joins, and asks bootstrap nodes, if it is time.
-    pub(super) fn tend_joining(&mut self, now: Instant) {
-        if self.overlay.joining.join_at <= now && self.overlay.joining.running.is_none() {
-            self.overlay.joining.join_at = Instant::NEVER;
-            if std::mem::take(&mut self.overlay.joining.is_news) || self.overlay.table.is_empty() {
-                self.join(now);
-            }
-        }
-        if self.overlay.joining.ask_at <= now {
-            self.plan_asking(now);
-            // Whoever is alone asks them anyway.
-            if !self.overlay.table.is_empty() {
-                self.ask_bootstrap_nodes(now);
-            }
-        }
+    #[test]
+    fn former_contacts_are_asked_by_who_is_alone() {
+        let mut joining = Joining::default();
+        joining.set_bootstrap_nodes(&[address(1), address(2), address(1)]);
+        joining.set_former(Instant::ZERO, &[address(2), address(3)]);
+        assert!(!joining.take_attempt(Instant::ZERO, false), "somebody is known");
+        joining.on_news(Instant::ZERO);
+        assert!(joining.take_attempt(Instant::ZERO, false));
+        assert_eq!(joining.begin(Instant::ZERO, OperationId(1), false), [1, 2].map(address));
+        assert_eq!(joining.begin(Instant::ZERO, OperationId(2), true), [1, 2, 3].map(address));
     }
 
-    fn join(&mut self, now: Instant) {
-        let all = self.overlay.joining.bootstrap_nodes.iter().map(|node| node.address);
-        let mut addresses: Vec<SocketAddr> = all.collect();
-        if self.overlay.table.is_empty() {
-            let is_new = |address: &&SocketAddr| !addresses.contains(address);
-            let former: Vec<_> =
-                self.overlay.joining.former.iter().filter(is_new).copied().collect();
-            addresses.extend(former);
-        }
-        // It may end before it is told here which it is.
-        self.overlay.joining.running = Some(OperationId(self.shared.last_operation + 1));
-        self.overlay.joining.began = now;
-        self.start_bootstrap(now, &addresses);
+    #[test]
+    fn news_is_who_answers_that_did_not_before_or_as_another() {
+        let (mut joining, [one, two]) = (Joining::default(), [Id::of_name("1"), Id::of_name("2")]);
+        assert!(joining.set_bootstrap_nodes(&[address(1)]));
+        assert!(joining.on_asked(&address(1), Some(one)));
+        assert!(!joining.set_bootstrap_nodes(&[address(1)]), "what is known of it stays");
+        assert!(!joining.on_asked(&address(1), Some(one)));
+        assert!(joining.on_asked(&address(1), Some(two)));
+        assert!(!joining.on_asked(&address(1), None));
+        assert!(joining.on_asked(&address(1), Some(two)));
+        assert!(!joining.on_asked(&address(9), Some(two)), "nobody that was named");
     }
 
-    fn plan_asking(&mut self, now: Instant) {
-        let rarer = (self.overlay.estimate().nodes / ASKERS).max(1.0);
-        let every = (ASK_EVERY.as_micros() as f64 * rarer) as u64;
-        let every = Duration::from_micros(every).min(ASK_EVERY_MAX);
-        self.overlay.joining.ask_at = now + every.jittered(&mut self.shared.rng);
-    }
-
-    /// Asks those that were not heard of lately.
-    fn ask_bootstrap_nodes(&mut self, now: Instant) {
-        let is_fresh = |address: &SocketAddr| {
-            let mut known =
-                self.overlay.table.good().filter(|entry| entry.contact.address == *address);
-            known.any(|entry| now.since(entry.last_seen) < ASK_EVERY)
-        };
-        let all = self.overlay.joining.bootstrap_nodes.iter().map(|node| node.address);
-        let quiet: Vec<SocketAddr> = all.filter(|address| !is_fresh(address)).collect();
-        for address in quiet {
-            // Without room for a call it is asked the next time.
-            let _ = self.send(now, address.into(), &Request::Ping, Purpose::BootstrapNode);
-        }
-    }
-
-    /// A bootstrap node was asked whether it is there.
-    pub(super) fn on_bootstrap_node_asked(
-        &mut self,
-        now: Instant,
-        address: SocketAddr,
-        contact: Option<Contact>,
-    ) {
-        if self.overlay.joining.on_asked(&address, contact.map(|contact| contact.id)) {
-            self.overlay.joining.is_news = true;
-            self.overlay.joining.join_at = now;
-        }
-        if contact.is_none() {
-            self.shared.out.events.push_back(Event::BootstrapNodeSilent(address));
-        }
-    }
-
-    /// A bootstrap has ended, perhaps an attempt of the node's own.
-    pub(super) fn on_bootstrap_ended(&mut self, now: Instant, id: OperationId) {
-        if self.overlay.joining.running != Some(id) {
-            return;
-        }
-        self.overlay.joining.running = None;
-        if self.overlay.table.is_empty() {
-            self.overlay.joining.retry(now);
-        }
-    }
-
-    /// A contact was lost; without any other the node is alone.
-    pub(super) fn rejoin_if_alone(&mut self, now: Instant) {
-        if self.overlay.table.is_empty() && self.overlay.joining.join_at == Instant::NEVER {
-            // Whoever answers and then falls silent must not have it ask for ever.
-            if now.since(self.overlay.joining.began) > RETRY_MAX.times(2) {
-                self.overlay.joining.pause = RETRY_MIN;
-            }
-            self.overlay.joining.retry(now);
-        }
+    #[test]
+    fn bootstrap_nodes_are_asked_equally_often_in_small_and_large_networks() {
+        let every = |nodes| Joining::ask_every(nodes).as_micros() / 1_000_000;
+        assert_eq!([0.0, 8.0, 16.0, 80.0, 1e9].map(every), [30, 30, 60, 300, 600]);
     }
 }

@@ -8,14 +8,13 @@
 use std::collections::VecDeque;
 
 use crate::message::Contact;
-use crate::node::overlay::Active;
 use crate::time::{Duration, Instant};
 
 /// Lost contacts that are remembered, the latest: a part of a network that is away is found by any.
 const MAX_LOST: usize = 64;
 
 /// One of them is asked this often.
-const ASK_EVERY: Duration = Duration::from_secs(60);
+pub(super) const ASK_EVERY: Duration = Duration::from_secs(60);
 
 /// So many more are asked for each that answers.
 const ASK_MORE: usize = 4;
@@ -38,6 +37,36 @@ impl Lost {
         self.ask_at
     }
 
+    /// A contact is taken for dead. Where nobody was to be asked, one is from `ask_at` on.
+    pub(super) fn on_lost(&mut self, contact: Contact, ask_at: impl FnOnce() -> Instant) {
+        self.remember(contact);
+        if self.ask_at == Instant::NEVER {
+            self.ask_at = ask_at();
+        }
+    }
+
+    /// Whether it is time to ask one. The next is asked from `next` on, while there is one.
+    pub(super) fn is_due(&mut self, now: Instant, next: impl FnOnce() -> Instant) -> bool {
+        let is_due = self.ask_at <= now;
+        if is_due {
+            let next = next();
+            self.ask_at = if self.contacts.is_empty() { Instant::NEVER } else { next };
+        }
+        is_due
+    }
+
+    /// The one that was not asked for the longest.
+    pub(super) fn next(&mut self) -> Option<Contact> {
+        let next = *self.contacts.front()?;
+        self.contacts.rotate_left(1);
+        Some(next)
+    }
+
+    /// A contact has answered. How many others are to be asked for that: none if it was not lost.
+    pub(super) fn on_back(&mut self, contact: &Contact) -> usize {
+        if self.forget(contact) { ASK_MORE.min(self.contacts.len()) } else { 0 }
+    }
+
     /// Returns whether it was remembered.
     fn forget(&mut self, contact: &Contact) -> bool {
         let at = self.contacts.iter().position(|lost| lost == contact);
@@ -53,44 +82,6 @@ impl Lost {
     }
 }
 
-impl Active<'_> {
-    /// A contact of the routing table is taken for dead.
-    pub(super) fn on_contact_lost(&mut self, now: Instant, contact: Contact) {
-        self.overlay.lost.remember(contact);
-        if self.overlay.lost.ask_at == Instant::NEVER {
-            self.overlay.lost.ask_at = now + ASK_EVERY.jittered(&mut self.shared.rng);
-        }
-    }
-
-    /// Asks the contact that was not asked for the longest, if it is time.
-    pub(super) fn ask_lost(&mut self, now: Instant) {
-        if self.overlay.lost.ask_at > now {
-            return;
-        }
-        let next = now + ASK_EVERY.jittered(&mut self.shared.rng);
-        self.overlay.lost.ask_at = if self.ask_next_lost(now) { next } else { Instant::NEVER };
-    }
-
-    /// Returns whether there is one to ask.
-    fn ask_next_lost(&mut self, now: Instant) -> bool {
-        let Some(&contact) = self.overlay.lost.contacts.front() else {
-            return false;
-        };
-        self.overlay.lost.contacts.rotate_left(1);
-        self.recheck(now, contact);
-        true
-    }
-
-    /// A contact answered that the routing table did not have; it may have been away.
-    pub(super) fn on_maybe_back(&mut self, now: Instant, contact: &Contact) {
-        if self.overlay.lost.forget(contact) {
-            for _ in 0..ASK_MORE.min(self.overlay.lost.contacts.len()) {
-                self.ask_next_lost(now);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,6 +89,24 @@ mod tests {
 
     fn contact(port: u16) -> Contact {
         Contact { id: Id::of_name(port.to_string()), address: ([127, 0, 0, 1], port).into() }
+    }
+
+    #[test]
+    fn each_is_asked_in_turn_while_there_is_one() {
+        let mut lost = Lost::default();
+        let at = |seconds| Instant::ZERO + Duration::from_secs(seconds);
+        assert_eq!(lost.next_timeout(), Instant::NEVER);
+        (1..=3).for_each(|port| lost.on_lost(contact(port), || at(u64::from(port))));
+        assert_eq!(lost.next_timeout(), at(1), "the first says when");
+        assert!(!lost.is_due(at(0), || at(9)));
+        assert!(lost.is_due(at(1), || at(9)));
+        assert_eq!(lost.next_timeout(), at(9));
+        let asked: Vec<_> = (0..4).filter_map(|_| lost.next()).collect();
+        assert_eq!(asked, [1, 2, 3, 1].map(contact));
+        assert_eq!(lost.on_back(&contact(4)), 0, "it was not lost");
+        assert_eq!([1, 2, 3].map(|port| lost.on_back(&contact(port))), [2, 1, 0]);
+        assert!(lost.is_due(at(9), || at(20)));
+        assert_eq!((lost.next(), lost.next_timeout()), (None, Instant::NEVER));
     }
 
     #[test]

@@ -1,23 +1,15 @@
-//! Upkeep: what a node does unasked. It checks contacts that seem dead and strangers that may
-//! become contacts, refreshes buckets, and measures the size of the network; what it does for the
-//! values that it keeps is told in [`replication`](super::replication).
+//! Tasks and timers of [`upkeep`](super::upkeep): which contacts are being pinged, and which lookups wait.
 //!
 //! Lookups wait in a queue, and few run at once: upkeep must not crowd out what users ask for.
 
 use std::collections::{BTreeSet, VecDeque};
 
-use crate::address::{LocalEnd, Scope, is_sendable};
+use crate::address::Scope;
 use crate::id::Id;
 use crate::kad::crowd;
-use crate::kad::lookup::Goal;
-use crate::kad::routing::Sighting;
-use crate::message::{Contact, Request};
-use crate::node::Event;
+use crate::message::Contact;
 use crate::node::calls::{Call, Peer, Purpose};
-use crate::node::operations::Then;
-use crate::node::overlay::Active;
-use crate::time::{Duration, Instant};
-use crate::wire::{self, Header};
+use crate::time::Instant;
 
 /// Lookups of upkeep at once.
 const MAX_RUNNING: usize = 4;
@@ -34,15 +26,6 @@ const MAX_RECHECKS: usize = 128;
 
 /// How many of these may lie in one subnet: one publisher, who answers nothing, must not take all places.
 const MAX_RECHECKS_PER_SUBNET: usize = 4;
-
-/// Pings in a row that a contact may leave unanswered before it counts as dead.
-const LIVENESS_ATTEMPTS: u32 = 2;
-
-/// Unanswered requests after which a stale contact is forgotten when its bucket is refreshed.
-const HOPELESS: u32 = 8;
-
-/// Time for a changed network to settle before its size is measured anew.
-const SETTLING: Duration = Duration::from_secs(8);
 
 /// Tasks and timers of upkeep.
 pub(super) struct Maintenance {
@@ -95,13 +78,86 @@ impl Maintenance {
         }
     }
 
+    /// Whether it is time to look for buckets to refresh.
+    pub(super) fn is_refresh_due(&self, now: Instant) -> bool {
+        self.refresh_at <= now
+    }
+
+    /// Looks for buckets to refresh at that time.
+    pub(super) fn refresh_at(&mut self, at: Instant) {
+        self.refresh_at = at;
+    }
+
+    /// A point that is to be looked up, when there is time for it.
+    pub(super) fn queue(&mut self, now: Instant, target: Id) {
+        if self.refreshes.len() < MAX_REFRESHES {
+            self.refreshes.push_back(target);
+            self.resume(now);
+        }
+    }
+
+    /// The next point to look up.
+    pub(super) fn next_refresh(&mut self) -> Option<Id> {
+        self.refreshes.pop_front()
+    }
+
+    /// Whether one more lookup may run.
+    pub(super) fn has_room_for_lookup(&self) -> bool {
+        self.running < MAX_RUNNING
+    }
+
+    pub(super) fn on_lookup_begun(&mut self) {
+        self.running += 1;
+    }
+
+    /// Measures the network at a time, if that is not planned yet.
+    pub(super) fn measure_at(&mut self, at: impl FnOnce() -> Instant) {
+        if self.measure_at == Instant::NEVER {
+            self.measure_at = at();
+        }
+    }
+
+    /// Whether it is time to measure the network; once for each time.
+    pub(super) fn take_measuring(&mut self, now: Instant) -> bool {
+        let is_due = self.measure_at <= now;
+        if is_due {
+            self.measure_at = Instant::NEVER;
+        }
+        is_due
+    }
+
+    /// Whether it is time to look at the tasks.
+    pub(super) fn is_work_due(&self, now: Instant) -> bool {
+        self.work_at <= now
+    }
+
+    /// Looks at the tasks at that time.
+    pub(super) fn work_at(&mut self, at: Instant) {
+        self.work_at = at;
+    }
+
+    /// Whether one more contact of the routing table may be pinged, and this one is not.
+    pub(super) fn has_room_to_check(&self, contact: &Contact) -> bool {
+        self.checking.len() < MAX_CHECKS && !self.checking.contains(contact)
+    }
+
+    /// A contact of the routing table is being pinged.
+    pub(super) fn on_check_begun(&mut self, contact: Contact) {
+        self.checking.insert(contact);
+    }
+
+    /// A former or future contact is.
+    pub(super) fn on_recheck_begun(&mut self, contact: Contact) {
+        self.rechecking.insert(contact);
+    }
+
     /// Whether a contact of the routing table is being pinged.
     pub(super) fn is_checking(&self, contact: &Contact) -> bool {
         self.checking.contains(contact)
     }
 
     /// Whether one more former or future contact may be pinged.
-    fn has_room_to_recheck(&self, contact: &Contact) -> bool {
+    pub(super) fn has_room_to_recheck(&self, contact: &Contact) -> bool {
         let ip = contact.address.ip();
         let others = self.rechecking.iter().map(|other| other.address.ip());
         self.rechecking.len() < MAX_RECHECKS
@@ -117,196 +173,63 @@ impl Maintenance {
     }
 }
 
-impl Active<'_> {
-    /// Does what is due by now.
-    pub(super) fn maintain(&mut self, now: Instant) {
-        if self.overlay.maintenance.refresh_at <= now {
-            self.refresh_due(now);
-        }
-        self.ask_lost(now);
-        self.tend_joining(now);
-        self.tend_vigil(now);
-        if self.overlay.maintenance.measure_at <= now {
-            self.measure(now);
-        }
-        self.note_due(now);
-        if self.overlay.maintenance.work_at <= now {
-            self.work(now);
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contact(address: &str) -> Contact {
+        Contact { id: Id::of_name(address), address: address.parse().unwrap() }
     }
 
-    /// Begins what there is room for.
-    fn work(&mut self, now: Instant) {
-        while self.overlay.maintenance.running < MAX_RUNNING
-            && let Some((target, then)) = self.next_lookup()
-        {
-            self.overlay.maintenance.running += 1;
-            self.begin_lookup(now, Goal::Node { target }, then);
-        }
-        // Even if something of it has ended at once: there is no more to begin now.
-        self.overlay.maintenance.work_at = self.replicate(now);
-    }
-
-    fn next_lookup(&mut self) -> Option<(Id, Then)> {
-        let refresh =
-            self.overlay.maintenance.refreshes.pop_front().map(|target| (target, Then::Refresh));
-        refresh.or_else(|| Some((self.overlay.replication.next_key()?, Then::Replicate)))
-    }
-
-    /// A request came from somebody. A stranger must answer a ping before it becomes a contact,
-    /// because its address may be forged; and until then nobody else is pinged on its account. It is
-    /// asked from where it asked: a NAT or a firewall may let nothing else through to it.
-    pub(super) fn on_asked(&mut self, now: Instant, asker: Contact, local: LocalEnd) {
-        let check = match self.overlay.table.on_seen(now, &asker) {
-            Sighting::Live | Sighting::Own => None,
-            Sighting::Suspect => return self.verify(now, &asker, local),
-            Sighting::Elsewhere { check } => check,
-            Sighting::Stranger if self.overlay.table.has_room(&asker) => {
-                return self.verify(now, &asker, local);
+    #[test]
+    fn one_publisher_does_not_have_all_places() {
+        let mut maintenance = Maintenance::default();
+        let mut begun = |address: &str| {
+            let contact = contact(address);
+            let has_room = maintenance.has_room_to_recheck(&contact);
+            if has_room {
+                maintenance.on_recheck_begun(contact);
             }
-            Sighting::Stranger if self.is_validated(&asker) => {
-                self.overlay.table.on_stranger(now, asker)
-            }
-            Sighting::Stranger => self.overlay.table.due_for_check(now, &asker.id),
+            has_room
         };
-        match check {
-            Some(contact) if self.is_validated(&asker) => self.check_liveness(now, contact, 1),
-            // If it answers, the table names the contact to check.
-            Some(_) => self.verify(now, &asker, local),
-            None => {}
-        }
+        assert!(begun("192.0.2.1:1"));
+        assert!(!begun("192.0.2.1:1"), "it is being pinged");
+        let of_one_subnet = (2..100).filter(|host| begun(&format!("192.0.2.{host}:1"))).count();
+        assert_eq!(of_one_subnet, MAX_RECHECKS_PER_SUBNET - 1);
+        let local = (0..200).filter(|port| begun(&format!("127.0.0.1:{}", 9_000 + port))).count();
+        assert_eq!(local, MAX_RECHECKS - MAX_RECHECKS_PER_SUBNET);
+        assert!(!begun("198.51.100.1:1"));
     }
 
-    /// Pings an address that somebody asks from, to see whether it is that one's own. Nothing is
-    /// remembered of it; see [`Challenge`](super::challenge::Challenge).
-    pub(super) fn verify(&mut self, now: Instant, asker: &Contact, local: LocalEnd) {
-        let address = &asker.address;
-        if !is_sendable(address)
-            || self.shared.is_own_address(address)
-            || !self.shared.rations.take(now, asker)
-        {
-            return;
-        }
-        let transaction = self.shared.challenge.ping_id(now, address);
-        let header = Header { dialect: self.overlay.dialect, from: self.overlay.id, transaction };
-        let start = self.shared.out.bytes.len();
-        wire::emit(&mut self.shared.out.bytes, &header, &Request::Ping);
-        self.shared.transmit(*address, local, start);
-    }
-
-    /// Pings somebody who was lost, or waits for a place in the routing table.
-    pub(super) fn recheck(&mut self, now: Instant, contact: Contact) {
-        if self.overlay.maintenance.has_room_to_recheck(&contact)
-            && self.send(now, contact.into(), &Request::Ping, Purpose::Recheck).is_ok()
-        {
-            self.overlay.maintenance.rechecking.insert(contact);
-        }
-    }
-
-    /// Pings a contact of the routing table that may have gone.
-    pub(super) fn check_liveness(&mut self, now: Instant, contact: Contact, attempt: u32) {
-        let checking = &self.overlay.maintenance.checking;
-        if checking.len() < MAX_CHECKS
-            && !checking.contains(&contact)
-            && self.send(now, contact.into(), &Request::Ping, Purpose::Liveness { attempt }).is_ok()
-        {
-            self.overlay.maintenance.checking.insert(contact);
-        }
-    }
-
-    /// A contact left a call unanswered.
-    pub(super) fn on_contact_silent(&mut self, now: Instant, contact: Contact, purpose: Purpose) {
-        let in_table = self.overlay.table.on_silence(&contact);
-        match purpose {
-            Purpose::Recheck => {}
-            Purpose::Liveness { attempt } => match attempt {
-                LIVENESS_ATTEMPTS.. => self.on_dead(now, contact),
-                _ => self.check_liveness(now, contact, attempt + 1),
-            },
-            _ if in_table => self.check_liveness(now, contact, 1),
-            _ => {}
-        }
-    }
-
-    fn on_dead(&mut self, now: Instant, contact: Contact) {
-        let Some(replacement) = self.overlay.table.on_dead(&contact) else { return };
-        self.shared.out.events.push_back(Event::ContactLost(contact));
-        self.on_contact_lost(now, contact);
-        self.on_loss(now);
-        self.rejoin_if_alone(now);
-        self.measure_soon(now);
-        if let Some(replacement) = replacement {
-            self.recheck(now, replacement);
-        }
-    }
-
-    /// A contact is new in the routing table.
-    pub(super) fn on_contact_added(&mut self, now: Instant, contact: Contact) {
-        self.shared.out.events.push_back(Event::ContactAdded(contact));
-        self.measure_soon(now);
-        self.schedule_refresh();
-        self.on_maybe_holder(now, contact);
-    }
-
-    /// Looks something up in every bucket but the last, after a join.
-    pub(super) fn refresh_all(&mut self, now: Instant) {
-        for bucket in 0..self.overlay.table.buckets().len() - 1 {
-            self.queue_refresh(now, bucket);
-        }
-    }
-
-    fn refresh_due(&mut self, now: Instant) {
-        loop {
-            let (bucket, touched) = self.overlay.table.least_touched();
-            if now < touched + self.shared.config.refresh {
-                break;
+    #[test]
+    fn contacts_are_checked_once_at_a_time_and_not_all_at_once() {
+        let mut maintenance = Maintenance::default();
+        for port in 1..=200 {
+            let contact = contact(&format!("127.0.0.1:{port}"));
+            if maintenance.has_room_to_check(&contact) {
+                maintenance.on_check_begun(contact);
+                assert!(!maintenance.has_room_to_check(&contact));
             }
-            for contact in self.overlay.table.stale_after(bucket, HOPELESS) {
-                self.recheck(now, contact);
-            }
-            self.queue_refresh(now, bucket);
         }
-        self.schedule_refresh();
+        assert_eq!(maintenance.checking.len(), MAX_CHECKS);
     }
 
-    fn queue_refresh(&mut self, now: Instant, bucket: usize) {
-        let target = self.overlay.id.random_at(bucket as u32, &mut self.shared.rng);
-        self.overlay.table.touch(now, &target);
-        self.queue_lookup(now, target);
-    }
-
-    fn queue_lookup(&mut self, now: Instant, target: Id) {
-        if self.overlay.maintenance.refreshes.len() < MAX_REFRESHES {
-            self.overlay.maintenance.refreshes.push_back(target);
-            self.overlay.maintenance.resume(now);
+    #[test]
+    fn lookups_wait_for_room_and_ends_of_others() {
+        let (mut maintenance, now) = (Maintenance::default(), Instant::ZERO);
+        (0..2_000).for_each(|n: u32| maintenance.queue(now, Id::of_name(n.to_string())));
+        assert!(maintenance.is_work_due(now));
+        let mut begun = 0;
+        while maintenance.has_room_for_lookup() && maintenance.next_refresh().is_some() {
+            maintenance.on_lookup_begun();
+            begun += 1;
         }
-    }
-
-    pub(super) fn schedule_refresh(&mut self) {
-        let (_, touched) = self.overlay.table.least_touched();
-        self.overlay.maintenance.refresh_at = touched + self.shared.config.refresh;
-    }
-
-    pub(super) fn on_refreshed(&mut self, now: Instant) {
-        self.overlay.maintenance.on_lookup_ended(now);
-    }
-
-    fn measure_soon(&mut self, now: Instant) {
-        if self.overlay.maintenance.measure_at == Instant::NEVER {
-            self.overlay.maintenance.measure_at = now + SETTLING.jittered(&mut self.shared.rng);
-        }
-    }
-
-    /// Looks up random points if too little is known about how densely nodes lie. Once only for each
-    /// change of the routing table: where lookups come to nothing, more of them would not help.
-    fn measure(&mut self, now: Instant) {
-        self.overlay.maintenance.measure_at = Instant::NEVER;
-        if self.overlay.table.is_empty() {
-            return;
-        }
-        for target in self.overlay.estimator.targets(self.overlay.table.len(), &mut self.shared.rng)
-        {
-            self.queue_lookup(now, target);
-        }
+        assert_eq!(
+            (begun, maintenance.refreshes.len()),
+            (MAX_RUNNING, MAX_REFRESHES - MAX_RUNNING)
+        );
+        maintenance.work_at(Instant::NEVER);
+        maintenance.on_lookup_ended(now);
+        assert!(maintenance.is_work_due(now) && maintenance.has_room_for_lookup());
     }
 }

@@ -13,15 +13,18 @@
 //!   bounds named at each table allow.
 
 mod answers;
+mod bootstrap;
 mod calls;
 mod commands;
 mod deferred;
 mod fair;
+mod handover;
 mod joining;
 mod lost;
 mod maintenance;
 mod operations;
 mod overlay;
+mod pending;
 mod policy;
 mod repeats;
 mod replication;
@@ -29,6 +32,7 @@ mod replies;
 mod report;
 mod shared;
 mod spread;
+mod upkeep;
 mod vigil;
 
 use std::net::SocketAddr;
@@ -46,9 +50,10 @@ use crate::time::Instant;
 use crate::wire::{self, Body, Dialect, Envelope, UnreadQuery};
 
 pub use crate::kad::OperationId;
-pub use crate::node::answers::{RegisterError, RequestToken, RpcFailed};
+pub use crate::node::answers::{RegisterError, RpcFailed};
 pub use crate::node::calls::Peer;
 pub use crate::node::overlay::Overlay;
+pub use crate::node::pending::RequestToken;
 pub use crate::node::policy::{Families, IdRule, Policy};
 pub use crate::node::report::{CallError, Counters, Delivery, DeliveryOutcome, Event, StoreReport};
 pub use crate::node::spread::Spread;

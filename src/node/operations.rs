@@ -12,6 +12,7 @@ use crate::kad::lookup::{
     ALL_ENTRIES, Cause, End, Goal, Lookup, LookupRecord, Next, Outcome, QueryAnswer, QuerySizes,
 };
 use crate::message::{Contact, FindValue, Request, Response, StoreMode, StoreRequest};
+use crate::node::bootstrap::{Bootstrap, Named};
 use crate::node::calls::{Attempt, Call, Peer, Purpose};
 use crate::node::overlay::{Active, Overlay, is_validated};
 use crate::node::{CallError, Delivery, DeliveryOutcome, Event, OperationId, StoreReport};
@@ -24,9 +25,6 @@ const MAX_OPERATIONS: usize = 1_024;
 
 /// Lookups remembered for people to look at: a screenful.
 const MAX_RECORDS: usize = 16;
-
-/// Addresses taken for one bootstrap; a single one that answers is enough.
-pub(super) const MAX_BOOTSTRAP: usize = 64;
 
 /// Something under way.
 pub(super) enum Operation {
@@ -61,13 +59,6 @@ impl Then {
     }
 }
 
-/// The contacts that somebody named, in an answer of `bytes` bytes.
-pub(super) struct Named {
-    by: SocketAddr,
-    bytes: usize,
-    contacts: Vec<Contact>,
-}
-
 /// A value on its way to its holders.
 pub(super) struct Publish {
     value: Value,
@@ -76,39 +67,7 @@ pub(super) struct Publish {
     report: StoreReport,
 }
 
-/// First questions to nodes of which only the address is known.
-pub(super) struct Bootstrap {
-    waiting: usize,
-    answered: usize,
-    silent: Vec<SocketAddr>,
-    /// The lookup for the own id, which the first answer starts, runs.
-    joining: bool,
-}
-
 impl Active<'_> {
-    /// Asks nodes of which only the address is known for the way to the own id, and joins through
-    /// those that answer.
-    pub(super) fn start_bootstrap(
-        &mut self,
-        now: Instant,
-        addresses: &[SocketAddr],
-    ) -> OperationId {
-        let operation = self.shared.new_operation();
-        let mut bootstrap =
-            Bootstrap { waiting: 0, answered: 0, silent: Vec::new(), joining: false };
-        let request = Request::FindNode { target: self.overlay.id };
-        for &address in addresses.iter().take(MAX_BOOTSTRAP) {
-            let purpose = Purpose::Bootstrap { operation };
-            match self.send(now, address.into(), &request, purpose) {
-                Ok(_) => bootstrap.waiting += 1,
-                Err(_) => bootstrap.silent.push(address),
-            }
-        }
-        self.overlay.operations.insert(operation, Operation::Bootstrap(bootstrap));
-        self.try_end_bootstrap(now, operation);
-        operation
-    }
-
     /// Stores a value at the nodes nearest to the key.
     pub(super) fn start_store(
         &mut self,
@@ -512,64 +471,6 @@ impl Active<'_> {
         }
         publish.report.ended = now;
         self.shared.out.events.push_back(Event::StoreDone(publish.report));
-    }
-
-    pub(super) fn on_bootstrap_answer(
-        &mut self,
-        now: Instant,
-        operation: OperationId,
-        address: SocketAddr,
-        contact: Option<Contact>,
-        outcome: Result<Response, CallError>,
-        bytes: usize,
-    ) {
-        let Some(Operation::Bootstrap(bootstrap)) = self.overlay.operations.get_mut(&operation)
-        else {
-            return;
-        };
-        bootstrap.waiting -= 1;
-        match (contact, outcome) {
-            (Some(Contact { address: by, id }), Ok(Response::Nodes(contacts))) => {
-                self.overlay.joining.on_asked(&address, Some(id));
-                bootstrap.answered += 1;
-                if !std::mem::replace(&mut bootstrap.joining, true) {
-                    let goal = Goal::Node { target: self.overlay.id };
-                    // The routing table may have no room for whom they name.
-                    let named = Named { by, bytes, contacts };
-                    let then = Then::Joined { bootstrap: operation, named };
-                    self.begin_lookup(now, goal, then);
-                }
-            }
-            _ => {
-                self.overlay.joining.on_asked(&address, None);
-                bootstrap.silent.push(address);
-            }
-        }
-        self.try_end_bootstrap(now, operation);
-    }
-
-    /// The lookup for the own id has ended: the neighbourhood is known, the rest is refreshed.
-    fn on_joined(&mut self, now: Instant, operation: OperationId) {
-        if let Some(Operation::Bootstrap(bootstrap)) = self.overlay.operations.get_mut(&operation) {
-            bootstrap.joining = false;
-        }
-        self.refresh_all(now);
-        self.try_end_bootstrap(now, operation);
-    }
-
-    fn try_end_bootstrap(&mut self, now: Instant, id: OperationId) {
-        let Some(Operation::Bootstrap(Bootstrap { waiting: 0, joining: false, .. })) =
-            self.overlay.operations.get(&id)
-        else {
-            return;
-        };
-        let Some(Operation::Bootstrap(Bootstrap { answered, silent, .. })) =
-            self.overlay.operations.remove(&id)
-        else {
-            unreachable!("looked at just above");
-        };
-        self.on_bootstrap_ended(now, id);
-        self.shared.out.events.push_back(Event::Bootstrapped { id, answered, silent });
     }
 }
 

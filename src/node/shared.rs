@@ -18,9 +18,9 @@ use crate::guard::validated::Validated;
 use crate::kad::OperationId;
 use crate::kad::rtt::RoundTrips;
 use crate::message::TransactionId;
-use crate::node::answers::{Asked, Pending};
 use crate::node::calls::Calls;
 use crate::node::deferred::Deferred;
+use crate::node::pending::{Asked, Pending};
 use crate::node::{Counters, Event, Output};
 use crate::time::Instant;
 
@@ -41,7 +41,7 @@ pub(super) struct Shared {
     pub(super) challenge: Challenge,
     pub(super) rations: Rations,
     pub(super) round_trips: RoundTrips,
-    pub(super) last_operation: u64,
+    last_operation: u64,
     /// RPCs that the application answers.
     pub(super) registered: BTreeSet<Vec<u8>>,
     pub(super) pending: Pending,
@@ -93,9 +93,15 @@ impl Shared {
         self.own_addresses.contains(address)
     }
 
+    /// What the next operation will be.
+    pub(super) fn next_operation(&self) -> OperationId {
+        OperationId(self.last_operation + 1)
+    }
+
     pub(super) fn new_operation(&mut self) -> OperationId {
-        self.last_operation += 1;
-        OperationId(self.last_operation)
+        let next = self.next_operation();
+        self.last_operation = next.0;
+        next
     }
 
     /// Charges a request for what it has cost, all that was sent since then with it.

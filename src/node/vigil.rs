@@ -13,16 +13,11 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use crate::address::is_loopback;
-use crate::kad::routing::Entry;
-use crate::message::{Contact, Request};
-use crate::node::Event;
-use crate::node::calls::Purpose;
-use crate::node::overlay::Active;
+use crate::message::Contact;
 use crate::time::{Duration, Instant};
 
 /// Contacts are looked at this often.
-const TICK: Duration = Duration::from_secs(1);
+pub(super) const TICK: Duration = Duration::from_secs(1);
 
 /// Contacts that are asked at one look: many were last heard of together, and whoever asks first spares
 /// the other the question.
@@ -39,7 +34,7 @@ const CONTACTS_PER_LOSS: usize = 8;
 
 /// Neighbours that are asked in turn for the own address: each is asked again soon enough to notice a
 /// change within a minute.
-const WITNESSES: usize = 3;
+pub(super) const WITNESSES: usize = 3;
 
 /// After a change of the own address all contacts are pinged this often, with these pauses: they ask
 /// back at the old address, and take the new one once nobody answers there.
@@ -85,6 +80,103 @@ impl Vigil {
         self.tick_at.min(self.ask_at).min(tell_at)
     }
 
+    /// Looks at the contacts from now on.
+    pub(super) fn begin_checks(&mut self, now: Instant) {
+        self.tick_at = now + TICK;
+    }
+
+    /// Asks neighbours, the next one at that time.
+    pub(super) fn ask_at(&mut self, at: Instant) {
+        self.ask_at = at;
+    }
+
+    /// Whether it is time to look at the contacts.
+    pub(super) fn is_check_due(&self, now: Instant) -> bool {
+        self.tick_at <= now
+    }
+
+    /// Whether it is time to ask a neighbour.
+    pub(super) fn is_asking_due(&self, now: Instant) -> bool {
+        self.ask_at <= now
+    }
+
+    /// Whether it is time to tell all contacts of the own address; once for each time.
+    pub(super) fn take_telling(&mut self, now: Instant) -> bool {
+        let is_due = self.tell_at.front().is_some_and(|at| *at <= now);
+        if is_due {
+            self.tell_at.pop_front();
+        }
+        is_due
+    }
+
+    /// How long contacts go unasked, if there are that many and they are to be asked every `check`.
+    pub(super) fn span(&mut self, now: Instant, contacts: usize, check: Duration) -> Duration {
+        while self.losses.front().is_some_and(|at| now.since(*at) > LATELY) {
+            self.losses.pop_front();
+        }
+        if self.is_alarmed(contacts) { check.min(ALARMED) } else { check }
+    }
+
+    /// Of contacts that are not being asked, sorted by when they were last heard of, how many are asked
+    /// now.
+    pub(super) fn due(now: Instant, idle: &[(Instant, Contact)], span: Duration) -> usize {
+        let is_due = |(seen, _): &&(Instant, Contact)| now.since(*seen) >= span;
+        idle.iter().take(CHECKS_PER_TICK).take_while(is_due).count()
+    }
+
+    /// Looks at them again when another is due, but not before `soonest`.
+    pub(super) fn look_again(
+        &mut self,
+        now: Instant,
+        next: Option<&(Instant, Contact)>,
+        span: Duration,
+        soonest: Instant,
+    ) {
+        // Whoever comes or is heard of from now on is due no earlier than after a whole span.
+        let due = next.map_or(now, |(seen, _)| *seen) + span;
+        self.tick_at = due.max(soonest);
+    }
+
+    /// A contact of a routing table is taken for dead, which has this many left.
+    pub(super) fn on_loss(&mut self, now: Instant, contacts: usize) {
+        if self.tick_at != Instant::NEVER {
+            // More of them say no more.
+            if self.losses.len() >= contacts.max(1) {
+                self.losses.pop_front();
+            }
+            self.losses.push_back(now);
+            self.tick_at = self.tick_at.min(now + TICK);
+        }
+    }
+
+    /// Which of the neighbours is asked next.
+    pub(super) fn next_witness(&mut self, witnesses: &[Contact]) -> Option<Contact> {
+        if witnesses.is_empty() {
+            return None;
+        }
+        self.turn += 1;
+        Some(witnesses[self.turn % witnesses.len()])
+    }
+
+    /// A neighbour says where it sees this node. Where it saw it before, if contacts are now told of a
+    /// change.
+    pub(super) fn on_witness(
+        &mut self,
+        now: Instant,
+        witness: Contact,
+        address: SocketAddr,
+    ) -> Option<SocketAddr> {
+        let before = self.note(witness, address)?;
+        // Each neighbour notices a change in its turn.
+        let is_told = |(at, told)| told == address || now.since(at) < TELL_AGAIN;
+        if self.told.is_some_and(is_told) {
+            return None;
+        }
+        self.told = Some((now, address));
+        self.tell_at = TELL_AFTER.iter().map(|after| now + *after).collect();
+        Some(before)
+    }
+
     /// Notes where a neighbour sees this node. Where it saw it before, if that was elsewhere.
     fn note(&mut self, witness: Contact, address: SocketAddr) -> Option<SocketAddr> {
         let at = self.witnesses.iter().position(|(other, _)| *other == witness);
@@ -101,102 +193,59 @@ impl Vigil {
     }
 }
 
-impl Active<'_> {
-    /// Begins the vigil.
-    pub(super) fn keep_vigil(&mut self, now: Instant, is_loopback: bool) {
-        if self.shared.config.check != Duration::ZERO {
-            self.overlay.vigil.tick_at = now + TICK;
-        }
-        if self.shared.config.keepalive != Duration::ZERO && !is_loopback {
-            self.overlay.vigil.ask_at =
-                now + self.shared.config.keepalive.jittered(&mut self.shared.rng);
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Id;
+
+    fn contact(port: u16) -> Contact {
+        Contact { id: Id::of_name(port.to_string()), address: ([192, 0, 2, 1], port).into() }
     }
 
-    pub(super) fn tend_vigil(&mut self, now: Instant) {
-        if self.overlay.vigil.tick_at <= now {
-            self.overlay.vigil.tick_at = self.check_quiet(now);
-        }
-        if self.overlay.vigil.ask_at <= now {
-            self.overlay.vigil.ask_at =
-                now + self.shared.config.keepalive.jittered(&mut self.shared.rng);
-            self.ask_witness(now);
-        }
-        if self.overlay.vigil.tell_at.front().is_some_and(|at| *at <= now) {
-            self.overlay.vigil.tell_at.pop_front();
-            let all: Vec<Contact> = self.overlay.table.good().map(|entry| entry.contact).collect();
-            all.into_iter().for_each(|contact| self.check_liveness(now, contact, 1));
-        }
+    fn at(seconds: u64) -> Instant {
+        Instant::ZERO + Duration::from_secs(seconds)
     }
 
-    /// Asks some of the contacts that were not heard of for the longest. When there are more to ask.
-    fn check_quiet(&mut self, now: Instant) -> Instant {
-        let losses = &mut self.overlay.vigil.losses;
-        while losses.front().is_some_and(|at| now.since(*at) > LATELY) {
-            losses.pop_front();
+    #[test]
+    fn a_change_is_told_of_once_whoever_notices_it() {
+        let mut vigil = Vigil::default();
+        let (old, new) = ("198.51.100.1:1".parse().unwrap(), "198.51.100.2:1".parse().unwrap());
+        for port in 1..=3 {
+            assert_eq!(vigil.on_witness(at(0), contact(port), old), None);
         }
-        let span = match self.overlay.vigil.is_alarmed(self.overlay.table.len()) {
-            true => self.shared.config.check.min(ALARMED),
-            false => self.shared.config.check,
-        };
-        let is_idle =
-            |entry: &&Entry| !entry.stale && !self.overlay.maintenance.is_checking(&entry.contact);
-        let idle = self.overlay.table.entries().filter(is_idle);
-        let mut idle: Vec<(Instant, Contact)> =
-            idle.map(|entry| (entry.last_seen, entry.contact)).collect();
-        idle.sort_unstable();
-        let is_due = |(seen, _): &&(Instant, Contact)| now.since(*seen) >= span;
-        let due = idle.iter().take(CHECKS_PER_TICK).take_while(is_due).count();
-        for (_, contact) in &idle[..due] {
-            self.check_liveness(now, *contact, 1);
-        }
-        // Whoever comes or is heard of from now on is due no earlier than after a whole span.
-        let next = idle.get(due).map_or(now, |(seen, _)| *seen) + span;
-        next.max(now + TICK.jittered(&mut self.shared.rng))
+        assert_eq!(vigil.on_witness(at(20), contact(1), new), Some(old));
+        assert_eq!(vigil.on_witness(at(40), contact(2), new), None);
+        assert_eq!(vigil.on_witness(at(60), contact(3), old), None);
+        let told: Vec<_> = (20..100).filter(|&second| vigil.take_telling(at(second))).collect();
+        assert_eq!(told, [20, 40, 60]);
+        assert_eq!(vigil.on_witness(at(111), contact(1), old), Some(new), "told of long ago");
     }
 
-    /// A contact of the routing table is taken for dead.
-    pub(super) fn on_loss(&mut self, now: Instant) {
-        if self.overlay.vigil.tick_at != Instant::NEVER {
-            // More of them say no more.
-            if self.overlay.vigil.losses.len() >= self.overlay.table.len().max(1) {
-                self.overlay.vigil.losses.pop_front();
-            }
-            self.overlay.vigil.losses.push_back(now);
-            self.overlay.vigil.tick_at = self.overlay.vigil.tick_at.min(now + TICK);
-        }
+    #[test]
+    fn those_heard_of_first_are_asked_a_few_at_a_time() {
+        let (mut vigil, span) = (Vigil::default(), Duration::from_secs(100));
+        let idle: Vec<_> = (1..=20).map(|n| (at(n), contact(n as u16))).collect();
+        assert_eq!(Vigil::due(at(50), &idle, span), 0);
+        assert_eq!(Vigil::due(at(105), &idle, span), 5);
+        assert_eq!(Vigil::due(at(200), &idle, span), CHECKS_PER_TICK);
+        vigil.look_again(at(105), idle.get(5), span, at(106));
+        assert_eq!(vigil.next_timeout(), at(106));
+        vigil.look_again(at(107), idle.get(9), span, at(108));
+        assert_eq!(vigil.next_timeout(), at(110));
+        vigil.look_again(at(107), None, span, at(108));
+        assert_eq!(vigil.next_timeout(), at(207), "nobody is there");
     }
 
-    /// Asks the next of the nearest contacts where it sees this node.
-    fn ask_witness(&mut self, now: Instant) {
-        let own = self.overlay.id;
-        let witnesses: Vec<Contact> = self
-            .overlay
-            .table
-            .closest(&own)
-            .filter(|entry| entry.is_good() && !is_loopback(&entry.contact.address))
-            .map(|entry| entry.contact)
-            .take(WITNESSES)
-            .collect();
-        if witnesses.is_empty() {
-            return;
-        }
-        self.overlay.vigil.turn += 1;
-        let witness = witnesses[self.overlay.vigil.turn % witnesses.len()];
-        // Without room for a call the next is asked.
-        let _ = self.send(now, witness.into(), &Request::GetSocket, Purpose::Witness);
-    }
-
-    /// A neighbour says where it sees this node.
-    pub(super) fn on_witness(&mut self, now: Instant, witness: Contact, address: SocketAddr) {
-        let Some(before) = self.overlay.vigil.note(witness, address) else { return };
-        // Each neighbour notices a change in its turn.
-        let is_told = |(at, told)| told == address || now.since(at) < TELL_AGAIN;
-        if self.overlay.vigil.told.is_some_and(is_told) {
-            return;
-        }
-        self.overlay.vigil.told = Some((now, address));
-        self.overlay.vigil.tell_at = TELL_AFTER.iter().map(|after| now + *after).collect();
-        self.shared.out.events.push_back(Event::OwnAddressChanged { before, now: address });
+    #[test]
+    fn where_many_go_the_rest_is_asked_soon() {
+        let (mut vigil, check) = (Vigil::default(), Duration::from_secs(180));
+        vigil.on_loss(at(0), 16);
+        assert_eq!(vigil.next_timeout(), Instant::NEVER, "it has not begun");
+        vigil.begin_checks(at(0));
+        vigil.on_loss(at(10), 16);
+        assert_eq!(vigil.span(at(11), 16, check), check);
+        vigil.on_loss(at(12), 16);
+        assert_eq!(vigil.span(at(13), 16, check), ALARMED);
+        assert_eq!(vigil.span(at(100), 16, check), check, "long ago");
     }
 }
