@@ -14,7 +14,7 @@ use crate::message::{
     Contact, EncodedContact, FindValue, Request, Response, Rest, RpcError, StoreMode, StoreRequest,
 };
 use crate::node::deferred::Question;
-use crate::node::overlay::{Active, Overlay, OverlayId};
+use crate::node::overlay::{Active, Overlay};
 use crate::node::pending::{Asked, Waiting};
 use crate::node::repeats::{Call, Earlier};
 use crate::node::shared::Shared;
@@ -424,6 +424,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::message::TransactionId;
+    use crate::node::overlay::OverlayId;
     use crate::wire::Dialect;
 
     fn asked(number: u32) -> Asked {

@@ -208,7 +208,7 @@ mod tests {
     use crate::config::Config;
     use crate::node::Node;
     use crate::node::overlay::OverlayId;
-    use crate::store::{Deposit, Standing};
+    use crate::store::{Deposit, Party, Standing};
 
     fn contact(id: Id, port: u16) -> Contact {
         Contact { id, address: ([127, 0, 0, 1], port).into() }

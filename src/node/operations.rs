@@ -3,8 +3,6 @@
 //! An operation is a lookup, a store that follows a lookup, or a bootstrap. Each ends in bounded
 //! time, because each of its calls does.
 
-use std::net::SocketAddr;
-
 use crate::bencode::{Item, Value};
 use crate::id::Id;
 use crate::kad::credit::First;

@@ -3,6 +3,8 @@
 //! keeps its [`vigil`](super::vigil); what it does for the values that it keeps is told in
 //! [`handover`](super::handover), and how it joins in [`bootstrap`](super::bootstrap).
 
+use std::net::SocketAddr;
+
 use crate::address::{LocalEnd, is_loopback, is_sendable};
 use crate::id::Id;
 use crate::kad::lookup::Goal;
