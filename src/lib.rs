@@ -11,8 +11,8 @@
 //!
 //! ```text
 //! id, time, bencode, address, serial, config ─▶ message ─▶ wire ─▶ kad, guard, store ─▶ node ─▶ control ─▶ net, sim ─▶ shell, bench ─▶ cli
-//!  │                                                                                      └────▶ xdp ──────┤
-//!  └───────────────────────────────────────────────────────────────────────────────────────────▶ state ─────┘
+//!                                                            │                            └────▶ xdp ──────┤
+//!                                                            └─────────────────────────────────▶ state ─────┘
 //! ```
 //! An arrow reads "is used by"; nothing on the left knows of anything on its right, which
 //! `tests/architecture.rs` holds.

@@ -16,7 +16,7 @@ fn ranks() -> BTreeMap<String, usize> {
     }
     // The two on lines of their own, by the arrows that lead to them.
     ranks.insert("xdp".into(), ranks["control"]);
-    ranks.insert("state".into(), ranks["message"]);
+    ranks.insert("state".into(), ranks["wire"]);
     ranks
 }
 

@@ -298,7 +298,7 @@ fn whoever_a_flood_is_forged_to_come_from_can_be_asked_and_keeps_its_place() {
     let counters = runtime.block_on(node.snapshot()).unwrap().counters;
     assert!(counters.limited + counters.dropped > 10_000, "a flood was it: {counters:?}");
     let snapshot = runtime.block_on(node.snapshot()).unwrap();
-    assert_eq!(snapshot.contacts, at.len());
+    assert_eq!(snapshot.v1().contacts, at.len());
     node.stop_and_wait();
 }
 

@@ -25,7 +25,7 @@ fn a_node_joins_through_a_name() {
         let first = start(&[]);
         let second = start_through("127.0.0.1:0", &[localhost(&first)]);
         assert!(second.tried_to_join().await && second.joined().await);
-        assert_eq!(second.snapshot().await.unwrap().contacts, 1);
+        assert_eq!(second.snapshot().await.unwrap().v1().contacts, 1);
     });
 }
 

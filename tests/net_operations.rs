@@ -27,7 +27,7 @@ fn two_nodes_ping_store_and_find() {
         store_and_find(&second, &first).await;
         let record = first.find_node(second.id()).await.unwrap();
         assert_eq!(record.closest[0].id, second.id());
-        assert_eq!(first.snapshot().await.unwrap().contacts, 1);
+        assert_eq!(first.snapshot().await.unwrap().v1().contacts, 1);
     });
 }
 
@@ -79,7 +79,7 @@ fn a_node_joins_as_soon_as_the_one_it_joins_through_appears() {
         let early = start(&[port]);
         early.bootstrap(vec![port]).await.unwrap();
         let late = start_at(&port.to_string(), &[]);
-        while early.snapshot().await.unwrap().contacts == 0 {
+        while early.snapshot().await.unwrap().v1().contacts == 0 {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
         late.stop().await;

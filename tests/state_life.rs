@@ -47,7 +47,7 @@ fn values_go_on_ageing_while_a_node_is_down() {
         assert_eq!(missing(&node, 2).await, [0, 1]);
         // What is to be taken off the disk takes a little until that is done.
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert_eq!(node.snapshot().await.unwrap().stored.bytes, 0);
+        assert_eq!(node.snapshot().await.unwrap().v1().stored.bytes, 0);
         node.stop().await;
     });
 }

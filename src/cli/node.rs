@@ -11,6 +11,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use crate::id::Id;
 use crate::net::{self, Endpoint, Handle, Settings};
 use crate::shell::endpoint_of;
+use crate::wire::Dialect;
 use crate::xdp::BPFFS;
 
 use super::configuration::Configuration;
@@ -80,9 +81,10 @@ impl NodeArguments {
         let port = port.or(configuration.port).unwrap_or(DEFAULT_PORT);
         let given = Some(self.bootstrap.clone()).filter(|given| !given.is_empty());
         let default = || vec![SocketAddr::new(Ipv4Addr::LOCALHOST.into(), DEFAULT_PORT).into()];
+        let id = self.id.or(configuration.id);
         Ok(Settings {
             bind: SocketAddr::new(address, port),
-            id: self.id.or(configuration.id),
+            ids: id.map(|id| (Dialect::V1, id)).into_iter().collect(),
             bootstrap: given.or(configuration.bootstrap).unwrap_or_else(default),
             config: configuration.constants,
             fast_path: self.xdp.then(|| self.bpffs.clone()),

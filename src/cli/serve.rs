@@ -15,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::net::{Handle, Settings};
 use crate::shell::{Chunk, End, Options, Output, Requests, Shell, escape_json, say};
+use crate::wire::Dialect;
 
 use super::NodeArguments;
 
@@ -80,7 +81,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
 
 /// Says what a node would run with. Of the id only where one is set: without, each node has its own.
 fn check(settings: &Settings) -> anyhow::Result<()> {
-    let id = settings.id.map(|id| format!(" id={id}")).unwrap_or_default();
+    let id = settings.ids.get(&Dialect::V1).map(|id| format!(" id={id}")).unwrap_or_default();
     say(format_args!("fine port={} address={}{id}", settings.bind.port(), settings.bind))?;
     Ok(())
 }
@@ -90,7 +91,7 @@ async fn say_ready(handle: &Handle) {
     // Nobody there yet is no reason not to serve.
     let _ = tokio::time::timeout(READY_WITHIN, handle.joined()).await;
     let Ok(snapshot) = handle.snapshot().await else { return };
-    let (address, id, contacts) = (handle.local_addr(), handle.id(), snapshot.contacts);
+    let (address, id, contacts) = (handle.local_addr(), handle.id(), snapshot.v1().contacts);
     let port = address.port();
     // Nor is that nobody reads it.
     let _ = say(format_args!("ready port={port} address={address} id={id} contacts={contacts}"));

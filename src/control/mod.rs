@@ -27,6 +27,6 @@ pub use self::reading::{Filter, PacketKind, Reader, Reading};
 pub(crate) use self::view::kept;
 pub use self::view::{
     BucketSnapshot, ContactSnapshot, Costs, EstimateView, FastPathView, LookupView, Lookups,
-    NodeView, NumberView, SampleView, SettingView, Snapshot, StateView, StoreView, Stored,
-    TableView, View,
+    NodeView, NumberView, OverlaySnapshot, SampleView, SettingView, Snapshot, StateView, StoreView,
+    Stored, TableView, View,
 };

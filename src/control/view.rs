@@ -14,9 +14,10 @@ use crate::kad::estimate::Sample;
 use crate::kad::lookup::{Found, Goal, LookupRecord};
 use crate::kad::routing::{Entry, Table};
 use crate::message::Contact;
-use crate::node::{Counters, Node, StoreReport};
+use crate::node::{Counters, Node, Overlay, StoreReport};
 use crate::serial::seconds;
 use crate::time::{Duration, Instant};
+use crate::wire::Dialect;
 
 /// What can be seen of a node at one moment.
 pub trait View: sealed::Sealed + Sized + Send + 'static {
@@ -34,14 +35,23 @@ mod sealed {
     impl Sealed for super::EstimateView {}
 }
 
-/// A node at one moment.
+/// A node at one moment. Serialised, what it is in the network of v1 lies beside the rest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(from = "SnapshotForm", into = "SnapshotForm")]
 pub struct Snapshot {
+    /// Time since it began.
+    pub uptime: Duration,
+    /// What it is in its networks, by what these speak; that of v1 is one.
+    pub overlays: BTreeMap<Dialect, OverlaySnapshot>,
+    /// Counters since the node began.
+    pub counters: Counters,
+}
+
+/// What a node is in one network, at one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OverlaySnapshot {
     /// Its id.
     pub id: Id,
-    /// Time since it began.
-    #[serde(with = "seconds")]
-    pub uptime: Duration,
     /// Live contacts in the routing table.
     pub contacts: usize,
     /// Estimated number of nodes in the network, this one included.
@@ -49,10 +59,44 @@ pub struct Snapshot {
     /// What is kept here.
     pub stored: Stored,
     /// Operations under way.
-    #[serde(rename = "lookups")]
     pub operations: usize,
-    /// Counters since the node began.
-    pub counters: Counters,
+}
+
+impl Snapshot {
+    /// What the node is in the network of v1.
+    pub fn v1(&self) -> &OverlaySnapshot {
+        &self.overlays[&Dialect::V1]
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename = "Snapshot")]
+struct SnapshotForm {
+    id: Id,
+    #[serde(with = "seconds")]
+    uptime: Duration,
+    contacts: usize,
+    estimate: f64,
+    stored: Stored,
+    #[serde(rename = "lookups")]
+    operations: usize,
+    counters: Counters,
+}
+
+impl From<Snapshot> for SnapshotForm {
+    fn from(snapshot: Snapshot) -> SnapshotForm {
+        let OverlaySnapshot { id, contacts, estimate, stored, operations } = *snapshot.v1();
+        let Snapshot { uptime, counters, .. } = snapshot;
+        SnapshotForm { id, uptime, contacts, estimate, stored, operations, counters }
+    }
+}
+
+impl From<SnapshotForm> for Snapshot {
+    fn from(form: SnapshotForm) -> Snapshot {
+        let SnapshotForm { id, uptime, contacts, estimate, stored, operations, counters } = form;
+        let v1 = OverlaySnapshot { id, contacts, estimate, stored, operations };
+        Snapshot { uptime, overlays: BTreeMap::from([(Dialect::V1, v1)]), counters }
+    }
 }
 
 /// What a node keeps for the network.
@@ -210,18 +254,28 @@ impl Serialize for Text {
 
 impl View for Snapshot {
     fn of(node: &Node, now: Instant) -> Snapshot {
+        let overlay = |overlay: &Overlay| (overlay.dialect(), OverlaySnapshot::of(overlay));
         Snapshot {
-            id: node.id(),
             uptime: now.since(node.started()),
-            contacts: node.table().len(),
-            estimate: node.estimate().nodes,
-            stored: Stored {
-                keys: node.store().key_count(),
-                values: node.store().value_count(),
-                bytes: node.store().bytes(),
-            },
-            operations: node.operation_count(),
+            overlays: node.overlays().iter().map(overlay).collect(),
             counters: node.counters(),
+        }
+    }
+}
+
+impl OverlaySnapshot {
+    fn of(overlay: &Overlay) -> OverlaySnapshot {
+        let store = overlay.store();
+        OverlaySnapshot {
+            id: overlay.id(),
+            contacts: overlay.table().len(),
+            estimate: overlay.estimate().nodes,
+            stored: Stored {
+                keys: store.key_count(),
+                values: store.value_count(),
+                bytes: store.bytes(),
+            },
+            operations: overlay.operation_count(),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! The only reader of the node's clock. No rule of the protocol lives here. [`Core`] is the node with
 //! all that its outputs go to; [`Driver`] adds the socket and the waiting.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::poll_fn;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::pin::{Pin, pin};
@@ -37,6 +37,7 @@ use crate::message::Contact;
 use crate::node::{Event, Input, Node, OperationId, Output};
 use crate::state::{Kept, StateWriter};
 use crate::time::{Duration, Instant};
+use crate::wire::Dialect;
 use crate::xdp::{self, Mirror};
 
 /// Orders that wait at the most; whoever gives one more waits with it.
@@ -65,7 +66,8 @@ pub(super) struct Plan {
     pub(super) sockets: Vec<Bound>,
     /// The address of the first.
     pub(super) local: SocketAddr,
-    pub(super) id: Id,
+    /// In each network that the node is in; that of v1 is one.
+    pub(super) ids: BTreeMap<Dialect, Id>,
     pub(super) seed: [u8; 32],
     pub(super) bootstrap: Vec<Endpoint>,
     pub(super) config: Config,
@@ -84,7 +86,7 @@ pub(super) fn start(plan: Plan, watched: Watched) -> io::Result<Handle> {
     let watched_sockets = plan.sockets.iter().map(|bound| watch(&runtime, &bound.socket));
     let watched_sockets = watched_sockets.collect::<io::Result<Vec<_>>>()?;
     let (orders, mut received) = mpsc::channel(ORDERS);
-    let (id, local) = (plan.id, plan.local);
+    let (id, local) = (plan.ids[&Dialect::V1], plan.local);
     let (told, joining) = watch::channel(Joining::Trying);
     let run = move || {
         runtime
@@ -193,11 +195,11 @@ impl Driver {
     ) -> Driver {
         let clock = Clock::start();
         let (answers, returned) = mpsc::unbounded_channel();
-        let mut node = Node::new(Instant::ZERO, plan.id, plan.config, plan.seed);
+        let mut node = Node::in_networks(Instant::ZERO, &plan.ids, plan.config, plan.seed);
         let keep = |(kept, writer)| {
             Persister::new(writer, kept, (clock.epoch(), clock.boottime()), &mut node)
         };
-        let former = plan.state.as_ref().map(|(kept, _)| kept.contacts.clone());
+        let former = plan.state.as_ref().map(|(kept, _)| kept.v1().contacts.clone());
         let former = former.unwrap_or_default();
         let persister = plan.state.map(keep);
         let lines: Vec<_> = plan.sockets.into_iter().zip(watched).map(Line::new).collect();

@@ -24,6 +24,7 @@
 //! # }
 //! ```
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -33,6 +34,7 @@ use crate::address::is_loopback;
 use crate::config::{Config, ConfigError};
 use crate::id::Id;
 use crate::state::{self, StateError};
+use crate::wire::Dialect;
 use crate::xdp::{self, Mirror, Pinning};
 
 use self::handle::Watched;
@@ -67,9 +69,9 @@ pub struct Settings {
     /// The address to receive on; port 0 takes any free one. `[::]` serves IPv4 too, by a socket of its
     /// own on the same port.
     pub bind: SocketAddr,
-    /// The node's id. `None`: on loopback the SHA-1 of the port in decimal, as original nodes
-    /// have it, elsewhere a random one.
-    pub id: Option<Id>,
+    /// The node's id in a network, by what that speaks. Where none is given: on loopback the SHA-1 of the
+    /// port in decimal, as original nodes have it, elsewhere a random one.
+    pub ids: BTreeMap<Dialect, Id>,
     /// Nodes to join the network through, by their addresses or host names; the node's own address among
     /// them is left out.
     pub bootstrap: Vec<Endpoint>,
@@ -89,7 +91,7 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             bind: (Ipv4Addr::LOCALHOST, 8001).into(),
-            id: None,
+            ids: BTreeMap::new(),
             bootstrap: Vec::new(),
             config: Config::default(),
             fast_path: None,
@@ -158,12 +160,13 @@ pub fn spawn(settings: Settings) -> Result<Handle, SpawnError> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(SpawnError::Seed)?;
     let default = default_id(local, &seed);
-    let Settings { bootstrap, config, fast_path, state, keeps_packets, .. } = settings;
-    let state = state.map(|folder| state::open(&folder, settings.id, default)).transpose()?;
-    let id = match &state {
-        None => settings.id.unwrap_or(default),
-        Some((kept, _)) => kept.id,
-    };
+    let Settings { mut ids, bootstrap, config, fast_path, state, keeps_packets, .. } = settings;
+    let wanted = ids.get(&Dialect::V1).copied();
+    let state = state.map(|folder| state::open(&folder, wanted, default)).transpose()?;
+    if let Some((kept, _)) = &state {
+        ids.extend(kept.identities.iter().map(|(&network, identity)| (network, identity.id)));
+    }
+    ids.entry(Dialect::V1).or_insert(default);
     let place = fast_path.map(|bpffs| Pinning { bpffs, port: local.port() });
     let mirror = place.clone().map(Mirror::new).transpose()?;
     let watched = Watched {
@@ -172,7 +175,7 @@ pub fn spawn(settings: Settings) -> Result<Handle, SpawnError> {
         state: state.as_ref().map(|(_, writer)| writer.watch()),
     };
     let plan =
-        driver::Plan { sockets, local, id, seed, bootstrap, config, mirror, state, keeps_packets };
+        driver::Plan { sockets, local, ids, seed, bootstrap, config, mirror, state, keeps_packets };
     driver::start(plan, watched).map_err(SpawnError::Thread)
 }
 

@@ -35,6 +35,7 @@ mod spread;
 mod upkeep;
 mod vigil;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use crate::address::{LocalEnd, is_sendable};
@@ -123,7 +124,7 @@ pub enum Output<'a> {
 /// assert!(bytes.ends_with(b"rpc id..\x81\x00\x05li5ee"));
 /// ```
 pub struct Node {
-    /// One at least.
+    /// That of v1 is the first.
     overlays: Vec<Overlay>,
     shared: Shared,
 }
@@ -134,9 +135,25 @@ impl Node {
     /// # Panics
     /// If the configuration does not pass [`Config::check`].
     pub fn new(now: Instant, id: Id, config: Config, seed: [u8; 32]) -> Node {
+        Node::in_networks(now, &BTreeMap::from([(Dialect::V1, id)]), config, seed)
+    }
+
+    /// A node that knows nobody, and has these ids in the networks of these dialects.
+    ///
+    /// # Panics
+    /// If v1 is not among them, or the configuration does not pass [`Config::check`].
+    pub fn in_networks(
+        now: Instant,
+        ids: &BTreeMap<Dialect, Id>,
+        config: Config,
+        seed: [u8; 32],
+    ) -> Node {
         config.check().expect("a configuration within its ranges");
-        let overlay = Overlay::new(now, OverlayId::FIRST, Dialect::V1, id, &config);
-        Node { overlays: vec![overlay], shared: Shared::new(now, config, seed) }
+        assert!(ids.contains_key(&Dialect::V1), "what a node is asked to do concerns v1");
+        let overlays = ids.iter().zip(0..).map(|((&dialect, &id), number)| {
+            Overlay::new(now, OverlayId::nth(number), dialect, id, &config)
+        });
+        Node { overlays: overlays.collect(), shared: Shared::new(now, config, seed) }
     }
 
     /// Takes in what happened.

@@ -172,7 +172,7 @@ impl Shell {
         };
         let snapshot = self.runtime.block_on(node.snapshot());
         let (contacts, estimate) = match snapshot {
-            Ok(snapshot) => (snapshot.contacts, snapshot.estimate),
+            Ok(snapshot) => (snapshot.v1().contacts, snapshot.v1().estimate),
             Err(_) => (0, 0.0),
         };
         let attached = node

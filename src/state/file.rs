@@ -147,7 +147,7 @@ impl File {
         };
         file.is_read = kept.is_some();
         let kept = kept.unwrap_or_else(|| Kept::new(id));
-        file.id = kept.id;
+        file.id = kept.v1().id;
         Ok((kept, file, failure))
     }
 
@@ -169,13 +169,14 @@ impl File {
         }
         if self.open.is_none() {
             let (folder, wanted) = (self.path.clone(), self.id);
-            let Kept { id: kept, rows, .. } = self.attach()?;
+            let there = self.attach()?;
+            let kept = there.v1().id;
             if kept != wanted {
                 self.open = None;
                 return Err(StateError::Id { folder, kept, wanted }.into());
             }
             // Rows of that would be taken for rows of this.
-            if !self.is_read && !rows.is_empty() {
+            if !self.is_read && !there.rows.is_empty() {
                 self.open = None;
                 return Err(Failure::Gone);
             }
@@ -474,13 +475,13 @@ impl File {
     fn migrate(&self, folder: PrivateFolder, mark: &[u8]) -> Result<(Kept, Log), Failure> {
         let mut kept = self.read_old(&folder, mark)?;
         let mut log = self.new_log(folder)?;
-        log.id = kept.id;
+        log.id = kept.v1().id;
         // The times of their clock, which is the only one there is.
         let offset =
             kept.rows.first().map_or(0, |row| row.expires_wall - row.record.expires as i64);
         let stamp = Stamp { wall: offset.max(0) as u64, ..Stamp::default() };
         let rows = kept.rows.iter().map(|row| (row.row, row.key, Some(row.record.clone())));
-        let contacts = Some(kept.contacts.clone());
+        let contacts = Some(kept.v1().contacts.clone());
         log.write(&Batch { stamp, rows: rows.collect(), contacts })?;
         log.mark.written = log.number;
         log.sync()?;
@@ -583,7 +584,7 @@ impl Loaded {
         // As they came.
         rows.sort_by_key(|row| row.row);
         let contacts = contacts.map(|(_, contacts)| contacts).unwrap_or_default();
-        Kept { id, contacts, rows, last, is_same_boot, next_era: eras.next() }
+        Kept { rows, last, is_same_boot, next_era: eras.next(), ..Kept::with(id, contacts) }
     }
 }
 
@@ -957,7 +958,7 @@ mod tests {
                 drop(file);
                 let (kept, next) = folder.open();
                 assert_eq!(
-                    (values(&kept), kept.id, kept.last.time),
+                    (values(&kept), kept.v1().id, kept.last.time),
                     (model.clone(), id(), second * 1_000)
                 );
                 file = next;
@@ -1075,7 +1076,8 @@ mod tests {
         drop(file);
         let again = folder.open().0;
         for kept in [kept, again] {
-            assert_eq!((kept.id, kept.contacts.len(), kept.rows.len()), (id(), 1, 6));
+            let own = kept.v1();
+            assert_eq!((own.id, own.contacts.len(), kept.rows.len()), (id(), 1, 6));
             let by_wall: Vec<i64> = kept.rows.iter().map(|row| row.expires_wall).collect();
             assert_eq!(by_wall.iter().min(), Some(&(EXPIRES as i64)));
             assert_eq!(by_wall.iter().max(), Some(&(EXPIRES as i64 + 2)));

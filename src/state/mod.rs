@@ -20,6 +20,7 @@
 //! node that starts while the machine runs on continues the life before it: what lies between is known
 //! by the clock that counts from the start of the machine.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use crate::id::Id;
+use crate::wire::Dialect;
 
 use self::file::File;
 
@@ -77,13 +79,19 @@ pub(crate) struct KeptRow {
     pub(crate) expires_wall: i64,
 }
 
-/// What was there.
-#[derive(Debug)]
-pub(crate) struct Kept {
-    /// The node's id.
+/// What a node is in one network.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
     pub(crate) id: Id,
     /// Where contacts were that answered.
     pub(crate) contacts: Vec<SocketAddr>,
+}
+
+/// What was there.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    /// What the node is in its networks. The log has that of v1 alone, and the rows are of its store.
+    pub(crate) identities: BTreeMap<Dialect, Identity>,
     /// In the order of their numbers.
     pub(crate) rows: Vec<KeptRow>,
     /// When something was written last.
@@ -97,14 +105,23 @@ pub(crate) struct Kept {
 impl Kept {
     /// Nothing.
     pub(crate) fn new(id: Id) -> Kept {
+        Kept::with(id, Vec::new())
+    }
+
+    /// No rows.
+    fn with(id: Id, contacts: Vec<SocketAddr>) -> Kept {
         Kept {
-            id,
-            contacts: Vec::new(),
+            identities: BTreeMap::from([(Dialect::V1, Identity { id, contacts })]),
             rows: Vec::new(),
             last: Stamp::default(),
             is_same_boot: false,
             next_era: 0,
         }
+    }
+
+    /// What the node is in the network of v1.
+    pub(crate) fn v1(&self) -> &Identity {
+        &self.identities[&Dialect::V1]
     }
 
     /// What an earlier version kept, with rows numbered anew. It had no time but the wall's, by which
@@ -129,7 +146,7 @@ impl Kept {
                 value: record.value,
             },
         });
-        Kept { rows: rows.collect(), contacts: old.contacts, ..Kept::new(old.id) }
+        Kept { rows: rows.collect(), ..Kept::with(old.id, old.contacts) }
     }
 }
 
@@ -227,8 +244,9 @@ pub(crate) fn open(
     default: Id,
 ) -> Result<(Kept, StateWriter), StateError> {
     let (kept, file, problem) = File::open(folder, wanted.unwrap_or(default))?;
-    if let Some(wanted) = wanted.filter(|wanted| *wanted != kept.id) {
-        return Err(StateError::Id { folder: folder.to_owned(), kept: kept.id, wanted });
+    let id = kept.v1().id;
+    if let Some(wanted) = wanted.filter(|wanted| *wanted != id) {
+        return Err(StateError::Id { folder: folder.to_owned(), kept: id, wanted });
     }
     let writer = StateWriter::start(file, problem).map_err(StateError::Thread)?;
     Ok((kept, writer))

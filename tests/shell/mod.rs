@@ -2,12 +2,14 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use kademlua::id::Id;
 use kademlua::net::{Handle, Settings, spawn};
+use kademlua::wire::Dialect;
 
 /// The program.
 pub(crate) fn kademlua() -> Command {
@@ -95,7 +97,7 @@ fn wait_until_acquainted(nodes: &[Handle]) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         for node in nodes {
-            while node.snapshot().await.unwrap().contacts < nodes.len() - 1 {
+            while node.snapshot().await.unwrap().v1().contacts < nodes.len() - 1 {
                 node.find_node(node.id()).await.unwrap();
                 tokio::time::sleep(std::time::Duration::from_millis(5)).await;
             }
@@ -106,5 +108,11 @@ fn wait_until_acquainted(nodes: &[Handle]) {
 fn node(id: Id, bootstrap: Vec<SocketAddr>) -> Handle {
     let bind = "127.0.0.1:0".parse().unwrap();
     let bootstrap = bootstrap.into_iter().map(Into::into).collect();
-    spawn(Settings { bind, id: Some(id), bootstrap, ..Settings::default() }).unwrap()
+    spawn(Settings {
+        bind,
+        ids: BTreeMap::from([(Dialect::V1, id)]),
+        bootstrap,
+        ..Settings::default()
+    })
+    .unwrap()
 }
