@@ -30,7 +30,7 @@
 //! | [`kad`] | the paper: routing table, lookups and their paths, estimate, round trips | the wire, the node |
 //! | `guard` | validated addresses, limits, tokens: who may ask what | the node |
 //! | [`store`] | values, with fair shares for those who store them | sockets |
-//! | [`node`] | the state machine that ties these together: calls, answers, operations, upkeep | sockets, tasks, clocks, global randomness |
+//! | [`node`] | the state machine that ties these together: overlays, each one identity in one network, and the calls, guard and outbox that they share | sockets, tasks, clocks, global randomness |
 //! | [`control`] | the door of a node: commands, views, packets, as plain serialisable data | formatting |
 //! | [`net`] | the UDP driver, the only reader of a node's clock; the handle for applications; taps and captures of its packets | protocol rules |
 //! | [`xdp`] | the fast path in the kernel: its loader, the mirror of the routing table | protocol rules |

@@ -81,6 +81,30 @@ fn mechanisms_know_no_node() {
             assert!(!code.contains("crate::node"), "{}", file.display());
         }
     }
+    // Nor do those of the node itself, their unit tests too.
+    const MECHANISMS: [&str; 11] = [
+        "calls",
+        "deferred",
+        "fair",
+        "joining",
+        "lost",
+        "maintenance",
+        "pending",
+        "repeats",
+        "replication",
+        "spread",
+        "vigil",
+    ];
+    let files = code_in("node").into_iter();
+    let mechanisms =
+        files.filter(|(file, _)| MECHANISMS.contains(&file.file_stem().unwrap().to_str().unwrap()));
+    let mechanisms: Vec<_> = mechanisms.collect();
+    assert_eq!(mechanisms.len(), MECHANISMS.len());
+    for (file, code) in mechanisms {
+        for name in ["Node", "Overlay", "Active", "Shared"] {
+            assert!(!names_type(&code, name), "{}: {name}", file.display());
+        }
+    }
 }
 
 #[test]

@@ -1,8 +1,13 @@
 //! The node: a state machine without sockets, tasks, clocks or global randomness.
 //!
 //! Datagrams and the time go in, datagrams and events come out; around it stands a loop that owns
-//! a socket and a clock (`net`) or a virtual network (`sim`). Read [`Node`] first, then
+//! a socket and a clock (`net`) or a virtual network (`sim`). Read [`Node`] and [`Overlay`] first, then
 //! [`kad::routing`](crate::kad::routing), [`kad::lookup`](crate::kad::lookup) and [`store`](crate::store).
+//!
+//! `calls`, `deferred`, `fair`, `joining`, `lost`, `maintenance`, `pending`, `repeats`, `replication` and
+//! `vigil` are mechanisms: each holds its state and decides, and knows no node. What is done with that,
+//! to an overlay and to what the overlays share, is in `answers`, `replies`, `operations`, `bootstrap`,
+//! `handover` and `upkeep`.
 //!
 //! # The caller's contract
 //! - After each `handle`, `start_*` or `answer` drain [`Node::poll_output`] until it yields
@@ -103,7 +108,9 @@ pub enum Output<'a> {
     Timeout(Instant),
 }
 
-/// A Kademlia node.
+/// A Kademlia node: an [`Overlay`] in each of its networks, and what they share. The first byte of a
+/// datagram tells its dialect, and so which overlay it is for. What a caller asks of a node or sees of
+/// it concerns the overlay of v1, unless it is said otherwise.
 ///
 /// ```
 /// use kademlua::address::LocalEnd;
