@@ -8,6 +8,7 @@ use std::time::Duration;
 use kademlua::config::Config;
 use kademlua::id::Id;
 use kademlua::net::{Handle, Settings, spawn};
+use kademlua::wire::Dialect;
 
 use net_helpers::{Stranger, run};
 use state_helpers::{Folder, missing, start, store};
@@ -55,24 +56,24 @@ fn values_go_on_ageing_while_a_node_is_down() {
 #[test]
 fn an_id_lasts_and_another_is_refused() {
     let folder = Folder::new("id");
-    let settings = |id| Settings {
+    let settings = |id: Id| Settings {
         bind: "127.0.0.1:0".parse().unwrap(),
-        id,
+        ids: [(Dialect::V1, id)].into(),
         state: Some(folder.0.clone()),
         ..Settings::default()
     };
     run(async {
         let id = Id::of_name("chosen");
-        spawn(settings(Some(id))).unwrap().stop().await;
+        spawn(settings(id)).unwrap().stop().await;
         // On another port, whose own id would be another.
         let node = start(&folder.0).unwrap();
         assert_eq!(node.id(), id);
         node.stop().await;
         let other = Id::of_name("other");
-        let error = spawn(settings(Some(other))).unwrap_err().to_string();
+        let error = spawn(settings(other)).unwrap_err().to_string();
         let expected = format!("is that of node {id}, not of {other}; leave the id out");
         assert!(error.contains(&expected), "{error}");
-        let node = spawn(settings(Some(id))).unwrap();
+        let node = spawn(settings(id)).unwrap();
         assert_eq!(node.id(), id);
         node.stop().await;
     });

@@ -35,9 +35,9 @@ pub(super) fn gather(id: Id, address: SocketAddr) -> anyhow::Result<Company> {
     let bind = SocketAddr::new(address.ip(), 0);
     let mut nodes = Vec::new();
     for bucket in (0..BUCKETS).flat_map(|bucket| [bucket; BUCKET_SIZE]) {
-        let id = Some(id.random_at(bucket, &mut rng));
-        let settings =
-            Settings { bind, id, bootstrap: vec![address.into()], ..Settings::default() };
+        let ids = [(Dialect::V1, id.random_at(bucket, &mut rng))].into();
+        let bootstrap = vec![address.into()];
+        let settings = Settings { bind, ids, bootstrap, ..Settings::default() };
         nodes.push(spawn(settings).context("cannot start a node to be known")?);
     }
     let socket = UdpSocket::bind(bind)?;

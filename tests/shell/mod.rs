@@ -2,7 +2,6 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -108,11 +107,6 @@ fn wait_until_acquainted(nodes: &[Handle]) {
 fn node(id: Id, bootstrap: Vec<SocketAddr>) -> Handle {
     let bind = "127.0.0.1:0".parse().unwrap();
     let bootstrap = bootstrap.into_iter().map(Into::into).collect();
-    spawn(Settings {
-        bind,
-        ids: BTreeMap::from([(Dialect::V1, id)]),
-        bootstrap,
-        ..Settings::default()
-    })
-    .unwrap()
+    spawn(Settings { bind, ids: [(Dialect::V1, id)].into(), bootstrap, ..Settings::default() })
+        .unwrap()
 }
