@@ -165,7 +165,7 @@ impl Network {
         let Network { rng, places, now, .. } = self;
         let node = places[index.0].node.as_mut().expect("just added");
         let own = node.id();
-        let room = node.config().k << (node.config().split_bits - 1);
+        let room = node.policy().k << (node.config().split_bits - 1);
         // What shares more and more leading bits with the own id, narrowed down step by step.
         let mut near = sorted;
         for bit in 0..Id::BITS {
