@@ -335,7 +335,7 @@ mod tests {
 
     fn ask(node: &mut Node, source: &str, request: &Request<'_>) {
         let mut bytes = Vec::new();
-        let asker = header(Id::of_name("asker"), TransactionId::new(*b"question"));
+        let asker = header(Id::of_name(source), TransactionId::new(*b"question"));
         wire::emit(&mut bytes, &asker, request);
         receive(node, source, &bytes);
     }
