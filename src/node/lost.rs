@@ -37,7 +37,7 @@ impl Lost {
         self.ask_at
     }
 
-    /// A contact is taken for dead. Where nobody was to be asked, one is from `ask_at` on.
+    /// A contact is taken for dead. If no time is set to ask one, it is `ask_at`.
     pub(super) fn on_lost(&mut self, contact: Contact, ask_at: impl FnOnce() -> Instant) {
         self.remember(contact);
         if self.ask_at == Instant::NEVER {
@@ -45,8 +45,8 @@ impl Lost {
         }
     }
 
-    /// Whether it is time to ask one. The next is asked from `next` on, while there is one.
-    pub(super) fn is_due(&mut self, now: Instant, next: impl FnOnce() -> Instant) -> bool {
+    /// Whether it is time to ask one; once for each time. The one after it is asked at `next`, if there is any.
+    pub(super) fn take_due(&mut self, now: Instant, next: impl FnOnce() -> Instant) -> bool {
         let is_due = self.ask_at <= now;
         if is_due {
             let next = next();
@@ -98,14 +98,14 @@ mod tests {
         assert_eq!(lost.next_timeout(), Instant::NEVER);
         (1..=3).for_each(|port| lost.on_lost(contact(port), || at(u64::from(port))));
         assert_eq!(lost.next_timeout(), at(1), "the first says when");
-        assert!(!lost.is_due(at(0), || at(9)));
-        assert!(lost.is_due(at(1), || at(9)));
+        assert!(!lost.take_due(at(0), || at(9)));
+        assert!(lost.take_due(at(1), || at(9)));
         assert_eq!(lost.next_timeout(), at(9));
         let asked: Vec<_> = (0..4).filter_map(|_| lost.next()).collect();
         assert_eq!(asked, [1, 2, 3, 1].map(contact));
         assert_eq!(lost.on_back(&contact(4)), 0, "it was not lost");
         assert_eq!([1, 2, 3].map(|port| lost.on_back(&contact(port))), [2, 1, 0]);
-        assert!(lost.is_due(at(9), || at(20)));
+        assert!(lost.take_due(at(9), || at(20)));
         assert_eq!((lost.next(), lost.next_timeout()), (None, Instant::NEVER));
     }
 

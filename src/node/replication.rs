@@ -128,7 +128,7 @@ pub(super) struct Replication {
 }
 
 impl Replication {
-    /// A key that is due to be republished, with who brought what is shown of it.
+    /// Notes that a key is due to be republished; `depositor` brought what is shown of it.
     pub(super) fn queue_key(&mut self, depositor: Party, key: Id) {
         self.keys.push(Depositor::of(depositor), key, MAX_KEYS);
     }
@@ -138,7 +138,7 @@ impl Replication {
         self.keys.pop()
     }
 
-    /// A copy of what somebody brought is to go to a holder.
+    /// Notes a copy that is to go to a holder; `depositor` brought it here.
     pub(super) fn queue(&mut self, to: Contact, depositor: Party, key: Id, row: RowId) {
         if !self.targets.contains_key(&to) && self.targets.len() >= MAX_TARGETS {
             return;
@@ -172,7 +172,7 @@ impl Replication {
         ready.map(|(to, _)| *to)
     }
 
-    /// Whether more copies go to a holder is known now.
+    /// Forgets a holder to which nothing is on its way and nothing waits to go.
     pub(super) fn forget_idle(&mut self, to: &Contact) {
         if self.targets.get(to).is_some_and(|t| t.waiting.is_empty() && t.under_way == 0) {
             self.targets.remove(to);

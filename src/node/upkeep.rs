@@ -215,7 +215,7 @@ impl Active<'_> {
     /// Asks the lost contact that was not asked for the longest, if it is time.
     fn ask_lost(&mut self, now: Instant) {
         let next = || now + lost::ASK_EVERY.jittered(&mut self.shared.rng);
-        if self.overlay.lost.is_due(now, next) {
+        if self.overlay.lost.take_due(now, next) {
             self.ask_next_lost(now);
         }
     }
