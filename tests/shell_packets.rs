@@ -77,6 +77,14 @@ fn wrong_filters_are_explained() {
         ("packets{n = 1001}", "packets: n: expected a whole number from 1 to 1000, got 1001"),
         ("packets{rcp = 'ping'}", "packets: there is nothing to filter by 'rcp'"),
         ("packets{rpc = 5}", "packets: rpc: expected a string, got 5"),
+        (
+            "packets{kind = 'reqest'}",
+            "packets: kind: unknown variant `reqest`, expected one of `request`",
+        ),
+        (
+            "packets{direction = 'up'}",
+            "packets: direction: unknown variant `up`, expected `in` or `out`",
+        ),
         ("packets{peer = 'x'}", "packets: peer: expected a contact"),
         ("tap(5)", "tap: function: expected a function, got 5. Try tap("),
         ("tap(print, {n = 1})", "tap: there is nothing to filter by 'n'"),

@@ -1,3 +1,12 @@
+-- A search by a node that keeps no copy itself.
+local function from_elsewhere(l)
+  local holds = {}
+  for _, i in ipairs(l.n:holders(l.set.key)) do holds[i] = true end
+  for i = 2, 100 do
+    if not holds[i] then return ("n:findvalue(%d, key)"):format(i) end
+  end
+end
+
 return {
   title = "Storing, expiry and republishing",
   network = { nodes = 100, seed = 5, expire = 7200, republish = 1800 },
@@ -49,13 +58,7 @@ this network; usually it is a day. n:add(i, key, value) stores from node i.]],
       task = "Let a node find it that keeps no copy itself",
       hint = {
         "Any number from 1 to 100 that n:holders(key) does not list.",
-        function(l)
-          local holds = {}
-          for _, i in ipairs(l.n:holders(l.set.key)) do holds[i] = true end
-          for i = 2, 100 do
-            if not holds[i] then return ("n:findvalue(%d, key)"):format(i) end
-          end
-        end,
+        from_elsewhere,
       },
       expects = { "findvalue", "findnode", "trace" },
       check = function(l, result)
@@ -75,13 +78,7 @@ this network; usually it is a day. n:add(i, key, value) stores from node i.]],
         local found = l.call(result).result
         return ("Found, by %d questions, and nobody had to know that it was node 1 that had stored it."):format(#found.queries)
       end,
-      answer = function(l)
-        local holds = {}
-        for _, i in ipairs(l.n:holders(l.set.key)) do holds[i] = true end
-        for i = 2, 100 do
-          if not holds[i] then return ("n:findvalue(%d, key)"):format(i) end
-        end
-      end,
+      answer = from_elsewhere,
       wrong = {
         { 'n:findvalue(50, sha1("nothing"))', "another key" }, { "n:findnode(50, key)", "finds nodes" },
         { function(l) return ("n:findvalue(%d, key)"):format(l.n:holders(l.set.key)[1]) end, "keeps a copy itself" },

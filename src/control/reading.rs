@@ -44,21 +44,6 @@ pub enum PacketKind {
     ContactLost,
 }
 
-impl PacketKind {
-    /// What it is called.
-    pub fn name(self) -> &'static str {
-        match self {
-            PacketKind::Request => "request",
-            PacketKind::Answer => "answer",
-            PacketKind::NoSuchRpc => "no such rpc",
-            PacketKind::Failure => "failure",
-            PacketKind::Malformed => "malformed",
-            PacketKind::ContactAdded => "contact added",
-            PacketKind::ContactLost => "contact lost",
-        }
-    }
-}
-
 /// What was seen: a packet and what it says, or a contact that came or went.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename = "packet")]
@@ -262,10 +247,10 @@ pub struct Filter {
     pub peer: Option<Peer>,
     /// Those of a kind.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub kind: Option<String>,
-    /// Those in a direction, "in" or "out".
+    pub kind: Option<PacketKind>,
+    /// Those in a direction.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub direction: Option<String>,
+    pub direction: Option<Direction>,
     /// Those of a call, by its number in hex digits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub call: Option<String>,
@@ -277,13 +262,9 @@ pub struct Filter {
 impl Filter {
     /// Whether something that was seen is wanted.
     pub fn takes(&self, reading: &Reading) -> bool {
-        let direction = reading.direction.map(|direction| match direction {
-            Direction::In => "in",
-            Direction::Out => "out",
-        });
         fits(self.rpc.as_ref(), reading.rpc.as_ref())
-            && fits(self.kind.as_deref(), Some(reading.kind.name()))
-            && fits(self.direction.as_deref(), direction)
+            && fits(self.kind.as_ref(), Some(&reading.kind))
+            && fits(self.direction.as_ref(), reading.direction.as_ref())
             && fits(self.call.as_deref(), reading.call.as_deref())
             && self.peer.is_none_or(|peer| peer.address == reading.peer.address)
     }

@@ -5,6 +5,7 @@
 use std::rc::Rc;
 
 use mlua::{Function, Lua, Table, Value as LuaValue};
+use serde::de::{DeserializeOwned, IntoDeserializer as _, value};
 
 use crate::control::{Ask, Capture, Code, Filter, Look, Problem};
 use crate::net::{Losses, RING_PACKETS};
@@ -71,16 +72,15 @@ fn filter(arguments: &Arguments, wanted: &LuaValue) -> Result<Filter, Complaint>
             other => return Err(arguments.wrong("filter", "names", other, FILTERS)),
         };
         let mut given = arguments.inner(value);
-        let mut text = |name| {
-            let bytes = given.string(name)?;
-            Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
-        };
         match &*name {
             "rpc" => filter.rpc = Some(given.string("rpc")?.into()),
             "peer" => filter.peer = Some(given.peer("peer")?),
-            "kind" => filter.kind = text("kind")?,
-            "direction" => filter.direction = text("direction")?,
-            "call" => filter.call = text("call")?,
+            "kind" => filter.kind = Some(one_of(&mut given, "kind")?),
+            "direction" => filter.direction = Some(one_of(&mut given, "direction")?),
+            "call" => {
+                let call = given.string("call")?;
+                filter.call = Some(String::from_utf8_lossy(&call).into_owned());
+            }
             "n" if arguments.usage().name == "packets" => {}
             other => {
                 let other = escape(other.as_bytes(), false);
@@ -90,6 +90,15 @@ fn filter(arguments: &Arguments, wanted: &LuaValue) -> Result<Filter, Complaint>
         }
     }
     Ok(filter)
+}
+
+/// What a text names of a kind that serialises as text.
+fn one_of<T: DeserializeOwned>(given: &mut Arguments, name: &'static str) -> Result<T, Complaint> {
+    let text = given.string(name)?;
+    let text = String::from_utf8_lossy(&text);
+    T::deserialize(text.as_ref().into_deserializer()).map_err(|error: value::Error| {
+        given.complaint(format_args!("{name}: {}", escape(error.to_string().as_bytes(), false)))
+    })
 }
 
 async fn tap(
