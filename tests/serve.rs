@@ -166,3 +166,35 @@ fn arguments_are_checked_without_a_node() {
     let output = run(program(&["serve", "70000", "--check"]));
     assert_eq!((output.status.code(), &*output.stdout), (Some(2), &b""[..]));
 }
+
+/// Kilobytes of the program's code that are resident in a process.
+#[cfg(target_os = "linux")]
+fn resident_code(process: u32) -> u64 {
+    let smaps = std::fs::read_to_string(format!("/proc/{process}/smaps")).unwrap();
+    let mut is_code = false;
+    let mut sum = 0;
+    for line in smaps.lines() {
+        if line.contains("r-xp") {
+            is_code = line.ends_with(PROGRAM);
+        } else if let Some(size) = line.strip_prefix("Rss:").filter(|_| is_code) {
+            sum += size.trim().trim_end_matches(" kB").parse::<u64>().unwrap();
+            is_code = false;
+        }
+    }
+    sum
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_node_without_a_shell_gives_back_the_code_that_only_its_start_needed() {
+    let (shell_port, port) = (free_ports(2), free_ports(2) + 1);
+    let mut command =
+        program(&[&shell_port.to_string(), "--bootstrap", "1", "-e", "print('here') sleep(60)"]);
+    let mut with_shell = Guard(command.spawn().unwrap());
+    let mut line = String::new();
+    BufReader::new(with_shell.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let (without, ..) =
+        ready(program(&["serve", &port.to_string(), "--bootstrap", &shell_port.to_string()]));
+    let (before, after) = (resident_code(with_shell.0.id()), resident_code(without.0.id()));
+    assert!(after > 0 && 2 * after < before, "{after} of {before} kB");
+}

@@ -10,6 +10,7 @@ mod grade;
 mod log;
 mod node;
 mod ping;
+mod resident;
 mod serve;
 mod shell;
 mod sim;

@@ -18,6 +18,7 @@ use crate::shell::{Chunk, End, Options, Output, Requests, Shell, escape_json, sa
 use crate::wire::Dialect;
 
 use super::NodeArguments;
+use super::resident::give_back_code;
 
 /// How often to look whether the node has stopped by itself, which it does when its socket fails.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -93,6 +94,7 @@ async fn say_ready(handle: &Handle) {
     let Ok(snapshot) = handle.snapshot().await else { return };
     let (address, id, contacts) = (handle.local_addr(), handle.id(), snapshot.v1().contacts);
     let port = address.port();
+    give_back_code();
     // Nor is that nobody reads it.
     let _ = say(format_args!("ready port={port} address={address} id={id} contacts={contacts}"));
 }
