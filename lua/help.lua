@@ -1,5 +1,19 @@
 -- What help() says: the functions of the shell, in the order in which one meets them. Each
 -- example is run by a test in a small network whose nodes start at port 8003.
+--
+-- `args` is read by hints and completion too: the name of an argument says what is offered for it (`contact`, `key`,
+-- `id`, `file`). `choices` are the words that an argument or setting may be, `settings` the names in a table that is
+-- an argument; `methods` are those of the result that the entry lists.
+
+local native = ...
+
+local rpcs = { "ping", "findnode", "findvalue", "store", "getsocket" }
+local filter = { "rpc", "peer", "kind", "direction", "call" }
+local filter_choices = {
+  rpc = rpcs, direction = { "in", "out" }, kind = { "request", "answer", "no such rpc", "failure", "malformed" },
+}
+local net_settings = { "nodes", "seed", "latency", "loss", "addresses" }
+table.move(native.setting_names, 1, #native.setting_names, #net_settings + 1, net_settings)
 
 local help = {
   {
@@ -35,6 +49,7 @@ most `maxentries` each, or none is left to ask. A node that has more chooses fai
 The result has `values`, a list with `value`, `who` has it, `hops` and `ms` each; `more`, how many
 values there are beside, at least; `nodes`, the nearest that answered; `ms`, `hops`, `messages`;
 and the way the search took; see help(trace).]],
+    choices = { maxentries = { "all" } },
     example = 'add(sha1("key"), "value")\nfor _, hit in ipairs(findvalue(sha1("key")).values) do print(hit.value) end',
   },
   {
@@ -168,6 +183,7 @@ received, ? a request, = an answer.
 A node with a shell keeps its last 1000 packets, 1 MiB at most, from its start;
 packets(false) forgets them and keeps none until packets is called again. What
 xdp() answers in the kernel never reaches the node, and is not among them.]],
+    settings = { "n", table.unpack(filter) }, choices = filter_choices,
     example = 'ping(8003)\nlocal last = packets{rpc = "ping", peer = 8003}\nassert(last[#last].kind == "answer" and last[#last].ms > 0)',
   },
   {
@@ -181,6 +197,7 @@ tap ends. One that is too slow never holds up the node but loses events; `lost`
 of each event is how many so far. A function that asks the network sees its own
 packets.
 The result is for untap.]],
+    settings = filter, choices = filter_choices,
     example = 'local watch = tap(print, {rpc = "ping"})\nping(8003)\nsleep(0.1)\nuntap(watch)',
   },
   {
@@ -199,6 +216,7 @@ it is. A file that is there is never touched, unless it is a pcap file and
 and `lost`, packets for which the disk was too slow. IP and UDP headers are
 made up around what the node sees; what xdp() answers in the kernel it does not
 see.]],
+    choices = { existing = { "replace" } },
     example = 'capture("node.pcap")\nping(8003)\nassert(capture(false).packets >= 2)',
   },
   {
@@ -252,38 +270,16 @@ Settings are `nodes` (100), `seed` (1), `latency` in ms, one way (a number or {l
 and the constants of a node: k, alpha, expire, … split_bits, 1 to 5, is how finely far buckets are
 cut; require_tokens, 0 or 1, whether stores of strangers need a token; check and keepalive, as a real
 node has them (180 and 20 s), are off unless one is given. The same seed gives the same
-results. Nodes are numbered from 1. With n = net{}, results as those of the real
-functions:
-  n:add(i, key, value) n:put(…) n:findvalue(i, key) n:findnode(i, id)
-  n:ping(i, contact)         one that a result names, or its "address:port"
-  n:trace(findvalue, i, key) the same, query by query; see help(trace)
-  n:lookups(i)               the last lookups of a node
-  n:node(i)                  a node, with add, findvalue, routing, tree, node, …
-  n:run(seconds)             lets virtual time pass; returns the time
-  n:join(count, id, bits)    new nodes; their ids share `bits` bits with id
-  n:join(…, {"192.0.2.0/24"})   the same, their addresses in these ranges
-  n:kill(0.3) n:kill{3, 5}   a share of the nodes dies, or these
-  n:partition{0.5} n:heal()  the network falls apart, and together again
-  n:loss(0.2)                so many datagrams are lost from now on
-  n:lie(0.2) n:lie(0.2, "drop")   a share lies to searchers, in one way ("drop",
-                             "collude", "garbage") or in turn; paths = 8 helps
-  n:spoof(i, id, j)          node i gets a ping with a forged sender
-  n:alive() n:random() n:holders(key)   all alive, one of them, who keeps key
-  n:stats() n:stats("reset") `hops`, `messages`, `ms` (lists), `success`, …]],
+results. Nodes are numbered from 1, and results are as those of the real functions. With n = net{}:]],
+    settings = net_settings, choices = { addresses = { "private", "public", "private6", "public6" } }, methods = "n:",
     example = 'local n = net{nodes = 50, seed = 7, latency = {20, 80}}\nn:add(1, sha1("key"), "value")\nn:kill(0.3)\nassert(n:findvalue(n:random(), sha1("key")).values[1].value == "value")',
   },
   {
     name = "cluster", args = "count=20, keep=false", summary = "start real nodes, as processes of their own",
     text = [[
-They listen on free ports of 127.0.0.1 and join through this node. With c = cluster(20):
-  c:add(i, key, value) c:put(…) c:findvalue(i, key) c:findnode(i, id)
-  c:ping(i, contact) c:contacts(i) c:routing(i) c:tree(i) c:ring(i)
-  c:estimate(i) c:node(i)                what node i itself says
-  c:status()                             all of them, in a list
-  c:kill(i) c:start(i)                   ends one, as kill -9 does; starts it
-  c:stop()                               ends all
-With keep each keeps its state on disk meanwhile, and has it again when it is started anew. All end
-with the shell, however it ends.]],
+They listen on free ports of 127.0.0.1 and join through this node. With `keep` each keeps its state on disk while it is
+killed, and has it again when it is started anew. All end with the shell, however it ends. With c = cluster(20):]],
+    methods = "c:",
     example = 'local c = cluster(3)\nc:add(1, sha1("key"), "value")\nc:kill(1)\nassert(c:findvalue(2, sha1("key")).values[1].value == "value")\nc:stop()',
   },
   {
@@ -291,15 +287,12 @@ with the shell, however it ends.]],
     text = [[
 A lesson goes on as one types: it looks at what each line gave. What it has made stays when it ends: play on.
 Names of your own that it took are in lesson.before. Another seed makes another network, and so other answers.
-  lesson.again()      repeats what to do; hint() helps, and more each time
-  lesson.next()       shows how a step is done, and does it
-  lesson.reset()      puts all back to how the step began
-  lesson.quit()       ends the lesson
-  lesson("results")   how far you are, and the file where it is kept
+hint() helps, and more each time. lesson("results") tells how far you are, and the file where it is kept.
 A teacher grades the files of a class with kademlua sim --grade FOLDER, which replays what was typed: from the
 start of the lesson, so that what you defined before it counts no more.
 Lessons of one's own are Lua files in a folder that --lessons or KADEMLUA_LESSONS names; lua/lesson.lua says
-what is in one, and lesson.test(number) tries its answers.]],
+what is in one.]],
+    methods = "lesson.",
     example = "lesson()",
   },
   {
@@ -372,20 +365,39 @@ go out as hex digits (tohex) or with --json.]],
     name = "pprint", args = "...", summary = "show values as the prompt does, tables in full",
     text = [[
 Works for any value. What the prompt shows after an expression is shown this way. It runs nothing of
-the value's own: a table is shown as it is, whatever its metatable says. More than a million items or
-16 MB of text are an error.]],
+the value's own: a table is shown as it is, whatever its metatable says. Of a long one the first 1000 items are shown,
+or 100 kB, and how many more there are; of a long string 10 kB. With {all = true} as the last argument all of it is
+shown; then more than a million items or 16 MB of text are an error.]],
     example = 'pprint({1, 2, name = "x"})',
+  },
+  {
+    name = "pager", args = "...", summary = "show all of a value in the pager, page by page",
+    text = [[
+Without an argument, the last result. The pager is what PAGER says, or less; where output or input is no terminal, or
+PAGER is cat, the value is just shown. pager("auto") sends results there that are longer than the screen, as git and
+psql do, pager("off") no more. It is off at first, so that what comes next can be typed.]],
+    choices = { ["..."] = { "auto", "off" } },
+    example = "pager({1, 2, 3})",
+  },
+  {
+    name = "edit", args = "text=nil", summary = "change what was typed last in an editor, and run it",
+    text = [[
+The editor is what VISUAL or EDITOR says, or vi. With a text, that is changed and run. Ctrl-X Ctrl-E does it with the
+line that is being typed. Where the editor ends with an error, or leaves nothing, nothing is run.]],
+    example = 'assert(not pcall(edit, "no terminal"))',
   },
   {
     name = "gc", args = "what=nil", summary = 'memory; "collect" or "step" frees some first',
     text = "The result has `lua`, `max` (what Lua may use at most) and `process`, in kilobytes.",
+    choices = { what = { "collect", "step" } },
     example = 'gc("collect").lua',
   },
 }
 
 help.more = [[
-help(findvalue) or help("findvalue") tells more. A line, and what -e runs, may
-be an expression, or statements that end with one: x = 5; x. Its values are the
+help(findvalue), help("findvalue"), ?findvalue or findvalue? tells more, also of
+methods: help(n.kill), help("n:kill"), ?c:status, and of a value what it is for.
+A line, and what -e runs, may be an expression, or statements that end with one: x = 5; x. Its values are the
 result. In script files nothing is a result but what they return. At the prompt
 _ is the last result, and _1, _2, … are the last 100, unless a program uses
 these names itself; if they fill half of Lua's memory only the last is kept.

@@ -2,11 +2,11 @@
 -- functions of the shell.
 --
 -- Handed in: `native`, the functions that Rust provides, `pretty` (pretty.lua), `draw`, what the files in
--- draw/ hand back, `help` (help.lua) and `make_lesson` (lesson.lua as a function). Handed back: the
--- environment and what the shell itself needs of it. Nothing here reads a name of the environment after
+-- draw/ hand back, `help` (help.lua), `manual` (manual.lua), `make_complete` (complete.lua as a function) and
+-- `make_lesson` (lesson.lua as one). Handed back: the environment and what the shell itself needs of it. Nothing here reads a name of the environment after
 -- it is built, so that programs may change it as they like.
 
-local native, pretty, draw, help, make_lesson = ...
+local native, pretty, draw, help, manual, make_complete, make_lesson = ...
 local interrupted, escape, located = native.interrupted, native.escape, native.located
 local shapes = pretty.shapes
 
@@ -16,6 +16,7 @@ local setmetatable, getmetatable = setmetatable, getmetatable
 local raw_pcall, raw_xpcall, raw_load = pcall, xpcall, load -- by these names Rust knows pcall (HANDED_TO)
 local shielded = xpcall
 local concat, sort, pack, raw_move = table.concat, table.sort, table.pack, table.move
+local insert, table_remove = table.insert, table.remove
 local unpack = table.unpack
 local find, format, gsub, raw_rep = string.find, string.format, string.gsub, string.rep
 local byte, gmatch = string.byte, string.gmatch
@@ -208,6 +209,11 @@ local shape_of = {
   tap = "task", routing = "routing", tree = "tree", ring = "ring",
 }
 
+-- What else they return, for completion.
+local kind_of_result = setmetatable({
+  trace = "trace", net = "net", cluster = "nodes", hist = "hist", plot = "plot", bars = "bars", explain = "explain", help = "help",
+}, { __index = shape_of })
+
 for name, f in next, native.functions do
   local shape = shapes[shape_of[name]]
   env[name] = function(...) return settle(shape, f(...)) end
@@ -220,6 +226,38 @@ local at = {}
 for name, f in next, native.asking do
   local shape = shapes[shape_of[name]]
   at[name] = function(site, ...) return settle(shape, f(site, ...)) end
+end
+
+-- For completion: the keys under which something was stored of late, as they would be typed, and the texts that
+-- were hashed of late, which keys are made of.
+local KEYS, TEXTS, TEXT_BYTES = 50, 1000, 60
+local keys, text_of, texts = {}, {}, 0
+
+local function note_key(key)
+  local id = native.id_of(key)
+  local text = text_of[id] and "sha1(" .. pretty.value(text_of[id]) .. ")" or '"' .. tostring(id) .. '"'
+  for i, known in ipairs(keys) do
+    if known == text then table_remove(keys, i) end
+  end
+  insert(keys, 1, text)
+  keys[KEYS + 1] = nil
+end
+
+for _, name in ipairs { "add", "put" } do
+  local store = at[name]
+  at[name] = function(site, key, ...)
+    local result = store(site, key, ...)
+    note_key(key)
+    return result
+  end
+end
+
+local raw_sha1 = env.sha1
+function env.sha1(text, ...)
+  local hash = raw_sha1(text, ...)
+  if texts == TEXTS then text_of, texts = {}, 0 end
+  if type(text) == "string" and #text <= TEXT_BYTES then text_of[native.tohex(hash)], texts = text, texts + 1 end
+  return hash
 end
 
 -- One of the drawings of what routing() answers.
@@ -314,6 +352,7 @@ function methods.node(network, i)
       if name == "node" then return f(site_in(network, name, i), select(first, ...)) end
       return methods[name](network, i, select(first, ...))
     end)
+    manual.know(me[name], name, kind_of_result[name])
   end
   for _, name in ipairs(traceable) do traced[me[name]] = name end
   me.id = me.node().id
@@ -336,68 +375,55 @@ function env.print(...)
   settle(nil, native.write(concat(texts, "\t", 1, texts.n) .. "\n"))
 end
 
-local function show(...)
-  local texts, pen = pack(...), pretty.pen()
-  for i = 1, texts.n do texts[i] = pretty.value(texts[i], pen) end
-  return texts.n == 0 and "" or concat(texts, "\n", 1, texts.n) .. "\n"
+-- `pprint(v, {all = true})` shows all of a value.
+local function wants_all(texts)
+  local options = texts[texts.n]
+  return texts.n > 1 and type(options) == "table" and rawequal(rawget(options, "all"), true) and next(options, next(options)) == nil
 end
 
-function env.pprint(...) settle(nil, native.write(show(...))) end
-
--- help(): all names; help(name) or help(function): one of them.
-
-local entry_of = {}
-for _, entry in ipairs(help) do entry_of[entry.name] = entry end
-
-local function signature(entry) return entry.name .. "(" .. entry.args .. ")" end
-
-local function overview()
-  local texts = {}
-  for i, entry in ipairs(help) do texts[i] = format("%-29s %s", signature(entry), entry.summary) end
-  texts[#texts + 1] = help.more
-  return concat(texts, "\n")
+-- Values as text.
+local function shown(whole, values)
+  local pen, texts = pretty.pen(), {}
+  for i = 1, values.n do texts[i] = manual.line(values[i]) or pretty.shown(values[i], pen, whole) end
+  return values.n == 0 and "" or concat(texts, "\n") .. "\n"
 end
 
--- Sentences in lines of at most 80 columns; what is indented stays as it is.
-local function set(text)
-  local out, sentences = {}, {}
-  local function flush()
-    if sentences[1] then pretty.put_text(out, concat(sentences, " "), 80) end
-    sentences = {}
-  end
-  for line in gmatch(text, "[^\n]+") do
-    if find(line, "^ ") then
-      flush()
-      out[#out + 1] = line
-    else
-      sentences[#sentences + 1] = line
-    end
-  end
-  flush()
-  return concat(out, "\n")
+local function show(...) return shown(false, pack(...)) end
+
+function env.pprint(...)
+  local texts = pack(...)
+  local whole = wants_all(texts)
+  if whole then texts.n = texts.n - 1 end
+  settle(nil, native.write(shown(whole, texts)))
 end
 
--- What some entries list besides: things of the node that runs.
-local lists = {}
-if native.has_node then
-  function lists.settings() return "\n" .. tostring(env.settings()) end
+-- Through the user's pager, whole; without arguments the last result. Two words say whether results that are longer
+-- than the screen go there by themselves.
+local raw_pager = env.pager
+function env.pager(...)
+  local values = pack(...)
+  if values.n == 0 then values = pack(rawget(env, "_")) end
+  local word = values.n == 1 and values[1]
+  if word == "auto" or word == "off" then return raw_pager(word == "auto") end
+  raw_pager(shown(true, values))
 end
 
-local function explained(entry)
-  return signature(entry) .. ": " .. entry.summary .. "\n" .. set(entry.text) .. (lists[entry.name] or function() return "" end)() .. "\nExample:\n  "
-    .. gsub(entry.example, "\n", "\n  ")
+-- What was typed last, or made of it in an editor, is edited and run.
+local raw_edit = env.edit
+local last_source, edited = "", nil
+function env.edit(text)
+  local source = raw_edit(text == nil and last_source or text)
+  if not find(source, "%S") then return end
+  edited = source
+  settle(nil, native.write(escape(source, true) .. "\n"))
+  local chunk, problem = raw_load("return " .. source, "=input", "t", env)
+  if not chunk then chunk, problem = raw_load(source, "=input", "t", env) end
+  if not chunk then error(problem, 0) end
+  return chunk()
 end
 
-function env.help(topic)
-  local entry = entry_of[topic]
-  for _, candidate in ipairs(help) do
-    if topic ~= nil and rawequal(env[candidate.name], topic) then entry = candidate end
-  end
-  if topic ~= nil and not entry then
-    error("help: expected one of the names that help() lists, got " .. pretty.value(topic))
-  end
-  return setmetatable({ text = entry and explained(entry) or overview() }, shapes.help)
-end
+local find_path -- of complete.lua, which comes when all else is there
+function env.help(topic) return manual.help(env, topic, find_path) end
 
 -- Scripts have `require`, of their own folder alone.
 if native.read_module then
@@ -562,35 +588,44 @@ for _, name in ipairs(traceable) do
   traced[name], traced[env[name]], traced[methods[name]] = name, name, name
 end
 
--- The names that may follow in `path.prefix`: fields of the table there, and what its metatable
--- adds. Reads only; runs nothing of the user's.
+-- What the functions are for, and what they return.
 
-local function fields(t, prefix, into)
-  for key in next, t do
-    if type(key) == "string" and find(key, "^[%a_][%w_]*$") and find(key, prefix, 1, true) == 1 then
-      into[key] = true
-    end
-  end
+for name, value in next, env do
+  if manual.entry_of[name] then manual.know(value, name, kind_of_result[name]) end
+end
+for name, f in next, methods do
+  local entry = manual.entry_of["n:" .. name] and "n:" .. name or name
+  manual.know(f, entry, name == "node" and "simnode" or name == "stats" and name or kind_of_result[name])
+end
+for name, f in next, cluster_methods do manual.know(f, "c:" .. name, name == "status" and "cluster" or kind_of_result[name]) end
+for name, f in next, lessons.lesson do
+  if manual.entry_of["lesson." .. name] then manual.know(f, "lesson." .. name) end
+end
+local of_node = {}
+for name in next, at do of_node[name] = env[name] end
+
+local function contacts_known()
+  if not native.has_node then return {} end
+  local ok, list = native.asking.contacts()
+  return ok and list or {}
 end
 
-local function names(path, prefix)
-  local at, found, list = env, {}, {}
-  for _, step in ipairs(path) do
-    at = type(at) == "table" and rawget(at, step) or nil
-  end
-  if type(at) == "string" then at = string end
-  for _ = 1, 8 do
-    if type(at) ~= "table" then break end
-    fields(at, prefix, found)
-    local metatable = getmetatable(at)
-    at = type(metatable) == "table" and rawget(metatable, "__index") or nil
-  end
-  for name in next, found do list[#list + 1] = name end
-  sort(list)
-  return list
+local complete = make_complete(native, env, manual, { net = library(methods), nodes = cluster_methods, simnode = of_node }, {
+  contacts = contacts_known,
+  keys = function() return keys end,
+})
+find_path = complete.find
+
+-- Words that are calls where they stand alone.
+local words = { [env.help] = true }
+local function meant(...)
+  if select("#", ...) == 1 and (...) ~= nil and words[(...)] then return (...)() end
+  return ...
 end
 
-local hints = {}
-for _, entry in ipairs(help) do hints[entry.name] = entry.args end
+local function after(source, ...)
+  last_source, edited = edited or source, nil
+  return lessons.after(source, ...)
+end
 
-return { env = env, show = show, names = names, hints = hints, after = lessons.after }
+return { env = env, show = show, meant = meant, names = complete.names, hint = complete.hint, after = after }

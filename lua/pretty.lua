@@ -1,8 +1,7 @@
 -- How values and results look at the prompt and through pprint.
 --
 -- Handed in: `native` with `escape`, `escape_styled`, `seal`, `tohex`, `terminal` and `unicode`. Handed
--- back: `value(v, pen)`, any value as text; `shapes`, one metatable for each kind of result, whose
--- `__tostring` is its text; `shape(name, write)`, which makes one more; and words that drawings
+-- back: `value(v, pen)`, any value as text, and `shown(v, pen, whole)`, all of it if that is said; `shapes`, one metatable for each kind of result, whose `__tostring` is its text; `shape(name, write)`, which makes one more; and words that drawings
 -- share. Whatever came from the network is escaped here: a terminal shows it and never obeys it.
 --
 -- Showing runs nothing of the user's: tables are read raw, without their metamethods, and results are copied
@@ -16,7 +15,7 @@ local native = ...
 local escape, escape_styled, tohex = native.escape, native.escape_styled, native.tohex
 local concat, sort, insert = table.concat, table.sort, table.insert
 local format, gsub, match, find, sub = string.format, string.gsub, string.match, string.find, string.sub
-local rep, gmatch, remove = string.rep, string.gmatch, table.remove
+local rep, reverse, gmatch, remove = string.rep, string.reverse, string.gmatch, table.remove
 local len, offset, codepoint = utf8.len, utf8.offset, utf8.codepoint
 local min, max, floor, tointeger = math.min, math.max, math.floor, math.tointeger
 local error, rawget, type, tostring, next, ipairs, pcall = error, rawget, type, tostring, next, ipairs, pcall
@@ -37,18 +36,14 @@ end
 local plain = new_pen(80, false)
 
 local DEPTH = 32 -- tables below are not shown
-local ITEMS, BYTES = 1000000, 16 << 20 -- of one value; more is an error, as it would be of no use on any screen
+local ITEMS, BYTES = 1000, 100000 -- of one value; what follows is counted
+local TEXT = 10000 -- bytes of one string; what follows is counted
+local LONG = 400 -- bytes of a string, of which nobody wants to read a copy
+local WHOLE_ITEMS, WHOLE_BYTES = 1000000, 16 << 20 -- of one shown whole; more is an error, as no screen has use for it
 
 local keywords = {}
 for word in gmatch("and break do else elseif end false for function goto if in local nil not or repeat return then true until while", "%a+") do
   keywords[word] = true
-end
-
--- A string as Lua would read it; 20 bytes that are no text are an id or a key, shown as digits.
-local function quoted(s)
-  local shown = escape((gsub(s, '[\\"]', "\\%0")))
-  if #s == 20 and escape(s) ~= s then return tohex(s) end
-  return '"' .. shown .. '"'
 end
 
 -- Numbers before strings before all else, each in order.
@@ -70,15 +65,50 @@ end
 
 local value
 
--- What is being shown: which tables are `open` around the next, and how many `items` and `bytes` may follow.
--- A table may be reached in many ways, so even a small one can have a text without end.
-local function new_sight() return { open = {}, items = ITEMS, bytes = BYTES } end
+-- A count of things, as people write it: 999,000.
+local function thousands(n)
+  local grouped = gsub(reverse(format("%d", n)), "%d%d%d", "%0,")
+  return (gsub(reverse(grouped), "^,", ""))
+end
+
+-- What is being shown: which tables are `open` around the next, how many `items` and `bytes` may follow, and which
+-- long strings were `seen`. A table may be reached in many ways, so even a small one can have a text without end.
+local function new_sight(whole)
+  local sight = { open = {}, seen = {}, whole = whole }
+  sight.items, sight.bytes = whole and WHOLE_ITEMS or ITEMS, whole and WHOLE_BYTES or BYTES
+  return sight
+end
 
 local function spend(sight, text)
   sight.items, sight.bytes = sight.items - 1, sight.bytes - #text
-  if sight.items < 0 then error("a value of more than " .. ITEMS .. " items is too large to show") end
-  if sight.bytes < 0 then error("a text of more than " .. (BYTES >> 20) .. " MB is too large to show") end
+  if not sight.whole then return text end
+  if sight.items < 0 then error("a value of more than " .. thousands(WHOLE_ITEMS) .. " items is too large to show") end
+  if sight.bytes < 0 then error("a text of more than " .. (WHOLE_BYTES >> 20) .. " MB is too large to show") end
   return text
+end
+
+local function is_spent(sight) return not sight.whole and (sight.items <= 0 or sight.bytes <= 0) end
+
+-- The first bytes of a string, no character of UTF-8 cut in two.
+local function first_bytes(s, count)
+  local last = count
+  while last > count - 3 and match(sub(s, last + 1, last + 1), "[\x80-\xbf]") do last = last - 1 end
+  return sub(s, 1, last)
+end
+
+-- A string as Lua would read it, cut if it is long, and shorter the second time; 20 bytes that are no text are an id
+-- or a key, shown as digits.
+local function quoted(s, sight)
+  if #s == 20 and escape(s) ~= s then return tohex(s) end
+  local shown, rest = s, ""
+  if not sight.whole and #s > LONG and sight.seen[s] then
+    shown, rest = first_bytes(s, 20), format("… the same %s bytes", thousands(#s))
+  elseif not sight.whole and #s > TEXT then
+    shown = first_bytes(s, TEXT)
+    rest = format("… and %s more bytes", thousands(#s - #shown))
+  end
+  if #s > LONG then sight.seen[s] = true end
+  return '"' .. escape((gsub(shown, '[\\"]', "\\%0"))) .. '"' .. rest
 end
 
 local function key_text(key, sight)
@@ -86,29 +116,65 @@ local function key_text(key, sight)
   return "[" .. value(key, nil, nil, sight) .. "]"
 end
 
+-- The items of a table as texts: those of its list; all others, as far as they are shown; and how many are not.
 local function items(t, pen, indent, sight)
-  local texts, listed = {}, 0
-  while rawget(t, listed + 1) ~= nil do
-    listed = listed + 1
-    texts[listed] = value(rawget(t, listed), pen, indent, sight)
+  local listed, keys, list, rest, left = 0, {}, {}, {}, 0
+  while rawget(t, listed + 1) ~= nil do listed = listed + 1 end
+  for key in next, t do
+    if not (mathtype(key) == "integer" and key >= 1 and key <= listed) then insert(keys, key) end
   end
-  for _, key in ipairs(sorted_keys(t)) do
-    if not (mathtype(key) == "integer" and key >= 1 and key <= listed) then
-      insert(texts, key_text(key, sight) .. " = " .. value(rawget(t, key), pen, indent, sight))
+  for i = 1, listed do
+    if is_spent(sight) then
+      left = listed - i + 1
+      break
     end
+    list[i] = value(rawget(t, i), pen, indent, sight)
   end
-  return texts
+  if is_spent(sight) then return list, rest, left + #keys end
+  sort(keys, before)
+  for i, key in ipairs(keys) do
+    if is_spent(sight) then return list, rest, #keys - i + 1 end
+    insert(rest, key_text(key, sight) .. " = " .. value(rawget(t, key), pen, indent, sight))
+  end
+  return list, rest, left
+end
+
+local SHORT = 24 -- characters of an item that shares its line with others
+
+-- Short items in columns, as many as there is room for; `nil` if one is long.
+local function columns(list, room)
+  local widest, all_numbers = 0, true
+  for _, text in ipairs(list) do
+    local length = len(text)
+    if not length or length > SHORT or find(text, "[\n\x1b]") then return nil end
+    widest, all_numbers = max(widest, length), all_numbers and find(text, "^[%d.+-]")
+  end
+  local across = max(1, (room + 1) // (widest + 2))
+  local rows = {}
+  for first = 1, #list, across do
+    local row = {}
+    for i = first, min(first + across - 1, #list) do
+      local fill = rep(" ", widest - len(list[i]))
+      row[#row + 1] = all_numbers and fill .. list[i] .. "," or list[i] .. "," .. fill
+    end
+    rows[#rows + 1] = gsub(concat(row, " "), ",? *$", "")
+  end
+  return rows
 end
 
 local function plain_table(t, pen, indent, sight)
   if sight.open[t] then return "<a table around this one>" end
   if #indent >= 2 * DEPTH then return "<more tables>" end
   sight.open[t] = true
-  local texts = items(t, pen, indent .. "  ", sight)
+  local inner = indent .. "  "
+  local list, rest, left = items(t, pen, inner, sight)
   sight.open[t] = nil
-  local line = concat(texts, ", ")
+  if left > 0 then insert(rest, "and " .. thousands(left) .. " more") end
+  local function joined(texts, between) return concat(texts, between) .. (texts[1] and rest[1] and between or "") .. concat(rest, between) end
+  local line = joined(list, ", ")
   if #indent + #line + 4 < pen.width and not find(line, "\n", 1, true) then return "{" .. line .. "}" end
-  return "{\n" .. indent .. "  " .. concat(texts, ",\n" .. indent .. "  ") .. "\n" .. indent .. "}"
+  local rows = #list > 1 and columns(list, pen.width - #inner) or list
+  return "{\n" .. inner .. joined(rows, ",\n" .. inner) .. "\n" .. indent .. "}"
 end
 
 -- What stands for the characters of drawings where the locale knows ASCII alone: one for one, so that columns
@@ -140,12 +206,15 @@ local writers = setmetatable({}, { __mode = "k" })
 function value(v, pen, indent, sight)
   local kind = type(v)
   pen, sight = pen or plain, sight or new_sight()
-  if kind == "string" then return spend(sight, quoted(v)) end
+  if kind == "string" then return spend(sight, quoted(v, sight)) end
   if kind ~= "table" then return spend(sight, escape(tostring(v))) end
   local write = writers[getmetatable(v)]
   if write then return spend(sight, (gsub(escape_styled(write(v, pen)), "\n", "\n" .. (indent or "")))) end
   return spend(sight, plain_table(v, pen, indent or "", sight))
 end
+
+-- A value as text, all of it or as much as is of use.
+local function shown(v, pen, whole) return value(v, pen, nil, new_sight(whole)) end
 
 -- The parts that results share.
 
@@ -247,6 +316,17 @@ end
 -- A value that was found: a string without quotes, as it was stored.
 local function found(v) return type(v) == "string" and escape(v) or value(v) end
 
+-- Who has which value; of several copies of a long one only the first is shown.
+local function put_hits(hits, out)
+  local seen = {}
+  for _, hit in ipairs(hits) do
+    local text = found(hit.value)
+    if seen[text] then text = format("the same %s bytes", thousands(#text)) end
+    if #text > LONG then seen[text] = true end
+    insert(out, where(hit.who) .. ": " .. text)
+  end
+end
+
 -- The results, each as lines of text.
 local lines = {}
 
@@ -271,7 +351,7 @@ function lines.contacts(contacts, out, pen)
 end
 
 function lines.findvalue(result, out)
-  for _, hit in ipairs(result.values) do insert(out, where(hit.who) .. ": " .. found(hit.value)) end
+  put_hits(result.values, out)
   if #result.values == 0 then
     insert(out, "nothing found, " .. count(#result.queries, "node") .. " asked")
   end
@@ -457,8 +537,8 @@ for name, write in next, lines do shape(name, write, native.shapes[name]) end
 local function pen() return new_pen(native.terminal()) end
 
 return {
-  value = value, shapes = shapes, shape = shape, pen = pen, lines = lines,
+  value = value, shown = shown, shapes = shapes, shape = shape, pen = pen, lines = lines,
   bar = bar, spread = spread, strip = strip, wrap = wrap, put_text = put_text, clipped = clipped,
   where = where, contact = contact_text, places = places, count = count, short = short, known_row = known_row, span = span,
-  seconds = seconds, took = took, found = found, put_spread = put_spread,
+  seconds = seconds, took = took, put_hits = put_hits, put_spread = put_spread,
 }

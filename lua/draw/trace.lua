@@ -6,7 +6,7 @@
 
 local native, pretty = ...
 local escape, count, span, seconds = native.escape, pretty.count, pretty.span, pretty.seconds
-local where, found, clipped = pretty.where, pretty.found, pretty.clipped
+local where, clipped = pretty.where, pretty.clipped
 local insert, concat = table.insert, table.concat
 local format, rep, sub = string.format, string.rep, string.sub
 local ipairs, next, max = ipairs, next, math.max
@@ -154,7 +154,7 @@ local function write_trace(result, out, pen)
     put_tree(result, parents, goals, on_way, out, pen)
   end
   if result.deliveries then put_deliveries(result, out, pen) end
-  for _, hit in ipairs(result.values or {}) do insert(out, where(hit.who) .. ": " .. found(hit.value)) end
+  pretty.put_hits(result.values or {}, out)
   insert(out, format("%s, %d bytes sent, %d received", count(result.messages, "message"), result.bytes_sent, result.bytes_received))
   insert(out, format("%s, in %s, %s, %s", result.ended, span(result.ms), count(result.rounds, "round"), count(result.hops, "hop")))
 end

@@ -1,7 +1,7 @@
 //! Chunks of Lua: what a piece of source is, what its result is, and whether more of it is to come.
 
 use mlua::chunk::ChunkMode;
-use mlua::{Error, Function, Lua, MultiValue, Table};
+use mlua::{Error, Function, Lua, LuaOptions, MultiValue, StdLib, Table};
 
 use super::last;
 
@@ -153,27 +153,17 @@ fn is_incomplete(error: &Error, source: &[u8]) -> bool {
     }
 }
 
-/// Tells whether what was typed so far is a whole chunk. Compiles only, in a Lua of its own, so
-/// that it answers whatever the programs are doing.
-pub(crate) struct Completeness {
-    lua: Lua,
-    environment: Table,
+thread_local! {
+    /// A Lua that only compiles, so that it answers whatever the programs are doing.
+    static COMPILER: Lua = Lua::new_with(StdLib::NONE, LuaOptions::default()).expect("it asks for no library");
 }
 
-impl Completeness {
-    pub(crate) fn new() -> mlua::Result<Completeness> {
-        let lua = Lua::new_with(mlua::StdLib::NONE, mlua::LuaOptions::default())?;
-        let environment = lua.create_table()?;
-        Ok(Completeness { lua, environment })
-    }
-
-    /// Whether the source ends too early; one that is plainly wrong does not.
-    pub(crate) fn wants_more(&self, source: &str) -> bool {
-        match Chunk::typed(source).compile(&self.lua, &self.environment) {
-            Ok(_) => false,
-            Err(error) => is_incomplete(&error, source.as_bytes()),
-        }
-    }
+/// Whether the source ends too early; one that is plainly wrong does not.
+pub(crate) fn wants_more(source: &str) -> bool {
+    COMPILER.with(|lua| match Chunk::typed(source).compile(lua, &lua.globals()) {
+        Ok(_) => false,
+        Err(error) => is_incomplete(&error, source.as_bytes()),
+    })
 }
 
 #[cfg(test)]
@@ -182,7 +172,6 @@ mod tests {
 
     #[test]
     fn a_chunk_that_ends_too_early_wants_more() {
-        let completeness = Completeness::new().unwrap();
         for source in [
             "for i = 1, 3 do",
             "f(",
@@ -196,13 +185,13 @@ mod tests {
             "x=5; x +",
             "f() g(",
         ] {
-            assert!(completeness.wants_more(source), "{source}");
+            assert!(wants_more(source), "{source}");
         }
         for source in [
             "", "f()", "x = 1", "= 1", "1 + 1", "x = = 1", "end", "'open", "return 1", "x=5; x",
             "f()\nx",
         ] {
-            assert!(!completeness.wants_more(source), "{source}");
+            assert!(!wants_more(source), "{source}");
         }
     }
 

@@ -3,23 +3,27 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 
-use rustyline::completion::Completer;
+use rustyline::completion::{Completer, FilenameCompleter, Pair};
 use rustyline::error::ReadlineError;
 use rustyline::highlight::{CmdKind, Highlighter};
-use rustyline::hint::Hinter;
+use rustyline::hint::{Hint as Shown, Hinter};
 use rustyline::history::DefaultHistory;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
-use rustyline::{CompletionType, Config, Context, Editor, Event, EventHandler, Helper};
+use rustyline::{
+    CompletionType, Config, Context, Editor, Event, EventHandler, Helper, KeyEvent,
+};
 
-use super::chunk::{Chunk, Completeness};
-use super::engine::Engine;
+use super::chunk::{self, Chunk};
+use super::cursor::{Cursor, Frame, Step};
+use super::engine::{Engine, Hint};
 use super::failure::ChunkError;
 use super::highlight::{KEYWORDS, highlight};
-use super::pace::Pace;
-use super::{Shell, escape_lines, history, terminal};
+use super::pace::{EditorKeys, Pace};
+use super::{Shell, escape_lines, history, outside, terminal, words};
 
 /// Lines in a row that cannot be read, after which the terminal is taken for gone.
 const FAILURES_MAX: u32 = 10;
@@ -60,7 +64,7 @@ fn unreadable(error: &ReadlineError) -> String {
 }
 
 fn show(shell: &mut Shell, line: &str) {
-    match shell.run(Chunk::typed(line)) {
+    match shell.run(Chunk::typed(&words::as_lua(line))) {
         Ok(()) => {}
         Err(
             error @ (ChunkError::Interrupted
@@ -86,12 +90,13 @@ impl Prompt {
             .auto_add_history(false)
             .build();
         let mut editor = Editor::with_config(config)?;
-        let complete = Completeness::new().map_err(|error| anyhow::anyhow!("Lua: {error}"))?;
         let (engine, pace) = (shell.engine.clone(), Pace::default());
         let handler = EventHandler::Conditional(Box::new(pace.clone()));
         editor.bind_sequence(Event::Any, handler);
-        let before = RefCell::default();
-        editor.set_helper(Some(LuaHelper { engine, complete, pace, before }));
+        let keys = Event::KeySeq(vec![KeyEvent::ctrl('X'), KeyEvent::ctrl('E')]);
+        let handler = EventHandler::Conditional(Box::new(EditorKeys(pace.clone())));
+        editor.bind_sequence(keys, handler);
+        editor.set_helper(Some(LuaHelper { engine, pace, hints: RefCell::default() }));
         let history = history::file();
         if let Some(file) = &history {
             // Missing at the first run, and a shell without history is still a shell.
@@ -109,7 +114,13 @@ impl Prompt {
         shell.output.set_editing(true);
         let chunk = self.read_chunk(&prompt);
         shell.output.set_editing(false);
-        let chunk = chunk?;
+        let mut chunk = chunk?;
+        if self.helper().pace.takes_editor() {
+            chunk = outside::edit(&shell.output, &chunk)?;
+            // As if it had been typed.
+            let line = if chunk.is_empty() { String::new() } else { format!("{chunk}\n") };
+            shell.output.print(&escape_lines(&line))?;
+        }
         self.remember(&chunk);
         Ok(chunk)
     }
@@ -120,9 +131,9 @@ impl Prompt {
         let mut chunk = String::new();
         let mut quiet = None;
         loop {
-            let helper = self.editor.helper().expect("it was set");
-            helper.pace.set_continued(!chunk.is_empty());
-            helper.before.replace(chunk.clone());
+            let helper = self.helper();
+            helper.pace.set_before(&chunk);
+            helper.hints.borrow_mut().clear();
             let continuation;
             let shown = if chunk.is_empty() {
                 prompt
@@ -138,7 +149,7 @@ impl Prompt {
                 }
                 Err(error) => return Err(error),
             }
-            if !self.editor.helper().expect("it was set").complete.wants_more(&chunk) {
+            if self.helper().pace.wants_editor() || !chunk::wants_more(&chunk) {
                 drop(quiet);
                 return Ok(chunk);
             }
@@ -146,6 +157,10 @@ impl Prompt {
             // Between two lines the terminal would show what comes by itself.
             quiet = quiet.or_else(terminal::Quiet::begin);
         }
+    }
+
+    fn helper(&self) -> &LuaHelper {
+        self.editor.helper().expect("it was set")
     }
 
     fn remember(&mut self, line: &str) {
@@ -160,21 +175,22 @@ impl Prompt {
 /// The prompt of a line that continues others.
 const CONTINUED: &str = ".. > ";
 
+/// Names of settings in a hint; there may be dozens.
+const SETTINGS_HINTED: usize = 6;
+
 /// What the editor asks about Lua.
 struct LuaHelper {
     engine: Engine,
-    complete: Completeness,
     pace: Pace,
-    /// The lines that the one being edited continues.
-    before: RefCell<String>,
+    /// What was told of the calls in the line being edited: it is asked at each key.
+    hints: RefCell<HashMap<Vec<Step>, Option<Hint>>>,
 }
 
 impl Helper for LuaHelper {}
 
 impl Validator for LuaHelper {
     fn validate(&self, context: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
-        let chunk = self.before.borrow().clone() + context.input();
-        Ok(match self.complete.wants_more(&chunk) {
+        Ok(match chunk::wants_more(&self.pace.chunk(context.input())) {
             true => ValidationResult::Incomplete,
             false => ValidationResult::Valid(None),
         })
@@ -182,36 +198,97 @@ impl Validator for LuaHelper {
 }
 
 impl Completer for LuaHelper {
-    type Candidate = String;
+    type Candidate = Pair;
 
     fn complete(
         &self,
         line: &str,
         at: usize,
         _: &Context<'_>,
-    ) -> rustyline::Result<(usize, Vec<String>)> {
-        let (path, prefix) = name_before(&line[..at]);
-        let mut names = self.engine.names(path.clone(), prefix);
-        if path.is_empty() && !prefix.is_empty() {
-            let keywords = KEYWORDS.iter().filter(|keyword| keyword.starts_with(prefix));
-            names.extend(keywords.map(|&keyword| keyword.to_owned()));
-            names.sort();
+    ) -> rustyline::Result<(usize, Vec<Pair>)> {
+        let cursor = Cursor::at_end_of(&self.pace.chunk(&line[..at]));
+        let (prefix, start) = (cursor.prefix.clone(), at.saturating_sub(cursor.prefix.len()));
+        let is_name = cursor.path.is_empty() && cursor.quote.is_none();
+        let names = self.engine.names(cursor);
+        if names.wants_file {
+            return complete_file(line, start, at);
         }
-        Ok((at - prefix.len(), names))
+        let mut texts = names.texts;
+        if is_name && !prefix.is_empty() {
+            let keywords = KEYWORDS.iter().filter(|keyword| keyword.starts_with(&prefix));
+            texts.extend(keywords.map(|&keyword| keyword.to_owned()));
+            texts.sort();
+        }
+        let pair = |text: String| Pair { display: text.trim_end().to_owned(), replacement: text };
+        Ok((start, texts.into_iter().map(pair).collect()))
     }
 }
 
-impl Hinter for LuaHelper {
-    type Hint = String;
+/// The files whose names begin as what is in quotes from `start` on.
+fn complete_file(line: &str, start: usize, at: usize) -> rustyline::Result<(usize, Vec<Pair>)> {
+    // With its quote: in quotes a blank is a part of the name.
+    let quoted = start.saturating_sub(1);
+    let (from, files) = FilenameCompleter::new().complete_path(&line[quoted..at], at - quoted)?;
+    Ok((quoted + from, files))
+}
 
-    fn hint(&self, line: &str, at: usize, _: &Context<'_>) -> Option<String> {
-        if self.pace.is_paste() {
+impl Hinter for LuaHelper {
+    type Hint = Remaining;
+
+    fn hint(&self, line: &str, at: usize, _: &Context<'_>) -> Option<Remaining> {
+        if self.pace.is_paste() || at < line.len() {
             return None;
         }
-        let (path, name) = name_before(line.get(..at)?.strip_suffix('(')?);
-        let arguments = self.engine.hints().get(name).filter(|_| path.is_empty())?;
-        (at == line.len()).then(|| format!("{arguments})"))
+        let cursor = Cursor::at_end_of(&self.pace.chunk(line));
+        let frame = cursor.call_around().filter(|_| cursor.quote.is_none())?;
+        let mut hints = self.hints.borrow_mut();
+        let hint = match hints.get(&frame.callee) {
+            Some(known) => known,
+            None => {
+                let told = self.engine.hint(frame.callee.clone());
+                hints.entry(frame.callee.clone()).or_insert(told)
+            }
+        };
+        remaining(hint.as_ref()?, frame).map(Remaining)
     }
+}
+
+/// What a call takes beside what is there. It is only to be read.
+struct Remaining(String);
+
+impl Shown for Remaining {
+    fn display(&self) -> &str {
+        &self.0
+    }
+
+    fn completion(&self) -> Option<&str> {
+        None
+    }
+}
+
+/// The arguments from the one at the cursor on, with the bracket that closes the call.
+fn remaining(hint: &Hint, frame: &Frame) -> Option<String> {
+    if frame.is_table {
+        let left = hint.settings.iter().filter(|name| !frame.given.contains(name));
+        let mut left: Vec<&str> = left.map(String::as_str).take(SETTINGS_HINTED + 1).collect();
+        if left.len() > SETTINGS_HINTED {
+            left[SETTINGS_HINTED] = "…";
+        }
+        let is_at_name = frame.is_blank && frame.key.is_none();
+        return (is_at_name && !left.is_empty()).then(|| left.join(", ") + "}");
+    }
+    let arguments: Vec<&str> = hint.arguments.split(", ").filter(|name| !name.is_empty()).collect();
+    let mut at = frame.argument - 1;
+    if arguments.last() == Some(&"...") {
+        at = at.min(arguments.len() - 1);
+    }
+    let skipped = at + usize::from(!frame.is_blank);
+    let left = arguments.get(skipped..).unwrap_or_default().join(", ");
+    Some(match (frame.is_blank, left.is_empty()) {
+        (_, true) => ")".to_owned(),
+        (true, false) => left + ")",
+        (false, false) => format!(", {left})"),
+    })
 }
 
 impl Highlighter for LuaHelper {
@@ -220,7 +297,10 @@ impl Highlighter for LuaHelper {
     }
 
     fn highlight_hint<'h>(&self, hint: &'h str) -> Cow<'h, str> {
-        format!("\x1b[2m{hint}\x1b[0m").into()
+        // The argument at the cursor stands out.
+        let at = hint.find([',', ')', '}']).unwrap_or(hint.len());
+        let (first, rest) = hint.split_at(at);
+        format!("\x1b[4m{first}\x1b[24;2m{rest}\x1b[0m").into()
     }
 
     fn highlight_char(&self, _: &str, _: usize, kind: CmdKind) -> bool {
@@ -229,28 +309,37 @@ impl Highlighter for LuaHelper {
     }
 }
 
-/// The name that ends the text: the tables that lead to it, and how much of it is there.
-/// `print(string.re` gives `string` and `re`.
-fn name_before(text: &str) -> (Vec<String>, &str) {
-    let belongs = |char: char| char.is_ascii_alphanumeric() || "_.:".contains(char);
-    let start = text
-        .rfind(|char| !belongs(char))
-        .map_or(0, |at| at + text[at..].chars().next().map_or(0, char::len_utf8));
-    let mut steps: Vec<&str> = text[start..].split(['.', ':']).collect();
-    let prefix = steps.pop().unwrap_or_default();
-    (steps.into_iter().map(str::to_owned).collect(), prefix)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_found_with_its_tables() {
-        assert_eq!(name_before("print(string.re"), (vec!["string".into()], "re"));
-        assert_eq!(name_before("a.b:c"), (vec!["a".into(), "b".into()], "c"));
-        assert_eq!(name_before("x = fi"), (vec![], "fi"));
-        assert_eq!(name_before("é"), (vec![], ""));
-        assert_eq!(name_before(""), (vec![], ""));
+    fn the_arguments_that_remain_are_told() {
+        let hint = |arguments: &str, settings: &[&str]| Hint {
+            arguments: arguments.into(),
+            settings: settings.iter().map(|&name| name.into()).collect(),
+        };
+        let told = |text: &str, hint: &Hint| {
+            let cursor = Cursor::at_end_of(text);
+            remaining(hint, cursor.call_around().unwrap())
+        };
+        let find = hint("key, maxnodes=3, maxentries=6", &[]);
+        for (text, expected) in [
+            ("f(", "key, maxnodes=3, maxentries=6)"),
+            ("f(k", ", maxnodes=3, maxentries=6)"),
+            ("f(k, ", "maxnodes=3, maxentries=6)"),
+            ("f(g(1, 2), ", "maxnodes=3, maxentries=6)"),
+            ("f(k, 1, 2", ")"),
+            ("f(k, 1, 2, ", ")"),
+        ] {
+            assert_eq!(told(text, &find).as_deref(), Some(expected), "{text}");
+        }
+        assert_eq!(told("f(", &hint("", &[])).as_deref(), Some(")"));
+        let many = hint("function, ...", &[]);
+        assert_eq!(told("f(a, b, c, ", &many).as_deref(), Some("...)"));
+        let net = hint("settings", &["nodes", "seed"]);
+        assert_eq!(told("net{", &net).as_deref(), Some("nodes, seed}"));
+        assert_eq!(told("net{seed = 1, ", &net).as_deref(), Some("nodes}"));
+        assert_eq!(told("net{seed = ", &net), None);
     }
 }

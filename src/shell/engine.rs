@@ -2,7 +2,6 @@
 //! time; the coroutines of background tasks go on between and during them.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -20,12 +19,14 @@ use mlua::{
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
+use crate::config::SETTINGS;
 use crate::net::Handle;
 use crate::serial::hex;
 
 use super::arguments::{Arguments, Complaint, Usage};
 use super::background::Background;
 use super::chunk::Chunk;
+use super::cursor::{self, Cursor, Step};
 use super::escape::escape_lines;
 use super::failure::{
     ChunkError, MEMORY_MAX, built_in, is_out_of_memory, message_of, place, without_place,
@@ -37,7 +38,7 @@ use super::kept::Kept;
 use super::output::Output;
 use super::simulation::SimulatedNode;
 use super::{
-    arguments, bytes, cluster, convert, escape, lessons, modules, network, packets,
+    arguments, bytes, cluster, convert, escape, lessons, modules, network, outside, packets,
     process_kilobytes, results, simulation, tasks, terminal,
 };
 
@@ -47,8 +48,11 @@ const STACK_BYTES: usize = 8 << 20;
 /// A text longer than this is not shown: escaped it grows, outside of the memory counted as Lua's.
 const SHOWN_BYTES_MAX: usize = 16 << 20;
 
-/// A question about names is dropped if Lua is too busy to answer while a key is held down.
+/// A question about names is dropped if Lua is too busy to answer while somebody waits for the next key.
 const NAMES_WITHIN: Duration = Duration::from_millis(100);
+
+/// The same for the arguments of a call, for which nobody has asked.
+const HINT_WITHIN: Duration = Duration::from_millis(20);
 
 /// How programs are run and how their results are shown.
 #[derive(Clone, Debug, Default)]
@@ -72,21 +76,36 @@ pub struct Script {
     pub arguments: Vec<OsString>,
 }
 
-/// What a name's arguments look like, for hints.
-pub(crate) type Hints = HashMap<String, String>;
+/// What may stand at the cursor.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    /// In place of what is there, sorted.
+    pub(crate) texts: Vec<String>,
+    /// Whether it is the name of a file.
+    pub(crate) wants_file: bool,
+}
+
+/// What a call takes.
+#[derive(Clone, Debug)]
+pub(crate) struct Hint {
+    /// As help has them: `key, maxnodes=3`.
+    pub(crate) arguments: String,
+    /// The names in its table.
+    pub(crate) settings: Vec<String>,
+}
 
 /// The way to the Lua thread.
 #[derive(Clone)]
 pub(crate) struct Engine {
     jobs: mpsc::UnboundedSender<Job>,
     interrupt: Arc<Interrupt>,
-    hints: Arc<Hints>,
     results: Arc<AtomicU64>,
 }
 
 enum Job {
     Run { chunk: Chunk, done: oneshot::Sender<Result<(), ChunkError>> },
-    Names { path: Vec<String>, prefix: String, done: blocking::Sender<Vec<String>> },
+    Names { cursor: Cursor, done: blocking::Sender<Names> },
+    Hint { callee: Vec<Step>, done: blocking::Sender<Option<Hint>> },
 }
 
 impl Engine {
@@ -109,8 +128,8 @@ impl Engine {
                 run(world, queue, &started);
             },
         )?;
-        let hints = ready.recv().map_err(io::Error::other)??;
-        Ok(Engine { jobs, interrupt, hints: Arc::new(hints), results })
+        ready.recv().map_err(io::Error::other)??;
+        Ok(Engine { jobs, interrupt, results })
     }
 
     /// Ends what runs now.
@@ -125,14 +144,9 @@ impl Engine {
         result.await.unwrap_or(Err(ChunkError::Stopped))
     }
 
-    /// Names that begin with `prefix` in the table that `path` leads to.
-    pub(crate) fn names(&self, path: Vec<String>, prefix: &str) -> Vec<String> {
-        let (done, names) = blocking::channel();
-        let job = Job::Names { path, prefix: prefix.to_owned(), done };
-        if self.jobs.send(job).is_err() {
-            return Vec::new();
-        }
-        names.recv_timeout(NAMES_WITHIN).unwrap_or_default()
+    /// What may stand at the cursor.
+    pub(crate) fn names(&self, cursor: Cursor) -> Names {
+        self.ask(NAMES_WITHIN, |done| Job::Names { cursor, done }).unwrap_or_default()
     }
 
     /// The number of the last result that was typed for: in a program it is called `_1`, `_2` and so on.
@@ -140,27 +154,33 @@ impl Engine {
         self.results.load(Ordering::SeqCst)
     }
 
-    /// The arguments of the shell's functions.
-    pub(crate) fn hints(&self) -> &Hints {
-        &self.hints
+    /// What the call that these steps lead to takes.
+    pub(crate) fn hint(&self, callee: Vec<Step>) -> Option<Hint> {
+        self.ask(HINT_WITHIN, |done| Job::Hint { callee, done }).flatten()
+    }
+
+    fn ask<T>(&self, longest: Duration, job: impl FnOnce(blocking::Sender<T>) -> Job) -> Option<T> {
+        let (done, answer) = blocking::channel();
+        self.jobs.send(job(done)).ok()?;
+        answer.recv_timeout(longest).ok()
     }
 }
 
 /// The body of the thread.
 fn run(
-    world: impl FnOnce() -> mlua::Result<(World, Hints)>,
+    world: impl FnOnce() -> mlua::Result<World>,
     mut queue: mpsc::UnboundedReceiver<Job>,
-    started: &blocking::Sender<io::Result<Hints>>,
+    started: &blocking::Sender<io::Result<()>>,
 ) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_time().build() {
         Ok(runtime) => runtime,
         Err(error) => return drop(started.send(Err(error))),
     };
-    let (world, hints) = match world() {
+    let world = match world() {
         Ok(made) => made,
         Err(error) => return drop(started.send(Err(io::Error::other(error.to_string())))),
     };
-    let _ = started.send(Ok(hints));
+    let _ = started.send(Ok(()));
     LocalSet::new().block_on(&runtime, async {
         while let Some(job) = queue.recv().await {
             world.take(job).await;
@@ -176,10 +196,13 @@ struct World {
     output: Arc<Output>,
     json: bool,
     show: Function,
+    /// What the values of a typed chunk mean: `help` alone is a call.
+    meant: Function,
     /// What a lesson says after a chunk that was typed.
     after: Function,
     names: Function,
     kept: Kept,
+    hint: Function,
 }
 
 impl World {
@@ -189,7 +212,7 @@ impl World {
         options: Options,
         interrupt: Arc<Interrupt>,
         results: Arc<AtomicU64>,
-    ) -> mlua::Result<(World, Hints)> {
+    ) -> mlua::Result<World> {
         let lua = bare_lua()?;
         lua.set_memory_limit(MEMORY_MAX)?;
         let guard = Guard::install(&lua, interrupt)?;
@@ -212,18 +235,28 @@ impl World {
             environment.set("arg", arg_table(&lua, script)?)?;
         }
         let (show, after) = (made.get("show")?, made.get("after")?);
-        let (names, hints) = (made.get("names")?, made.get("hints")?);
+        let meant = made.get("meant")?;
+        let (names, hint) = (made.get("names")?, made.get("hint")?);
         let kept = Kept::new(environment.clone(), results);
         let json = options.json;
-        Ok((World { lua, environment, guard, output, json, show, after, names, kept }, hints))
+        Ok(World { lua, environment, guard, output, json, show, meant, after, names, kept, hint })
     }
 
     async fn take(&self, job: Job) {
         match job {
             Job::Run { chunk, done } => drop(done.send(self.run(&chunk).await)),
-            Job::Names { path, prefix, done } => {
-                // Whoever asked does without if the program broke its own tables.
-                drop(done.send(self.names.call((path, prefix)).unwrap_or_default()));
+            // Whoever asked does without if the program broke its own tables.
+            Job::Names { cursor, done } => {
+                let asked = self.names.call_async(cursor);
+                let names = tokio::time::timeout(NAMES_WITHIN, asked).await;
+                let (texts, wants_file) = names.ok().and_then(Result::ok).unwrap_or_default();
+                drop(done.send(Names { texts, wants_file }));
+            }
+            Job::Hint { callee, done } => {
+                let told = self.hint.call::<(Option<String>, Option<Vec<String>>)>(callee);
+                let (arguments, settings) = told.unwrap_or_default();
+                let hint = |arguments| Hint { arguments, settings: settings.unwrap_or_default() };
+                drop(done.send(arguments.map(hint)));
             }
         }
     }
@@ -231,10 +264,13 @@ impl World {
     async fn run(&self, chunk: &Chunk) -> Result<(), ChunkError> {
         match self.guard.foreground(self.results(chunk)).await {
             _ if self.output.is_closed() => Err(ChunkError::Unread),
-            Ok(Ok(text)) => self.output.print(&text).map_err(|error| match error.kind() {
-                io::ErrorKind::BrokenPipe => ChunkError::Unread,
-                _ => ChunkError::Failed(format!("cannot write to standard output: {error}")),
-            }),
+            Ok(Ok(text)) => {
+                let print = if chunk.is_typed() { Output::print_result } else { Output::print };
+                print(&self.output, &text).map_err(|error| match error.kind() {
+                    io::ErrorKind::BrokenPipe => ChunkError::Unread,
+                    _ => ChunkError::Failed(format!("cannot write to standard output: {error}")),
+                })
+            }
             Ok(Err(error)) => {
                 if is_out_of_memory(&error) {
                     let _ = self.kept.forget();
@@ -249,7 +285,10 @@ impl World {
 
     /// Runs a chunk to its end; its values as they are to be shown, and what a lesson says to them.
     async fn results(&self, chunk: &Chunk) -> mlua::Result<String> {
-        let values = chunk.compile(&self.lua, &self.environment)?.run().await?;
+        let mut values = chunk.compile(&self.lua, &self.environment)?.run().await?;
+        if chunk.is_typed() {
+            values = self.meant.call_async(values).await?;
+        }
         if let Some(result) = values.front().filter(|_| chunk.is_typed()) {
             self.kept.keep(&self.lua, result)?;
         }
@@ -301,10 +340,14 @@ fn prelude(lua: &Lua, context: &Rc<Context>, options: &Options) -> mlua::Result<
     let load = |name, source| lua.load(source).set_name(built_in(name));
     let pretty: Table = load("pretty", include_str!("../../lua/pretty.lua")).call(&native)?;
     let draw = drawings(lua, &native, &pretty)?;
-    let help: Table = load("help", include_str!("../../lua/help.lua")).call(())?;
+    let help: Table = load("help", include_str!("../../lua/help.lua")).call(&native)?;
+    let methods: Table = load("methods", include_str!("../../lua/methods.lua")).call(&help)?;
+    let manual: Table = load("manual", include_str!("../../lua/manual.lua"))
+        .call((&native, &pretty, &help, methods))?;
+    let complete = load("complete", include_str!("../../lua/complete.lua")).into_function()?;
     let lesson = load("lesson", include_str!("../../lua/lesson.lua")).into_function()?;
     load("prelude", include_str!("../../lua/prelude.lua"))
-        .call((native, pretty, draw, help, lesson))
+        .call((native, pretty, draw, help, manual, complete, lesson))
 }
 
 /// Runs the programs in `lua/draw/`.
@@ -324,6 +367,7 @@ fn drawings(lua: &Lua, native: &Table, pretty: &Table) -> mlua::Result<Table> {
 fn functions(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
     let functions = Functions::new(lua, context)?;
     bytes::add_to(&functions)?;
+    outside::add_to(&functions)?;
     tasks::add_to(&functions)?;
     simulation::add_to(&functions)?;
     cluster::add_to(&functions)?;
@@ -368,6 +412,7 @@ fn natives(lua: &Lua, context: &Rc<Context>, options: &Options) -> mlua::Result<
     native.set("site", plain_checked(lua, site)?)?;
     native.set("has_node", context.host.is_some())?;
     native.set("shapes", &context.shapes)?;
+    native.set("setting_names", lua.create_sequence_from(SETTINGS.iter().map(|s| s.name))?)?;
     native.set("pending", Lua::poll_pending())?;
     let guard = context.guard.clone();
     native.set("interrupted", plain(lua, move |_, ()| Ok(guard.strikes()))?)?;
@@ -402,6 +447,8 @@ fn add_text(lua: &Lua, native: &Table, context: &Rc<Context>) -> mlua::Result<()
     };
     native.set("escape_styled", plain(lua, styled)?)?;
     native.set("unicode", terminal::takes_unicode())?;
+    let steps = |_: &Lua, text: LuaString| Ok(cursor::steps(&text.to_string_lossy()));
+    native.set("steps", plain(lua, steps)?)?;
     let look = |_: &Lua, ()| Ok((terminal::width(), terminal::takes_colours(&io::stdout())));
     native.set("terminal", plain(lua, look)?)?;
     let id_of = |_: &Lua, value: LuaValue| Ok(arguments::id_of(&value).map(|id| id.to_string()));

@@ -11,6 +11,7 @@ mod bytes;
 mod chunk;
 mod cluster;
 mod convert;
+mod cursor;
 mod editor;
 mod end;
 mod engine;
@@ -20,6 +21,7 @@ mod functions;
 mod highlight;
 mod history;
 mod host;
+mod indent;
 mod interrupt;
 mod kept;
 mod last;
@@ -27,6 +29,7 @@ mod lessons;
 mod modules;
 mod network;
 mod output;
+mod outside;
 mod pace;
 mod packets;
 mod results;
@@ -34,6 +37,7 @@ mod simulation;
 mod tables;
 mod tasks;
 mod terminal;
+mod words;
 
 use std::io;
 use std::sync::Arc;
@@ -114,11 +118,15 @@ impl Shell {
         runtime.block_on(async {
             let running = engine.run(chunk);
             tokio::pin!(running);
-            tokio::select! {
-                biased;
-                result = &mut running => return result,
-                _ = ctrl_c.recv() => engine.interrupt(),
+            loop {
+                tokio::select! {
+                    biased;
+                    result = &mut running => return result,
+                    // It is for the program that has the terminal.
+                    _ = ctrl_c.recv() => if !output.is_lent() { break },
+                }
             }
+            engine.interrupt();
             if let Ok(result) = tokio::time::timeout(STUCK_AFTER, &mut running).await {
                 return result;
             }

@@ -4,13 +4,18 @@
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustyline::ExternalPrinter;
+
+use super::{outside, terminal};
 
 /// Lines that wait to be shown above the line being edited; a program that prints faster than
 /// the terminal shows loses some rather than memory.
 const LATE_LINES_MAX: usize = 1_000;
+
+/// Bytes of text that wait while another program has the terminal; what comes beyond them is lost.
+const HELD_BYTES_MAX: usize = 1 << 20;
 
 /// Shows a line of a command.
 ///
@@ -28,7 +33,14 @@ pub struct Output {
     editing: AtomicBool,
     closed: AtomicBool,
     late: OnceLock<SyncSender<String>>,
+    /// What is shown once the terminal is back, while another program has it.
+    held: Mutex<Option<String>>,
+    /// Whether results that are longer than the screen go to the pager.
+    pages: AtomicBool,
 }
+
+/// While it is held another program has the terminal.
+pub(crate) struct Lent<'a>(&'a Output);
 
 impl Output {
     /// Output that goes straight to standard output.
@@ -41,7 +53,7 @@ impl Output {
     /// # Errors
     /// If standard output takes no more.
     pub(crate) fn print(&self, text: &str) -> io::Result<()> {
-        if self.print_late(text) {
+        if self.hold(text) || self.print_late(text) {
             return Ok(());
         }
         let mut out = io::stdout().lock();
@@ -59,7 +71,7 @@ impl Output {
 
     /// Shows what is no result: errors, and lines of the log.
     pub(crate) fn note(&self, text: &str) {
-        if !self.print_late(text) {
+        if !self.hold(text) && !self.print_late(text) {
             // Nobody is left to tell that standard error is closed.
             let _ = io::stderr().lock().write_all(text.as_bytes());
         }
@@ -82,6 +94,52 @@ impl Output {
         self.editing.store(editing, Ordering::SeqCst);
     }
 
+    /// From now on results that are longer than the screen go to the pager, or no more.
+    pub(crate) fn page_results(&self, is_on: bool) {
+        self.pages.store(is_on, Ordering::SeqCst);
+    }
+
+    /// Shows the result of what was typed.
+    ///
+    /// # Errors
+    /// If standard output takes no more.
+    pub(crate) fn print_result(&self, text: &str) -> io::Result<()> {
+        let is_long = || terminal::height().is_some_and(|height| text.lines().count() > height);
+        if self.pages.load(Ordering::SeqCst) && is_long() {
+            return outside::page(self, text);
+        }
+        self.print(text)
+    }
+
+    /// Whether a line is being edited.
+    pub(crate) fn is_editing(&self) -> bool {
+        self.editing.load(Ordering::SeqCst)
+    }
+
+    /// Gives the terminal to another program: until that ends nothing else is shown there, and Ctrl-C is for it alone.
+    pub(crate) fn lend(&self) -> Lent<'_> {
+        *self.held() = Some(String::new());
+        Lent(self)
+    }
+
+    /// Whether another program has the terminal.
+    pub(crate) fn is_lent(&self) -> bool {
+        self.held().is_some()
+    }
+
+    fn held(&self) -> MutexGuard<'_, Option<String>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hold(&self, text: &str) -> bool {
+        let mut held = self.held();
+        let Some(held) = held.as_mut() else { return false };
+        if held.len() + text.len() <= HELD_BYTES_MAX {
+            held.push_str(text);
+        }
+        true
+    }
+
     fn print_late(&self, text: &str) -> bool {
         let Some(late) = self.late.get().filter(|_| self.editing.load(Ordering::SeqCst)) else {
             return false;
@@ -90,6 +148,14 @@ impl Output {
             Ok(()) | Err(TrySendError::Full(_)) => true,
             Err(TrySendError::Disconnected(_)) => false,
         }
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        let held = self.0.held().take();
+        // Who reads may have left meanwhile.
+        let _ = self.0.print(&held.unwrap_or_default());
     }
 }
 

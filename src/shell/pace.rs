@@ -1,14 +1,18 @@
-//! How fast keys come: what is pasted without brackets around it looks like typing, but comes in a burst.
+//! What keys mean that are not only typed, and how fast they come: what is pasted without brackets around it looks like
+//! typing, but comes in a burst.
 //!
 //! Serial consoles, `screen` and `expect` paste so. The editor would redraw all lines at each key; in a burst it reads
-//! line by line instead, each with a prompt of its own, and draws each character once.
+//! line by line instead, each with a prompt of its own, and draws each character once. Nothing is indented then.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustyline::{
-    Cmd, ConditionalEventHandler, Event, EventContext, KeyCode, KeyEvent, Modifiers, RepeatCount,
+    Cmd, ConditionalEventHandler, Event, EventContext, KeyCode, KeyEvent, Modifiers, Movement,
+    RepeatCount,
 };
+
+use super::{chunk, indent};
 
 /// Nobody types two keys within this time; a line of 2400 bits a second does.
 const BURST_GAP: Duration = Duration::from_millis(5);
@@ -27,14 +31,36 @@ struct Burst {
     last: Option<Instant>,
     /// Keys so far.
     keys: usize,
-    /// Whether lines before this one came in it too.
-    is_continued: bool,
+    /// The lines before this one, if they were read one by one.
+    before: String,
+    /// Whether the line is to go to an editor instead of being run.
+    wants_editor: bool,
 }
 
 impl Pace {
-    /// The next line continues what was read, or begins anew.
-    pub(crate) fn set_continued(&self, is_continued: bool) {
-        self.with(|burst| burst.is_continued = is_continued);
+    /// The next line continues these, or begins anew.
+    pub(crate) fn set_before(&self, before: &str) {
+        self.with(|burst| before.clone_into(&mut burst.before));
+    }
+
+    /// The lines that end with this, from the first on.
+    pub(crate) fn chunk(&self, line: &str) -> String {
+        self.with(|burst| burst.before.clone() + line)
+    }
+
+    /// Asks that the line be edited elsewhere.
+    fn want_editor(&self) {
+        self.with(|burst| burst.wants_editor = true);
+    }
+
+    /// Whether that was asked.
+    pub(crate) fn wants_editor(&self) -> bool {
+        self.with(|burst| burst.wants_editor)
+    }
+
+    /// Whether that was asked since the last time.
+    pub(crate) fn takes_editor(&self) -> bool {
+        self.with(|burst| std::mem::take(&mut burst.wants_editor))
     }
 
     /// Whether keys come so fast that they must be pasted.
@@ -59,7 +85,7 @@ impl Pace {
 
 impl Burst {
     fn is_paste(&self) -> bool {
-        self.keys > if self.is_continued { 1 } else { LONG_BURST }
+        self.keys > if self.before.is_empty() { LONG_BURST } else { 1 }
     }
 }
 
@@ -69,18 +95,44 @@ impl ConditionalEventHandler for Pace {
         let &KeyEvent(key, modifiers) = event.get(0)?;
         let before = &at.line()[..at.pos()];
         let is_at_end = at.pos() == at.line().len();
+        // Whoever reads the line looks whether more is to come.
+        let accepts = is_fast && is_at_end;
         match (key, modifiers) {
-            // Whoever reads the line looks whether more is to come.
-            (KeyCode::Enter, Modifiers::NONE) if is_fast && is_at_end => Some(Cmd::AcceptLine),
-            (KeyCode::Char('J' | 'M'), Modifiers::CTRL) if is_fast && is_at_end => {
-                Some(Cmd::AcceptLine)
+            (KeyCode::Enter, Modifiers::NONE) | (KeyCode::Char('J' | 'M'), Modifiers::CTRL) => {
+                if accepts { Some(Cmd::AcceptLine) } else { self.indented(before) }
             }
             (KeyCode::Tab, Modifiers::NONE) if is_paste || is_indent(before) => {
                 // Not as a key: the editor would take that for the repetition of all keys before.
                 Some(Cmd::Insert(1, "\t".to_owned()))
             }
+            (KeyCode::Char(char), Modifiers::NONE) if !is_fast && is_at_end => {
+                let columns = indent::too_far(&self.chunk(before), char);
+                let rest = before[before.rfind('\n')? + 1..].trim_start();
+                // The rest of the word goes with the spaces before it, and comes back.
+                let back = u16::try_from(columns + rest.len()).ok().filter(|_| columns > 0)?;
+                Some(Cmd::Replace(Movement::BackwardChar(back), Some(format!("{rest}{char}"))))
+            }
             _ => None,
         }
+    }
+}
+
+impl Pace {
+    /// A new line with the indentation that it should have, if the chunk is to go on.
+    fn indented(&self, before: &str) -> Option<Cmd> {
+        let chunk = self.chunk(before);
+        let columns = indent::after(&chunk).filter(|&columns| columns > 0)?;
+        chunk::wants_more(&chunk).then(|| Cmd::Insert(1, format!("\n{}", " ".repeat(columns))))
+    }
+}
+
+/// The keys for an editor, as in other shells: Ctrl-X Ctrl-E.
+pub(crate) struct EditorKeys(pub(crate) Pace);
+
+impl ConditionalEventHandler for EditorKeys {
+    fn handle(&self, _: &Event, _: RepeatCount, _: bool, _: &EventContext<'_>) -> Option<Cmd> {
+        self.0.want_editor();
+        Some(Cmd::AcceptLine)
     }
 }
 
@@ -106,7 +158,7 @@ mod tests {
             assert_eq!(pace.on_key(late), (key > 0, false), "what a script types in one go");
         }
         assert_eq!(pace.on_key(late), (true, true));
-        pace.set_continued(true);
+        pace.set_before("f(\n");
         assert_eq!(pace.on_key(after(200_000)), (false, false));
         assert_eq!(pace.on_key(after(200_001)), (true, true), "lines before it were pasted");
     }

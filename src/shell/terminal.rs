@@ -21,6 +21,16 @@ pub(crate) fn width() -> usize {
     columns.unwrap_or(WIDTH).clamp(*WIDTHS.start(), *WIDTHS.end())
 }
 
+/// The lines of standard output, if it is a terminal that says so.
+pub(crate) fn height() -> Option<usize> {
+    Some(usize::from(terminal_size::terminal_size_of(io::stdout())?.1.0)).filter(|&lines| lines > 0)
+}
+
+/// Whether the terminal can do nothing but show text.
+pub(crate) fn is_dumb() -> bool {
+    std::env::var("TERM").is_ok_and(|term| term == "dumb")
+}
+
 /// Whether a stream takes colours: a terminal does unless `NO_COLOR` or, outside of `CI`, `TERM=dumb`
 /// says otherwise, and anything does under `CLICOLOR_FORCE`.
 pub(crate) fn takes_colours(stream: &impl RawStream) -> bool {
