@@ -2,7 +2,7 @@
 --
 -- Handed in: `native`, `pretty` (pretty.lua), the entries of functions (help.lua) and of methods (methods.lua).
 -- Handed back: `entry_of`, all entries by name; `know(f, name, kind)`, which tells that the function `f` has the entry
--- `name` and returns results of that kind, and `known`, what was told; `line(f)`, a function in one line; and
+-- `name` and returns results of that kind, and `known`, what was told; `line(f)`, a function as a result; and
 -- `help(env, topic, resolve)`, where `resolve` finds what a path leads to, as complete.lua does.
 
 local native, pretty, help, methods = ...
@@ -40,10 +40,10 @@ local function line_of(entry, first)
   return format("%-29s %s", start, entry.summary)
 end
 
--- A function of the shell in one line, as a result.
+-- A function of the shell as a result.
 local function line(f)
   local entry = type(f) == "function" and known[f] and known[f].entry
-  return entry and format("%s: %s; help(%s) tells more", signature(entry), entry.summary, find(entry.name, ":", 1, true) and '"' .. entry.name .. '"' or entry.name)
+  return entry and format("%s: %s\n?%s tells more", signature(entry), entry.summary, entry.name)
 end
 
 local function overview()

@@ -185,7 +185,12 @@ async fn every_example_of_the_help_runs() {
     let port = nodes[2].local_addr().port();
     let chunk = format!(
         "local count = 0
-        for name in help().text:gmatch('\\n?([%w_]+)%([^\\n]*') do
+        local names = {{}}
+        for name in help().text:gmatch('\\n?([%w_]+)%([^\\n]*') do names[#names + 1] = name end
+        for _, name in ipairs {{ 'net', 'cluster', 'lesson' }} do
+            for method in help(name).text:gmatch('\\n  (%l+[:.]%l+)%([^\\n]*') do names[#names + 1] = method end
+        end
+        for _, name in ipairs(names) do
             if pcall(help, name) then
                 local example = help(name).text:match('\\nExample:\\n(.*)$'):gsub('\\n  ', '\\n')
                 example = example:gsub('8003%f[%D]', '{port}')
@@ -211,7 +216,7 @@ async fn every_example_of_the_help_runs() {
     assert_eq!(err, "");
     assert!(out.contains("hello you") && out.contains("later"), "the background runs too: {out}");
     let count: usize = out.lines().last().unwrap().parse().unwrap();
-    assert!(count > 20, "{out}");
+    assert!(count > 90, "functions and methods: {out}");
 }
 
 #[test]

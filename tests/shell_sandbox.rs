@@ -215,14 +215,43 @@ fn help_covers_the_environment_and_nothing_else() {
 }
 
 #[test]
+fn help_knows_methods_by_name_by_value_and_by_what_a_value_is() {
+    let chunk = "
+        n, c = net{nodes = 3}, nil
+        local function same(a, b) assert(help(a).text == help(b).text, tostring(b)) end
+        same('n:kill', n.kill) same('n.kill', n.kill) same(' n:kill() ', n.kill)
+        same('n:findvalue', n.findvalue) same('n:node', n.node) same('n:node', n:node(1))
+        same('findvalue', n:node(1).findvalue) same('findvalue', 'n:node(1).findvalue')
+        same('net', n) same('lesson', lesson) same('lesson.next', lesson.next) same('n', net)
+        same('findnode', n:findnode(1, sha1('a'))) same('add', n:add(1, sha1('a'), 'b'))
+        -- Every method has help.
+        for name, method in next, getmetatable(n).__index do assert(help(method).text:find('Example:'), name) end
+        for name, method in next, lesson do
+            if type(method) == 'function' and name ~= 'replay' then assert(help(method).text:find('Example:'), name) end
+        end
+        -- A path runs nothing.
+        setmetatable(_G, {__index = function() error('run') end})
+        assert(not pcall(help, 'nothing.at.all') and not pcall(help, function() end) and not pcall(help, {}))
+        assert(not select(2, pcall(help, 'nothing.at.all')):find('run'))
+        n = 5
+        same('n:kill', 'n.kill')";
+    assert_eq!(shown(chunk), "");
+    let list = shown("help('cluster')");
+    assert!(list.contains("  c:status()") && list.contains("  c:findvalue(i, key, "), "{list}");
+}
+
+#[test]
 fn help_fits_80_columns() {
     let chunk = "local overview = help().text
         print(overview)
         for name in overview:gmatch('([%w_]+)%([^\\n]*') do
             if pcall(help, name) then print(help(name).text) end
+        end
+        for _, name in ipairs { 'net', 'cluster', 'lesson' } do
+            for method in help(name).text:gmatch('\\n  (%l+[:.]%l+)%([^\\n]*') do print(help(method).text) end
         end";
     let text = shown(chunk);
-    assert!(text.matches("Example:").count() > 30, "{text}");
+    assert!(text.matches("Example:").count() > 90, "{text}");
     for line in text.lines() {
         assert!(line.chars().count() <= 80, "{line}");
     }

@@ -131,8 +131,11 @@ fn showing_runs_nothing_of_the_users() {
 fn a_value_without_end_has_a_text_with_one() {
     let shared = "local a = {} for i = 1, 40 do a = {a, x = a} end";
     let small = "too large to show";
-    for (look, expected) in [("return a", small), ("pprint(a)", small), ("return {[a] = 1}", small)]
-    {
+    for (look, expected) in [
+        ("pprint(a, {all = true})", small),
+        ("pprint({[a] = 1}, {all = true})", small),
+        ("pager(a)", small),
+    ] {
         let said = complaint(&format!("{shared} {look}"));
         assert!(said.contains(expected), "{look}: {said}");
     }
@@ -140,6 +143,53 @@ fn a_value_without_end_has_a_text_with_one() {
     let (out, err) = texts(&output);
     assert_eq!((output.status.code(), out.as_str()), (Some(1), ""));
     assert!(err.contains("more than 16 MB"), "{err}");
+}
+
+#[test]
+fn a_long_value_is_cut_and_shown_whole_when_asked() {
+    let million = "local t = {} for i = 1, 1e6 do t[i] = i end";
+    let cut = shown(&format!("{million} return t"));
+    assert!(cut.ends_with(", 1000,\n  and 999,000 more\n}\n") && cut.len() < 10_000, "{cut}");
+    assert_eq!(shown(&format!("{million} pprint(t)")), cut);
+    let nested = shown(&format!("{million} return {{t, t, x = t}}"));
+    assert!(nested.contains("and 999,001 more") && nested.contains("and 2 more"), "{nested}");
+    let whole =
+        shown("local t = {} for i = 1, 3000 do t[i] = i end pprint(t, {all = true}) pager(t)");
+    assert_eq!(whole.matches(" 3000\n").count(), 2, "{whole}");
+    assert_eq!(shown("pprint({all = true})"), "{all = true}\n", "that is a value");
+    let names = shown("local t = {} for i = 1, 1e5 do t['k' .. i] = i end return t");
+    assert!(names.contains("and 99,000 more") && names.len() < 100_000, "{names}");
+    // Between its levels nothing is without end either.
+    let shared = "local a = {} for i = 1, 40 do a = {a, x = a} end return a";
+    assert!(shown(shared).len() < 200_000);
+    let long = shown("('é'):rep(50000)");
+    assert!(long.ends_with("é\"… and 90,000 more bytes\n") && long.len() < 11_000, "{long}");
+}
+
+#[test]
+fn short_items_share_lines_and_copies_are_told() {
+    let texts = "local t = {} for i = 1, 40 do t[i] = 'v' .. i end t.name = 'x' return t";
+    let lines = shown(texts);
+    assert!(lines.lines().count() < 10 && lines.lines().all(|line| line.len() <= 80), "{lines}");
+    assert!(
+        lines.contains("\"v1\",   \"v2\",") && lines.contains("\n  name = \"x\"\n}"),
+        "{lines}"
+    );
+    let numbers = shown("local t = {} for i = 1, 100 do t[i] = i end return t");
+    assert!(numbers.starts_with("{\n    1,   2,   3,"), "{numbers}");
+    let wide = shown("{('a'):rep(30), ('b'):rep(30), ('c'):rep(30)}");
+    assert_eq!(wide.lines().count(), 5, "{wide}");
+    let value = "('x'):rep(5000)";
+    let find = format!(
+        "local n = net{{nodes = 30, seed = 2}} n:add(1, sha1('k'), {value}) local f = n:findvalue(9, sha1('k'))"
+    );
+    for (look, most) in
+        [("return f", 1), ("return f.values", 1), ("return n:trace(findvalue, 9, sha1('k'))", 1)]
+    {
+        let text = shown(&format!("{find} {look}"));
+        assert_eq!(text.matches(&"x".repeat(5000)).count(), most, "{look}: {text}");
+        assert!(text.contains("the same 5,000 bytes"), "{look}: {text}");
+    }
 }
 
 /// Every way to write a chunk wrong that a function can notice, on the third line of a file.
@@ -221,7 +271,7 @@ print(#said)
         ("\nlocal x = lesson.again()\n", 2),
         ("\nlocal x = require('missing')\n", 2),
         ("\nprint(setmetatable({}, {__tostring = function() return {} end}))\n", 2),
-        ("\nlocal x = ('x'):rep(2e7) pprint(x)\n", 2),
+        ("\nlocal x = ('x'):rep(2e7) pprint(x, {all = true})\n", 2),
         (
             "local co = coroutine.create(function()\n  local x = net{nodes = -1}\nend)\nerror((select(2, coroutine.resume(co))), 0)",
             2,
@@ -302,13 +352,14 @@ fn a_reader_that_leaves_is_no_failure() {
     let endless =
         "local t = {} for i = 1, 1e4 do t[i] = i end while true do print(table.concat(t, ' ')) end";
     let caught = "while true do pcall(print, ('x'):rep(1e5)) end";
-    let result = "local t = {} for i = 1, 1e5 do t[i] = 'some text' end return t";
+    let result = "local t = {} for i = 1, 1e5 do t[i] = 'some text' end pprint(t, {all = true})";
+    let json = "local t = {} for i = 1, 1e5 do t[i] = 'some text' end return t";
     let log = format!("sleep(0.1) {result}");
     for (arguments, rounds) in [
         (vec!["-e", endless], 1),
         (vec!["-e", caught], 1),
         (vec!["-e", result], 1),
-        (vec!["--json", "-e", result], 1),
+        (vec!["--json", "-e", json], 1),
         (vec!["--log", "trace", "-e", &log], 1),
     ] {
         for _ in 0..rounds {

@@ -220,12 +220,15 @@ impl Reader {
         let mut argument = 1;
         if bracket == '{' && callee.is_empty() {
             // A table that is the whole argument is as good as one without brackets around it.
-            if let Some(outer) = self.around.last().filter(|outer| outer.bracket == '(' && outer.is_blank) {
+            if let Some(outer) =
+                self.around.last().filter(|outer| outer.bracket == '(' && outer.is_blank)
+            {
                 (callee, argument) = (outer.callee.clone(), outer.argument);
             }
         }
         let is_table = bracket == '{';
-        let frame = Frame { bracket, callee, argument, is_blank: true, is_table, ..Frame::default() };
+        let frame =
+            Frame { bracket, callee, argument, is_blank: true, is_table, ..Frame::default() };
         if let Some(outer) = self.around.last_mut() {
             outer.is_blank = false;
         }
@@ -245,7 +248,11 @@ impl Reader {
             _ if frame.callee.is_empty() || !is_own => {}
             bracket => {
                 self.path = frame.callee;
-                self.path.push(if bracket == '[' { Step::Index(frame.literal) } else { Step::Call });
+                self.path.push(if bracket == '[' {
+                    Step::Index(frame.literal)
+                } else {
+                    Step::Call
+                });
             }
         }
         self.is_broken |= self.path.is_empty();
@@ -260,12 +267,9 @@ impl Reader {
     fn finish(mut self) -> Cursor {
         match self.last.take() {
             Some(Last::Comment) => Cursor::default(),
-            Some(Last::Text(quote, prefix)) => Cursor {
-                path: Vec::new(),
-                prefix,
-                quote: Some(quote),
-                around: self.around,
-            },
+            Some(Last::Text(quote, prefix)) => {
+                Cursor { path: Vec::new(), prefix, quote: Some(quote), around: self.around }
+            }
             Some(Last::Word(prefix)) => {
                 self.path.pop();
                 Cursor { path: self.path, prefix, quote: None, around: self.around }
@@ -377,11 +381,7 @@ mod tests {
         ] {
             let cursor = Cursor::at_end_of(text);
             let frame = cursor.call_around().unwrap_or_else(|| panic!("{text}"));
-            assert_eq!(
-                (&frame.callee, frame.is_blank),
-                (&callee, is_blank),
-                "{text}"
-            );
+            assert_eq!((&frame.callee, frame.is_blank), (&callee, is_blank), "{text}");
             if !text.contains("{1") {
                 assert_eq!(frame.argument, argument, "{text}");
             }
@@ -396,7 +396,10 @@ mod tests {
         let cursor = Cursor::at_end_of("net{nodes = 5, seed = 7, la");
         let frame = cursor.within().unwrap();
         assert!(frame.is_table && frame.key.is_none());
-        assert_eq!((&*cursor.prefix, &frame.given[..]), ("la", &["nodes".into(), "seed".into()][..]));
+        assert_eq!(
+            (&*cursor.prefix, &frame.given[..]),
+            ("la", &["nodes".into(), "seed".into()][..])
+        );
         let cursor = Cursor::at_end_of("net({addresses = \"pu");
         assert_eq!(cursor.within().unwrap().key.as_deref(), Some("addresses"));
         assert_eq!((cursor.quote, &*cursor.prefix), (Some('"'), "pu"));
@@ -405,7 +408,10 @@ mod tests {
 
     #[test]
     fn a_path_alone_has_steps() {
-        assert_eq!(steps("n:node(3).tree"), Some(vec![name("n"), field("node"), Step::Call, field("tree")]));
+        assert_eq!(
+            steps("n:node(3).tree"),
+            Some(vec![name("n"), field("node"), Step::Call, field("tree")])
+        );
         for text in ["", "1", "a +", "a b +", "a.", "f(", "a = b"] {
             assert_eq!(steps(text), None, "{text}");
         }

@@ -13,9 +13,7 @@ use rustyline::highlight::{CmdKind, Highlighter};
 use rustyline::hint::{Hint as Shown, Hinter};
 use rustyline::history::DefaultHistory;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
-use rustyline::{
-    CompletionType, Config, Context, Editor, Event, EventHandler, Helper, KeyEvent,
-};
+use rustyline::{CompletionType, Config, Context, Editor, Event, EventHandler, Helper, KeyEvent};
 
 use super::chunk::{self, Chunk};
 use super::cursor::{Cursor, Frame, Step};
@@ -114,13 +112,9 @@ impl Prompt {
         shell.output.set_editing(true);
         let chunk = self.read_chunk(&prompt);
         shell.output.set_editing(false);
-        let mut chunk = chunk?;
-        if self.helper().pace.takes_editor() {
-            chunk = outside::edit(&shell.output, &chunk)?;
-            // As if it had been typed.
-            let line = if chunk.is_empty() { String::new() } else { format!("{chunk}\n") };
-            shell.output.print(&escape_lines(&line))?;
-        }
+        let chunk = chunk?;
+        let is_for_editor = self.helper().pace.takes_editor();
+        let chunk = if is_for_editor { self.edited(shell, &chunk) } else { chunk };
         self.remember(&chunk);
         Ok(chunk)
     }
@@ -156,6 +150,22 @@ impl Prompt {
             chunk.push('\n');
             // Between two lines the terminal would show what comes by itself.
             quiet = quiet.or_else(terminal::Quiet::begin);
+        }
+    }
+
+    /// What the user's editor makes of a chunk, shown as if it had been typed; nothing if it fails.
+    fn edited(&mut self, shell: &Shell, chunk: &str) -> String {
+        match outside::edit(&shell.output, chunk) {
+            Ok(edited) if edited.is_empty() => edited,
+            Ok(edited) => {
+                shell.output.note(&escape_lines(&format!("{edited}\n")));
+                edited
+            }
+            Err(error) => {
+                self.remember(chunk);
+                shell.output.note(&escape_lines(&format!("{error}\n")));
+                String::new()
+            }
         }
     }
 

@@ -544,3 +544,84 @@ fn json_lines(values: &MultiValue, guard: &Guard) -> mlua::Result<String> {
     };
     values.iter().map(line).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What may follow a text; asked again as long as the thread is too busy.
+    fn names(engine: &Engine, text: &str) -> Vec<String> {
+        let ask = |_| engine.names(Cursor::at_end_of(text)).texts;
+        (0..50).map(ask).find(|names| !names.is_empty()).unwrap_or_default()
+    }
+
+    #[tokio::test]
+    async fn what_a_call_returns_is_known_without_calling_it() {
+        let engine = Engine::start(None, Output::new(), Options::default()).unwrap();
+        let run = |source: String| engine.run(Chunk::program(source.as_bytes(), "=test".into()));
+        let make = "k = sha1('k') N = net{nodes = 30} N:add(1, k, 'v') N:kill{3} N:add(2, k, 'w') N:findnode(4, k)";
+        run(make.to_owned()).await.unwrap();
+        for call in [
+            "add(5, k, 'x')",
+            "add(5, k, 'x').stored[1]",
+            "add(5, k, 'x').deliveries[1]",
+            "findvalue(7, k)",
+            "findvalue(7, k).values[1]",
+            "findvalue(7, k).values[1].who",
+            "findvalue(7, k).queries[1]",
+            "findnode(7, k)",
+            "findnode(7, k).nodes[1]",
+            "trace(findvalue, 7, k)",
+            "trace(add, 7, k, 'y')",
+            "lookups(4)[1]",
+            "ping(7, N:contacts(7)[1])",
+            "getsocket(7, N:contacts(7)[1])",
+            "bootstrap(7, N:contacts(7)[1])",
+            "contacts(7)[1]",
+            "routing(7)",
+            "routing(7).buckets[1]",
+            "routing(7).buckets[1].contacts[1]",
+            "tree(7, k)",
+            "tree(7, k).nearest[1]",
+            "tree(7, k).nearest[1].who",
+            "ring(7)",
+            "ring(7).known[1]",
+            "estimate(7)",
+            "estimate(7).samples[1]",
+            "settings(7)[1]",
+            "stats()",
+            "node(7)",
+            "node(7).node()",
+            "node(7).node().counters",
+            "node(7).node().stored",
+            "node(7):findvalue(k).values[1]",
+        ] {
+            let known = names(&engine, &format!("net{{}}:{call}."));
+            let known: String = known.iter().map(|name| format!("['{name}'] = 1,")).collect();
+            let check = format!(
+                "local known = {{{known}}} for name in next, N:{call} do assert(known[name], 'not known: ' .. tostring(name)) end"
+            );
+            let checked = run(check).await;
+            assert!(checked.is_ok(), "{call}: {checked:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn completion_runs_nothing_of_the_users() {
+        let engine = Engine::start(None, Output::new(), Options::default()).unwrap();
+        let bad = "ran = 0 local function bad() ran = ran + 1 return {} end
+            t = setmetatable({a = {}}, {__index = bad, __call = bad, __len = bad, __pairs = bad, __name = 'x'}) f = bad
+            inner = setmetatable({}, {__index = setmetatable({field = 1}, {__index = bad})})";
+        let run = |source: &str| engine.run(Chunk::program(source.as_bytes(), "=test".into()));
+        run(bad).await.unwrap();
+        for text in ["t.", "t.x.", "t().", "f().", "f(t).a.", "t[1].", "t:x(", "f(", "print(t.x, "]
+        {
+            engine.names(Cursor::at_end_of(text));
+            let call = Cursor::at_end_of(text).call_around().map(|frame| frame.callee.clone());
+            engine.hint(call.unwrap_or_default());
+        }
+        assert_eq!(names(&engine, "t."), ["a"]);
+        assert_eq!(names(&engine, "inner."), ["field"]);
+        run("assert(ran == 0)").await.unwrap();
+    }
+}

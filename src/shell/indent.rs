@@ -40,7 +40,11 @@ pub(crate) fn too_far(text: &str, typed: char) -> usize {
     let blank = line.len() - line.trim_start_matches(' ').len();
     let word = format!("{}{typed}", &line[blank..]);
     let is_closer = closes(&word) || word == "else";
-    if is_closer && blank > 0 && after(&text[..start - 1]) == Some(blank) { blank.min(LEVEL) } else { 0 }
+    if is_closer && blank > 0 && after(&text[..start - 1]) == Some(blank) {
+        blank.min(LEVEL)
+    } else {
+        0
+    }
 }
 
 /// Whether a comment ends with its line.

@@ -63,7 +63,8 @@ async fn lent<T: Send + 'static>(
         let busy = "a line is being typed; call it from there";
         return Err(arguments.complaint(busy).into());
     }
-    let ended = tokio::task::spawn_blocking(what).await.map_err(|error| arguments.complaint(error))?;
+    let ended =
+        tokio::task::spawn_blocking(what).await.map_err(|error| arguments.complaint(error))?;
     Ok(ended.map_err(|error| arguments.complaint(error))?)
 }
 

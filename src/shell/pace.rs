@@ -99,18 +99,22 @@ impl ConditionalEventHandler for Pace {
         let accepts = is_fast && is_at_end;
         match (key, modifiers) {
             (KeyCode::Enter, Modifiers::NONE) | (KeyCode::Char('J' | 'M'), Modifiers::CTRL) => {
-                if accepts { Some(Cmd::AcceptLine) } else { self.indented(before) }
+                if accepts {
+                    Some(Cmd::AcceptLine)
+                } else {
+                    self.indented(before)
+                }
             }
             (KeyCode::Tab, Modifiers::NONE) if is_paste || is_indent(before) => {
                 // Not as a key: the editor would take that for the repetition of all keys before.
                 Some(Cmd::Insert(1, "\t".to_owned()))
             }
             (KeyCode::Char(char), Modifiers::NONE) if !is_fast && is_at_end => {
-                let columns = indent::too_far(&self.chunk(before), char);
-                let rest = before[before.rfind('\n')? + 1..].trim_start();
-                // The rest of the word goes with the spaces before it, and comes back.
-                let back = u16::try_from(columns + rest.len()).ok().filter(|_| columns > 0)?;
-                Some(Cmd::Replace(Movement::BackwardChar(back), Some(format!("{rest}{char}"))))
+                let line = &before[before.rfind('\n')? + 1..];
+                let columns =
+                    Some(indent::too_far(&self.chunk(before), char)).filter(|&n| n > 0)?;
+                let line = format!("{}{char}", &line[columns..]);
+                Some(Cmd::Replace(Movement::BeginningOfLine, Some(line)))
             }
             _ => None,
         }
