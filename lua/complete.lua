@@ -30,8 +30,9 @@ local kinds = {
   stored = "stored=contact* refused=refusal* silent=contact* kept_here nodes=contact* call target key cause queries=query* "
     .. "deliveries=delivery* rounds hops messages bytes_sent bytes_received ms ended public subnets few_subnets",
   trace = "nodes=contact* values=hit* more call target key cause queries=query* deliveries=delivery* rounds hops messages bytes_sent "
-    .. "bytes_received ms ended stored=contact* refused=refusal* silent=contact* kept_here public subnets few_subnets",
-  lookup = "ago values=hit* more nodes=contact* call target cause queries=query* rounds hops messages bytes_sent bytes_received ms ended",
+    .. "bytes_received ms ended stored=contact* refused=refusal* silent=contact* kept_here public subnets few_subnets "
+    .. "max_nodes max_entries",
+  lookup = "ago max_nodes max_entries key deliveries=delivery* values=hit* more nodes=contact* call target cause queries=query* rounds hops messages bytes_sent bytes_received ms ended",
   lookups = "*lookup",
   ping = "who=contact ms",
   socket = "address port who=contact ms",

@@ -380,7 +380,7 @@ psql do, pager("off") no more. It is off at first, so that what comes next can b
     example = "pager({1, 2, 3})",
   },
   {
-    name = "edit", args = "text=nil", summary = "change what was typed last in an editor, and run it",
+    name = "edit", args = "text=nil", summary = "edit what was typed last, and run it",
     text = [[
 The editor is what VISUAL or EDITOR says, or vi. With a text, that is changed and run. Ctrl-X Ctrl-E does it with the
 line that is being typed. Where the editor ends with an error, or leaves nothing, nothing is run.]],

@@ -6,11 +6,11 @@
 -- `help(env, topic, resolve)`, where `resolve` finds what a path leads to, as complete.lua does.
 
 local native, pretty, help, methods = ...
-local error, type, ipairs, next, rawequal = error, type, ipairs, next, rawequal
+local error, type, ipairs, next, tostring = error, type, ipairs, next, tostring
 local setmetatable, getmetatable = setmetatable, getmetatable
-local concat, insert, sort = table.concat, table.insert, table.sort
+local concat, insert = table.concat, table.insert
 local format, gsub, gmatch, match, find = string.format, string.gsub, string.gmatch, string.match, string.find
-local len = utf8.len
+local len, min = utf8.len, math.min
 
 local entry_of = {}
 for _, entries in ipairs { help, methods } do
@@ -34,10 +34,13 @@ local function kind_of(v) return type(v) == "table" and kind_of_shape[getmetatab
 
 local function signature(entry) return entry.name .. "(" .. entry.args .. ")" end
 
+-- Help is read, not scanned: its lines are no longer than those of a page.
+local function width() return min(pretty.pen().width, 80) end
+
 local function line_of(entry, first)
   local start = (first or "") .. signature(entry)
-  if len(start) + len(entry.summary) > 79 then return start .. "\n" .. (" "):rep(30) .. entry.summary end
-  return format("%-29s %s", start, entry.summary)
+  local line = format("%-29s %s", start, entry.summary)
+  return len(line) <= width() and line or start .. "\n    " .. entry.summary
 end
 
 -- A function of the shell as a result.
@@ -46,18 +49,11 @@ local function line(f)
   return entry and format("%s: %s\n?%s tells more", signature(entry), entry.summary, entry.name)
 end
 
-local function overview()
-  local texts = {}
-  for i, entry in ipairs(help) do texts[i] = line_of(entry) end
-  insert(texts, help.more)
-  return concat(texts, "\n")
-end
-
--- Sentences in lines of at most 80 columns; what is indented stays as it is.
+-- Sentences in lines as long as there is room; what is indented stays as it is.
 local function set(text)
   local out, sentences = {}, {}
   local function flush()
-    if sentences[1] then pretty.put_text(out, concat(sentences, " "), 80) end
+    if sentences[1] then pretty.put_text(out, concat(sentences, " "), width()) end
     sentences = {}
   end
   for line in gmatch(text, "[^\n]+") do
@@ -72,6 +68,13 @@ local function set(text)
   return concat(out, "\n")
 end
 
+local function overview()
+  local texts = {}
+  for i, entry in ipairs(help) do texts[i] = line_of(entry) end
+  insert(texts, set(help.more))
+  return concat(texts, "\n")
+end
+
 -- The methods whose names begin so, one a line.
 local function list_of_methods(owner)
   local texts = {}
@@ -82,7 +85,7 @@ local function list_of_methods(owner)
 end
 
 local function explained(env, entry)
-  local out = { signature(entry) .. ": " .. entry.summary, set(entry.text) }
+  local out = { set(signature(entry) .. ": " .. entry.summary), set(entry.text) }
   if entry.methods then insert(out, list_of_methods(entry.methods)) end
   -- What the node that runs has of it.
   if entry.name == "settings" and native.has_node then insert(out, (tostring(env.settings()))) end

@@ -28,7 +28,7 @@ use self::node::NodeArguments;
 
 /// A Kademlia node that you can hold in your hand.
 #[derive(Debug, Parser)]
-#[command(name = "kademlua", version, args_conflicts_with_subcommands = true)]
+#[command(name = "kademlua", version, args_conflicts_with_subcommands = true, max_term_width = 80)]
 #[command(after_help = "\
 Without a program the shell prompts for one, or reads it from standard input if that is no \
 terminal. help() lists the functions; with --json each result is a line of JSON, in which bytes \

@@ -121,7 +121,9 @@ impl Reader {
             self.was_blank = frame.is_blank;
             // A table that begins an argument may be all of it.
             frame.is_blank &= text == "{";
-            frame.literal = None;
+            if text != "]" {
+                frame.literal = None;
+            }
         }
         match kind {
             Kind::Name => self.name(text),

@@ -216,6 +216,10 @@ impl Completer for LuaHelper {
         at: usize,
         _: &Context<'_>,
     ) -> rustyline::Result<(usize, Vec<Pair>)> {
+        let pair = |text: String| Pair { display: text.trim_end().to_owned(), replacement: text };
+        if let Some((start, text)) = self.pace.take_replacement() {
+            return Ok((start, vec![pair(text)]));
+        }
         let cursor = Cursor::at_end_of(&self.pace.chunk(&line[..at]));
         let (prefix, start) = (cursor.prefix.clone(), at.saturating_sub(cursor.prefix.len()));
         let is_name = cursor.path.is_empty() && cursor.quote.is_none();
@@ -229,7 +233,6 @@ impl Completer for LuaHelper {
             texts.extend(keywords.map(|&keyword| keyword.to_owned()));
             texts.sort();
         }
-        let pair = |text: String| Pair { display: text.trim_end().to_owned(), replacement: text };
         Ok((start, texts.into_iter().map(pair).collect()))
     }
 }

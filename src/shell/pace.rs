@@ -8,8 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustyline::{
-    Cmd, ConditionalEventHandler, Event, EventContext, KeyCode, KeyEvent, Modifiers, Movement,
-    RepeatCount,
+    Cmd, ConditionalEventHandler, Event, EventContext, KeyCode, KeyEvent, Modifiers, RepeatCount,
 };
 
 use super::{chunk, indent};
@@ -35,6 +34,8 @@ struct Burst {
     before: String,
     /// Whether the line is to go to an editor instead of being run.
     wants_editor: bool,
+    /// What is to stand before the cursor, from where on.
+    replacement: Option<(usize, String)>,
 }
 
 impl Pace {
@@ -51,6 +52,11 @@ impl Pace {
     /// Asks that the line be edited elsewhere.
     fn want_editor(&self) {
         self.with(|burst| burst.wants_editor = true);
+    }
+
+    /// What is to stand before the cursor, from where on: the only completion then.
+    pub(crate) fn take_replacement(&self) -> Option<(usize, String)> {
+        self.with(|burst| burst.replacement.take())
     }
 
     /// Whether that was asked.
@@ -113,8 +119,11 @@ impl ConditionalEventHandler for Pace {
                 let line = &before[before.rfind('\n')? + 1..];
                 let columns =
                     Some(indent::too_far(&self.chunk(before), char)).filter(|&n| n > 0)?;
-                let line = format!("{}{char}", &line[columns..]);
-                Some(Cmd::Replace(Movement::BeginningOfLine, Some(line)))
+                let (start, line) =
+                    (before.len() - line.len(), format!("{}{char}", &line[columns..]));
+                self.with(|burst| burst.replacement = Some((start, line)));
+                // Of all commands only this one puts something in place of what stands before the cursor.
+                Some(Cmd::Complete)
             }
             _ => None,
         }
