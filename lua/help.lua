@@ -400,7 +400,7 @@ methods: help(n.kill), help("n:kill"), ?c:status, and of a value what it is for.
 A line, and what -e runs, may be an expression, or statements that end with one: x = 5; x. Its values are the
 result. In script files nothing is a result but what they return. At the prompt
 _ is the last result, and _1, _2, … are the last 100, unless a program uses
-these names itself; if they fill half of Lua's memory only the last is kept.
+these names itself; the name of the last stands at the empty prompt. If they fill half of Lua's memory only the last is kept.
 Beside these there is Lua's own: string, table, math, utf8, coroutine, os.time,
 os.clock, os.date, pairs, pcall and so on.
 Ctrl-C ends a program at once, wherever it is, except inside of one long call

@@ -193,6 +193,16 @@ fn lines_that_go_on_are_indented_and_what_closes_goes_back() -> Result<(), Error
 }
 
 #[test]
+fn the_prompt_tells_the_number_of_the_last_result() -> Result<(), Error> {
+    let mut person = Person::new("number");
+    person.line("6 * 7", "\n42")?;
+    person.session.exp_string("_1")?;
+    person.line("_1 + 1", "\n43")?;
+    person.session.exp_string("_2")?;
+    Ok(())
+}
+
+#[test]
 fn a_question_mark_and_bare_words_explain() -> Result<(), Error> {
     let mut person = Person::new("words");
     person.line("n = net{nodes = 3}", "\n")?;

@@ -252,6 +252,10 @@ impl Hinter for LuaHelper {
         if self.pace.is_paste() || at < line.len() {
             return None;
         }
+        if self.pace.chunk(line).is_empty() {
+            let last = self.engine.last_result();
+            return (last > 0).then(|| Remaining(format!("_{last}")));
+        }
         let cursor = Cursor::at_end_of(&self.pace.chunk(line));
         let frame = cursor.call_around().filter(|_| cursor.quote.is_none())?;
         let mut hints = self.hints.borrow_mut();
@@ -266,7 +270,8 @@ impl Hinter for LuaHelper {
     }
 }
 
-/// What a call takes beside what is there. It is only to be read.
+/// What a call takes beside what is there, or where nothing is there the name of the last result. It is only to be
+/// read.
 struct Remaining(String);
 
 impl Shown for Remaining {
@@ -311,7 +316,7 @@ impl Highlighter for LuaHelper {
 
     fn highlight_hint<'h>(&self, hint: &'h str) -> Cow<'h, str> {
         // The argument at the cursor stands out.
-        let at = hint.find([',', ')', '}']).unwrap_or(hint.len());
+        let at = hint.find([',', ')', '}']).unwrap_or(0);
         let (first, rest) = hint.split_at(at);
         format!("\x1b[4m{first}\x1b[24;2m{rest}\x1b[0m").into()
     }

@@ -167,11 +167,6 @@ impl Shell {
         editor::interact(self)
     }
 
-    /// The number of the last result that was typed for: in a program it is called `_1`, `_2` and so on.
-    pub fn last_result(&self) -> u64 {
-        self.engine.last_result()
-    }
-
     /// The prompt: `contacts~estimate | kilobytes > `, with `xdp` behind where a fast path is
     /// attached, or `sim | kilobytes > ` without a node.
     fn prompt(&self) -> String {
