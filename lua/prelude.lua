@@ -617,7 +617,7 @@ local complete = make_complete(native, env, manual, { net = library(methods), no
 find_path = complete.find
 
 -- Words that are calls where they stand alone.
-local words = { [env.help] = true }
+local words = { [env.help] = true, [env.exit or env.help] = true }
 local function meant(...)
   if select("#", ...) == 1 and (...) ~= nil and words[(...)] then return (...)() end
   return ...

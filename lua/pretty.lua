@@ -134,6 +134,7 @@ local function items(t, pen, indent, sight)
   sort(keys, before)
   for i, key in ipairs(keys) do
     if is_spent(sight) then return list, rest, #keys - i + 1 end
+    sight.items = sight.items + 1 -- with its key it is one
     insert(rest, key_text(key, sight) .. " = " .. value(rawget(t, key), pen, indent, sight))
   end
   return list, rest, left

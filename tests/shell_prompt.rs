@@ -180,10 +180,9 @@ fn lines_that_go_on_are_indented_and_what_closes_goes_back() -> Result<(), Error
     for line in [
         "function f(x)",
         "  if x then",
-        "    return ",
-        "b]]",
+        "    return 'a'",
         "  else",
-        "    return ",
+        "    return 'b'",
         "  end",
         "end",
     ] {

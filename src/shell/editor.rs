@@ -228,7 +228,8 @@ impl Completer for LuaHelper {
             return complete_file(line, start, at);
         }
         let mut texts = names.texts;
-        if is_name && !prefix.is_empty() {
+        let is_setting = texts.iter().any(|text| text.ends_with(" = "));
+        if is_name && !is_setting && !prefix.is_empty() {
             let keywords = KEYWORDS.iter().filter(|keyword| keyword.starts_with(&prefix));
             texts.extend(keywords.map(|&keyword| keyword.to_owned()));
             texts.sort();
