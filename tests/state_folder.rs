@@ -9,6 +9,7 @@ mod state_helpers;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -91,14 +92,23 @@ fn a_folder_of_other_things_that_others_may_write_to_is_refused_and_left_alone()
 }
 
 /// What may lie there instead of a file.
-const KINDS: [&str; 5] =
-    ["a link", "a link to nothing", "a link to a device", "a pipe", "a folder"];
+const KINDS: [&str; 7] = [
+    "a link",
+    "a link to nothing",
+    "a link to a device",
+    "another name of a file",
+    "a pipe",
+    "a socket",
+    "a folder",
+];
 
 fn make(kind: &str, path: &Path, target: &Path) {
     match kind {
         "a link" => symlink(target, path).unwrap(),
         "a link to nothing" => symlink("nowhere", path).unwrap(),
         "a link to a device" => symlink("/dev/zero", path).unwrap(),
+        "another name of a file" => fs::hard_link(target, path).unwrap(),
+        "a socket" => _ = UnixListener::bind(path).unwrap(),
         "a pipe" => mkfifo(path, Mode::S_IRWXU).unwrap(),
         _ => fs::create_dir(path).unwrap(),
     }
@@ -109,6 +119,7 @@ fn what_is_no_plain_file_is_an_error_and_never_waited_for() {
     let folder = Folder::new("kinds");
     let target = folder.0.join("target");
     fs::write(&target, "precious").unwrap();
+    let of_target = mode(&target);
     // A new folder, and one with a state.
     for before in [false, true] {
         for name in ["state.mark", "state.redb", "state.1.log"] {
@@ -126,6 +137,7 @@ fn what_is_no_plain_file_is_an_error_and_never_waited_for() {
                 let (status, said) = tried(&state);
                 let what = format!("{kind} as {name}, a state before: {before}: {said}");
                 assert_eq!(fs::read(&target).unwrap(), b"precious", "{what}");
+                assert_eq!(mode(&target), of_target, "{what}");
                 // Once there is a log, nothing is looked for in a database.
                 if before && name == "state.redb" {
                     assert_eq!(status, Some(0), "{what}");

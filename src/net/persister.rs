@@ -17,7 +17,9 @@ use crate::bencode::Value;
 use crate::id::Id;
 use crate::message::{Contact, StoreMode};
 use crate::node::Node;
-use crate::state::{BURST, Batch, Budget, Kept, KeptRow, RATE, SavedValue, Stamp, StateWriter};
+use crate::state::{
+    BURST, Batch, Budget, Kept, KeptRow, RATE, SavedValue, Stamp, StateWriter, Unwritten,
+};
 use crate::store::{Change, Deposit, Party, RowId, Standing, Stored};
 use crate::time::{Duration, Instant};
 
@@ -145,7 +147,7 @@ impl Persister {
         if self.budget.free_at() > now {
             return;
         }
-        note_rows(node, self.writer.take_failed());
+        self.take_back(node, self.writer.take_unwritten());
         let is_failing = self.writer.is_failing();
         let contacts = self.contacts_to_write(now, node);
         let batch = self.gather(now, epoch, node, contacts);
@@ -154,14 +156,18 @@ impl Persister {
             return;
         }
         match self.writer.offer(batch) {
-            Some(batch) => note_rows(node, batch.rows.into_iter().map(|(row, key, _)| (row, key))),
+            Some(batch) => {
+                let mut unwritten = Unwritten::default();
+                unwritten.add(batch);
+                self.take_back(node, unwritten);
+            }
             None => (self.epoch, self.is_set) = (Some(epoch), false),
         }
     }
 
     /// Writes all that is left, and waits until it is written.
     pub(super) fn finish(mut self, now: Instant, epoch: u64, node: &mut Node) {
-        note_rows(node, self.writer.take_failed());
+        self.take_back(node, self.writer.take_unwritten());
         self.contacts_due = now;
         let contacts = self.contacts_to_write(now, node);
         let mut last = self.gather(now, epoch, node, contacts);
@@ -169,6 +175,14 @@ impl Persister {
             last.rows.extend(self.gather(now, epoch, node, None).rows);
         }
         self.writer.finish(last);
+    }
+
+    /// Has what was not written written again.
+    fn take_back(&mut self, node: &mut Node, Unwritten { rows, contacts }: Unwritten) {
+        note_rows(node, rows);
+        if contacts {
+            self.contacts = (None, BTreeSet::new());
+        }
     }
 
     /// The contacts, if it is time for them and others than those that were written.

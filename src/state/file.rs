@@ -9,7 +9,7 @@ use std::io::{self, Seek as _, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use std::{fs, mem};
+use std::{fs, iter, mem};
 
 use redb::backends::FileBackend;
 use redb::{DatabaseError, StorageBackend as _};
@@ -116,6 +116,11 @@ struct Log {
     eras: Eras,
     /// The oldest segment could not be given up.
     has_trouble: bool,
+    /// What was written since all was last brought to the disk: no more than a segment and a frame.
+    unsynced: Vec<Body>,
+    /// The disk failed to take that. The system may take it for written all the same, so neither a further
+    /// attempt nor what a file shows says anything.
+    is_in_doubt: bool,
     synced_at: Instant,
     /// Bytes written since they were asked for last.
     written: u64,
@@ -131,6 +136,11 @@ struct Loaded {
     rows: HashMap<u64, (Location, Id, u32, SavedValue)>,
     contacts: Option<(Location, Vec<SocketAddr>)>,
     eras: Eras,
+    /// The frame from which on the disk may not have them, and what is in those.
+    synced: u64,
+    unsynced: Vec<Body>,
+    /// What was read last ends before its file does.
+    is_cut: bool,
 }
 
 impl File {
@@ -324,8 +334,8 @@ impl File {
     /// Begins a log where there is none.
     fn begin(&self, folder: PrivateFolder) -> Result<(Kept, Log), Failure> {
         // Of one that was begun and never written to there may be the first frame.
-        if !self.segments(&folder)?.is_empty() && self.load(&folder, None, Access::Read)?.number > 1
-        {
+        let segments = self.segments(&folder)?.len();
+        if segments > 1 || (segments == 1 && self.load(&folder, None, Access::Read)?.number > 1) {
             return Err(self.damaged("the mark is empty").into());
         }
         let mut log = self.new_log(folder)?;
@@ -352,6 +362,8 @@ impl File {
             live: 0,
             eras: Eras::default(),
             has_trouble: false,
+            unsynced: Vec::new(),
+            is_in_doubt: false,
             synced_at: Instant::now(),
             written: 0,
         })
@@ -362,15 +374,16 @@ impl File {
         &self,
         folder: PrivateFolder,
         mark: Mark,
-        loaded: Loaded,
+        mut loaded: Loaded,
     ) -> Result<(Kept, Log), Failure> {
+        let (&first, _) = loaded.segments.first_key_value().expect("none is no log");
+        let (&last, &len) = loaded.segments.last_key_value().expect("none is no log");
         for number in self.segments(&folder)? {
-            if !loaded.segments.contains_key(&number) {
+            if !(first..=last).contains(&number) {
                 // Given up by a process that was killed before it could remove it.
                 fs::remove_file(folder.path().join(segment_name(number)))?;
             }
         }
-        let (&last, &len) = loaded.segments.last_key_value().expect("none is no log");
         let youngest = folder.open(&segment_name(last), Access::Write);
         let youngest = youngest.map_err(|refused| self.refused(refused))?;
         if youngest.metadata()?.len() > len {
@@ -393,12 +406,17 @@ impl File {
             contacts,
             eras: loaded.eras.clone(),
             has_trouble: false,
+            unsynced: mem::take(&mut loaded.unsynced),
+            is_in_doubt: false,
             synced_at: Instant::now(),
             written: 0,
         };
         if mark.boot != log.mark.boot {
             // The machine was down: what is there now is what must be there from now on.
             log.sync()?;
+        } else {
+            // The disk may have failed to take the rest, and have told only the process before.
+            log.is_in_doubt = log.mark.synced != log.number;
         }
         log.mark.written = log.number;
         log.set_mark(self.mark.as_ref().expect("taken before the log"))?;
@@ -432,6 +450,9 @@ impl File {
             rows: HashMap::new(),
             contacts: None,
             eras: Eras::default(),
+            synced: mark.map_or(0, |mark| mark.synced),
+            unsynced: Vec::new(),
+            is_cut: false,
         };
         for &number in &numbers {
             let mut file = folder.open(&segment_name(number), access);
@@ -442,18 +463,12 @@ impl File {
             let mut bytes = Vec::new();
             io::Read::read_to_end(file, &mut bytes)
                 .map_err(|error| self.damaged(&error.to_string()))?;
-            let len = loaded.take(number, &bytes);
-            let is_last = Some(&number) == numbers.last();
-            if len < bytes.len() && !(is_last && loaded.number >= needed) {
-                return Err(self.damaged("checksums are wrong"));
-            }
-            // Of the last, nothing may have been written yet.
-            if len > 0 {
-                loaded.segments.insert(number, len as u64);
-            }
+            loaded.take(number, &bytes);
         }
-        if loaded.number < needed || (mark.is_some() && loaded.segments.is_empty()) {
-            return Err(self.damaged(LAST_MISSING));
+        match loaded.number < needed || (mark.is_some() && loaded.segments.is_empty()) {
+            true if loaded.is_cut => return Err(self.damaged("checksums are wrong")),
+            true => return Err(self.damaged(LAST_MISSING)),
+            false => {}
         }
         Ok(loaded)
     }
@@ -531,25 +546,44 @@ impl File {
 }
 
 impl Loaded {
-    /// Takes in a segment; how much of it is whole.
-    fn take(&mut self, segment: u64, bytes: &[u8]) -> usize {
-        let Some(mut rest) = bytes.strip_prefix(log::MAGIC) else { return 0 };
-        let mut whole = 0;
+    /// Takes in what of a segment is whole and belongs to the log.
+    fn take(&mut self, segment: u64, bytes: &[u8]) {
+        let magic = bytes.strip_prefix(log::MAGIC);
+        let (mut rest, mut whole) = (magic.unwrap_or_default(), 0);
         while let Some(frame) = Frame::parse(rest) {
-            let offset = bytes.len() - rest.len();
             let is_first = whole == 0;
-            // Only a segment that begins the log may begin with any number.
-            let follows = frame.number == self.number + 1 || (is_first && self.segments.is_empty());
             let heads = matches!(&frame.body.entries[..], [Entry::Head { segment: own, .. }, ..] if *own == segment);
-            if !follows || heads != is_first {
+            if heads != is_first || !self.is_followed_by(is_first, &frame) {
                 break;
             }
+            let offset = bytes.len() - rest.len();
+            self.is_cut = false;
             self.number = frame.number;
+            if self.number > self.synced {
+                self.unsynced.push(frame.body.clone());
+            }
             self.take_body(segment, offset, frame.body);
             rest = &rest[frame.len..];
             whole = offset + frame.len;
         }
-        whole
+        self.is_cut |= whole < bytes.len();
+        // Of the last, nothing may have been written yet.
+        if whole > 0 {
+            self.segments.insert(segment, whole as u64);
+        }
+    }
+
+    fn is_followed_by(&self, is_first: bool, frame: &Frame) -> bool {
+        // Only a segment that begins the log may begin with any number.
+        let begins = is_first && self.segments.is_empty() && !self.is_cut;
+        let is_next = frame.number == self.number + 1 && !self.is_cut;
+        let says_again = match frame.body.entries[..] {
+            [Entry::Head { .. }, Entry::Again { after }, ..] => {
+                (after..frame.number).contains(&self.number)
+            }
+            _ => false,
+        };
+        begins || is_next || says_again
     }
 
     fn take_body(&mut self, segment: u64, offset: usize, body: Body) {
@@ -569,6 +603,7 @@ impl Loaded {
                 }
                 Entry::Gone { row } => _ = self.rows.remove(&row),
                 Entry::Contacts(contacts) => self.contacts = Some((location, contacts)),
+                Entry::Again { .. } => {}
             }
         }
         self.eras.note(body.era, (body.wall as i64).saturating_sub(body.time as i64));
@@ -593,7 +628,7 @@ impl Location {
         let bytes = match entry {
             Entry::Row { record, .. } => ENTRY_BYTES + record.value.len(),
             Entry::Contacts(contacts) => contacts.len() * ENTRY_BYTES / 4,
-            Entry::Head { .. } | Entry::Gone { .. } => 0,
+            Entry::Head { .. } | Entry::Gone { .. } | Entry::Again { .. } => 0,
         };
         let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         Location { segment, offset: u32::try_from(offset).unwrap_or(u32::MAX), bytes: small(bytes) }
@@ -638,45 +673,88 @@ impl Log {
     }
 
     /// Appends one frame; if that fails nothing has changed.
-    fn append(&mut self, stamp: Stamp, mut entries: Vec<Entry>) -> Result<(), Failure> {
-        let Stamp { time, wall, boottime, era } = stamp;
+    fn append(&mut self, stamp: Stamp, entries: Vec<Entry>) -> Result<(), Failure> {
+        if self.is_in_doubt {
+            self.say_again()?;
+        }
         let full = (self.live / 4).clamp(SEGMENT_BYTES.0, SEGMENT_BYTES.1);
-        let last = self.segments.last_key_value().map(|(&number, &len)| (number, len));
-        let mut bytes = Vec::new();
-        let (segment, end, made) = match last {
-            Some((segment, end)) if end < full => (segment, end, None),
-            last => {
-                // Of what lies before the youngest segment all is on the disk.
-                self.sync()?;
-                let segment = last.map_or(1, |(number, _)| number + 1);
-                bytes.extend(log::MAGIC);
-                let node = *self.id.as_bytes();
-                entries.insert(0, Entry::Head { node, segment, eras: self.eras.clone() });
-                (segment, 0, Some(self.folder.create(&segment_name(segment))?))
-            }
+        let Some((&segment, &end)) = self.segments.last_key_value().filter(|&(_, &len)| len < full)
+        else {
+            // Of what lies before the youngest segment all is on the disk.
+            self.sync()?;
+            self.append_segment(stamp, entries)?;
+            return Ok(());
         };
-        let offset = end + bytes.len() as u64;
-        let body = Body { time, wall, boottime, era, entries };
-        bytes.extend(log::emit(self.number + 1, &body));
-        let mut file = made.as_ref().or(self.youngest.as_ref()).expect("one or the other");
+        let body = body(stamp, entries);
+        let bytes = log::emit(self.number + 1, &body);
+        let mut file = self.youngest.as_ref().expect("there are segments");
         let done = file.seek(io::SeekFrom::Start(end)).and_then(|_| file.write_all(&bytes));
-        let done =
-            done.and_then(|()| if end == 0 { sync_folder(self.folder.path()) } else { Ok(()) });
         if let Err(error) = done {
             // What is written next must not lie behind a part of this.
-            match made {
-                Some(_) => fs::remove_file(self.folder.path().join(segment_name(segment)))?,
-                None => file.set_len(end)?,
-            }
+            file.set_len(end)?;
             return Err(error.into());
         }
-        self.youngest = made.or_else(|| self.youngest.take());
-        self.number += 1;
-        self.written += bytes.len() as u64;
-        self.segments.insert(segment, end + bytes.len() as u64);
-        self.eras.note(era, (wall as i64).saturating_sub(time as i64));
-        self.point_to(segment, offset, &body.entries);
+        self.note(segment, end, bytes.len(), body);
         Ok(())
+    }
+
+    /// Appends one frame as the first of a segment, and brings both to the disk. Returns the segment before.
+    fn append_segment(
+        &mut self,
+        stamp: Stamp,
+        mut entries: Vec<Entry>,
+    ) -> Result<Option<fs::File>, Failure> {
+        let segment = self.segments.last_key_value().map_or(1, |(number, _)| number + 1);
+        let node = *self.id.as_bytes();
+        entries.insert(0, Entry::Head { node, segment, eras: self.eras.clone() });
+        let body = body(stamp, entries);
+        let bytes = [&log::MAGIC[..], &log::emit(self.number + 1, &body)].concat();
+        let mut file = self.folder.create(&segment_name(segment))?;
+        let done = file.write_all(&bytes).and_then(|()| file.sync_data());
+        if let Err(error) = done.and_then(|()| sync_folder(self.folder.path())) {
+            fs::remove_file(self.folder.path().join(segment_name(segment)))?;
+            return Err(error.into());
+        }
+        self.note(segment, 0, bytes.len(), body);
+        self.on_synced();
+        Ok(self.youngest.replace(file))
+    }
+
+    /// Writes once more what the disk failed to take, to a segment of its own.
+    fn say_again(&mut self) -> Result<(), Failure> {
+        let last = self.unsynced.last().expect("else there is no doubt");
+        let Body { time, wall, boottime, era, .. } = *last;
+        let (mut rows, mut contacts) = (BTreeMap::new(), None);
+        for entry in self.unsynced.iter().flat_map(|body| &body.entries) {
+            match entry {
+                Entry::Row { row, .. } | Entry::Gone { row } => {
+                    rows.insert(*row, entry.clone());
+                }
+                Entry::Contacts(_) => contacts = Some(entry.clone()),
+                Entry::Head { .. } | Entry::Again { .. } => {}
+            }
+        }
+        let again = Entry::Again { after: self.mark.synced };
+        let entries = iter::once(again).chain(rows.into_values()).chain(contacts).collect();
+        let in_doubt: usize = self.unsynced.iter().map(|body| log::emit(0, body).len()).sum();
+        let before = self.append_segment(Stamp { time, wall, boottime, era }, entries)?;
+        // What is left there matters no more; it only takes room.
+        if let (Some(len), Some(before)) = (self.segments.values_mut().nth_back(1), before) {
+            *len = len.saturating_sub(in_doubt as u64);
+            let _ = before.set_len(*len);
+        }
+        Ok(())
+    }
+
+    /// Notes a frame that was written at the end of a segment, with what lies before it there.
+    fn note(&mut self, segment: u64, end: u64, len: usize, body: Body) {
+        let magic = if end == 0 { log::MAGIC.len() as u64 } else { 0 };
+        self.number += 1;
+        self.written += len as u64;
+        self.segments.insert(segment, end + len as u64);
+        self.eras.note(body.era, (body.wall as i64).saturating_sub(body.time as i64));
+        self.point_to(segment, end + magic, &body.entries);
+        self.unsynced.push(body);
     }
 
     /// Notes where entries are now.
@@ -687,7 +765,7 @@ impl Log {
                 Entry::Row { row, .. } => self.rows.insert(*row, location),
                 Entry::Gone { row } => self.rows.remove(row),
                 Entry::Contacts(_) => self.contacts.replace(location),
-                Entry::Head { .. } => None,
+                Entry::Head { .. } | Entry::Again { .. } => None,
             };
             self.live += u64::from(location.bytes);
             self.live -= before.map_or(0, |before| u64::from(before.bytes));
@@ -715,11 +793,11 @@ impl Log {
     }
 
     fn give_up_oldest(&mut self, stamp: Stamp) -> Result<(), Failure> {
-        let (&oldest, _) = self.segments.first_key_value().expect("two at least");
+        let (&oldest, &len) = self.segments.first_key_value().expect("two at least");
         let name = segment_name(oldest);
-        let mut file = self.folder.open(&name, Access::Read).map_err(io::Error::other)?;
+        let file = self.folder.open(&name, Access::Read).map_err(io::Error::other)?;
         let mut bytes = Vec::new();
-        io::Read::read_to_end(&mut file, &mut bytes)?;
+        io::Read::read_to_end(&mut io::Read::take(file, len), &mut bytes)?;
         let mut rest = bytes.strip_prefix(log::MAGIC).unwrap_or_default();
         let mut counting = Vec::new();
         while let Some(frame) = Frame::parse(rest) {
@@ -731,7 +809,7 @@ impl Log {
                     Entry::Row { row, .. } => self.rows.get(row).copied() == location,
                     Entry::Contacts(_) => self.contacts == location,
                     // Nothing older is left that it could take back.
-                    Entry::Gone { .. } | Entry::Head { .. } => false,
+                    Entry::Gone { .. } | Entry::Head { .. } | Entry::Again { .. } => false,
                 }
             }));
         }
@@ -748,13 +826,23 @@ impl Log {
     }
 
     /// Brings all frames to the disk.
-    fn sync(&mut self) -> io::Result<()> {
-        if let Some(youngest) = &self.youngest {
+    fn sync(&mut self) -> Result<(), Failure> {
+        if self.is_in_doubt {
+            return self.say_again();
+        }
+        if let Some(youngest) = self.youngest.as_ref().filter(|_| !self.unsynced.is_empty()) {
+            self.is_in_doubt = true;
             youngest.sync_data()?;
         }
+        self.on_synced();
+        Ok(())
+    }
+
+    fn on_synced(&mut self) {
+        self.is_in_doubt = false;
+        self.unsynced.clear();
         self.mark.synced = self.number;
         self.synced_at = Instant::now();
-        Ok(())
     }
 
     /// Writes the mark, and removes what it does not count any more.
@@ -775,6 +863,11 @@ impl Log {
         }
         Ok(())
     }
+}
+
+fn body(stamp: Stamp, entries: Vec<Entry>) -> Body {
+    let Stamp { time, wall, boottime, era } = stamp;
+    Body { time, wall, boottime, era, entries }
 }
 
 /// Whether a mark may be that of an earlier version, which may have been empty.
@@ -968,6 +1061,115 @@ mod tests {
         assert!(oldest > 10, "{oldest}");
     }
 
+    /// Has the next attempt to bring the log to the disk fail.
+    #[cfg(target_os = "linux")]
+    fn break_disk(file: &mut File) {
+        file.open.as_mut().unwrap().youngest = Some(fs::File::open("/dev/null").unwrap());
+    }
+
+    #[cfg(target_os = "linux")]
+    fn segment(folder: &Folder, number: u64) -> PathBuf {
+        folder.0.join(segment_name(number))
+    }
+
+    /// A disk that failed once is not believed when it fails no more: what it had dropped is not there.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_the_disk_failed_to_take_is_written_again_elsewhere_before_it_counts_as_kept() {
+        let folder = Folder::new("failed");
+        let (_, mut file) = folder.open();
+        file.write(&batch(1, &[(1, Some(b"one")), (2, Some(b"two")), (3, Some(b"three"))]))
+            .unwrap();
+        file.sync(true).unwrap();
+        let taken = fs::read(segment(&folder, 1)).unwrap();
+        let contacts = Some(vec!["192.0.2.1:8001".parse().unwrap()]);
+        file.write(&Batch { contacts, ..batch(2, &[(1, Some(b"first")), (2, None)]) }).unwrap();
+        file.write(&batch(3, &[(1, Some(b"again"))])).unwrap();
+        let all = fs::read(segment(&folder, 1)).unwrap();
+        break_disk(&mut file);
+        file.sync(true).unwrap_err();
+        // While there is no other place nothing is taken for kept.
+        fs::create_dir(segment(&folder, 2)).unwrap();
+        file.sync(true).unwrap_err();
+        file.write(&batch(4, &[(4, Some(b"four"))])).unwrap_err();
+        assert!(!file.is_synced());
+        fs::remove_dir(segment(&folder, 2)).unwrap();
+        let mark = fs::read(folder.0.join(MARK)).unwrap();
+        file.write(&batch(5, &[(4, Some(b"four"))])).unwrap();
+        file.sync(true).unwrap();
+        drop(file);
+
+        let marks = [mark, fs::read(folder.0.join(MARK)).unwrap()].map(|bytes| Mark::parse(&bytes));
+        let [before, after] = marks.map(Option::unwrap);
+        let again = fs::read(segment(&folder, 2)).unwrap();
+        let expected = [(1, b"again".to_vec()), (3, b"three".to_vec()), (4, b"four".to_vec())];
+        let try_with = |mark: Mark, first: &[u8], second: &[u8]| {
+            fs::write(folder.0.join(MARK), mark.emit()).unwrap();
+            fs::write(segment(&folder, 1), first).unwrap();
+            fs::write(segment(&folder, 2), second).unwrap();
+            File::open(&folder.0, id()).map(|(kept, ..)| (values(&kept), kept.v1().contacts.len()))
+        };
+        let garbage = [&taken[..], &[9; 90]].concat();
+        let torn = &all[..all.len() - 9];
+        for boot in [after.boot, [9; 16]] {
+            let mark = Mark { boot, ..after };
+            for first in [&all[..], torn, &garbage, &taken] {
+                let (values, contacts) = try_with(mark, first, &again).unwrap();
+                assert_eq!((values, contacts), (expected.clone().into(), 1));
+            }
+            let lost = &taken[..taken.len() - 1];
+            assert!(matches!(try_with(mark, lost, &again), Err(StateError::Damaged { .. })));
+        }
+        // Killed, or stopped with the machine, while it wrote that.
+        for len in 0..again.len() {
+            let (values, contacts) = try_with(before, &all, &again[..len]).unwrap();
+            assert_eq!((&values[&1][..], contacts), (&b"again"[..], 1), "{len}");
+            let stopped = Mark { boot: [9; 16], ..before };
+            let (values, _) = try_with(stopped, &garbage, &again[..len]).unwrap();
+            assert!([&b"one"[..], b"again"].contains(&&values[&1][..]), "{len}");
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_disk_that_fails_again_and_again_loses_nothing_and_takes_no_room() {
+        let folder = Folder::new("fails");
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        let (_, mut file) = folder.open();
+        let mut model: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
+        for second in 0..2_000 {
+            let (row, value) =
+                (rng.random_range(1..200), vec![second as u8; rng.random_range(0..9_000)]);
+            file.write(&batch(second, &[(row, Some(&value))])).unwrap();
+            model.insert(row, value);
+            if file.is_synced() || !rng.random_bool(0.05) {
+                continue;
+            }
+            let log = file.open.as_ref().unwrap();
+            let (&youngest, &end) = log.segments.last_key_value().unwrap();
+            break_disk(&mut file);
+            file.sync(true).unwrap_err();
+            if rng.random_bool(0.5) {
+                // The last frame is gone.
+                let doubted = fs::File::options().write(true).open(segment(&folder, youngest));
+                doubted.unwrap().set_len(end - 1).unwrap();
+            }
+            if rng.random_bool(0.5) {
+                file.sync(true).unwrap();
+            } else {
+                file.write(&batch(second, &[])).unwrap();
+            }
+            drop(file);
+            let (kept, next) = folder.open();
+            assert_eq!(values(&kept), model);
+            file = next;
+        }
+        let log = file.open.as_ref().unwrap();
+        assert!(log.mark.oldest > 10);
+        let most = (1 + GARBAGE) * log.live + SLACK + 2 * SEGMENT_BYTES.1;
+        assert!(folder.bytes() <= most, "{} of {most}", folder.bytes());
+    }
+
     #[test]
     fn a_process_that_is_killed_at_any_byte_loses_no_more_than_it_was_writing() {
         let folder = Folder::new("killed");
@@ -981,6 +1183,8 @@ mod tests {
         let after = fs::read(folder.0.join("state.1.log")).unwrap();
         drop(file);
         for len in before.len()..=after.len() {
+            // What was in doubt is said again there.
+            let _ = fs::remove_file(folder.0.join("state.2.log"));
             fs::write(folder.0.join(MARK), &mark).unwrap();
             fs::write(folder.0.join("state.1.log"), &after[..len]).unwrap();
             let (kept, mut file) = folder.open();

@@ -99,11 +99,19 @@ impl PrivateFolder {
     ///
     /// # Errors
     /// Of kind `NotFound` if it is not there; [`Refused::Unsafe`] if it is no plain file, or not of
-    /// this user.
+    /// this user, or if what is to be written could be read under another name.
     pub(crate) fn open(&self, name: &str, access: Access) -> Result<File, Refused> {
         let path = self.0.join(name);
         let file = open_plain(&path, access)?;
-        if access != Access::Read && is_open(&file.metadata()?) {
+        if access == Access::Read {
+            return Ok(file);
+        }
+        let metadata = file.metadata()?;
+        if has_other_names(&metadata) {
+            let reason = "has another name (a hard link); put a copy in its place";
+            return Err(Refused::Unsafe { path, reason });
+        }
+        if is_open(&metadata) {
             close(&path, &file, 0o600);
         }
         Ok(file)
@@ -204,6 +212,12 @@ fn is_open(metadata: &Metadata) -> bool {
     std::os::unix::fs::MetadataExt::mode(metadata) & 0o077 != 0
 }
 
+/// Whether it is a file in another place, too.
+#[cfg(unix)]
+fn has_other_names(metadata: &Metadata) -> bool {
+    std::os::unix::fs::MetadataExt::nlink(metadata) > 1
+}
+
 /// Whether others may put something there, also where only its owner could take it away again.
 #[cfg(unix)]
 fn others_write(metadata: &Metadata) -> bool {
@@ -221,6 +235,11 @@ fn is_own(_: &Metadata) -> bool {
 
 #[cfg(not(unix))]
 fn is_open(_: &Metadata) -> bool {
+    false
+}
+
+#[cfg(not(unix))]
+fn has_other_names(_: &Metadata) -> bool {
     false
 }
 

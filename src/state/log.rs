@@ -77,6 +77,9 @@ pub(super) enum Entry {
     Gone { row: u64 },
     /// Where contacts are now.
     Contacts(Vec<SocketAddr>),
+    /// Behind the head of a segment: the disk failed to take what came after frame `after`. All that
+    /// counts of it is said again in this frame, so it does not matter what is left of those.
+    Again { after: u64 },
 }
 
 /// A frame's body.
@@ -206,6 +209,7 @@ mod tests {
             Entry::Row { row: 9, key: [3; 20], era: 4, record },
             Entry::Gone { row: 8 },
             Entry::Contacts(vec!["[::1]:8001".parse().unwrap()]),
+            Entry::Again { after: 6 },
         ];
         Body { time: 10, wall: 20, boottime: 30, era: 4, entries }
     }

@@ -42,7 +42,7 @@ mod writer;
 
 pub(crate) use budget::{BURST, Budget, RATE};
 pub(crate) use folder::{Access, PrivateFolder, Refused, open_plain};
-pub(crate) use writer::{StateWriter, Watch};
+pub(crate) use writer::{StateWriter, Unwritten, Watch};
 
 /// What was kept by an earlier version may live this long by the time that nodes run, in
 /// milliseconds: thirty days, longer than it was meant to.

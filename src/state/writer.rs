@@ -16,11 +16,25 @@ use crate::id::Id;
 /// How often to look whether something has to be brought to the disk.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// What was not written, to be given again.
+#[derive(Debug, Default)]
+pub(crate) struct Unwritten {
+    /// Rows with their keys.
+    pub(crate) rows: Vec<(u64, Id)>,
+    pub(crate) contacts: bool,
+}
+
+impl Unwritten {
+    pub(crate) fn add(&mut self, batch: Batch) {
+        self.contacts |= batch.contacts.is_some();
+        self.rows.extend(batch.rows.into_iter().map(|(row, key, _)| (row, key)));
+    }
+}
+
 /// What writer and node share.
 struct Shared {
     status: Status,
-    /// Rows of a batch that was not written, with their keys.
-    failed: Vec<(u64, Id)>,
+    unwritten: Unwritten,
     /// A batch is being written.
     is_busy: bool,
 }
@@ -50,7 +64,11 @@ impl StateWriter {
             complain(&folder.display().to_string(), problem);
         }
         let status = Status { folder, written: None, bytes: 0, problem };
-        let shared = Arc::new(Mutex::new(Shared { status, failed: Vec::new(), is_busy: false }));
+        let shared = Arc::new(Mutex::new(Shared {
+            status,
+            unwritten: Unwritten::default(),
+            is_busy: false,
+        }));
         // Takes one only while the thread waits for it.
         let (batches, received) = sync_channel::<Batch>(0);
         let told = shared.clone();
@@ -63,9 +81,8 @@ impl StateWriter {
         Watch(self.shared.clone())
     }
 
-    /// Rows that were not written, with their keys, to be given again.
-    pub(crate) fn take_failed(&self) -> Vec<(u64, Id)> {
-        std::mem::take(&mut lock(&self.shared).failed)
+    pub(crate) fn take_unwritten(&self) -> Unwritten {
+        std::mem::take(&mut lock(&self.shared).unwritten)
     }
 
     /// Whether the last attempt to write failed.
@@ -131,7 +148,8 @@ fn write_all(file: &mut File, batches: &Receiver<Batch>, shared: &Mutex<Shared>)
             tell(shared, batch, file.written(), done);
         }
     }
-    if let Err(error) = file.sync(true) {
+    // What the disk fails to take is written to another file by the second attempt.
+    if let Err(error) = file.sync(true).or_else(|_| file.sync(true)) {
         complain(&lock(shared).status.folder.display().to_string(), &error.to_string());
     }
 }
@@ -155,8 +173,7 @@ fn tell(shared: &Mutex<Shared>, batch: Option<Batch>, bytes: u64, result: Result
                 complain(&folder, &problem);
             }
             shared.status.problem = Some(problem);
-            let rows = batch.into_iter().flat_map(|batch| batch.rows);
-            shared.failed.extend(rows.map(|(row, key, _)| (row, key)));
+            batch.into_iter().for_each(|batch| shared.unwritten.add(batch));
         }
     }
 }
