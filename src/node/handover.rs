@@ -1,7 +1,8 @@
 //! What a node does with the values that it keeps and finds: it passes them on to those that are to hold
 //! them, as [`replication`](super::replication) has it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 
 use crate::address::{Scope, Subnet};
 use crate::id::Id;
@@ -10,7 +11,7 @@ use crate::message::{Contact, CopyOf, Request, Response, StoreMode, StoreRequest
 use crate::node::CallError;
 use crate::node::calls::{Attempt, Purpose};
 use crate::node::overlay::{Active, Overlay};
-use crate::node::replication::{Search, Transfer};
+use crate::node::replication::{LOOK_AT_ONCE, Range, Search, Transfer};
 use crate::time::{Duration, Instant};
 
 /// Values cached after one lookup.
@@ -35,8 +36,8 @@ impl Active<'_> {
     /// Looks for keys of new contacts, and begins copies, as far as there is time for it. Returns when
     /// there is more to do.
     pub(super) fn replicate(&mut self, now: Instant) -> Instant {
-        while let Some(Search { to, rank, .. }) = self.overlay.replication.next_search(now) {
-            self.search(now, to, rank);
+        while let Some(search) = self.overlay.replication.next_search(now) {
+            self.search(now, search);
         }
         while let Some((to, key, row)) = self.overlay.replication.next_copy(now) {
             if let Some((value, copy)) = self.overlay.store.copy(now, &key, row) {
@@ -54,24 +55,40 @@ impl Active<'_> {
         }
     }
 
-    fn search(&mut self, now: Instant, to: Contact, rank: usize) {
+    /// Looks at some keys for a new contact. If there are more, the search goes on later.
+    fn search(&mut self, now: Instant, mut search: Search) {
+        let Search { to, rank, .. } = search;
         if self.overlay.table.entry(&to.id).is_none_or(|entry| entry.stale || entry.contact != to) {
             return;
         }
-        let near: Vec<Id> = self.keys_that_may_concern(&to, rank).copied().collect();
+        let mut left = search.left.take().unwrap_or_else(|| self.where_keys_may_concern(&to, rank));
+        let mut near = Vec::new();
+        while let Some((from, last)) = left.pop_front() {
+            let room = LOOK_AT_ONCE - near.len();
+            near.extend(self.overlay.store.keys_within((from, last)).take(room).copied());
+            if near.len() == LOOK_AT_ONCE {
+                left.push_front((Bound::Excluded(near[LOOK_AT_ONCE - 1]), last));
+                break;
+            }
+        }
         self.overlay.replication.on_looked(now, near.len());
         for key in near {
             if self.should_hand_over(&key, &to, rank) {
                 self.queue_copies(key, to);
             }
         }
+        if !left.is_empty() {
+            search.left = Some(left);
+            self.overlay.replication.search_later(search);
+        }
     }
 
-    /// The keys that are looked at for a new contact.
-    fn keys_that_may_concern(&self, new: &Contact, rank: usize) -> impl Iterator<Item = &Id> {
-        let prefixes =
-            self.overlay.table.may_be_nearest(&new.id, rank, self.overlay.policy.replicas);
-        prefixes.into_iter().flat_map(|(id, bits)| self.overlay.store.keys_within(id.sharing(bits)))
+    /// Where the keys lie that are looked at for a new contact.
+    fn where_keys_may_concern(&self, new: &Contact, rank: usize) -> VecDeque<Range> {
+        let replicas = self.overlay.policy.replicas;
+        let prefixes = self.overlay.table.may_be_nearest(&new.id, rank, replicas);
+        let ranges = prefixes.into_iter().map(|(id, bits)| id.sharing(bits));
+        ranges.map(|keys| (Bound::Included(*keys.start()), Bound::Included(*keys.end()))).collect()
     }
 
     /// Whether a new contact is one of the k nearest to a key, and `rank` others are nearer to the key
@@ -214,17 +231,22 @@ mod tests {
         Contact { id, address: ([127, 0, 0, 1], port).into() }
     }
 
-    /// How many keys are looked at for a newcomer that shares one bit with the node, where so many keys
-    /// share as much with it and so many lie in the other half, where others are nearer.
-    fn looked_at(near: u32, far: u32) -> usize {
+    /// A node and a newcomer that shares one bit with it, `near` keys that share as much with it, and
+    /// `far` in the other half, where others are nearer.
+    fn with_newcomer(near: usize, far: usize) -> (Node, Contact) {
         let own = Id::new([0; Id::LEN]);
         let mut node = Node::new(Instant::ZERO, own, Config::default(), [7; 32]);
         let other_half = own.flipped(0);
         for port in 1..=30 {
             node.introduce(Instant::ZERO, contact(other_half.flipped(8 + u32::from(port)), port));
         }
-        let keys =
-            |place: Id, count| (0..count).map(move |n| place.flipped(20 + n / 12).flipped(40 + n));
+        let keys = |place: Id, count: usize| {
+            (0..count).map(move |number| {
+                let mut key = *Id::of_name(number.to_string()).as_bytes();
+                key[0] = place.as_bytes()[0] | (key[0] & 0x3f);
+                Id::new(key)
+            })
+        };
         for key in keys(own.flipped(1), near).chain(keys(other_half, far)) {
             let value = Value::integer(1);
             let (mode, publisher, age) = (StoreMode::Add, Party::Own, Duration::ZERO);
@@ -234,10 +256,38 @@ mod tests {
             let Active { overlay, shared } = node.active(OverlayId::FIRST);
             overlay.store.put(Instant::ZERO, deposit, &mut shared.rng).expect("there is room");
         }
-        assert_eq!(node.store().key_count(), (near + far) as usize);
+        assert_eq!(node.store().key_count(), near + far);
         let newcomer = contact(own.flipped(1).flipped(9), 9_000);
         node.introduce(Instant::ZERO, newcomer);
-        node.active(OverlayId::FIRST).keys_that_may_concern(&newcomer, 0).count()
+        (node, newcomer)
+    }
+
+    /// How many keys are looked at for the newcomer.
+    fn looked_at(near: usize, far: usize) -> usize {
+        let (mut node, newcomer) = with_newcomer(near, far);
+        let ranges = node.active(OverlayId::FIRST).where_keys_may_concern(&newcomer, 0);
+        ranges.into_iter().map(|range| node.store().keys_within(range).count()).sum()
+    }
+
+    #[test]
+    fn many_keys_are_looked_at_in_turns_and_none_is_left_out() {
+        const KEYS: usize = 4 * LOOK_AT_ONCE + 9;
+        let (mut node, newcomer) = with_newcomer(KEYS, 0);
+        let mut active = node.active(OverlayId::FIRST);
+        active.on_maybe_holder(Instant::ZERO, newcomer);
+        let mut now = Instant::ZERO;
+        let mut found = BTreeSet::new();
+        for turn in 1..=6 {
+            let search = active.overlay.replication.next_search(now);
+            assert_eq!(search.is_some(), turn <= 5, "turn {turn}");
+            search.into_iter().for_each(|search| active.search(now, search));
+            now += Duration::from_secs(1);
+            // Far ahead, so that no copy waits for its time.
+            while let Some((_, key, _)) = active.overlay.replication.next_copy(now) {
+                found.insert(key);
+            }
+            assert_eq!(found.len(), KEYS.min(turn * LOOK_AT_ONCE), "turn {turn}");
+        }
     }
 
     #[test]

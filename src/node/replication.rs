@@ -55,6 +55,9 @@ const MAX_SEARCHES: usize = 256;
 /// Time that each key takes up that is looked at for a new contact: less than a quarter of it is spent.
 const LOOK_EVERY: Duration = Duration::from_micros(3);
 
+/// Keys that are looked at before whoever waits for an answer is served: well below a millisecond.
+pub(super) const LOOK_AT_ONCE: usize = 256;
+
 /// So long after the nearest the second nearest node tells a new one of its values.
 const SECOND_AFTER: Duration = Duration::from_secs(10);
 
@@ -106,13 +109,20 @@ pub(super) struct Search {
     at: Instant,
     pub(super) to: Contact,
     pub(super) rank: usize,
+    /// Where keys are still to be looked at, once it has begun.
+    pub(super) left: Option<VecDeque<Range>>,
 }
+
+/// Keys from one to another.
+pub(super) type Range = (Bound<Id>, Bound<Id>);
 
 #[derive(Default)]
 pub(super) struct Replication {
     /// Keys to be republished.
     keys: Fair<Depositor, Id>,
     targets: BTreeMap<Contact, Target>,
+    /// Copies that wait, for all targets together.
+    waiting: usize,
     /// The target that was served last.
     last: Option<Contact>,
     /// Copies on their way, by a number that is theirs alone.
@@ -120,7 +130,7 @@ pub(super) struct Replication {
     last_transfer: u64,
     /// Until when the time of the copies is taken up.
     taken_until: Instant,
-    /// Each by the time when it is due.
+    /// Each by the time when it is due, and what has begun last.
     first: VecDeque<Search>,
     second: VecDeque<Search>,
     /// Until when the time to look at keys is taken up.
@@ -143,10 +153,12 @@ impl Replication {
         if !self.targets.contains_key(&to) && self.targets.len() >= MAX_TARGETS {
             return;
         }
-        let all: usize = self.targets.values().map(|target| target.waiting.len()).sum();
         let waiting = &mut self.targets.entry(to).or_default().waiting;
-        let max = if all < MAX_WAITING { MAX_WAITING } else { waiting.len().max(MAX_WAITING_EACH) };
+        let before = waiting.len();
+        let is_full = self.waiting >= MAX_WAITING;
+        let max = if is_full { before.max(MAX_WAITING_EACH) } else { MAX_WAITING };
         waiting.push(Depositor::of(depositor), (key, row), max);
+        self.waiting += waiting.len() - before;
     }
 
     /// The next copy to begin, if one may begin.
@@ -159,6 +171,7 @@ impl Replication {
         self.last = Some(to);
         let target = self.targets.get_mut(&to).expect("found just above");
         let (key, row) = target.waiting.pop().expect("it is ready");
+        self.waiting -= 1;
         self.forget_idle(&to);
         Some((to, key, row))
     }
@@ -206,9 +219,9 @@ impl Replication {
         if self.first.len() >= MAX_SEARCHES {
             return false;
         }
-        self.first.push_back(Search { at: now, to, rank: 0 });
+        self.first.push_back(Search { at: now, to, rank: 0, left: None });
         if self.second.len() < MAX_SEARCHES {
-            self.second.push_back(Search { at: now + SECOND_AFTER, to, rank: 1 });
+            self.second.push_back(Search { at: now + SECOND_AFTER, to, rank: 1, left: None });
         }
         true
     }
@@ -216,6 +229,11 @@ impl Replication {
     /// This many keys were looked at, which takes its time.
     pub(super) fn on_looked(&mut self, now: Instant, keys: usize) {
         self.looked_until = now + LOOK_EVERY.times(keys as u64);
+    }
+
+    /// A search has more keys to look at; others have their turn first.
+    pub(super) fn search_later(&mut self, search: Search) {
+        self.first.push_back(search);
     }
 
     /// The search that is due, if there is time for it.

@@ -21,7 +21,7 @@ mod shares;
 mod slot;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::{Bound, RangeInclusive};
+use std::ops::{Bound, RangeBounds};
 
 use rand::Rng;
 
@@ -345,7 +345,7 @@ impl Store {
     }
 
     /// Those of them that lie in a range.
-    pub(crate) fn keys_within(&self, range: RangeInclusive<Id>) -> impl Iterator<Item = &Id> {
+    pub(crate) fn keys_within(&self, range: impl RangeBounds<Id>) -> impl Iterator<Item = &Id> {
         self.slots.range(range).map(|(key, _)| key)
     }
 
