@@ -4,50 +4,35 @@
 //! namespaces; what is compared comes from one run, and counts answers, not their time.
 #![cfg(target_os = "linux")]
 
+mod flood_helpers;
 mod xdp_helpers;
 
 use std::io::IoSlice;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd as _;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use kademlua::bencode::Item;
 use kademlua::id::Id;
-use kademlua::message::{Request, Response, StoreMode, StoreRequest, TransactionId};
+use kademlua::message::{Request, StoreMode, StoreRequest, TransactionId};
 use kademlua::net::{Settings, spawn};
 use kademlua::node::Peer;
-use kademlua::wire::{Body, Dialect, Header, MAX_DATAGRAM, emit, parse};
+use kademlua::wire::{Dialect, Header, MAX_DATAGRAM, emit};
 use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg};
 
+use crate::flood_helpers::{SERVER_IP, Served, answer_pings, ask_for, beside, lab, ping, sockets};
 use crate::xdp_helpers::{CLIENT, Lab, SERVER};
 
-const SERVER_IP: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 const FLOODER_IP: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 3);
 
 /// Of the node with the default limits, and of one without any.
 const PORT: u16 = 8001;
 const UNLIMITED_PORT: u16 = 8002;
 
-/// The others: what twenty busy nodes ask.
-const OTHERS: u8 = 20;
-const ASK_EVERY: Duration = Duration::from_millis(10);
-const ASK_AT_ONCE: usize = 10;
-
 /// Threads that flood: with fewer a fast node would be up to a tenth of it.
 const FLOODERS: usize = 2;
 const FLOOD_FOR: Duration = Duration::from_secs(4);
-
-fn ping(from: Id, rpc_id: [u8; 8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    emit(
-        &mut out,
-        &Header { dialect: Dialect::V1, from, transaction: TransactionId::new(rpc_id) },
-        &Request::Ping,
-    );
-    out
-}
 
 /// Sends pings as fast as it can until it is over, and counts them. The system cuts each message that
 /// it is handed into many datagrams.
@@ -68,53 +53,6 @@ fn flood(socket: &UdpSocket, over: &AtomicBool, sent: &AtomicU64) {
         let messages = done.map_or(0, Iterator::count);
         sent.fetch_add((messages * DATAGRAMS) as u64, Ordering::Relaxed);
     }
-}
-
-/// What others asked of a node and how much of it was answered.
-#[derive(Debug, Default)]
-struct Served {
-    asked: usize,
-    answered: usize,
-}
-
-impl Served {
-    fn share(&self) -> f64 {
-        self.answered as f64 / self.asked as f64
-    }
-}
-
-/// Nodes that ask at their own pace, whatever becomes of it, and answer what they are asked.
-fn ask_for(sockets: &[UdpSocket], node: SocketAddr, span: Duration) -> Served {
-    let ids: Vec<Id> = (0..sockets.len()).map(|number| Id::of_name(number.to_string())).collect();
-    let mut served = Served::default();
-    let mut buffer = [0; 2_048];
-    let (mut next, began) = (Instant::now(), Instant::now());
-    while began.elapsed() < span + Duration::from_millis(500) {
-        if next <= Instant::now() && began.elapsed() < span {
-            next += ASK_EVERY;
-            for _ in 0..ASK_AT_ONCE {
-                let asker = served.asked % sockets.len();
-                let rpc_id = (served.asked as u64).to_be_bytes();
-                sockets[asker].send_to(&ping(ids[asker], rpc_id), node).unwrap();
-                served.asked += 1;
-            }
-        }
-        for (socket, &id) in sockets.iter().zip(&ids) {
-            while let Ok((len, source)) = socket.recv_from(&mut buffer) {
-                let frame = parse(&buffer[..len]).expect("a message");
-                match frame.body {
-                    Body::Query(_) => {
-                        let mut pong = Vec::new();
-                        emit(&mut pong, &frame.reply_from(id), &Response::Pong);
-                        socket.send_to(&pong, source).unwrap();
-                    }
-                    _ => served.answered += 1,
-                }
-            }
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    served
 }
 
 /// Datagrams that a host has sent so far.
@@ -151,31 +89,6 @@ fn flooded(lab: &Lab, others: &[UdpSocket], port: u16) -> (Served, [f64; 2]) {
     })
 }
 
-/// A lab whose client has these addresses too, and twenty others that ask from addresses of theirs.
-fn lab(name: &str, more: &[Ipv4Addr]) -> Option<(Lab, Vec<UdpSocket>)> {
-    let lab = Lab::new(name)?;
-    let others = (0..OTHERS).map(|number| Ipv4Addr::new(10, 77, 0, 100 + number));
-    let others: Vec<Ipv4Addr> = others.collect();
-    lab.within(CLIENT, || {
-        for ip in more.iter().chain(&others) {
-            let ip = format!("{ip}/16");
-            let arguments = ["address", "add", &ip, "dev", "veth-c"];
-            assert!(Command::new("ip").args(arguments).status().unwrap().success());
-        }
-    });
-    lab.within(SERVER, || {
-        let arguments = ["route", "add", "10.77.0.0/16", "dev", "veth-s"];
-        assert!(Command::new("ip").args(arguments).status().unwrap().success());
-    });
-    let bind = |ip: &Ipv4Addr| {
-        let socket = UdpSocket::bind((*ip, 0)).unwrap();
-        socket.set_nonblocking(true).unwrap();
-        socket
-    };
-    let sockets = lab.within(CLIENT, || others.iter().map(bind).collect());
-    Some((lab, sockets))
-}
-
 /// A store of a value of about `bytes` bytes that takes long to read.
 fn dear_store(bytes: usize) -> Vec<u8> {
     let value = format!("l{}e", "d1:b0:1:a0:e".repeat(bytes / 12));
@@ -210,24 +123,14 @@ fn few_dear_datagrams_leave_others_what_they_get_without_them() {
         ("dear", dear_store(15_900), 4),
         ("padded", vec![1; MAX_DATAGRAM], 10),
     ] {
-        let sockets = SOURCES.map(|ip| {
-            let socket = lab.within(CLIENT, || UdpSocket::bind((ip, 0)).unwrap());
-            socket.connect(node).unwrap();
-            socket
-        });
-        let over = AtomicBool::new(false);
-        let served = std::thread::scope(|scope| {
-            for socket in &sockets {
-                scope.spawn(|| {
-                    while !over.load(Ordering::Relaxed) {
-                        (0..a_millisecond).for_each(|_| _ = socket.send(&datagram));
-                        std::thread::sleep(Duration::from_millis(1));
-                    }
-                });
+        let sockets = sockets(&lab, &SOURCES);
+        let served = beside(&others, node, SPAN, |over| {
+            while !over.load(Ordering::Relaxed) {
+                for socket in &sockets {
+                    (0..a_millisecond).for_each(|_| _ = socket.send_to(&datagram, node));
+                }
+                std::thread::sleep(Duration::from_millis(1));
             }
-            let served = ask_for(&others, node, SPAN);
-            over.store(true, Ordering::Relaxed);
-            served
         });
         println!(
             "{what}: others get {:.1} %, {:.1} % without",
@@ -238,38 +141,17 @@ fn few_dear_datagrams_leave_others_what_they_get_without_them() {
     }
 }
 
-/// Answers whatever is asked of these sockets, until it is over.
-fn answer_all(sockets: &[UdpSocket], over: &AtomicBool) {
-    let mut buffer = [0; 2_048];
-    while !over.load(Ordering::Relaxed) {
-        for (number, socket) in sockets.iter().enumerate() {
-            while let Ok((len, source)) = socket.recv_from(&mut buffer) {
-                let asked = parse(&buffer[..len]).expect("a message");
-                let from = Id::of_name(number.to_string());
-                let mut pong = Vec::new();
-                emit(&mut pong, &asked.reply_from(from), &Response::Pong);
-                socket.send_to(&pong, source).unwrap();
-            }
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
 #[test]
 fn whoever_a_flood_is_forged_to_come_from_can_be_asked_and_keeps_its_place() {
     const PEERS: u8 = 8;
+    const FORGE_FOR: Duration = Duration::from_secs(1);
     /// What came before it was noticed, and what is lost in the crowd, is asked once more.
     const ATTEMPTS: usize = 2;
     let ips: Vec<Ipv4Addr> =
         (0..PEERS).map(|number| Ipv4Addr::new(10, 77, 20 + number, 1)).collect();
-    let Some((lab, _)) = lab("forged", &ips) else { return };
-    let bind = |ip: &Ipv4Addr| {
-        let socket = UdpSocket::bind((*ip, 0)).unwrap();
-        socket.set_nonblocking(true).unwrap();
-        socket
-    };
-    let [peers, forgers] =
-        [(); 2].map(|()| lab.within(CLIENT, || ips.iter().map(bind).collect::<Vec<_>>()));
+    let Some((lab, others)) = lab("forged", &ips) else { return };
+    let [peers, forgers] = [(); 2].map(|()| sockets(&lab, &ips));
+    let ids: Vec<Id> = (0..ips.len()).map(|number| Id::of_name(format!("peer {number}"))).collect();
     let node = lab.within(SERVER, || {
         let bind = SocketAddr::from((SERVER_IP, PORT));
         spawn(Settings { bind, bootstrap: Vec::new(), ..Settings::default() }).unwrap()
@@ -279,9 +161,15 @@ fn whoever_a_flood_is_forged_to_come_from_can_be_asked_and_keeps_its_place() {
     let answers = |peer: SocketAddr| {
         (0..ATTEMPTS).any(|_| runtime.block_on(node.ping(Peer::from(peer))).is_ok())
     };
+    let calm = ask_for(&others, (SERVER_IP, PORT).into(), FORGE_FOR);
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        scope.spawn(|| answer_all(&peers, &over));
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                answer_pings(&peers, &ids);
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
         assert!(at.iter().all(|&peer| answers(peer)));
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
@@ -290,15 +178,16 @@ fn whoever_a_flood_is_forged_to_come_from_can_be_asked_and_keeps_its_place() {
                 }
             }
         });
-        std::thread::sleep(Duration::from_secs(1));
+        let served = ask_for(&others, (SERVER_IP, PORT).into(), FORGE_FOR);
+        assert!(served.share() >= 0.8 * calm.share(), "{served:?}, {calm:?} without");
         let answered = at.iter().filter(|&&peer| answers(peer)).count();
         over.store(true, Ordering::Relaxed);
         assert_eq!(answered, at.len());
     });
     let counters = runtime.block_on(node.snapshot()).unwrap().counters;
     assert!(counters.limited + counters.dropped > 10_000, "a flood was it: {counters:?}");
-    let snapshot = runtime.block_on(node.snapshot()).unwrap();
-    assert_eq!(snapshot.v1().contacts, at.len());
+    let contacts = runtime.block_on(node.routing()).unwrap().into_contacts();
+    assert!(at.iter().all(|peer| contacts.iter().any(|known| known.contact.address == *peer)));
     node.stop_and_wait();
 }
 
