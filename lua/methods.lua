@@ -83,7 +83,7 @@ each as lists, `alive`, `nodes`, `time`, `datagrams`, `bytes`, `loss` and `seed`
     text = [[
 The result has the `number` and `id` of the node, and each function that asks a node: with me = n:node(3), me.routing()
 or me:routing(), me.findvalue(key), me.tree(), me.node() and so on; see help(findvalue) and the like.]],
-    example = 'local me = net{nodes = 20}:node(3)\nassert(#me.routing().buckets > 1 and me.node().id == me.id)',
+    example = 'local me = net{nodes = 20}:node(3)\nassert(#me.routing().buckets > 0 and me.node().id == me.id)',
   },
   {
     name = "c:status", args = "", summary = "all nodes of the cluster, in a list",
