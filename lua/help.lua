@@ -141,9 +141,11 @@ The result has `nodes`, its standard `error`, `counted` (nodes that were seen fo
     example = "estimate().nodes",
   },
   {
-    name = "node", args = "", summary = "this node: its id, address, age, numbers",
+    name = "node", args = "other=nil", summary = "this node, or another: its id, age, numbers",
     text = [[
-The result has `id`, `address`, `port`, `uptime` in seconds, `estimate` (nodes in the network),
+With an argument it is another node of yours that runs on this machine, named as for on(): a table with the functions
+that ask a node, so that node(8003).tree() is what tree() shows there.
+Without, the result has `id`, `address`, `port`, `uptime` in seconds, `estimate` (nodes in the network),
 `contacts`, `stored` (`keys`, `values`, `bytes`), `lookups` that run, and `counters`. Of these
 `stored` counts values that others stored here, `handed_over` those that this node gave to others in its
 upkeep, and `limited` requests left without an answer, because their source, or a network around it, cost
@@ -152,6 +154,16 @@ configuration, 20000 and 100000, 0 for no limit. On loopback, where a whole lab 
 neither limits anything. A node that was started with --state has `state` too: `folder`, `written` in seconds ago,
 and `problem` while nothing can be written.]],
     example = "node().id",
+  },
+  {
+    name = "on", args = "node, function, ...", summary = "call a function as another node has it",
+    text = [[
+The node is one of yours that runs on this machine, in another process: its port, "address:port", a contact or
+the path of its control socket. `kademlua nodes` lists them; one that was started with --no-control is not
+among them. The function is one that asks a node: tree, findvalue, packets, trace and so on; it returns what it
+returns there. What takes a function of yours (tap, rpc) runs it here.
+`kademlua attach PORT` makes a whole shell of that.]],
+    example = 'on(node().port, findnode, sha1("8003")).nodes[1]',
   },
   {
     name = "settings", args = "", summary = "the settings of this node, and what they mean",
@@ -277,8 +289,9 @@ results. Nodes are numbered from 1, and results are as those of the real functio
   {
     name = "cluster", args = "count=20, keep=false", summary = "start real nodes, as processes of their own",
     text = [[
-They listen on free ports of 127.0.0.1 and join through this node. With `keep` each keeps its state on disk while it is
-killed, and has it again when it is started anew. All end with the shell, however it ends. With c = cluster(20):]],
+They listen on free ports of 127.0.0.1, join through this node, and are asked at their control sockets, as on() asks. With
+`keep` each keeps its state on disk while it is killed, and has it again when it is started anew. All end with the
+shell, however it ends. With c = cluster(20):]],
     methods = "c:",
     example = 'local c = cluster(3)\nc:add(1, sha1("key"), "value")\nc:kill(1)\nassert(c:findvalue(2, sha1("key")).values[1].value == "value")\nc:stop()',
   },

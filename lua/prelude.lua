@@ -19,7 +19,6 @@ local concat, sort, pack, raw_move = table.concat, table.sort, table.pack, table
 local insert, table_remove = table.insert, table.remove
 local unpack = table.unpack
 local find, format, gsub, raw_rep = string.find, string.format, string.gsub, string.rep
-local byte, gmatch = string.byte, string.gmatch
 local create, raw_resume, raw_close = coroutine.create, coroutine.resume, coroutine.close
 local yield, isyieldable, status = coroutine.yield, coroutine.isyieldable, coroutine.status
 
@@ -340,23 +339,52 @@ function methods.trace(network, what, i, ...)
   return trace_at("n:trace", site_in(network, "trace", i), what, ...)
 end
 
--- `n:node(i)`: the functions of the shell as node i has them; `me.routing()` or `me:routing()`.
-function methods.node(network, i)
-  local me = { number = i }
+-- A node as a table of the functions of the shell as it has them; `me.routing()` or `me:routing()`.
+local function node_table(me, call)
   for name, f in next, at do
     me[name] = published(function(...)
       local first = 1
       if rawequal((...), me) then first = 2 end
-      -- By the methods, whose calls a lesson sees.
-      if name == "trace" then return methods.trace(network, (select(first, ...)), i, select(first + 1, ...)) end
-      if name == "node" then return f(site_in(network, name, i), select(first, ...)) end
-      return methods[name](network, i, select(first, ...))
+      return call(name, f, select(first, ...))
     end)
     manual.know(me[name], name, kind_of_result[name])
   end
   for _, name in ipairs(traceable) do traced[me[name]] = name end
   me.id = me.node().id
   return setmetatable(me, shapes.simnode)
+end
+
+-- `n:node(i)`: node i of a network.
+function methods.node(network, i)
+  return node_table({ number = i }, function(name, f, ...)
+    -- By the methods, whose calls a lesson sees.
+    if name == "trace" then return methods.trace(network, (...), i, select(2, ...)) end
+    if name == "node" then return f(site_in(network, name, i), ...) end
+    return methods[name](network, i, ...)
+  end)
+end
+
+-- Nodes of this user in other processes: `node(8017).tree()` or `on(8017, tree)`.
+local function there(caller, which) return settle(nil, native.there(caller, which)) end
+
+local own_node = env.node
+function env.node(which)
+  if which ~= nil then
+    local site = there("node", which)
+    local name = type(which) == "table" and which.address .. ":" .. which.port or which
+    return node_table({ number = name }, function(_, f, ...) return f(site, ...) end)
+  end
+  if own_node then return own_node() end
+  error("node: there is no node here; node(8001) is the one on that port, and a simulated network has some: n = net{nodes = 100}")
+end
+
+local asking = {} -- the names of the functions that ask a node
+function env.on(which, what, ...)
+  local name = what ~= nil and (asking[what] or at[what] and what)
+  if not name then
+    error("on: expected a function that asks a node, as in on(8001, tree), got " .. pretty.value(what))
+  end
+  return at[name]((there("on", which)), ...)
 end
 
 function env.net(settings)
@@ -440,55 +468,23 @@ if native.read_module then
   end
 end
 
--- Clusters of real nodes: each function runs in the child itself, written as a chunk.
+-- Clusters of real nodes, with the functions that ask one. `c:findvalue(i, key)`, but `c:trace(findvalue, i, key)`.
 
 local cluster_of = setmetatable({}, { __mode = "k" })
 local cluster_methods = {}
 
--- No value with more parts, or deeper ones, fits a datagram; these bounds end what contains itself.
-local PARTS, LEVELS = 1 << 16, 60
-
-local function literal(v, left, level)
-  left.parts = left.parts - 1
-  if left.parts < 0 then error(left.name .. ": a value of more than " .. PARTS .. " parts") end
-  if type(v) == "string" then
-    return '"' .. gsub(v, "[^%w ]", function(c) return format("\\%03d", byte(c)) end) .. '"'
-  end
-  if type(v) == "number" then return format("%q", v) end
-  if type(v) == "boolean" or v == nil then return tostring(v) end
-  if type(v) ~= "table" then error(left.name .. ": expected what can be sent, got " .. native.describe(v)) end
-  if level == LEVELS then error(left.name .. ": tables nest deeper than " .. LEVELS .. " levels") end
-  local parts = {}
-  for key, item in next, v do
-    parts[#parts + 1] = "[" .. literal(key, left, level + 1) .. "]=" .. literal(item, left, level + 1)
-  end
-  return "{" .. concat(parts, ",") .. "}"
-end
-
 local function native_of_cluster(cluster) return cluster_of[cluster] or cluster end
 
-local function replied(name, ok, ...)
-  if not ok then error((gsub((...), "^c:ask", "c:" .. name))) end
-  return ...
+local function member(cluster, name, i)
+  return settle(nil, native.site("c:" .. name, native_of_cluster(cluster), i))
 end
 
-local function at_member(name)
-  local shape = shapes[shape_of[name]]
-  return function(cluster, i, ...)
-    local texts = pack(...)
-    local left = { parts = PARTS, name = "c:" .. name }
-    for j = 1, texts.n do texts[j] = literal(texts[j], left, 0) end
-    local chunk = "return {pcall(" .. concat({ name, unpack(texts, 1, texts.n) }, ",") .. ")}"
-    local reply = replied(name, cluster_natives["c:ask"](native_of_cluster(cluster), i, chunk))
-    if not reply[1] then error((gsub(reply[2], "^line:%d+: ", ""))) end
-    return settle(shape, true, reply[2])
-  end
+for name, f in next, at do
+  cluster_methods[name] = function(cluster, i, ...) return f(member(cluster, name, i), ...) end
 end
-
-for _, name in ipairs {
-  "add", "put", "findvalue", "findnode", "ping", "contacts", "routing", "tree", "ring", "estimate", "node",
-} do
-  cluster_methods[name] = at_member(name)
+function cluster_methods.trace(cluster, what, i, ...)
+  name_of_traced(what, "c:trace")
+  return trace_at("c:trace", member(cluster, "trace", i), what, ...)
 end
 
 function cluster_methods.kill(cluster, i)
@@ -585,8 +581,9 @@ end
 function inside.guard_strings(on) string_metatable.__index = on and inside.clean.string or string end
 
 for _, name in ipairs(traceable) do
-  traced[name], traced[env[name]], traced[methods[name]] = name, name, name
+  traced[name], traced[env[name]], traced[methods[name]], traced[cluster_methods[name]] = name, name, name, name
 end
+for name in next, at do asking[env[name]] = name end
 
 -- What the functions are for, and what they return.
 
@@ -597,7 +594,10 @@ for name, f in next, methods do
   local entry = manual.entry_of["n:" .. name] and "n:" .. name or name
   manual.know(f, entry, name == "node" and "simnode" or name == "stats" and name or kind_of_result[name])
 end
-for name, f in next, cluster_methods do manual.know(f, "c:" .. name, name == "status" and "cluster" or kind_of_result[name]) end
+for name, f in next, cluster_methods do
+  local entry = manual.entry_of["c:" .. name] and "c:" .. name or name
+  manual.know(f, entry, name == "status" and "cluster" or kind_of_result[name])
+end
 for name, f in next, lessons.lesson do
   if manual.entry_of["lesson." .. name] then manual.know(f, "lesson." .. name) end
 end

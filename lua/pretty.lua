@@ -461,7 +461,7 @@ function lines.net(stats, out, pen)
     stats.alive, stats.nodes, stats.seed, seconds(stats.time), stats.datagrams), pen.width)
 end
 
-function lines.simnode(node, out) insert(out, "node " .. node.number .. " " .. node.id) end
+function lines.simnode(node, out) insert(out, "node " .. escape(tostring(node.number)) .. " " .. node.id) end
 
 local function middle(list)
   local sorted = {}

@@ -1,5 +1,5 @@
-//! Configuration files: a Lua program that sets `port`, `id`, `bind`, `bootstrap` and any constant
-//! of the node by name.
+//! Configuration files: a Lua program that sets `port`, `id`, `bind`, `bootstrap`, `control` and any
+//! constant of the node by name.
 //!
 //! It runs in a Lua of its own without `os`, `io` and `require`, and for a bounded time, so that
 //! any file may be tried. Whatever it sets and nobody reads is an error: most likely a name
@@ -52,13 +52,28 @@ const BASIC: [&str; 16] = [
 ];
 
 /// The settings in a configuration file; what it does not set is `None` or the default.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Configuration {
     pub(crate) port: Option<u16>,
     pub(crate) id: Option<Id>,
     pub(crate) bind: Option<IpAddr>,
     pub(crate) bootstrap: Option<Vec<Endpoint>>,
+    /// Whether other processes of the user may attach to the node.
+    pub(crate) control: bool,
     pub(crate) constants: Config,
+}
+
+impl Default for Configuration {
+    fn default() -> Configuration {
+        Configuration {
+            port: None,
+            id: None,
+            bind: None,
+            bootstrap: None,
+            control: true,
+            constants: Config::default(),
+        }
+    }
 }
 
 impl Configuration {
@@ -119,6 +134,7 @@ impl Configuration {
                 let expected = "a list of \"host:port\" or {address = \"…\", port = …}";
                 self.bootstrap = Some(setting(name, expected, value, endpoints)?);
             }
+            "control" => self.control = setting(name, "true or false", value, Value::as_boolean)?,
             _ => self.set_constant(name, value)?,
         }
         Ok(())
@@ -127,7 +143,9 @@ impl Configuration {
     fn set_constant(&mut self, name: &str, value: &Value) -> anyhow::Result<()> {
         if Setting::named(name).is_none() {
             let known = config::names();
-            bail!("no setting is called '{name}'; there are port, id, bind, bootstrap, {known}");
+            bail!(
+                "no setting is called '{name}'; there are port, id, bind, bootstrap, control, {known}"
+            );
         }
         let number = setting(name, "a number", value, number)?;
         Ok(self.constants.set(name, number)?)
@@ -216,12 +234,13 @@ mod tests {
             "port = 8000 + 3\nid = ('ab'):rep(20)\nbind = '::1'\nk = 8 expire = 60\n\
              bootstrap = {'127.0.0.1:8001', {address = '::1', port = 8002}, 8003, 'localhost:8001',
              {address = 'example.org', port = 8004}}\n\
-             local helper = 5",
+             control = false local helper = 5",
         )
         .unwrap();
         assert_eq!(configuration.port, Some(8003));
         assert_eq!(configuration.id, Some(Id::new([0xab; 20])));
         assert_eq!(configuration.bind, Some("::1".parse().unwrap()));
+        assert!(!configuration.control);
         let bootstrap = [
             "127.0.0.1:8001",
             "[::1]:8002",
@@ -241,6 +260,7 @@ mod tests {
             ("function k() end", "k: expected a number, got a function"),
             ("k = 21", "k: expected a whole number from 1 to 20, got 21"),
             ("port = '8001'", "port: expected a port from 0 to 65535, got a string of 4 bytes"),
+            ("control = 1", "control: expected true or false, got 1"),
             ("port = 1.5", "port: expected a port from 0 to 65535, got 1.5"),
             ("bootstrap = {'nowhere'}", "bootstrap: expected a list"),
             ("id = 'x'", "id: expected a 20-byte string or 40 hex digits"),

@@ -4,12 +4,15 @@
 //! 143 or 129 SIGTERM or SIGHUP. Each subcommand is a module
 //! with its arguments and a `run`; add one to `Command` and to its `run`.
 
+mod attach;
 mod configuration;
 mod descriptors;
 mod grade;
 mod log;
 mod node;
+mod nodes;
 mod ping;
+mod program;
 mod resident;
 mod serve;
 mod shell;
@@ -18,10 +21,12 @@ mod xdp;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::net::door::Which;
 use crate::shell::{ChunkError, INTERRUPTED, escape_lines};
 
 use self::node::NodeArguments;
@@ -46,6 +51,10 @@ struct Cli {
 enum Command {
     /// Run a node without a shell until it is told to stop
     Serve(serve::Arguments),
+    /// Open a shell on a node that runs already
+    Attach(attach::Arguments),
+    /// List the nodes of this user that run
+    Nodes(nodes::Arguments),
     /// Run a program on simulated networks, without a node
     Sim(sim::Arguments),
     /// Load a node over UDP and print how fast it answers
@@ -99,6 +108,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         None => shell::run(cli.shell),
         Some(Command::Serve(arguments)) => serve::run(arguments),
+        Some(Command::Attach(arguments)) => attach::run(arguments),
+        Some(Command::Nodes(arguments)) => nodes::run(&arguments),
         Some(Command::Sim(arguments)) => sim::run(arguments),
         Some(Command::Bench(arguments)) => crate::bench::run(arguments),
         Some(Command::Ping(arguments)) => ping::run(arguments),
@@ -106,7 +117,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     }
 }
 
-/// Puts `--` behind the script's name, so that all that follows is the script's own, whatever it
+/// Puts `--` before the script's name, so that all that follows is the script's own, whatever it
 /// looks like.
 fn with_program_apart(mut arguments: Vec<OsString>) -> Vec<OsString> {
     if let Some(at) = script_position(&arguments) {
@@ -115,28 +126,44 @@ fn with_program_apart(mut arguments: Vec<OsString>) -> Vec<OsString> {
     arguments
 }
 
-/// Where the script is named: the first argument that is no option, no option's value, no port and
-/// no subcommand.
+/// Where the script is named: the first argument that is no option, no option's value, no node, no port and
+/// no subcommand but the one that takes such a script.
 fn script_position(arguments: &[OsString]) -> Option<usize> {
     let command = Cli::command();
-    let takes_value = |option: &str| {
-        command.get_arguments().any(|argument| {
-            let long = argument.get_long().is_some_and(|long| option == format!("--{long}"));
-            let short = argument.get_short().is_some_and(|short| option == format!("-{short}"));
-            (long || short) && argument.get_action().takes_values()
-        })
-    };
+    let attach = command.find_subcommand("attach").expect("it is one of them");
+    let mut taker = &command;
     let mut position = 1;
     loop {
-        let text = arguments.get(position)?.to_string_lossy();
-        if text == "--" || command.find_subcommand(&*text).is_some() || text == "help" {
+        let word = arguments.get(position)?;
+        let text = word.to_string_lossy();
+        if position == 1 && text == attach.get_name() {
+            taker = attach;
+            position += 1;
+            continue;
+        }
+        let is_other =
+            taker.find_subcommand(&*text).is_some() || taker.has_subcommands() && text == "help";
+        if text == "--" || is_other {
             return None;
         }
-        if !text.starts_with('-') && text.parse::<u64>().is_err() {
+        if text.starts_with('-') {
+            position += if takes_value(taker, &text) { 2 } else { 1 };
+            continue;
+        }
+        let is_node = std::ptr::eq(taker, attach) && Which::of(Path::new(word)).is_some();
+        if text.parse::<u64>().is_err() && !is_node {
             return Some(position);
         }
-        position += if takes_value(&text) { 2 } else { 1 };
+        position += 1;
     }
+}
+
+fn takes_value(command: &clap::Command, option: &str) -> bool {
+    command.get_arguments().any(|argument| {
+        let long = argument.get_long().is_some_and(|long| option == format!("--{long}"));
+        let short = argument.get_short().is_some_and(|short| option == format!("-{short}"));
+        (long || short) && argument.get_action().takes_values()
+    })
 }
 
 #[cfg(test)]
@@ -163,6 +190,10 @@ mod tests {
             ("kademlua --id ab 9000 a.lua 1", "kademlua --id ab 9000 -- a.lua 1"),
             ("kademlua --id=ab a.lua", "kademlua --id=ab -- a.lua"),
             ("kademlua serve 9000 --id ab", "kademlua serve 9000 --id ab"),
+            ("kademlua attach a.lua -e --json", "kademlua attach -- a.lua -e --json"),
+            ("kademlua attach 9000 --json a.lua -x", "kademlua attach 9000 --json -- a.lua -x"),
+            ("kademlua attach 127.0.0.2:9000 -e x()", "kademlua attach 127.0.0.2:9000 -e x()"),
+            ("kademlua nodes --json", "kademlua nodes --json"),
             ("kademlua -- a.lua", "kademlua -- a.lua"),
         ] {
             assert_eq!(apart(line), expected);
@@ -174,14 +205,14 @@ mod tests {
         let parse = |line: &str| Cli::try_parse_from(apart(line).split(' '));
         let cli = parse("kademlua 9000 a.lua -e 5").unwrap();
         assert_eq!(
-            cli.shell.program().unwrap(),
+            cli.shell.words().unwrap(),
             (Some(9000), vec!["a.lua".into(), "-e".into(), "5".into()])
         );
         let cli = parse("kademlua a.lua 9000").unwrap();
-        assert_eq!(cli.shell.program().unwrap(), (None, vec!["a.lua".into(), "9000".into()]));
-        let any = parse("kademlua 0").unwrap().shell.program();
+        assert_eq!(cli.shell.words().unwrap(), (None, vec!["a.lua".into(), "9000".into()]));
+        let any = parse("kademlua 0").unwrap().shell.words();
         assert_eq!(any.unwrap(), (Some(0), Vec::new()), "any port that is free");
-        assert!(parse("kademlua 70000").unwrap().shell.program().is_err());
+        assert!(parse("kademlua 70000").unwrap().shell.words().is_err());
         assert!(parse("kademlua --nonsense").is_err());
         assert!(matches!(parse("kademlua serve 1").unwrap().command, Some(Command::Serve(_))));
     }

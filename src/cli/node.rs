@@ -9,6 +9,7 @@ use clap::Args;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::id::Id;
+use crate::net::door::Role;
 use crate::net::{self, Endpoint, Handle, Settings};
 use crate::shell::endpoint_of;
 use crate::wire::Dialect;
@@ -33,7 +34,7 @@ pub(super) struct NodeArguments {
     /// The node's id, 40 hex digits [default: the SHA-1 of the port on loopback, else random]
     #[arg(long, value_name = "HEX")]
     pub(super) id: Option<Id>,
-    /// Lua program that sets port, id, bind, bootstrap and constants
+    /// Lua program that sets port, id, bind, bootstrap, control and constants
     #[arg(long, value_name = "FILE.lua", allow_hyphen_values = true)]
     pub(super) config: Option<PathBuf>,
     /// Use the fast path that 'kademlua xdp attach' leaves, now or later
@@ -45,6 +46,9 @@ pub(super) struct NodeArguments {
     /// Folder in which the node keeps its id, contacts and values, to have them when it starts again
     #[arg(long, value_name = "FOLDER", allow_hyphen_values = true)]
     pub(super) state: Option<PathBuf>,
+    /// Let no other process of this user attach to the node (kademlua attach, kademlua nodes)
+    #[arg(long)]
+    pub(super) no_control: bool,
     /// Log filter: error, warn, info, debug, trace, or as in RUST_LOG
     #[arg(long, value_name = "LEVEL")]
     pub(super) log: Option<String>,
@@ -68,11 +72,12 @@ pub(super) fn parse_ip(text: &str) -> Result<IpAddr, String> {
 }
 
 impl NodeArguments {
-    /// The settings of the node: the command line first, then the configuration, then defaults.
+    /// The settings of the node: the command line first, then the configuration, then defaults. It keeps its
+    /// last packets if it has a shell in which somebody can ask for them.
     ///
     /// # Errors
     /// If the configuration is wrong.
-    pub(super) fn settings(&self, port: Option<u16>) -> anyhow::Result<Settings> {
+    pub(super) fn settings(&self, port: Option<u16>, role: Role) -> anyhow::Result<Settings> {
         let configuration = match &self.config {
             Some(file) => Configuration::read(file)?,
             None => Configuration::default(),
@@ -89,16 +94,17 @@ impl NodeArguments {
             config: configuration.constants,
             fast_path: self.xdp.then(|| self.bpffs.clone()),
             state: self.state.clone(),
-            keeps_packets: false,
+            keeps_packets: role == Role::Shell,
+            control: (configuration.control && !self.no_control).then_some(role),
         })
     }
 
-    /// Starts the node, which keeps its last packets if somebody can ask for them.
+    /// Starts the node.
     ///
     /// # Errors
     /// If the configuration is wrong or the address cannot be bound.
-    pub(super) fn start(&self, port: Option<u16>, keeps_packets: bool) -> anyhow::Result<Handle> {
-        let settings = Settings { keeps_packets, ..self.settings(port)? };
+    pub(super) fn start(&self, port: Option<u16>, role: Role) -> anyhow::Result<Handle> {
+        let settings = self.settings(port, role)?;
         let bind = settings.bind;
         net::spawn(settings).with_context(|| format!("cannot start a node at {bind}"))
     }

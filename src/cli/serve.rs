@@ -4,7 +4,7 @@
 //! of a pipe as its standard input, which the system closes. `scripts/start.sh` and the shell's `cluster`
 //! start their nodes so.
 
-use std::io::{BufRead as _, stdin};
+use std::io::stdin;
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
@@ -13,8 +13,9 @@ use clap::Args;
 use tokio::net::unix::pipe;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::net::door::Role;
 use crate::net::{Handle, Settings};
-use crate::shell::{Chunk, End, Options, Output, Requests, Shell, escape_json, say};
+use crate::shell::{Requests, say};
 use crate::wire::Dialect;
 
 use super::NodeArguments;
@@ -42,9 +43,6 @@ pub(super) struct Arguments {
     /// Check arguments and configuration, print what they come to, and start nothing
     #[arg(long)]
     check: bool,
-    /// Run each line of standard input as a chunk, answer with a line of JSON, and end with it
-    #[arg(long, hide = true)]
-    lines: bool,
     #[command(flatten)]
     node: NodeArguments,
 }
@@ -53,10 +51,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     arguments.node.start_log("info", std::io::stderr)?;
     if arguments.check {
-        return check(&arguments.node.settings(arguments.port)?);
-    }
-    if arguments.lines {
-        return run_lines(&arguments);
+        return check(&arguments.node.settings(arguments.port, Role::Serve)?);
     }
     // No Lua and no further thread unless asked for: a hundred of these share a machine.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -64,7 +59,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut requests = Requests::new()?;
         let input = arguments.until_eof.then(input).transpose()?;
-        let handle = arguments.node.start(arguments.port, false)?;
+        let handle = arguments.node.start(arguments.port, Role::Serve)?;
         let serving = async {
             say_ready(&handle).await;
             stopped_by_itself(&handle).await;
@@ -120,35 +115,6 @@ async fn closed(input: Option<pipe::Receiver>) {
             Err(_) => return,
         }
     }
-}
-
-/// Serves another process, the `cluster` of a shell: until standard input closes, as it does when
-/// that process is gone, whatever runs here then. The first line comes when the node is ready; the shell
-/// is there once it is asked for something.
-fn run_lines(arguments: &Arguments) -> anyhow::Result<()> {
-    let handle = arguments.node.start(arguments.port, false)?;
-    let end = End::of(Some(handle.clone()))?;
-    let way_out = end.way().clone();
-    let (lines, chunks) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        for line in stdin().lock().split(b'\n').map_while(Result::ok) {
-            if lines.send(line).is_err() {
-                break;
-            }
-        }
-        way_out.now(0)
-    });
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(say_ready(&handle));
-    let Ok(first) = chunks.recv() else { return Ok(()) };
-    let options = Options { json: true, ..Options::default() };
-    let mut shell = Shell::with_end(end, Some(handle), Output::new(), options)?;
-    for line in std::iter::once(first).chain(chunks) {
-        if let Err(error) = shell.run(Chunk::program(&line, "=line".to_owned())) {
-            say(escape_json(&serde_json::json!([false, error.to_string()])))?;
-        }
-    }
-    Ok(())
 }
 
 async fn stopped_by_itself(handle: &Handle) {

@@ -10,7 +10,7 @@ use clap::Args;
 
 use crate::shell::{Chunk, Options, Output, Shell, say};
 
-use super::shell::script;
+use super::program::script;
 use super::{BadUsage, grade};
 
 /// The examples that are built in.

@@ -7,12 +7,13 @@ use std::path::Path;
 
 use crate::control::{
     Answer, Ask, Capture, Code, EstimateView, FastPathView, Filter, Look, NodeView, Problem,
-    Reading, SettingView, StateView,
+    Reader, Reading, SettingView, StateView,
 };
 use crate::state;
 use crate::xdp;
 
 use super::capture::{CaptureError, Existing};
+use super::door::Watch;
 use super::handle::{Handle, OperationError, Stopped};
 use super::observer::{Losses, Tap};
 
@@ -77,7 +78,8 @@ impl Handle {
     /// # Errors
     /// If the node has stopped.
     pub async fn readings(&self, filter: Filter) -> Result<Readings, Stopped> {
-        Ok(Readings { tap: self.tap().await?, reader: Default::default(), filter })
+        let (tap, reader) = (self.tap().await?, Reader::default());
+        Ok(Readings(Watched::Here { tap, reader, filter: filter.into() }))
     }
 }
 
@@ -110,20 +112,36 @@ fn attached(status: &xdp::Status) -> FastPathView {
 
 /// Packets and news as they come, read. Drop it to end it.
 #[derive(Debug)]
-pub struct Readings {
-    tap: Tap,
-    reader: crate::control::Reader,
-    filter: Filter,
+pub struct Readings(Watched);
+
+/// Of which node.
+#[derive(Debug)]
+enum Watched {
+    /// Of one in this process.
+    Here { tap: Tap, reader: Reader, filter: Box<Filter> },
+    /// Of one that this process is attached to.
+    There(Watch),
+}
+
+impl From<Watch> for Readings {
+    fn from(watch: Watch) -> Readings {
+        Readings(Watched::There(watch))
+    }
 }
 
 impl Readings {
     /// The next that is wanted; `None` once the node has ended.
     pub async fn next(&mut self) -> Option<Reading> {
+        let losses = self.losses();
+        let (tap, reader, filter) = match &mut self.0 {
+            Watched::Here { tap, reader, filter } => (tap, reader, filter),
+            Watched::There(watch) => return watch.next().await,
+        };
         loop {
-            let sight = self.tap.next().await?;
-            let mut reading = self.reader.read_sight(&sight);
-            if self.filter.takes(&reading) {
-                reading.lost = Some(self.losses().count());
+            let sight = tap.next().await?;
+            let mut reading = reader.read_sight(&sight);
+            if filter.takes(&reading) {
+                reading.lost = Some(losses.count());
                 return Some(reading);
             }
         }
@@ -131,7 +149,10 @@ impl Readings {
 
     /// The counter of what was lost.
     pub fn losses(&self) -> Losses {
-        self.tap.losses()
+        match &self.0 {
+            Watched::Here { tap, .. } => tap.losses(),
+            Watched::There(watch) => watch.losses(),
+        }
     }
 }
 
@@ -147,7 +168,9 @@ impl From<OperationError> for Problem {
             OperationError::Stopped(stopped) => stopped.into(),
             OperationError::Call(error) => error.into(),
             OperationError::Store(error) => Problem::new(Code::Refused, error),
-            OperationError::Register(error) => Problem::new(Code::Refused, error),
+            error @ (OperationError::Register(_) | OperationError::Taken) => {
+                Problem::new(Code::Refused, error)
+            }
         }
     }
 }

@@ -21,9 +21,11 @@ use tracing::{debug, error, info, warn};
 use super::blocklist::Blocklist;
 use super::bootstrap::{self, Bootstrap, Resolved};
 use super::clock::Clock;
+use super::door::Door;
 use super::endpoint::Endpoint;
 use super::handle::{
-    AnswerSender, Handle, IncomingCall, Joining, OperationError, Order, Returned, Watched, WayBack,
+    AnswerSender, Handle, IncomingCall, Joining, Offer, OperationError, Order, Returned, Watched,
+    WayBack,
 };
 use super::news::News;
 use super::observer::Observed;
@@ -75,20 +77,26 @@ pub(super) struct Plan {
     /// What the node had when it ran last, and where it keeps what it has now.
     pub(super) state: Option<(Kept, StateWriter)>,
     pub(super) keeps_packets: bool,
+    pub(super) door: Option<Door>,
 }
 
 /// Starts the thread of a node.
 ///
 /// # Errors
 /// If the system grants no event loop or no thread.
-pub(super) fn start(plan: Plan, watched: Watched) -> io::Result<Handle> {
+pub(super) fn start(mut plan: Plan, watched: Watched) -> io::Result<Handle> {
     let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
     let watched_sockets = plan.sockets.iter().map(|bound| watch(&runtime, &bound.socket));
     let watched_sockets = watched_sockets.collect::<io::Result<Vec<_>>>()?;
     let (orders, mut received) = mpsc::channel(ORDERS);
     let (id, local) = (plan.ids[&Dialect::V1], plan.local);
     let (told, joining) = watch::channel(Joining::Trying);
+    let handle = Handle::new(id, local, watched, joining, orders);
+    let door = plan.door.take().map(|door| door.serve(handle.downgrade()));
     let run = move || {
+        if let Some(serving) = door {
+            runtime.spawn(serving);
+        }
         runtime
             .block_on(async { Driver::new(plan, watched_sockets, told).run(&mut received).await });
         // A resolver may take its time; nobody waits for it.
@@ -96,8 +104,8 @@ pub(super) fn start(plan: Plan, watched: Watched) -> io::Result<Handle> {
         // Last of all: who waits for this channel to close finds node and socket gone.
         drop(received);
     };
-    let thread = thread::Builder::new().name("kademlua-node".into()).spawn(run)?;
-    Ok(Handle::new(id, local, watched, joining, orders, thread))
+    handle.set_thread(thread::Builder::new().name("kademlua-node".into()).spawn(run)?);
+    Ok(handle)
 }
 
 /// A second handle to a socket, by which the runtime learns when it is ready.
@@ -483,7 +491,7 @@ impl Core {
                 Err(error) => give(answer, Err(error.into())),
             },
             Order::Look(look) => look(&self.node, now),
-            Order::Register { name, answer } => give(answer, self.offer(name)),
+            Order::Register { name, offer, answer } => give(answer, self.offer(name, offer)),
             Order::Observe(observe) => self.observed.change(observe),
             Order::Stop => {}
         }
@@ -504,8 +512,15 @@ impl Core {
         command.start(&mut self.node, now)
     }
 
-    fn offer(&mut self, name: Vec<u8>) -> Result<mpsc::Receiver<IncomingCall>, OperationError> {
+    fn offer(
+        &mut self,
+        name: Vec<u8>,
+        offer: Offer,
+    ) -> Result<mpsc::Receiver<IncomingCall>, OperationError> {
         self.forget_withdrawn();
+        if offer == Offer::Keep && self.offered.contains_key(&name) {
+            return Err(OperationError::Taken);
+        }
         self.node.register(&name)?;
         let (calls, receiver) = mpsc::channel(CALLS_WAITING);
         self.offered.insert(name, calls);
@@ -621,7 +636,10 @@ impl Core {
         match event {
             Event::Request { token, from, name, args } => {
                 let calls = self.offered.get(&name);
-                let way_back = WayBack::new(token, self.answers.clone());
+                let answers = self.answers.clone();
+                // Nobody waits for it once the node has stopped.
+                let way_back =
+                    WayBack::new(move |result| drop(answers.send(Returned { token, result })));
                 let call = IncomingCall { from, name, args, way_back };
                 // One that cannot be delivered is dropped, and fails by that.
                 if let Some(calls) = calls {

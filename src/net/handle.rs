@@ -47,6 +47,9 @@ pub enum OperationError {
     /// The RPC cannot be offered.
     #[error(transparent)]
     Register(#[from] RegisterError),
+    /// Somebody else offers it here.
+    #[error("this node offers a function of that name already")]
+    Taken,
 }
 
 impl From<CommandError> for OperationError {
@@ -62,9 +65,18 @@ impl From<CommandError> for OperationError {
 pub(super) enum Order {
     Run { command: Command, answer: AnswerSender<Reply> },
     Look(Look),
-    Register { name: Vec<u8>, answer: AnswerSender<mpsc::Receiver<IncomingCall>> },
+    Register { name: Vec<u8>, offer: Offer, answer: AnswerSender<mpsc::Receiver<IncomingCall>> },
     Observe(Observe),
     Stop,
+}
+
+/// What becomes of an earlier offer of the same RPC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Offer {
+    /// It ends.
+    Replace,
+    /// It stays, and the new one is refused.
+    Keep,
 }
 
 /// Begins or ends to look at what the node sends and receives.
@@ -110,16 +122,26 @@ pub(super) struct Watched {
 }
 
 impl Handle {
-    /// The thread must drop the receiver of the orders as its last act.
+    /// Of a node whose [thread](Handle::set_thread) is about to begin.
     pub(super) fn new(
         id: Id,
         local: SocketAddr,
         watched: Watched,
         joining: watch::Receiver<Joining>,
         orders: mpsc::Sender<Order>,
-        thread: JoinHandle<()>,
     ) -> Handle {
-        Handle { id, local, watched, joining, orders, thread: Arc::new(Mutex::new(Some(thread))) }
+        Handle { id, local, watched, joining, orders, thread: Arc::default() }
+    }
+
+    /// The thread must drop the receiver of the orders as its last act.
+    pub(super) fn set_thread(&self, thread: JoinHandle<()>) {
+        *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+    }
+
+    /// A handle that does not keep the node alive.
+    pub(super) fn downgrade(&self) -> WeakHandle {
+        let Handle { id, local, watched, joining, orders, thread } = self.clone();
+        WeakHandle { id, local, watched, joining, orders: orders.downgrade(), thread }
     }
 
     /// The node's id.
@@ -321,7 +343,23 @@ impl Handle {
         &self,
         name: &[u8],
     ) -> Result<mpsc::Receiver<IncomingCall>, OperationError> {
-        self.order(|answer| Order::Register { name: name.to_vec(), answer }).await?
+        self.offer(name, Offer::Replace).await
+    }
+
+    /// The same of an RPC that nobody else offers here.
+    pub(super) async fn register_new(
+        &self,
+        name: &[u8],
+    ) -> Result<mpsc::Receiver<IncomingCall>, OperationError> {
+        self.offer(name, Offer::Keep).await
+    }
+
+    async fn offer(
+        &self,
+        name: &[u8],
+        offer: Offer,
+    ) -> Result<mpsc::Receiver<IncomingCall>, OperationError> {
+        self.order(|answer| Order::Register { name: name.to_vec(), offer, answer }).await?
     }
 
     /// The last packets, the oldest first: at most [`RING_PACKETS`](super::RING_PACKETS) and
@@ -471,6 +509,30 @@ impl Handle {
     }
 }
 
+/// A handle that does not keep its node alive.
+pub(super) struct WeakHandle {
+    id: Id,
+    local: SocketAddr,
+    watched: Watched,
+    joining: watch::Receiver<Joining>,
+    orders: mpsc::WeakSender<Order>,
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+impl WeakHandle {
+    /// The handle, if the node is still there.
+    pub(super) fn upgrade(&self) -> Result<Handle, Stopped> {
+        Ok(Handle {
+            id: self.id,
+            local: self.local,
+            watched: self.watched.clone(),
+            joining: self.joining.clone(),
+            orders: self.orders.upgrade().ok_or(Stopped)?,
+            thread: self.thread.clone(),
+        })
+    }
+}
+
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}@{}", self.id, self.local)
@@ -509,14 +571,15 @@ pub(super) struct Returned {
 }
 
 /// Carries one answer back, a failure if none is given.
-pub(super) struct WayBack {
-    token: Option<RequestToken>,
-    answers: mpsc::UnboundedSender<Returned>,
-}
+pub(super) struct WayBack(Option<Carry>);
+
+type Carry = Box<dyn FnOnce(Result<Vec<Value>, RpcFailed>) + Send>;
 
 impl WayBack {
-    pub(super) fn new(token: RequestToken, answers: mpsc::UnboundedSender<Returned>) -> WayBack {
-        WayBack { token: Some(token), answers }
+    pub(super) fn new(
+        carry: impl FnOnce(Result<Vec<Value>, RpcFailed>) + Send + 'static,
+    ) -> WayBack {
+        WayBack(Some(Box::new(carry)))
     }
 
     fn send(mut self, result: Result<Vec<Value>, RpcFailed>) {
@@ -524,9 +587,8 @@ impl WayBack {
     }
 
     fn give(&mut self, result: Result<Vec<Value>, RpcFailed>) {
-        if let Some(token) = self.token.take() {
-            // Nobody waits for it once the node has stopped.
-            let _ = self.answers.send(Returned { token, result });
+        if let Some(carry) = self.0.take() {
+            carry(result);
         }
     }
 }

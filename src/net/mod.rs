@@ -33,6 +33,7 @@ use std::sync::Arc;
 use crate::address::is_loopback;
 use crate::config::{Config, ConfigError};
 use crate::id::Id;
+use crate::message::Contact;
 use crate::state::{self, StateError};
 use crate::wire::Dialect;
 use crate::xdp::{self, Mirror, Pinning};
@@ -44,6 +45,7 @@ mod blocklist;
 mod bootstrap;
 mod capture;
 mod clock;
+pub mod door;
 mod driver;
 mod endpoint;
 mod handle;
@@ -85,6 +87,9 @@ pub struct Settings {
     pub state: Option<PathBuf>,
     /// Whether the node keeps its last packets from its start, for [`Handle::packets`].
     pub keeps_packets: bool,
+    /// What the node is part of, where other processes of its user may [attach](door) to it; `None`: they
+    /// may not.
+    pub control: Option<door::Role>,
 }
 
 impl Default for Settings {
@@ -97,6 +102,7 @@ impl Default for Settings {
             fast_path: None,
             state: None,
             keeps_packets: false,
+            control: None,
         }
     }
 }
@@ -160,13 +166,14 @@ pub fn spawn(settings: Settings) -> Result<Handle, SpawnError> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(SpawnError::Seed)?;
     let default = default_id(local, &seed);
-    let Settings { mut ids, bootstrap, config, fast_path, state, keeps_packets, .. } = settings;
+    let Settings { mut ids, bootstrap, config, fast_path, state, keeps_packets, control, .. } =
+        settings;
     let wanted = ids.get(&Dialect::V1).copied();
     let state = state.map(|folder| state::open(&folder, wanted, default)).transpose()?;
     if let Some((kept, _)) = &state {
         ids.extend(kept.identities.iter().map(|(&network, identity)| (network, identity.id)));
     }
-    ids.entry(Dialect::V1).or_insert(default);
+    let id = *ids.entry(Dialect::V1).or_insert(default);
     let place = fast_path.map(|bpffs| Pinning { bpffs, port: local.port() });
     let mirror = place.clone().map(Mirror::new).transpose()?;
     let watched = Watched {
@@ -174,8 +181,20 @@ pub fn spawn(settings: Settings) -> Result<Handle, SpawnError> {
         fast_path: place,
         state: state.as_ref().map(|(_, writer)| writer.watch()),
     };
-    let plan =
-        driver::Plan { sockets, local, ids, seed, bootstrap, config, mirror, state, keeps_packets };
+    let own = Contact { id, address: local };
+    let door = control.and_then(|role| door::Door::open(own, role, keeps_packets));
+    let plan = driver::Plan {
+        sockets,
+        local,
+        ids,
+        seed,
+        bootstrap,
+        config,
+        mirror,
+        state,
+        keeps_packets,
+        door,
+    };
     driver::start(plan, watched).map_err(SpawnError::Thread)
 }
 

@@ -44,13 +44,18 @@ struct Load {
 }
 
 /// Tells how many events a tap has lost, even after its end.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Losses(Arc<Load>);
 
 impl Losses {
     /// Events that came while the tap was full, since it was made.
     pub fn count(&self) -> u64 {
         self.0.lost.load(Ordering::Relaxed)
+    }
+
+    /// Of a tap that is elsewhere.
+    pub(super) fn set(&self, lost: u64) {
+        self.0.lost.store(lost, Ordering::Relaxed);
     }
 }
 

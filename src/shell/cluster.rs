@@ -1,10 +1,10 @@
 //! Real nodes as child processes: `cluster` and what its methods are made of.
 //!
-//! A child is `kademlua serve PORT --lines`: it says when it is ready, then runs each line of its standard input as a chunk and
-//! answers with a line of JSON. It ends when its standard input does, which the system closes
-//! however this process ends, so no child is left behind.
+//! A child is `kademlua serve PORT --until-eof`: it says when it is ready, and is asked at its control socket, as
+//! any node of this user is. It ends when its standard input does, which the system closes however this
+//! process ends, so no child is left behind.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -14,9 +14,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mlua::{AnyUserData, Lua, UserData, Value as LuaValue};
-use serde_json::Value as Json;
 
-use crate::serial::from_hex;
+use crate::net::door::{self, Which};
 
 use super::arguments::{Arguments, Complaint};
 use super::functions::{Context, Functions, Trouble};
@@ -66,20 +65,26 @@ impl Member {
     fn running(&self) -> MutexGuard<'_, Option<Running>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn killed(&self) -> String {
+        format!("the node at port {} was killed", self.port)
+    }
 }
 
 struct Running {
     child: Child,
-    input: ChildStdin,
+    port: u16,
+    /// Closed, it ends the child.
+    _input: ChildStdin,
     output: BufReader<ChildStdout>,
 }
 
 impl Running {
-    fn read_line(&mut self) -> std::io::Result<String> {
-        let mut line = String::new();
-        match self.output.read_line(&mut line)? {
+    /// Waits until the child says that it has joined.
+    fn await_ready(&mut self) -> std::io::Result<()> {
+        match self.output.read_line(&mut String::new())? {
             0 => Err(std::io::ErrorKind::UnexpectedEof.into()),
-            _ => Ok(line),
+            _ => Ok(()),
         }
     }
 }
@@ -91,6 +96,8 @@ impl Drop for Running {
         // It may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // Its socket is left behind, which whoever looks for it takes away.
+        let _ = door::all(|port| port == self.port);
     }
 }
 
@@ -101,7 +108,6 @@ pub(crate) fn add_to(functions: &Functions) -> mlua::Result<()> {
 
 /// Adds what the methods of a cluster are made of. The first argument of each is the cluster.
 pub(crate) fn add_methods_to(methods: &Functions) -> mlua::Result<()> {
-    methods.add_async("c:ask", "", ask)?;
     methods.add("c:kill", "1", |_, _, mut arguments| {
         let member = member_of(&mut arguments)?;
         Ok(member.running().take().is_some())
@@ -176,9 +182,15 @@ async fn restart(_: Rc<Context>, _: Lua, mut arguments: Arguments) -> Result<boo
     Ok(true)
 }
 
-/// Waits until a child says that it is there and has joined.
+/// Waits until a child is ready, on a thread of its own, so that Ctrl-C does not have to wait for it.
 async fn ready(member: Arc<Member>) -> Result<(), String> {
-    with_running(member, |running| running.read_line().map(drop)).await
+    let waiting = tokio::task::spawn_blocking(move || match member.running().as_mut() {
+        None => Err(member.killed()),
+        Some(running) => running
+            .await_ready()
+            .map_err(|error| format!("the node at port {} is gone: {error}", member.port)),
+    });
+    waiting.await.map_err(|error| error.to_string())?
 }
 
 /// Open file descriptors of a process, where the system tells.
@@ -195,7 +207,7 @@ fn free_ports(count: usize) -> std::io::Result<Vec<u16>> {
 
 fn spawn(member: &Member) -> std::io::Result<Running> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["serve", &member.port.to_string(), "--lines", "--log", "off", "--bootstrap"]);
+    command.args(["serve", &member.port.to_string(), "--until-eof", "--log", "off", "--bootstrap"]);
     command.arg(member.via.to_string());
     if let Some(state) = &member.state {
         command.arg("--state").arg(state);
@@ -205,40 +217,16 @@ fn spawn(member: &Member) -> std::io::Result<Running> {
     let mut child = command.process_group(0).spawn()?;
     let input = child.stdin.take().expect("piped just above");
     let output = BufReader::new(child.stdout.take().expect("piped just above"));
-    Ok(Running { child, input, output })
+    Ok(Running { child, port: member.port, _input: input, output })
 }
 
-/// `c:ask(i, chunk)`: what the chunk returns at node i.
-async fn ask(_: Rc<Context>, lua: Lua, mut arguments: Arguments) -> Result<LuaValue, Trouble> {
-    let member = member_of(&mut arguments)?;
-    let chunk = String::from_utf8_lossy(&arguments.string("chunk")?).into_owned();
-    let reply = answer(member, chunk).await.map_err(|error| arguments.complaint(error))?;
-    Ok(decode(&lua, &reply)?)
-}
-
-/// Lets a child run a chunk.
-async fn answer(member: Arc<Member>, chunk: String) -> Result<Json, String> {
-    with_running(member, move |running| {
-        writeln!(running.input, "{}", chunk.replace('\n', " "))?;
-        running.input.flush()?;
-        Ok(serde_json::from_str(&running.read_line()?)?)
-    })
-    .await
-}
-
-/// Does something with a child on a thread of its own, so that Ctrl-C does not have to wait for it.
-async fn with_running<T: Send + 'static>(
-    member: Arc<Member>,
-    what: impl FnOnce(&mut Running) -> std::io::Result<T> + Send + 'static,
-) -> Result<T, String> {
-    let asking = tokio::task::spawn_blocking(move || {
-        let mut running = member.running();
-        let Some(running) = running.as_mut() else {
-            return Err(format!("the node at port {} was killed", member.port));
-        };
-        what(running).map_err(|error| format!("the node at port {} is gone: {error}", member.port))
-    });
-    asking.await.map_err(|error| error.to_string())?
+/// The node that a number means to a method of a cluster.
+pub(crate) fn which(arguments: &mut Arguments) -> Result<Which, Complaint> {
+    let member = member_of(arguments)?;
+    let running = member.running();
+    let running = running.as_ref().ok_or_else(|| arguments.complaint(member.killed()))?;
+    // Its port alone may be that of another node, on another address.
+    Ok(Which::Process { port: member.port, process: running.child.id() })
 }
 
 fn cluster_of(
@@ -257,37 +245,5 @@ fn member_of(arguments: &mut Arguments) -> Result<Arc<Member>, Complaint> {
     member.cloned().ok_or_else(|| {
         let expected = format!("a whole number from 1 to {}", cluster.members.len());
         arguments.wrong("node", &expected, &which, "")
-    })
-}
-
-/// The value that [`convert::json`] made this of.
-fn decode(lua: &Lua, json: &Json) -> mlua::Result<LuaValue> {
-    Ok(match json {
-        Json::Null => LuaValue::Nil,
-        Json::Bool(boolean) => LuaValue::Boolean(*boolean),
-        Json::Number(number) => match number.as_i64() {
-            Some(integer) => LuaValue::Integer(integer),
-            None => LuaValue::Number(number.as_f64().unwrap_or(f64::NAN)),
-        },
-        Json::String(text) => LuaValue::String(lua.create_string(text)?),
-        Json::Array(items) => {
-            let table = lua.create_table()?;
-            for (index, item) in items.iter().enumerate() {
-                table.raw_set(index + 1, decode(lua, item)?)?;
-            }
-            LuaValue::Table(table)
-        }
-        Json::Object(fields) => {
-            if let (1, Some(Json::String(hex))) = (fields.len(), fields.get("hex"))
-                && let Some(bytes) = from_hex(hex.as_bytes())
-            {
-                return Ok(LuaValue::String(lua.create_string(bytes)?));
-            }
-            let table = lua.create_table()?;
-            for (name, value) in fields {
-                table.raw_set(name.as_str(), decode(lua, value)?)?;
-            }
-            LuaValue::Table(table)
-        }
     })
 }

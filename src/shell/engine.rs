@@ -20,7 +20,6 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
 use crate::config::SETTINGS;
-use crate::net::Handle;
 use crate::serial::hex;
 
 use super::arguments::{Arguments, Complaint, Usage};
@@ -32,9 +31,10 @@ use super::failure::{
     ChunkError, MEMORY_MAX, built_in, is_out_of_memory, message_of, place, without_place,
 };
 use super::functions::{Context, Functions, INNER_SHAPES, Trouble, plain, plain_checked};
-use super::host::{Host, Site};
+use super::host::{Host, Place, Site, Subject};
 use super::interrupt::{Guard, Interrupt, Interrupted};
 use super::kept::Kept;
+use super::others::{self, Others};
 use super::output::Output;
 use super::simulation::SimulatedNode;
 use super::{
@@ -111,7 +111,7 @@ enum Job {
 impl Engine {
     /// Starts the thread.
     pub(crate) fn start(
-        node: Option<Handle>,
+        node: Option<Subject>,
         output: Arc<Output>,
         options: Options,
     ) -> io::Result<Engine> {
@@ -124,7 +124,7 @@ impl Engine {
         std::thread::Builder::new().name("kademlua-lua".into()).stack_size(STACK_BYTES).spawn(
             move || {
                 let world =
-                    || World::new(node.map(Host::Node), output, options, lua_interrupt, count);
+                    || World::new(node.map(Host::from), output, options, lua_interrupt, count);
                 run(world, queue, &started);
             },
         )?;
@@ -223,6 +223,7 @@ impl World {
         }
         let context = Context {
             host,
+            others: Others::default(),
             guard: guard.clone(),
             output: output.clone(),
             background,
@@ -384,13 +385,27 @@ fn asking(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
     Ok(asking.into_table())
 }
 
-/// The node that a number means to a method of a network, for the functions that ask one.
+/// The node that a number means to a method of a network or a cluster, for the functions that ask one.
 fn site(lua: &Lua, (method, arguments): (String, MultiValue)) -> Result<AnyUserData, Trouble> {
-    let usage = Usage::new("", "");
-    let mut arguments = Arguments::new(usage, arguments);
-    let node = SimulatedNode::of(&mut arguments);
-    let host = Host::Simulated(node.map_err(|complaint| complaint.of(&method))?);
-    Ok(lua.create_userdata(Site { host, owner: "n:" })?)
+    let mut arguments = Arguments::new(Usage::new("", ""), arguments);
+    let site = if method.starts_with("c:") {
+        let member = cluster::which(&mut arguments);
+        member.map(|which| Site { place: Place::Elsewhere(which), owner: "c:" })
+    } else {
+        let node = SimulatedNode::of(&mut arguments);
+        node.map(|node| Site { place: Place::Here(Host::Simulated(node)), owner: "n:" })
+    };
+    Ok(lua.create_userdata(site.map_err(|complaint| complaint.of(&method))?)?)
+}
+
+/// Another node of this user's.
+fn there(lua: &Lua, (caller, value): (String, LuaValue)) -> Result<AnyUserData, Trouble> {
+    let Some(which) = others::which_of(&value) else {
+        let got = convert::describe(&value);
+        let expected = "a port, \"address:port\", a contact or the path of a control socket";
+        return Err(Complaint(format!("{caller}: node: expected {expected}, got {got}")).into());
+    };
+    Ok(lua.create_userdata(Site { place: Place::Elsewhere(which), owner: "" })?)
 }
 
 /// The methods of simulated networks and of clusters.
@@ -410,6 +425,7 @@ fn natives(lua: &Lua, context: &Rc<Context>, options: &Options) -> mlua::Result<
     native.set("methods", methods(lua, context)?)?;
     native.set("asking", asking(lua, context)?)?;
     native.set("site", plain_checked(lua, site)?)?;
+    native.set("there", plain_checked(lua, there)?)?;
     native.set("has_node", context.host.is_some())?;
     native.set("shapes", &context.shapes)?;
     native.set("setting_names", lua.create_sequence_from(SETTINGS.iter().map(|s| s.name))?)?;

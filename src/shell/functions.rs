@@ -18,8 +18,9 @@ use crate::net::Losses;
 
 use super::arguments::{Arguments, Complaint, Usage};
 use super::background::Background;
-use super::host::{Host, Site};
+use super::host::{Host, Place, Site};
 use super::interrupt::Guard;
+use super::others::Others;
 use super::output::Output;
 use super::tables::to_lua;
 
@@ -27,6 +28,8 @@ use super::tables::to_lua;
 pub(crate) struct Context {
     /// The node, unless programs run without one.
     pub(crate) host: Option<Host>,
+    /// Other nodes, in other processes.
+    pub(crate) others: Others,
     pub(crate) guard: Guard,
     pub(crate) output: Arc<Output>,
     pub(crate) background: Background,
@@ -132,13 +135,21 @@ impl Functions {
     where
         Running: Future<Output = Result<R, Trouble>> + 'static,
     {
+        let body = Rc::new(body);
         self.add_async(name, example, move |context, lua, mut arguments| {
-            let site = site_of(&context, &arguments.any());
-            let running = site.map(|site| {
-                let arguments = arguments.owned_by(site.owner);
-                body(site.host, context.clone(), lua.clone(), arguments)
-            });
-            async move { running?.await }
+            let (site, body) = (site_of(&context, &arguments.any()), body.clone());
+            async move {
+                let Site { place, owner } = site?;
+                let arguments = arguments.owned_by(owner);
+                let host = match place {
+                    Place::Here(host) => host,
+                    Place::Elsewhere(which) => {
+                        let attached = context.others.attach(&which).await;
+                        Host::Attached(attached.map_err(|problem| arguments.complaint(problem))?)
+                    }
+                };
+                body(host, context, lua, arguments).await
+            }
         })
     }
 }
@@ -147,7 +158,7 @@ fn site_of(context: &Context, value: &LuaValue) -> Result<Site, Trouble> {
     if let Some(site) = value.as_userdata().and_then(|data| data.borrow::<Site>().ok()) {
         return Ok(site.clone());
     }
-    let own = context.host.clone().map(|host| Site { host, owner: "" });
+    let own = context.host.clone().map(|host| Site { place: Place::Here(host), owner: "" });
     own.ok_or_else(|| Complaint("there is no node here".to_owned()).into())
 }
 

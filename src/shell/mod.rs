@@ -1,8 +1,8 @@
 //! The Lua shell: a prompt, and programs that run in its environment.
 //!
 //! Three threads: the caller's edits lines and waits for programs, one runs Lua
-//! (`engine`), and the node has its own behind [`Handle`], so that no program can stop
-//! it. Nothing here knows the protocol; what the functions do is the node's business, how they
+//! (`engine`), and the node has its own behind [`Handle`](crate::net::Handle), or is in another process, so that no program
+//! can stop it. Nothing here knows the protocol; what the functions do is the node's business, how they
 //! look and what they say is Lua's (`lua/` at the top of the repository).
 
 mod arguments;
@@ -28,6 +28,7 @@ mod last;
 mod lessons;
 mod modules;
 mod network;
+mod others;
 mod output;
 mod outside;
 mod pace;
@@ -45,37 +46,43 @@ use std::time::Duration;
 
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::timeout;
 
-use crate::net::Handle;
-use crate::xdp;
+use crate::control::{Answer, Ask, Look};
 
 pub use self::chunk::Chunk;
 pub use self::engine::{Options, Script};
 pub use self::failure::ChunkError;
+pub use self::host::Subject;
 pub use self::output::{LogWriter, Output};
 
 // What the command line and configurations read as the shell does.
 pub(crate) use self::arguments::{endpoint_of, endpoint_of_value, id_of};
 pub(crate) use self::chunk::source_of;
 pub(crate) use self::convert::describe;
-pub(crate) use self::end::{End, INTERRUPTED, Requests};
+pub(crate) use self::end::{INTERRUPTED, Requests};
 pub(crate) use self::escape::{escape, escape_json, escape_json_text, escape_lines};
 pub(crate) use self::failure::message_of as error_message;
 pub(crate) use self::output::say;
 pub(crate) use self::results::{BYTES_MAX as RESULTS_BYTES_MAX, Record, parse as parse_results};
 pub(crate) use self::terminal::takes_colours;
 
+use self::end::End;
 use self::engine::Engine;
+use self::host::Host;
 
 /// After Ctrl-C a program ends within milliseconds, unless it is inside of a library function that
 /// takes long; then the user is told how to leave.
 const STUCK_AFTER: Duration = Duration::from_secs(1);
 
+/// How long a node may take to tell what stands in the prompt.
+const LOOK_WITHIN: Duration = Duration::from_secs(1);
+
 /// A shell over a node.
 pub struct Shell {
     runtime: tokio::runtime::Runtime,
     /// The node, unless programs run without one.
-    node: Option<Handle>,
+    node: Option<Subject>,
     engine: Engine,
     output: Arc<Output>,
     ctrl_c: Signal,
@@ -89,17 +96,16 @@ impl Shell {
     ///
     /// # Errors
     /// If the system has no thread or signal to give.
-    pub fn start(node: Option<Handle>, output: Arc<Output>, options: Options) -> io::Result<Shell> {
-        Shell::with_end(End::of(node.clone())?, node, output, options)
-    }
-
-    /// The same for a node whose end is seen to already.
-    pub(crate) fn with_end(
-        end: End,
-        node: Option<Handle>,
+    pub fn start(
+        node: Option<Subject>,
         output: Arc<Output>,
         options: Options,
     ) -> io::Result<Shell> {
+        let own = match &node {
+            Some(Subject::Own(handle)) => Some(handle.clone()),
+            Some(Subject::Attached(_)) | None => None,
+        };
+        let end = End::of(own)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let ctrl_c = {
             let _entered = runtime.enter();
@@ -127,7 +133,7 @@ impl Shell {
                 }
             }
             engine.interrupt();
-            if let Ok(result) = tokio::time::timeout(STUCK_AFTER, &mut running).await {
+            if let Ok(result) = timeout(STUCK_AFTER, &mut running).await {
                 return result;
             }
             output.note(
@@ -173,16 +179,24 @@ impl Shell {
         let Some(node) = &self.node else {
             return format!("sim | {:4.0} > ", process_kilobytes());
         };
-        let snapshot = self.runtime.block_on(node.snapshot());
-        let (contacts, estimate) = match snapshot {
-            Ok(snapshot) => (snapshot.v1().contacts, snapshot.v1().estimate),
-            Err(_) => (0, 0.0),
+        let host = Host::from(node.clone());
+        // One in another process may hang.
+        let look = |look| {
+            let asking = async { timeout(LOOK_WITHIN, host.ask(Ask::Look(look))).await };
+            self.runtime.block_on(asking).ok()?.ok()
         };
-        let attached = node
-            .fast_path()
-            .is_some_and(|place| xdp::status(place).is_ok_and(|status| !status.is_gone));
+        let (contacts, estimate) = match look(Look::Node) {
+            Some(Answer::Node(view)) => (view.snapshot.v1().contacts, view.snapshot.v1().estimate),
+            _ => (0, 0.0),
+        };
+        let attached = matches!(look(Look::Xdp), Some(Answer::Xdp(view)) if view.attached);
         let mark = if attached { " xdp" } else { "" };
-        format!("{contacts}~{estimate:.0} | {:4.0}{mark} > ", process_kilobytes())
+        // What the node takes, not what is attached to it.
+        let memory = match node {
+            Subject::Own(_) => process_kilobytes(),
+            Subject::Attached(attached) => attached.process().map_or(0.0, kilobytes_of),
+        };
+        format!("{contacts}~{estimate:.0} | {memory:4.0}{mark} > ")
     }
 
     /// Forgets signals that came while no program ran, lest they end the next.
@@ -190,7 +204,7 @@ impl Shell {
         let ctrl_c = &mut self.ctrl_c;
         self.runtime.block_on(async {
             tokio::task::yield_now().await;
-            while let Ok(Some(())) = tokio::time::timeout(Duration::ZERO, ctrl_c.recv()).await {}
+            while let Ok(Some(())) = timeout(Duration::ZERO, ctrl_c.recv()).await {}
         });
     }
 }
@@ -200,7 +214,8 @@ fn process_kilobytes() -> f64 {
     kilobytes_of(std::process::id())
 }
 
-fn kilobytes_of(process: u32) -> f64 {
+/// That of another.
+pub(crate) fn kilobytes_of(process: u32) -> f64 {
     let pid = Pid::from_u32(process);
     let mut system = System::new();
     let memory = ProcessRefreshKind::nothing().with_memory();

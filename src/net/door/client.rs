@@ -1,0 +1,425 @@
+//! The other end of the door: a node in another process, asked as one's own.
+//!
+//! A thread reads what the node says and hands it to whoever waits for it, in whatever runtime that is; requests are
+//! written by who makes them.
+
+use std::collections::HashMap;
+use std::io::{self, BufRead, BufReader, Read as _, Write as _};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread;
+
+use nix::unistd::geteuid;
+use tokio::sync::{mpsc, oneshot};
+
+use super::lines::{
+    Call, Greeting, Heard, PROTOCOL, REQUEST_MAX, Request, Returned, SAID_MAX, What, written,
+};
+use super::place::{clean, connect};
+use crate::control::{Answer, Ask, Bytes, Code, Filter, Problem, Reading};
+use crate::net::ask::Readings;
+use crate::net::handle::{IncomingCall, WayBack};
+use crate::net::observer::Losses;
+
+/// Events that wait for who watches, in this process; in the node's as many again wait as it keeps for a tap.
+const EVENTS_MAX: usize = 1_024;
+
+/// Calls that wait for who answers them; more of them fail.
+const CALLS_MAX: usize = 64;
+
+/// Why a node cannot be attached to.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// The node is gone, or there never was one.
+    #[error("no node listens at {}", .0.display())]
+    Gone(PathBuf),
+    /// It is there and says nothing.
+    #[error("the node at {} does not answer", .0.display())]
+    Silent(PathBuf),
+    /// Its process is another user's.
+    #[error("the process at {} is not one of yours", .0.display())]
+    Strange(PathBuf),
+    /// It says no.
+    #[error("{0}")]
+    Refused(Problem),
+    /// It speaks otherwise.
+    #[error(
+        "the node speaks version {0} of the control protocol, and this program version {PROTOCOL}"
+    )]
+    Version(u32),
+    /// It is no node.
+    #[error("what listens at {} is no node", .0.display())]
+    NoNode(PathBuf),
+    /// The system failed.
+    #[error("{}: {reason}", .path.display())]
+    System {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        reason: io::Error,
+    },
+}
+
+/// A node in another process of the same user. Clones are the same attachment, which ends with the last.
+#[derive(Clone, Debug)]
+pub struct Attached(Arc<Attachment>);
+
+#[derive(Debug)]
+struct Attachment {
+    greeting: Greeting,
+    process: Option<u32>,
+    last: AtomicU64,
+    wire: Arc<Wire>,
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        self.wire.close();
+    }
+}
+
+/// The connection, and who waits for what.
+#[derive(Debug)]
+struct Wire {
+    stream: UnixStream,
+    /// Held while a line is written.
+    writing: Mutex<()>,
+    /// `None` once nothing more comes.
+    waiting: Mutex<Option<HashMap<u64, Waiting>>>,
+}
+
+/// Who waits for what is said to a request.
+#[derive(Debug)]
+enum Waiting {
+    /// For one answer, as it is written.
+    Answer(oneshot::Sender<Result<String, Problem>>),
+    Events {
+        begun: Option<Begun>,
+        events: mpsc::Sender<Reading>,
+        losses: Losses,
+        lost: u64,
+    },
+    Calls {
+        begun: Option<Begun>,
+        name: Vec<u8>,
+        calls: mpsc::Sender<IncomingCall>,
+    },
+}
+
+/// Told when a watch or an offer has begun.
+type Begun = oneshot::Sender<Result<(), Problem>>;
+
+impl Attached {
+    /// Attaches to the node whose control socket this is. What a dead node left in the folder of sockets is
+    /// taken away. Blocks, for some seconds where a node hangs.
+    ///
+    /// # Errors
+    /// If there is no node of this user and of this version, or it lets nobody in.
+    pub fn connect(path: &Path) -> Result<Attached, AttachError> {
+        let failed = |reason: io::Error| {
+            let path = path.to_owned();
+            match reason.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => AttachError::Silent(path),
+                io::ErrorKind::ConnectionRefused => {
+                    clean(&path);
+                    AttachError::Gone(path)
+                }
+                io::ErrorKind::NotFound => AttachError::Gone(path),
+                _ => AttachError::System { path, reason },
+            }
+        };
+        let stream = connect(path).map_err(failed)?;
+        let (user, process) = peer_of(&stream).map_err(failed)?;
+        if user != geteuid().as_raw() {
+            return Err(AttachError::Strange(path.to_owned()));
+        }
+        let mut input = BufReader::new(stream.try_clone().map_err(failed)?);
+        let first = read_line(&mut input, REQUEST_MAX).map_err(failed)?;
+        let greeting = greeting(&first, path)?;
+        stream.set_read_timeout(None).map_err(failed)?;
+        let waiting = Mutex::new(Some(HashMap::new()));
+        let wire = Arc::new(Wire { stream, writing: Mutex::default(), waiting });
+        let own = wire.clone();
+        let read = move || own.read(input);
+        thread::Builder::new().name("kademlua-attached".into()).spawn(read).map_err(failed)?;
+        let last = AtomicU64::new(0);
+        Ok(Attached(Arc::new(Attachment { greeting, process, last, wire })))
+    }
+
+    /// What the node said first.
+    pub fn greeting(&self) -> &Greeting {
+        &self.0.greeting
+    }
+
+    /// Its process, where the system tells.
+    pub fn process(&self) -> Option<u32> {
+        self.0.process
+    }
+
+    /// Whether the node has ended or was lost.
+    pub fn is_closed(&self) -> bool {
+        self.0.wire.is_closed()
+    }
+
+    /// Asks anything that can be asked of a node.
+    ///
+    /// # Errors
+    /// Says why there is no answer.
+    pub async fn ask(&self, ask: Ask) -> Result<Answer, Problem> {
+        ask.check()?;
+        let (sender, answer) = oneshot::channel();
+        let _request = self.send(What::Ask(ask.clone()), Waiting::Answer(sender))?;
+        let text = answer.await.unwrap_or_else(|_| Err(gone()))?;
+        let mut json = serde_json::Deserializer::from_str(&text);
+        ask.read_answer(&mut json).map_err(|error| {
+            Problem::new(Code::System, format_args!("the answer cannot be read: {error}"))
+        })
+    }
+
+    /// What a filter takes of all that is to come.
+    ///
+    /// # Errors
+    /// If the node is gone.
+    pub async fn readings(&self, filter: Filter) -> Result<Readings, Problem> {
+        let (begun, ready) = oneshot::channel();
+        let (sender, events) = mpsc::channel(EVENTS_MAX);
+        let losses = Losses::default();
+        let waiting =
+            Waiting::Events { begun: Some(begun), events: sender, losses: losses.clone(), lost: 0 };
+        let request = self.send(What::Watch(filter), waiting)?;
+        ready.await.unwrap_or_else(|_| Err(gone()))?;
+        Ok(Watch { events, losses, _request: request }.into())
+    }
+
+    /// Offers an RPC at the node, whose calls then come.
+    ///
+    /// # Errors
+    /// If the node does not take it.
+    pub async fn register(&self, name: &[u8]) -> Result<Offered, Problem> {
+        let (begun, ready) = oneshot::channel();
+        let (sender, calls) = mpsc::channel(CALLS_MAX);
+        let waiting = Waiting::Calls { begun: Some(begun), name: name.to_vec(), calls: sender };
+        let request = self.send(What::Offer(Bytes::from(name)), waiting)?;
+        ready.await.unwrap_or_else(|_| Err(gone()))?;
+        Ok(Offered { calls, _request: request })
+    }
+
+    fn send(&self, what: What, waiting: Waiting) -> Result<Pending, Problem> {
+        let id = self.0.last.fetch_add(1, Ordering::Relaxed) + 1;
+        self.0.wire.expect(id, waiting)?;
+        let pending = Pending { id, attached: self.clone() };
+        self.0.wire.write(&Request { id, what })?;
+        Ok(pending)
+    }
+}
+
+/// A request that somebody waits for. Dropped before its end, it is cancelled.
+#[derive(Debug)]
+struct Pending {
+    id: u64,
+    attached: Attached,
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        let wire = &self.attached.0.wire;
+        if wire.forget(self.id).is_some() {
+            // Where it cannot be written, nothing goes on either.
+            let _ = wire.write(&Request { id: self.id, what: What::Cancel {} });
+        }
+    }
+}
+
+/// What is watched at a node in another process. It ends when this is dropped.
+#[derive(Debug)]
+pub(in crate::net) struct Watch {
+    events: mpsc::Receiver<Reading>,
+    losses: Losses,
+    _request: Pending,
+}
+
+impl Watch {
+    pub(in crate::net) async fn next(&mut self) -> Option<Reading> {
+        self.events.recv().await
+    }
+
+    pub(in crate::net) fn losses(&self) -> Losses {
+        self.losses.clone()
+    }
+}
+
+/// An RPC that is offered at a node in another process. It is taken back when this is dropped.
+#[derive(Debug)]
+pub struct Offered {
+    calls: mpsc::Receiver<IncomingCall>,
+    _request: Pending,
+}
+
+impl Offered {
+    /// The next call; `None` once the node takes no more answers.
+    pub async fn recv(&mut self) -> Option<IncomingCall> {
+        self.calls.recv().await
+    }
+}
+
+impl Wire {
+    fn waiting(&self) -> std::sync::MutexGuard<'_, Option<HashMap<u64, Waiting>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_closed(&self) -> bool {
+        self.waiting().is_none()
+    }
+
+    fn expect(&self, id: u64, waiting: Waiting) -> Result<(), Problem> {
+        self.waiting().as_mut().ok_or_else(gone)?.insert(id, waiting);
+        Ok(())
+    }
+
+    fn forget(&self, id: u64) -> Option<Waiting> {
+        self.waiting().as_mut()?.remove(&id)
+    }
+
+    /// Nothing more comes or goes.
+    fn close(&self) {
+        let _ = self.stream.shutdown(Shutdown::Both);
+        // Who waits learns it as the senders go.
+        let waiting = self.waiting().take();
+        drop(waiting);
+    }
+
+    fn write(&self, request: &Request) -> Result<(), Problem> {
+        let line = written(request);
+        if line.len() > REQUEST_MAX {
+            let problem = format_args!("a request has at most {REQUEST_MAX} bytes");
+            return Err(Problem::new(Code::Refused, problem));
+        }
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = (&self.stream).write_all(&line);
+        written.map_err(|_| {
+            // Half a line may have been written.
+            self.close();
+            gone()
+        })
+    }
+
+    /// Hands on what the node says, until it says no more.
+    fn read(self: Arc<Wire>, mut input: BufReader<UnixStream>) {
+        while let Ok(line) = read_line(&mut input, SAID_MAX) {
+            let Ok(heard) = serde_json::from_slice::<Heard<'_>>(&line) else { break };
+            self.hand_on(heard);
+        }
+        self.close();
+    }
+
+    fn hand_on(self: &Arc<Wire>, heard: Heard<'_>) {
+        let Heard { id: Some(id), answer, problem, event, call } = heard else { return };
+        let mut waiting = self.waiting();
+        let Some(all) = waiting.as_mut() else { return };
+        if let Some(problem) = problem {
+            // It is the last that is said to a request.
+            match all.remove(&id) {
+                Some(Waiting::Answer(sender)) => drop(sender.send(Err(problem))),
+                Some(
+                    Waiting::Events { begun: Some(begun), .. }
+                    | Waiting::Calls { begun: Some(begun), .. },
+                ) => drop(begun.send(Err(problem))),
+                Some(Waiting::Events { .. } | Waiting::Calls { .. }) | None => {}
+            }
+            return;
+        }
+        if let Some(answer) = answer {
+            let asked = matches!(all.get(&id), Some(Waiting::Answer(_)));
+            if let Some(Waiting::Answer(sender)) = asked.then(|| all.remove(&id)).flatten() {
+                let _ = sender.send(Ok(answer.get().to_owned()));
+                return;
+            }
+        }
+        match all.get_mut(&id) {
+            Some(Waiting::Events { begun, events, losses, lost }) => {
+                if let Some(begun) = begun.take() {
+                    let _ = begun.send(Ok(()));
+                }
+                if let Some(mut event) = event {
+                    let there = event.lost.unwrap_or(0);
+                    event.lost = Some(there + *lost);
+                    *lost += u64::from(events.try_send(event).is_err());
+                    losses.set(there + *lost);
+                }
+            }
+            Some(Waiting::Calls { begun, name, calls }) => {
+                if let Some(begun) = begun.take() {
+                    let _ = begun.send(Ok(()));
+                }
+                // One that finds no place fails as it is dropped, which writes a line.
+                let call = call.map(|call| self.incoming(id, name, call));
+                let refused = call.and_then(|call| calls.try_send(call).err());
+                drop(waiting);
+                drop(refused);
+            }
+            Some(Waiting::Answer(_)) | None => {}
+        }
+    }
+
+    fn incoming(self: &Arc<Wire>, id: u64, name: &[u8], call: Call) -> IncomingCall {
+        let Call { call, from, args } = call;
+        let wire: Weak<Wire> = Arc::downgrade(self);
+        let way_back = WayBack::new(move |result| {
+            let Some(wire) = wire.upgrade() else { return };
+            let returned = Returned { call, values: result.ok() };
+            // Nobody waits for it once the node has ended.
+            let _ = wire.write(&Request { id, what: What::Return(returned) });
+        });
+        IncomingCall { from, name: name.to_vec(), args, way_back }
+    }
+}
+
+fn gone() -> Problem {
+    Problem::new(Code::Gone, "the node has ended, or has closed the door")
+}
+
+/// The user and the process at the other end.
+#[cfg(target_os = "linux")]
+fn peer_of(stream: &UnixStream) -> io::Result<(u32, Option<u32>)> {
+    use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+
+    let peer = getsockopt(stream, PeerCredentials)?;
+    // One outside of this namespace of processes has no number here.
+    Ok((peer.uid(), u32::try_from(peer.pid()).ok().filter(|&process| process > 0)))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn peer_of(stream: &UnixStream) -> io::Result<(u32, Option<u32>)> {
+    let (user, _) = nix::unistd::getpeereid(stream)?;
+    Ok((user.as_raw(), None))
+}
+
+fn greeting(line: &[u8], path: &Path) -> Result<Greeting, AttachError> {
+    #[derive(serde::Deserialize)]
+    struct Version {
+        protocol: u32,
+    }
+    if let Ok(Heard { problem: Some(problem), .. }) = serde_json::from_slice(line) {
+        return Err(AttachError::Refused(problem));
+    }
+    match serde_json::from_slice(line) {
+        Ok(Version { protocol: PROTOCOL }) => {}
+        Ok(Version { protocol }) => return Err(AttachError::Version(protocol)),
+        Err(_) => return Err(AttachError::NoNode(path.to_owned())),
+    }
+    serde_json::from_slice(line).map_err(|_| AttachError::NoNode(path.to_owned()))
+}
+
+/// A line of at most `max` bytes.
+fn read_line(input: &mut impl BufRead, max: usize) -> io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    input.take(max as u64).read_until(b'\n', &mut line)?;
+    match line.last() {
+        Some(b'\n') => Ok(line),
+        Some(_) => Err(io::ErrorKind::InvalidData.into()),
+        None => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
