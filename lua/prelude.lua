@@ -617,7 +617,10 @@ local complete = make_complete(native, env, manual, { net = library(methods), no
 find_path = complete.find
 
 -- Words that are calls where they stand alone.
-local words = { [env.help] = true, [env.exit or env.help] = true }
+local words = {}
+for _, name in ipairs { "help", "exit", "quit" } do
+  if env[name] then words[env[name]] = true end
+end
 local function meant(...)
   if select("#", ...) == 1 and (...) ~= nil and words[(...)] then return (...)() end
   return ...

@@ -254,8 +254,10 @@ impl Hinter for LuaHelper {
             return None;
         }
         if self.pace.chunk(line).is_empty() {
-            let last = self.engine.last_result();
-            return (last > 0).then(|| Remaining(format!("_{last}")));
+            // Without colours it would look as if it had been typed.
+            let last = Some(self.engine.last_result()).filter(|&last| last > 0);
+            let last = last.filter(|_| terminal::takes_colours(&io::stdout()));
+            return last.map(|last| Remaining(format!("_{last}")));
         }
         let cursor = Cursor::at_end_of(&self.pace.chunk(line));
         let frame = cursor.call_around().filter(|_| cursor.quote.is_none())?;
