@@ -541,5 +541,5 @@ return {
   value = value, shown = shown, shapes = shapes, shape = shape, pen = pen, lines = lines,
   bar = bar, spread = spread, strip = strip, wrap = wrap, put_text = put_text, clipped = clipped,
   where = where, contact = contact_text, places = places, count = count, short = short, known_row = known_row, span = span,
-  seconds = seconds, took = took, put_hits = put_hits, put_spread = put_spread,
+  seconds = seconds, took = took, found = found, put_hits = put_hits, put_spread = put_spread,
 }
