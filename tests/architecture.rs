@@ -157,7 +157,8 @@ fn files_named(page: &str) -> Vec<&str> {
     let is_path = |name: &&str| {
         let is_part = |letter: char| letter.is_ascii_alphanumeric() || "_-./".contains(letter);
         let (first, rest) = name.split_once('/').unwrap_or((name, ""));
-        !rest.is_empty() && name.chars().all(is_part) && is_there(first)
+        // What begins with a slash lies on the reader's machine.
+        !first.is_empty() && !rest.is_empty() && name.chars().all(is_part) && is_there(first)
             || ["node_", "net_", "xdp_", "shell_", "state_", "wire_"].iter().any(|part| {
                 name.starts_with(part)
                     && name.chars().all(|letter| letter.is_ascii_lowercase() || letter == '_')

@@ -106,7 +106,9 @@ fn what_an_attached_shell_watches_and_offers_ends_with_it() {
     assert!(problem.contains("no such RPC"), "{problem}");
     // A capture goes where the attached shell is, and ends with it.
     let mut attach = lab.kademlua(&["attach", &port, "-e"]);
-    attach.arg(format!("print(capture('here.pcap').running) ping({peer})")).current_dir(&lab.0);
+    attach
+        .arg(format!("print(capture('here.pcap').running) local _ = ping({peer})"))
+        .current_dir(&lab.0);
     assert_eq!(text(&attach.output().unwrap().stdout), "true\n");
     let file = lab.0.join("here.pcap");
     await_that("the capture is written", || {
