@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::net::UdpSocket;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -54,9 +55,12 @@ impl Lab {
         out
     }
 
-    /// A node that knows nobody, on any port.
+    /// A node that is its whole network, and so ready at once.
     pub(crate) fn node(&self) -> Node {
-        self.node_with(&["0", "--bootstrap", "1"])
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let port = socket.local_addr().unwrap().port().to_string();
+        drop(socket);
+        self.node_with(&[&port, "--bootstrap", &port])
     }
 
     /// A node that joins through another.
