@@ -77,8 +77,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         return Ok(());
     }
     say(format_args!(
-        "{:<21} {:<40} {:>8} {:>8} {:>8} {:>8}  {}",
-        "address", "id", "contacts", "estimate", "memory", "uptime", "role"
+        "{:<21} {:<40} {:>8} {:>8} {:>9} {:>8}  {}",
+        "address", "id", "contacts", "estimate", "kilobytes", "uptime", "role"
     ))?;
     rows.iter().try_for_each(|row| say(line(row)))?;
     Ok(())
@@ -128,7 +128,7 @@ fn line(row: &Row) -> String {
     let role = row.role.map_or("", Role::name);
     let memory = row.memory.unwrap_or_default();
     let uptime = span(uptime);
-    format!("{place:<21} {id:<40} {contacts:>8} {estimate:>8.0} {memory:>8.0} {uptime:>8}  {role}")
+    format!("{place:<21} {id:<40} {contacts:>8} {estimate:>8.0} {memory:>9.0} {uptime:>8}  {role}")
 }
 
 /// A span of time in its two largest units.

@@ -48,15 +48,15 @@ pub struct Met {
 #[derive(Debug, thiserror::Error)]
 pub enum FindError {
     /// None is there.
-    #[error("no node of yours {0}; 'kademlua nodes' lists those that run")]
+    #[error("no node of yours runs{0}; 'kademlua nodes' lists those that run")]
     Missing(String),
     /// More than one is.
-    #[error("{count} nodes of yours {what}; name one of them: {names}")]
+    #[error("{count} nodes of yours run{place}; name one of them: {names}")]
     Several {
         /// How many.
         count: usize,
-        /// What they have in common.
-        what: String,
+        /// Where they all are, behind a space, if anywhere.
+        place: String,
         /// Some of them.
         names: String,
     },
@@ -109,8 +109,8 @@ impl Which {
                 if count > NAMED_MAX {
                     names.push(format!("and {} more", count - NAMED_MAX));
                 }
-                let (what, names) = (self.to_string(), names.join(", "));
-                Err(FindError::Several { count, what, names })
+                let (place, names) = (self.to_string(), names.join(", "));
+                Err(FindError::Several { count, place, names })
             }
         }
     }
@@ -133,17 +133,17 @@ impl Which {
     }
 }
 
-/// What such a node does.
+/// Where such a node is, behind a space; nothing where any will do.
 impl fmt::Display for Which {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Which::Only => write!(f, "runs"),
-            Which::Port(port) => write!(f, "runs on port {port}"),
-            Which::Address(address) => write!(f, "runs at {address}"),
+            Which::Only => Ok(()),
+            Which::Port(port) => write!(f, " on port {port}"),
+            Which::Address(address) => write!(f, " at {address}"),
             Which::Process { port, process } => {
-                write!(f, "runs on port {port} as process {process}")
+                write!(f, " on port {port} as process {process}")
             }
-            Which::Socket(path) => write!(f, "listens at {}", path.display()),
+            Which::Socket(path) => write!(f, " at {}", path.display()),
         }
     }
 }
