@@ -270,6 +270,27 @@ it. The result is for cancel.]],
     example = "cancel(spawn(sleep, 60))",
   },
   {
+    name = "tasks", args = "", summary = "what runs beside, and how to end it",
+    text = [[
+What spawn, after, every, rpc and tap began and has not ended: each with `task`, the number that cancel
+takes, `kind` (which of these began it), `seconds` since then, and what it `waits_for`: a function that it
+called, or its turn or time. An error in one is told when it comes, ends the task, and makes the exit
+status of a program 1.]],
+    example = "local task = every(60, print, \"tick\")\nassert(tasks()[#tasks()].kind == \"every\")\ncancel(task)",
+  },
+  {
+    name = "exit", args = "status=0", summary = "end the program or the shell",
+    text = [[
+The status, from 0 to 255, is what the system is told. The node ends in good order and keeps first what it has
+acknowledged. At the prompt the word alone will do.]],
+    example = "cancel(after(60, exit, 3))",
+  },
+  {
+    name = "quit", args = "status=0", summary = "the same as exit",
+    text = "See help(exit).",
+    example = "cancel(after(60, quit))",
+  },
+  {
     name = "sleep", args = "seconds", summary = "wait; all else goes on",
     text = "Fractions are welcome.",
     example = "sleep(0.1)",
@@ -400,6 +421,42 @@ line that is being typed. Where the editor ends with an error, or leaves nothing
     example = 'assert(not pcall(edit, "no terminal"))',
   },
   {
+    name = "row", args = "table", summary = "a row of data for programs: with --json or --csv",
+    text = [[
+With --json it is written as a line of JSON, with --csv as a line of CSV, of which the first row names the
+columns; else it does nothing. So a script can print for people and give its data too.]],
+    example = "row{nodes = 100, hops = 2.1}",
+  },
+  {
+    name = "save", args = "value, file, existing=nil", summary = "write a value to a file, for read",
+    text = [[
+The name of the file says how: .json, .lua (which keeps everything that is no function), .csv (rows: a list
+of tables) or .txt (a string as it is, any other value as pprint shows it). JSON has no inf and nan, they
+become null, and its keys are texts. In CSV what looks like a number is one when it is read back, and a
+table in a cell is JSON. A file that is there is kept, unless `existing` is "replace". It appears
+whole or not at all; 16 MB are the most. The result has `file` and `bytes`.]],
+    example = 'save({{nodes = 10, hops = 1.5}}, "hops.csv")\nassert(read("hops.csv")[1].hops == 1.5)',
+  },
+  {
+    name = "read", args = "file", summary = "the value that save wrote",
+    text = [[
+The name of the file ends with .json, .csv, .lua or .txt; of other files nothing is read. A .lua file runs,
+with no function to call. Programs are run with dofile and require.]],
+    example = 'save({1, 2, 3}, "list.json")\nassert(#read("list.json") == 3)',
+  },
+  {
+    name = "dofile", args = "file", summary = "run a Lua file here, and return what it returns",
+    text = "It has all that programs have, and its globals stay. The name ends with .lua.",
+    example = 'save({1, 2}, "values.lua")\nassert(dofile("values.lua")[2] == 2)',
+  },
+  {
+    name = "require", args = "name", summary = "load a module, once",
+    text = [[
+a.b is the file a/b.lua beside the script, or else in ~/.config/kademlua/lua (below XDG_CONFIG_HOME). What it
+returns is kept for the next call.]],
+    example = 'assert(not pcall(require, "missing"))',
+  },
+  {
     name = "gc", args = "what=nil", summary = 'memory; "collect" or "step" frees some first',
     text = "The result has `lua`, `max` (what Lua may use at most) and `process`, in kilobytes.",
     choices = { what = { "collect", "step" } },
@@ -416,6 +473,12 @@ _ is the last result, and _1, _2, … are the last 100, unless a program uses
 these names itself; the name of the last stands at the empty prompt. If they fill half of Lua's memory only the last is kept.
 Beside these there is Lua's own: string, table, math, utf8, coroutine, os.time,
 os.clock, os.date, pairs, pcall and so on.
+The prompt begins with ~/.config/kademlua/init.lua (below XDG_CONFIG_HOME), if
+there is one and --no-init is not given; programs run without it. With --json
+each result is a line of JSON, with --csv rows are CSV, and what is printed
+goes to standard error. JSON has no inf and nan: they become null. A key that is
+no text, and whose name another has, stands in brackets: {[1] = "a", ["1"] = "b"}
+is {"1": "b", "[1]": "a"}.
 Ctrl-C ends a program at once, wherever it is, except inside of one long call
 of string.find, string.rep and their like. Lua is asked to end between two of
 its instructions, and such a call is a single one: it cannot be left half done.

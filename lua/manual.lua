@@ -114,7 +114,12 @@ end
 local function manual(env, topic, resolve)
   if topic == nil then return setmetatable({ text = overview() }, pretty.shapes.help) end
   local entry = type(topic) == "string" and entry_of_text(topic, resolve) or entry_of_value(topic)
-  if not entry then error("help: expected one of the names that help() lists, got " .. pretty.value(topic)) end
+  if not entry then
+    local names = {}
+    for name in next, entry_of do insert(names, name) end
+    local near = type(topic) == "string" and native.did_you_mean(topic, names) or ""
+    error("help: expected one of the names that help() lists, got " .. pretty.value(topic) .. near)
+  end
   return setmetatable({ text = explained(env, entry) }, pretty.shapes.help)
 end
 

@@ -18,7 +18,8 @@ local shielded = xpcall
 local concat, sort, pack, raw_move = table.concat, table.sort, table.pack, table.move
 local insert, table_remove = table.insert, table.remove
 local unpack = table.unpack
-local find, format, gsub, raw_rep = string.find, string.format, string.gsub, string.rep
+local find, match, format, gsub, raw_rep = string.find, string.match, string.format, string.gsub, string.rep
+local byte, gmatch = string.byte, string.gmatch
 local create, raw_resume, raw_close = coroutine.create, coroutine.resume, coroutine.close
 local yield, isyieldable, status = coroutine.yield, coroutine.isyieldable, coroutine.status
 
@@ -87,9 +88,24 @@ local function delivered(ok, ...)
   error((...), 0)
 end
 
+-- The error that is on its way, and the user's lines by which it came about: of those inside of a callback nothing
+-- is left when it has passed one of our functions.
+local seen, seen_trace
+
+local function look_at(problem, passed_on)
+  if not rawequal(problem, seen) then seen_trace = native.trace() end
+  seen = passed_on
+  return passed_on
+end
+
+local function forget(ok, ...)
+  if not ok then seen, seen_trace = nil, nil end
+  return ok, ...
+end
+
 local function located_unless_interrupted(problem)
   if interrupted() then return problem end
-  return located(problem)
+  return look_at(problem, located(problem))
 end
 
 local function published(f)
@@ -102,7 +118,7 @@ local function publish(functions)
   end
 end
 
-function env.pcall(f, ...) return unless_interrupted(raw_pcall(f, ...)) end
+function env.pcall(f, ...) return unless_interrupted(forget(raw_pcall(f, ...))) end
 
 -- A message handler that is called for Ctrl-C runs inside of the hook, which nothing interrupts.
 function env.xpcall(f, handler, ...)
@@ -110,7 +126,7 @@ function env.xpcall(f, handler, ...)
     if interrupted() then return problem end
     return handler(problem)
   end
-  return unless_interrupted(raw_xpcall(f, guarded, ...))
+  return unless_interrupted(forget(raw_xpcall(f, guarded, ...)))
 end
 
 -- Library functions may take long where Ctrl-C cannot reach: after those that do it is looked for
@@ -190,6 +206,45 @@ string.rep, string.gsub = published(string.rep), published(string.gsub)
 for _, name in ipairs { "concat", "sort", "move" } do env.table[name] = published(env.table[name]) end
 for _, name in ipairs { "setmetatable", "load", "collectgarbage" } do env[name] = published(env[name]) end
 
+-- How a program, or a function of one, is run: an error of it comes out as the text that is told.
+
+local known_names -- filled below, as a list is asked for
+
+local function suggestion(text)
+  local kind, name = match(text, "a nil value %((%a+) '([^']*)'%)")
+  if not kind or kind == "local" or kind == "upvalue" then return "" end
+  return native.did_you_mean(name, known_names(kind == "global"))
+end
+
+local function told(problem, trace)
+  local text = native.message(problem)
+  if text then
+    text = text .. suggestion(text)
+  else
+    local metatable = getmetatable(problem)
+    local own = type(metatable) == "table" and rawget(metatable, "__tostring") ~= nil
+    local ok, shown = raw_pcall(own and tostring or pretty.value, problem)
+    text = ok and shown or "an error value that cannot be shown"
+  end
+  for _, line in ipairs(trace or {}) do text = text .. "\n  " .. line end
+  return text
+end
+
+local function witness(problem)
+  if interrupted() then return problem end
+  return look_at(problem, problem)
+end
+
+local function ended(ok, ...)
+  if ok then return unless_interrupted(...) end
+  unless_interrupted()
+  local trace = rawequal((...), seen) and seen_trace
+  seen, seen_trace = nil, nil
+  error(told((...), trace), 0)
+end
+
+local function run(f, ...) return ended(raw_xpcall(f, witness, ...)) end
+
 -- The functions of the shell: each answers `true` and its results, or `false` and what is wrong,
 -- which becomes an error at the line of the caller.
 
@@ -204,7 +259,7 @@ local shape_of = {
   add = "stored", put = "stored", findvalue = "findvalue", findnode = "findnode", ping = "ping",
   getsocket = "socket", bootstrap = "bootstrap", contacts = "contacts", node = "node", info = "node",
   estimate = "estimate", lookups = "lookups", settings = "settings", xdp = "xdp", gc = "memory", packets = "packets",
-  untap = "untap", capture = "capture", spawn = "task", every = "task", after = "task", rpc = "task",
+  untap = "untap", tasks = "tasks", capture = "capture", spawn = "task", every = "task", after = "task", rpc = "task",
   tap = "task", routing = "routing", tree = "tree", ring = "ring",
 }
 
@@ -212,6 +267,13 @@ local shape_of = {
 local kind_of_result = setmetatable({
   trace = "trace", net = "net", cluster = "nodes", hist = "hist", plot = "plot", bars = "bars", explain = "explain", help = "help",
 }, { __index = shape_of })
+-- Those of which the prelude makes others are for nobody else.
+local files = {}
+for _, name in ipairs {
+  "file_kind", "file_read", "file_write", "to_csv", "from_csv", "to_json", "from_json",
+} do
+  files[name], native.functions[name] = native.functions[name], nil
+end
 
 for name, f in next, native.functions do
   local shape = shapes[shape_of[name]]
@@ -291,6 +353,8 @@ local function trace_at(caller, site, what, ...)
   return settle(shapes.trace, native.asking[name_of_traced(what, caller)](site, ...))
 end
 function at.trace(site, what, ...) return trace_at("trace", site, what, ...) end
+
+env.quit = env.exit
 
 if native.has_node then
   for name, f in next, at do
@@ -453,25 +517,79 @@ end
 local find_path -- of complete.lua, which comes when all else is there
 function env.help(topic) return manual.help(env, topic, find_path) end
 
--- Scripts have `require`, of their own folder alone.
-if native.read_module then
-  local loaded = {}
-  function env.require(name)
-    if loaded[name] ~= nil then return loaded[name] end
-    local source, file = settle(nil, native.read_module(name))
-    local chunk, problem = raw_load(source, "@" .. file, "t", env)
-    if not chunk then error(problem) end
-    loaded[name] = true
-    local module = chunk(name, file)
-    if module ~= nil then loaded[name] = module end
-    return loaded[name]
-  end
+-- Other programs: `require` and `dofile`.
+
+local function loaded_from(source, file, where)
+  local chunk, problem = raw_load(source, "@" .. file, "t", where)
+  if not chunk then error(problem) end
+  return chunk
 end
+
+local loaded = {}
+function env.require(name)
+  if loaded[name] ~= nil then return loaded[name] end
+  local source, file = settle(nil, native.read_module(name))
+  local chunk = loaded_from(source, file, env)
+  loaded[name] = true
+  local module = chunk(name, file)
+  if module ~= nil then loaded[name] = module end
+  return loaded[name]
+end
+
+function env.dofile(file) return loaded_from(settle(nil, files.file_read("dofile", file)), file, env)() end
 
 -- Clusters of real nodes, with the functions that ask one. `c:findvalue(i, key)`, but `c:trace(findvalue, i, key)`.
 
 local cluster_of = setmetatable({}, { __mode = "k" })
 local cluster_methods = {}
+
+-- Values in files.
+
+-- What is nested deeper is read by no Lua; these bounds end what contains itself.
+local PARTS, LEVELS = 1 << 20, 60
+
+local function literal(v, left, level)
+  left.parts = left.parts - 1
+  if left.parts < 0 then error("save: a value of more than " .. PARTS .. " parts") end
+  if type(v) == "string" then
+    return '"' .. gsub(v, "[^%w ]", function(c) return format("\\%03d", byte(c)) end) .. '"'
+  end
+  if type(v) == "number" then return format("%q", v) end
+  if type(v) == "boolean" or v == nil then return tostring(v) end
+  if type(v) ~= "table" then
+    error("save: expected strings, numbers, tables, true or false, got " .. native.describe(v))
+  end
+  if level == LEVELS then error("save: tables nest deeper than " .. LEVELS .. " levels") end
+  local parts = {}
+  for key, item in next, v do
+    insert(parts, "[" .. literal(key, left, level + 1) .. "]=" .. literal(item, left, level + 1))
+  end
+  return "{" .. concat(parts, ",") .. "}"
+end
+
+local write_as = {
+  json = function(value) return settle(nil, files.to_json(value)) end,
+  csv = function(value) return settle(nil, files.to_csv(value)) end,
+  lua = function(value) return "return " .. literal(value, { parts = PARTS }, 0) .. "\n" end,
+  txt = function(value) return type(value) == "string" and value or pretty.value(value) .. "\n" end,
+}
+
+local read_as = {
+  json = function(text) return settle(nil, files.from_json(text)) end,
+  csv = function(text) return settle(nil, files.from_csv(text)) end,
+  lua = function(text, file) return (loaded_from(text, file, {})()) end,
+  txt = function(text) return text end,
+}
+
+function env.save(value, file, existing)
+  local kind = settle(nil, files.file_kind("save", file))
+  return settle(shapes.saved, files.file_write(file, existing, write_as[kind](value)))
+end
+
+function env.read(file)
+  local kind = settle(nil, files.file_kind("read", file))
+  return read_as[kind](settle(nil, files.file_read("read", file)), file)
+end
 
 local function native_of_cluster(cluster) return cluster_of[cluster] or cluster end
 
@@ -529,6 +647,17 @@ function env.cluster(count, keep)
   cluster_of[cluster] = settle(nil, raw_cluster(count, keep))
   kept[#kept + 1] = cluster
   return cluster
+end
+
+-- What stands for something else, as plain tables: for JSON.
+local data_of = {
+  [shapes.net] = function(network) return settle(nil, native.methods["n:stats"](network_of[network])) end,
+  [shapes.simnode] = function(node) return { number = rawget(node, "number"), id = rawget(node, "id") } end,
+  [nodes] = members_of,
+}
+local function data(t)
+  local make = data_of[getmetatable(t)]
+  if make then return make(t) end
 end
 
 -- A network that only the checks of lessons hold: its methods are not to be reached, and so not to be changed.
@@ -631,4 +760,27 @@ local function after(source, ...)
   return lessons.after(source, ...)
 end
 
-return { env = env, show = show, meant = meant, names = complete.names, hint = complete.hint, after = after }
+-- What a misspelt name may mean: a global, or a field of a result, which the help names between backquotes, or of a
+-- library.
+function known_names(is_global)
+  local found, list = {}, {}
+  local function put(t)
+    for name in next, t do
+      if type(name) == "string" then found[name] = true end
+    end
+  end
+  if is_global then
+    put(env)
+  else
+    for _, entry in next, manual.entry_of do
+      for name in gmatch(entry.text, "`([%a_][%w_]*)`") do found[name] = true end
+    end
+    for _, t in ipairs { methods, cluster_methods, at, string, table, math, utf8, coroutine } do put(t) end
+  end
+  for name in next, found do list[#list + 1] = name end
+  return list
+end
+
+return {
+  env = env, run = run, data = data, show = show, meant = meant, names = complete.names, hint = complete.hint, after = after,
+}

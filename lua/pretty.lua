@@ -498,6 +498,16 @@ end
 
 function lines.task(task, out) insert(out, "task " .. task.task .. " (" .. task.kind .. ")") end
 
+function lines.tasks(tasks, out)
+  for _, task in ipairs(tasks) do
+    insert(out, format("%3d  %-6s %8s, waits for %s; cancel(%d) ends it", task.task, task.kind, seconds(task.seconds),
+      escape(task.waits_for), task.task))
+  end
+  insert(out, count(#tasks, "task"))
+end
+
+function lines.saved(result, out) insert(out, result.bytes .. " bytes in " .. escape(result.file)) end
+
 function lines.help(help, out) insert(out, help.text) end
 
 local shapes = {}

@@ -8,9 +8,9 @@ use shell::{alone, complaint, kademlua, run, shown, texts};
 
 #[test]
 fn nothing_leads_to_files_processes_or_the_interpreter() {
-    let names = "io debug package require dofile loadfile warn os.execute os.getenv os.exit \
+    let names = "io debug package loadfile warn os.execute os.getenv os.exit \
                  os.remove os.rename os.tmpname os.setlocale string.dump (\"\").dump \
-                 _G.io _G.require coroutine.running().x";
+                 _G.io _G.package coroutine.running().x";
     for name in names.split_whitespace() {
         let absent =
             shown(&format!("select(2, pcall(function() return {name} end)) == nil or 'there'"));

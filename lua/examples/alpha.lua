@@ -14,6 +14,10 @@ for _, alpha in ipairs { 1, 3, 10 } do
   local stats, messages = n:stats(), 0
   for i = 1, stats.count do messages = messages + stats.messages[i] end
   table.sort(stats.ms)
+  row {
+    alpha = alpha, median_ms = stats.ms[(#stats.ms + 1) // 2], worst_ms = stats.ms[#stats.ms],
+    messages = messages / stats.count, success = stats.success,
+  }
   print(("%5d %10.0f %9.0f %9.1f %7.0f%%"):format(alpha, stats.ms[(#stats.ms + 1) // 2], stats.ms[#stats.ms],
     messages / stats.count, 100 * stats.success))
 end

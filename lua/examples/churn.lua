@@ -27,4 +27,7 @@ local with = survivors { nodes = nodes, seed = 3, k = 5 }
 local without = survivors { nodes = nodes, seed = 3, k = 5, republish = 1e6 }
 print("values left of " .. values .. ", k = 5, a tenth of the nodes replaced each hour")
 print("  hour  republished hourly  never republished")
-for hour = 1, hours do print(("%6d %19d %18d"):format(hour, with[hour], without[hour])) end
+for hour = 1, hours do
+  row { hour = hour, republished = with[hour], never_republished = without[hour], values = values }
+  print(("%6d %19d %18d"):format(hour, with[hour], without[hour]))
+end

@@ -16,5 +16,6 @@ for _, size in ipairs(sizes) do
     hops, messages = hops + stats.hops[i], messages + stats.messages[i]
     most = math.max(most, stats.hops[i])
   end
+  row { nodes = size, hops = hops / lookups, messages = messages / lookups, most = most }
   print(("%7d %7.1f %6.2f %9.1f %13d"):format(size, math.log(size, 2), hops / lookups, messages / lookups, most))
 end

@@ -16,5 +16,7 @@ for _, k in ipairs { 1, 2, 5, 10, 20 } do
   n:kill(0.5)
   n:stats("reset")
   for v = 1, values do n:findvalue(n:random(), sha1("value " .. v)) end
-  print(("%2d %17.1f %21.0f%%"):format(k, messages / values, 100 * n:stats().success))
+  local success = n:stats().success
+  row { k = k, messages = messages / values, found = success }
+  print(("%2d %17.1f %21.0f%%"):format(k, messages / values, 100 * success))
 end

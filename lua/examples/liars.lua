@@ -33,6 +33,7 @@ for _, share in ipairs(shares) do
         end
       end
     end
+    row { liars = share, paths = paths, found = found / searches, messages = messages / searches }
     line = line .. ("%7.0f%% %4.0f"):format(100 * found / searches, messages / searches)
   end
   print(line)

@@ -15,7 +15,14 @@ local function found(side, by)
     local asker = sides[side][1 + v % #sides[side]]
     if #n:findvalue(asker, sha1(by .. v)).values > 0 then count = count + 1 end
   end
-  return ("%3d of %d"):format(count, values)
+  return count
+end
+
+local function tell(when)
+  local own, others = found(1, "left "), found(1, "right ")
+  row { when = when, own = own, others = others, values = values }
+  local function of(count) return ("%3d of %d"):format(count, values) end
+  print(("%-21s %18s %19s"):format(when, of(own), of(others)))
 end
 
 for v = 1, values do
@@ -23,8 +30,8 @@ for v = 1, values do
   n:add(sides[2][1 + v % #sides[2]], sha1("right " .. v), v)
 end
 print("                      left finds its own  left finds right's")
-print(("divided               %18s %19s"):format(found(1, "left "), found(1, "right ")))
+tell("divided")
 n:heal()
-print(("healed just now       %18s %19s"):format(found(1, "left "), found(1, "right ")))
+tell("healed just now")
 n:run(3600 * 2)
-print(("two hours later       %18s %19s"):format(found(1, "left "), found(1, "right ")))
+tell("two hours later")

@@ -50,7 +50,8 @@ for _, place in ipairs(places) do
   local name, ranges, addresses = table.unpack(place)
   head = head .. ("%15s"):format(name)
   local on_one, on_eight = found(ranges, addresses, 1), found(ranges, addresses, 8)
-  for i in ipairs(counts) do
+  for i, count in ipairs(counts) do
+    row { ids = count, place = name, on_1_path = on_one[i] / trials, on_8_paths = on_eight[i] / trials }
     lines[i] = lines[i] .. ("%9.0f%%%4.0f%%"):format(100 * on_one[i] / trials, 100 * on_eight[i] / trials)
   end
 end

@@ -49,10 +49,10 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     let keep = Ask::Look(Look::Packets(Filter { n: Some(0), ..Filter::default() }));
     shell.wait(KEEP_WITHIN, async { drop(attached.ask(keep).await) })?;
     match chunk {
-        Some(chunk) => shell.run(chunk)?,
+        Some(chunk) => arguments.program.prompt.run(&mut shell, chunk)?,
         None => {
             greet(&attached)?;
-            shell.interact()?;
+            arguments.program.prompt.prompt(&mut shell)?;
         }
     }
     Ok(())

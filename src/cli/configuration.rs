@@ -17,7 +17,7 @@ use super::node::parse_ip;
 use crate::config::{self, Config, Setting};
 use crate::id::Id;
 use crate::net::Endpoint;
-use crate::shell::{describe, endpoint_of_value, error_message, id_of, source_of};
+use crate::shell::{describe, did_you_mean, endpoint_of_value, error_message, id_of, source_of};
 
 /// Instructions that a configuration may take: a second of them, thousands of times what one needs.
 const INSTRUCTIONS_MAX: u32 = 50_000_000;
@@ -142,10 +142,9 @@ impl Configuration {
 
     fn set_constant(&mut self, name: &str, value: &Value) -> anyhow::Result<()> {
         if Setting::named(name).is_none() {
-            let known = config::names();
-            bail!(
-                "no setting is called '{name}'; there are port, id, bind, bootstrap, control, {known}"
-            );
+            let known = format!("port, id, bind, bootstrap, control, {}", config::names());
+            let near = did_you_mean(name, known.split(", "));
+            bail!("no setting is called '{name}'; there are {known}{near}");
         }
         let number = setting(name, "a number", value, number)?;
         Ok(self.constants.set(name, number)?)

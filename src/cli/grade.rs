@@ -15,8 +15,8 @@ use anyhow::{Context as _, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::shell::{
-    Chunk, Options, Output, RESULTS_BYTES_MAX, Record, Shell, escape, escape_json, parse_results,
-    say,
+    Chunk, Format, Options, Output, RESULTS_BYTES_MAX, Record, Shell, escape, escape_json,
+    parse_results, say,
 };
 
 /// Processor time of one replay, in seconds; the longest lesson takes less than one.
@@ -247,7 +247,7 @@ fn ending(status: ExitStatus, answer: &[u8]) -> String {
 pub(super) fn replay(lessons: Option<PathBuf>) -> anyhow::Result<()> {
     bound()?;
     let record: Record = serde_json::from_reader(io::stdin().lock().take(RESULTS_BYTES_MAX))?;
-    let options = Options { json: true, lessons, ..Options::default() };
+    let options = Options { format: Format::Json, lessons, ..Options::default() };
     let mut shell = Shell::start(None, Output::new(), options)?;
     let outcome = shell.run(Chunk::program(&chunk_of(&record), "=replay".to_owned()));
     if let Err(error) = &outcome {

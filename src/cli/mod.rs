@@ -13,6 +13,7 @@ mod node;
 mod nodes;
 mod ping;
 mod program;
+mod prompt;
 mod resident;
 mod serve;
 mod shell;
@@ -37,7 +38,8 @@ use self::node::NodeArguments;
 #[command(after_help = "\
 Without a program the shell prompts for one, or reads it from standard input if that is no \
 terminal. help() lists the functions; with --json each result is a line of JSON, in which bytes \
-that are no text stand as {\"hex\": \"…\"}.
+that are no text stand as {\"hex\": \"…\"} and numbers that JSON has not, inf and nan, as null; with \
+--csv rows are CSV. With both, what is printed goes to standard error.
 
 Exit status: 0 fine, 1 the program or command failed, 2 bad usage, 130 Ctrl-C ended the program (SIGTERM: 143, SIGHUP: 129). However it ends, the node keeps first what it has acknowledged.")]
 struct Cli {

@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::Args;
 
-use crate::shell::{Chunk, Options, Script};
+use crate::shell::{Chunk, Format, Options, Script};
 
 use super::BadUsage;
+use super::prompt::PromptArguments;
 
 /// What all commands with a shell on a node take beside the script.
 #[derive(Debug, Args)]
@@ -19,12 +20,17 @@ pub(super) struct ProgramArguments {
     /// Run one chunk and exit
     #[arg(short = 'e', value_name = "CHUNK", allow_hyphen_values = true)]
     pub(super) chunk: Option<OsString>,
-    /// Show results as JSON lines
+    /// Show each result as a line of JSON, and what is printed on standard error
     #[arg(long)]
     json: bool,
+    /// Show rows as CSV, and what is printed on standard error
+    #[arg(long, conflicts_with = "json")]
+    csv: bool,
     /// Folder with lessons of one's own [default: what KADEMLUA_LESSONS names]
     #[arg(long, value_name = "FOLDER", allow_hyphen_values = true)]
     lessons: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) prompt: PromptArguments,
 }
 
 impl ProgramArguments {
@@ -38,7 +44,8 @@ impl ProgramArguments {
         words: &[OsString],
         instead: &str,
     ) -> anyhow::Result<(Options, Option<Chunk>)> {
-        let plain = Options { json: self.json, lessons: self.lessons.clone(), script: None };
+        let format = Format::of(self.json, self.csv);
+        let plain = Options { format, lessons: self.lessons.clone(), script: None };
         Ok(match (&self.chunk, words) {
             (Some(_), [_, ..]) => {
                 return Err(BadUsage("expected a script or -e, got both".to_owned()).into());

@@ -69,11 +69,11 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
         None => {
             greet(&handle)?;
             shell.wait(PROMPT_WITHIN, joined(&handle))?;
-            shell.interact()?;
+            arguments.program.prompt.prompt(&mut shell)?;
         }
         Some(chunk) => {
             shell.wait(JOIN_WITHIN, joined(&handle))?;
-            shell.run(chunk)?;
+            arguments.program.prompt.run(&mut shell, chunk)?;
         }
     }
     Ok(())

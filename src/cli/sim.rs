@@ -8,9 +8,10 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Args;
 
-use crate::shell::{Chunk, Options, Output, Shell, say};
+use crate::shell::{Chunk, Format, Options, Output, Shell, did_you_mean, say};
 
 use super::program::script;
+use super::prompt::PromptArguments;
 use super::{BadUsage, grade};
 
 /// The examples that are built in.
@@ -36,12 +37,17 @@ pub(super) struct Arguments {
     /// Run one chunk and exit
     #[arg(short = 'e', value_name = "CHUNK", conflicts_with = "words", allow_hyphen_values = true)]
     chunk: Option<OsString>,
-    /// Show results as JSON lines
+    /// Show each result as a line of JSON, and what is printed on standard error
     #[arg(long)]
     json: bool,
+    /// Show rows as CSV, and what is printed on standard error
+    #[arg(long, conflicts_with = "json")]
+    csv: bool,
     /// Folder with lessons of one's own
     #[arg(long, value_name = "FOLDER", allow_hyphen_values = true)]
     lessons: Option<PathBuf>,
+    #[command(flatten)]
+    prompt: PromptArguments,
     /// Replay the results of lessons that a class has handed in, and show what holds
     #[arg(long, value_name = "FOLDER", allow_hyphen_values = true, conflicts_with_all = ["words", "chunk"])]
     grade: Option<PathBuf>,
@@ -58,8 +64,11 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     if arguments.replay {
         return grade::replay(arguments.lessons);
     }
-    let mut options =
-        Options { json: arguments.json, lessons: arguments.lessons, ..Options::default() };
+    let mut options = Options {
+        format: Format::of(arguments.json, arguments.csv),
+        lessons: arguments.lessons,
+        ..Options::default()
+    };
     let chunk = match (&arguments.chunk, arguments.words.as_slice()) {
         (Some(text), _) => Some(Chunk::argument(text.as_bytes())),
         (None, [name, rest @ ..]) => {
@@ -74,13 +83,13 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     };
     let mut shell = Shell::start(None, Output::new(), options)?;
     match chunk {
-        Some(chunk) => shell.run(chunk)?,
+        Some(chunk) => arguments.prompt.run(&mut shell, chunk)?,
         None => {
             say(format_args!("kademlua {}, simulated networks", env!("CARGO_PKG_VERSION")))?;
             say(format_args!(
                 "net{{nodes = 100}} makes one, lesson() lists lessons, Ctrl-D leaves"
             ))?;
-            shell.interact()?;
+            arguments.prompt.prompt(&mut shell)?;
         }
     }
     Ok(())
@@ -91,6 +100,10 @@ fn source(name: &OsStr) -> anyhow::Result<Vec<u8>> {
     let example = EXAMPLES.iter().find(|(example, _)| *example == name);
     match (std::fs::read(name), example) {
         (Err(_), Some((_, source))) => Ok(source.as_bytes().to_vec()),
-        (read, _) => read.with_context(|| name.display().to_string()),
+        (read, _) => read.with_context(|| {
+            let text = name.to_string_lossy();
+            let near = did_you_mean(&text, EXAMPLES.map(|(example, _)| example));
+            format!("{text}{near}")
+        }),
     }
 }

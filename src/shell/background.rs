@@ -4,6 +4,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Instant;
 
 use tokio::task::AbortHandle;
 
@@ -14,13 +18,51 @@ pub(crate) const TASKS_MAX: usize = 10_000;
 #[derive(Default)]
 pub(crate) struct Background {
     last: Cell<u64>,
-    running: RefCell<BTreeMap<u64, Task>>,
+    running: Rc<RefCell<BTreeMap<u64, Task>>>,
+    /// The task whose turn it is.
+    current: Cell<Option<u64>>,
+    failures: Cell<u64>,
 }
 
-struct Task {
+/// A task that runs.
+pub(crate) struct Task {
     abort: AbortHandle,
+    kind: &'static str,
+    /// What it waits for by itself, where no function that it called waits.
+    idle: &'static str,
+    began: Instant,
     /// The name of the RPC that it answers.
     answers: Option<Vec<u8>>,
+    /// The functions in which it waits, the innermost last.
+    waits_in: Vec<&'static str>,
+}
+
+/// What is told of a task.
+pub(crate) struct Listed {
+    pub(crate) number: u64,
+    pub(crate) kind: &'static str,
+    pub(crate) began: Instant,
+    pub(crate) waits_for: String,
+}
+
+impl Task {
+    /// One that begins now; it may answer the RPC of that name.
+    pub(crate) fn new(
+        abort: AbortHandle,
+        kind: &'static str,
+        idle: &'static str,
+        answers: Option<Vec<u8>>,
+    ) -> Task {
+        Task { abort, kind, idle, began: Instant::now(), answers, waits_in: Vec::new() }
+    }
+
+    fn waits_for(&self) -> String {
+        match (self.waits_in.last(), &self.answers) {
+            (Some(function), _) => (*function).to_owned(),
+            (None, Some(name)) => format!("{} of {}", self.idle, String::from_utf8_lossy(name)),
+            (None, None) => self.idle.to_owned(),
+        }
+    }
 }
 
 impl Background {
@@ -33,9 +75,50 @@ impl Background {
         Some(self.last.get())
     }
 
-    /// A task begins; it may answer the RPC of that name.
-    pub(crate) fn begin(&self, number: u64, abort: AbortHandle, answers: Option<Vec<u8>>) {
-        self.running.borrow_mut().insert(number, Task { abort, answers });
+    /// A task begins.
+    pub(crate) fn begin(&self, number: u64, task: Task) {
+        self.running.borrow_mut().insert(number, task);
+    }
+
+    /// What a task does, by which is known in what function it waits.
+    pub(crate) async fn within<T>(&self, number: u64, running: impl Future<Output = T>) -> T {
+        let mut running = pin!(running);
+        poll_fn(|context| {
+            let before = self.current.replace(Some(number));
+            let polled = running.as_mut().poll(context);
+            self.current.set(before);
+            polled
+        })
+        .await
+    }
+
+    /// The task whose turn it is, if it is one's, waits in that function until what is returned is dropped.
+    pub(crate) fn waiting_for(&self, function: &'static str) -> Option<Waiting> {
+        let number = self.current.get()?;
+        self.running.borrow_mut().get_mut(&number)?.waits_in.push(function);
+        Some(Waiting { running: self.running.clone(), number })
+    }
+
+    /// A task came to no good end.
+    pub(crate) fn count_failure(&self) {
+        self.failures.set(self.failures.get() + 1);
+    }
+
+    /// How many did since this was asked.
+    pub(crate) fn failures(&self) -> u64 {
+        self.failures.take()
+    }
+
+    /// All that run.
+    pub(crate) fn list(&self) -> Vec<Listed> {
+        let running = self.running.borrow();
+        let listed = |(&number, task): (&u64, &Task)| Listed {
+            number,
+            kind: task.kind,
+            began: task.began,
+            waits_for: task.waits_for(),
+        };
+        running.iter().map(listed).collect()
     }
 
     /// A task came to its end by itself.
@@ -60,5 +143,19 @@ impl Background {
         let number =
             self.running.borrow().iter().find(|(_, task)| answers(task)).map(|(&number, _)| number);
         number.is_some_and(|number| self.end(number))
+    }
+}
+
+/// A task waits in a function.
+pub(crate) struct Waiting {
+    running: Rc<RefCell<BTreeMap<u64, Task>>>,
+    number: u64,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some(task) = self.running.borrow_mut().get_mut(&self.number) {
+            task.waits_in.pop();
+        }
     }
 }

@@ -129,12 +129,12 @@ pub(crate) enum Compiled {
 }
 
 impl Compiled {
-    /// Runs the chunk and gives the values that it returns.
-    pub(crate) async fn run(self) -> mlua::Result<MultiValue> {
+    /// Runs the chunk, by a function that calls what it is given, and gives the values that it returns.
+    pub(crate) async fn run(self, runner: &Function) -> mlua::Result<MultiValue> {
         match self {
-            Compiled::Statements(function) => function.call_async(()).await,
+            Compiled::Statements(function) => runner.call_async(function).await,
             Compiled::Expression(function) => {
-                let mut values: MultiValue = function.call_async(()).await?;
+                let mut values: MultiValue = runner.call_async(function).await?;
                 values.pop_front();
                 Ok(values)
             }
@@ -170,6 +170,10 @@ pub(crate) fn wants_more(source: &str) -> bool {
 mod tests {
     use super::*;
 
+    fn runner(lua: &Lua) -> Function {
+        lua.load("local f = ... return f()").into_function().unwrap()
+    }
+
     #[test]
     fn a_chunk_that_ends_too_early_wants_more() {
         for source in [
@@ -200,18 +204,18 @@ mod tests {
         let lua = Lua::new();
         for source in ["1 + 1", "= 1 + 1", "  =2", "return 2", "2 -- two"] {
             let compiled = Chunk::typed(source).compile(&lua, &lua.globals()).unwrap();
-            let values = compiled.run().await.unwrap();
+            let values = compiled.run(&runner(&lua)).await.unwrap();
             assert_eq!(values.into_vec(), [mlua::Value::Integer(2)], "{source}");
         }
         let statement = Chunk::typed("x = 5").compile(&lua, &lua.globals()).unwrap();
-        assert!(statement.run().await.unwrap().is_empty());
+        assert!(statement.run(&runner(&lua)).await.unwrap().is_empty());
     }
 
     /// What a chunk returns, as text.
     async fn returned(chunk: Chunk) -> mlua::Result<String> {
         let lua = Lua::new();
         lua.load("function f(...) return ... end t = {x = 7, f = f} s = 'seven'").exec()?;
-        let values = chunk.compile(&lua, &lua.globals())?.run().await?;
+        let values = chunk.compile(&lua, &lua.globals())?.run(&runner(&lua)).await?;
         let texts: mlua::Result<Vec<String>> = values.iter().map(mlua::Value::to_string).collect();
         Ok(texts?.join(" "))
     }
@@ -300,7 +304,7 @@ mod tests {
             b"#'\xe9\xff'",
         ] {
             let compiled = Chunk::program(source, "@a.lua".into()).compile(&lua, &lua.globals());
-            let values = compiled.unwrap().run().await.unwrap();
+            let values = compiled.unwrap().run(&runner(&lua)).await.unwrap();
             assert_eq!(values.into_vec(), [mlua::Value::Integer(2)], "{source:?}");
         }
     }

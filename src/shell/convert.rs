@@ -4,13 +4,15 @@
 //! 1 to n is a list, any other table with whole numbers and strings as keys a dictionary, the
 //! empty table the empty list. Everything else is refused before anything is sent.
 
+use std::collections::BTreeMap;
 use std::ffi::c_void;
 
-use mlua::{Table, Value as LuaValue};
+use mlua::{Lua, Table, Value as LuaValue};
+use serde_json::Value as Json;
 
 use crate::bencode::{self, MAX_DEPTH, MAX_VALUE_DEPTH};
 use crate::control::{Bytes, INTEGER_MAX};
-use crate::serial::hex;
+use crate::serial::{from_hex, hex};
 
 use super::escape::{escape, escape_json};
 
@@ -184,7 +186,7 @@ fn describe_number(number: f64) -> String {
 }
 
 /// JSON of one result, at most. What is longer serves nobody, and would take memory beside that of Lua.
-const JSON_BYTES_MAX: usize = 16 << 20;
+pub(crate) const JSON_BYTES_MAX: usize = 16 << 20;
 
 /// Why a result has no JSON form.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -201,19 +203,25 @@ pub(crate) enum NoJson {
 }
 
 /// A result as JSON. Tables with the keys 1 to n are arrays, all others objects; functions and
-/// coroutines become their description. It ends early where `interrupted` says so.
-pub(crate) fn json(value: &LuaValue, interrupted: impl Fn() -> bool) -> Result<String, NoJson> {
-    let mut writer = JsonWriter { out: String::new(), interrupted };
+/// coroutines become their description, and numbers that JSON has not null. What stands for other things, as networks
+/// do, becomes what `data` makes of it. It ends early where `interrupted` says so.
+pub(crate) fn json(
+    value: &LuaValue,
+    data: impl Fn(&Table) -> Option<LuaValue>,
+    interrupted: impl Fn() -> bool,
+) -> Result<String, NoJson> {
+    let mut writer = JsonWriter { out: String::new(), data, interrupted };
     writer.put(value, MAX_DEPTH)?;
     Ok(writer.out)
 }
 
-struct JsonWriter<Look> {
+struct JsonWriter<Data, Look> {
     out: String,
+    data: Data,
     interrupted: Look,
 }
 
-impl<Look: Fn() -> bool> JsonWriter<Look> {
+impl<Data: Fn(&Table) -> Option<LuaValue>, Look: Fn() -> bool> JsonWriter<Data, Look> {
     fn put(&mut self, value: &LuaValue, levels: usize) -> Result<(), NoJson> {
         match value {
             LuaValue::Nil => self.put_scalar(&serde_json::Value::Null),
@@ -227,7 +235,10 @@ impl<Look: Fn() -> bool> JsonWriter<Look> {
                 self.put_scalar(&serde_json::json!(Bytes::from(&string.as_bytes()[..])));
             }
             LuaValue::Table(_) if levels == 0 => return Err(NoJson::TooDeep),
-            LuaValue::Table(table) => self.put_table(table, levels - 1)?,
+            LuaValue::Table(table) => match (self.data)(table) {
+                Some(data) => self.put(&data, levels - 1)?,
+                None => self.put_table(table, levels - 1)?,
+            },
             other => self.put_scalar(&describe(other).into()),
         }
         self.look()
@@ -265,20 +276,26 @@ impl<Look: Fn() -> bool> JsonWriter<Look> {
     /// keys.
     fn put_object(&mut self, table: &Table, levels: usize) -> Result<(), NoJson> {
         let start = self.out.len();
-        let mut entries = Vec::new();
-        for (key, value) in table.pairs::<LuaValue, LuaValue>().flatten() {
-            let at = self.out.len();
-            if matches!(&key, LuaValue::String(key) if key.as_bytes().len() > JSON_BYTES_MAX) {
-                return Err(NoJson::TooLarge);
+        let mut entries = BTreeMap::new();
+        // Texts first, which keep their names: of the others none takes the name of another.
+        for is_text in [true, false] {
+            for (key, value) in table.pairs::<LuaValue, LuaValue>().flatten() {
+                let text = text_of(&key)?;
+                if text.is_some() != is_text {
+                    continue;
+                }
+                let mut name = text.unwrap_or_else(|| json_key(&key));
+                while entries.contains_key(&name) {
+                    name = format!("[{name}]");
+                }
+                let at = self.out.len();
+                self.put_scalar(&name.as_str().into());
+                self.out.push(':');
+                self.put(&value, levels)?;
+                entries.insert(name, at..self.out.len());
             }
-            let name = json_key(&key);
-            self.put_scalar(&name.as_str().into());
-            self.out.push(':');
-            self.put(&value, levels)?;
-            entries.push((name, at..self.out.len()));
         }
-        entries.sort_by(|(a, _), (b, _)| a.cmp(b));
-        let sorted: Vec<&str> = entries.iter().map(|(_, at)| &self.out[at.clone()]).collect();
+        let sorted: Vec<&str> = entries.values().map(|at| &self.out[at.clone()]).collect();
         let sorted = sorted.join(",");
         self.out.truncate(start);
         self.out.extend(["{", &sorted, "}"]);
@@ -286,12 +303,51 @@ impl<Look: Fn() -> bool> JsonWriter<Look> {
     }
 }
 
+/// The value that [`json`] made this of.
+pub(crate) fn from_json(lua: &Lua, json: &Json) -> mlua::Result<LuaValue> {
+    Ok(match json {
+        Json::Null => LuaValue::Nil,
+        Json::Bool(boolean) => LuaValue::Boolean(*boolean),
+        Json::Number(number) => match number.as_i64() {
+            Some(integer) => LuaValue::Integer(integer),
+            None => LuaValue::Number(number.as_f64().unwrap_or(f64::NAN)),
+        },
+        Json::String(text) => LuaValue::String(lua.create_string(text)?),
+        Json::Array(items) => {
+            let table = lua.create_table()?;
+            for (index, item) in items.iter().enumerate() {
+                table.raw_set(index + 1, from_json(lua, item)?)?;
+            }
+            LuaValue::Table(table)
+        }
+        Json::Object(fields) => {
+            if let (1, Some(Json::String(hex))) = (fields.len(), fields.get("hex"))
+                && let Some(bytes) = from_hex(hex.as_bytes())
+            {
+                return Ok(LuaValue::String(lua.create_string(bytes)?));
+            }
+            let table = lua.create_table()?;
+            for (name, value) in fields {
+                table.raw_set(name.as_str(), from_json(lua, value)?)?;
+            }
+            LuaValue::Table(table)
+        }
+    })
+}
+
+/// A key that is text.
+fn text_of(key: &LuaValue) -> Result<Option<String>, NoJson> {
+    let LuaValue::String(string) = key else { return Ok(None) };
+    if string.as_bytes().len() > JSON_BYTES_MAX {
+        return Err(NoJson::TooLarge);
+    }
+    Ok(std::str::from_utf8(&string.as_bytes()).ok().map(str::to_owned))
+}
+
+/// What stands for any other key.
 fn json_key(key: &LuaValue) -> String {
     match key {
-        LuaValue::String(string) => match std::str::from_utf8(&string.as_bytes()) {
-            Ok(text) => text.to_owned(),
-            Err(_) => hex(&string.as_bytes()),
-        },
+        LuaValue::String(string) => hex(&string.as_bytes()),
         other => describe(other),
     }
 }
@@ -381,7 +437,7 @@ mod tests {
     }
 
     fn json_of(lua: &Lua, source: &str) -> Result<String, NoJson> {
-        json(&eval(lua, source), || false)
+        json(&eval(lua, source), |_| None, || false)
     }
 
     #[test]
@@ -391,6 +447,19 @@ mod tests {
             json_of(&lua, "{list = {1, 'a'}, bytes = '\\255', none = {}, n = 1.5, t = true}")
                 .unwrap(),
             r#"{"bytes":{"hex":"ff"},"list":[1,"a"],"n":1.5,"none":[],"t":true}"#
+        );
+        assert_eq!(
+            json_of(
+                &lua,
+                "{[1] = 'a', ['1'] = 'b', ['[1]'] = 'c', [1.5] = 1/0, [print] = 1, [type] = 2}"
+            )
+            .unwrap()
+            .len(),
+            r#"{"1":"b","1.5":null,"[1]":"c","[[1]]":"a","[a function]":1,"a function":2}"#.len()
+        );
+        assert_eq!(
+            json_of(&lua, "{[1] = 'a', ['1'] = 'b', ['\\255'] = 1, ff = 2}").unwrap(),
+            r#"{"1":"b","[1]":"a","[ff]":1,"ff":2}"#
         );
         assert_eq!(json_of(&lua, "'\\u{9b}\\127'").unwrap(), r#""\u009b\u007f""#);
         assert_eq!(json_of(&lua, "{[print] = 1, ['\\u{202e}'] = 0/0}").unwrap().len(), 30);
@@ -427,7 +496,7 @@ mod tests {
             looks.set(looks.get() + 1);
             looks.get() > 100
         };
-        assert_eq!(json(&value, interrupted), Err(NoJson::Interrupted));
+        assert_eq!(json(&value, |_| None, interrupted), Err(NoJson::Interrupted));
         assert_eq!(looks.get(), 101);
     }
 

@@ -18,7 +18,6 @@ use rustyline::{CompletionType, Config, Context, Editor, Event, EventHandler, He
 use super::chunk::{self, Chunk};
 use super::cursor::{Cursor, Frame, Step};
 use super::engine::{Engine, Hint};
-use super::failure::ChunkError;
 use super::highlight::{KEYWORDS, highlight};
 use super::pace::{EditorKeys, Pace};
 use super::{Shell, escape_lines, history, outside, terminal, words};
@@ -62,16 +61,8 @@ fn unreadable(error: &ReadlineError) -> String {
 }
 
 fn show(shell: &mut Shell, line: &str) {
-    match shell.run(Chunk::typed(&words::as_lua(line))) {
-        Ok(()) => {}
-        Err(
-            error @ (ChunkError::Interrupted
-            | ChunkError::Failed(_)
-            | ChunkError::Unread
-            | ChunkError::Stopped),
-        ) => {
-            shell.output.note(&format!("{}\n", escape_lines(&error.to_string())));
-        }
+    if let Err(error) = shell.run(Chunk::typed(&words::as_lua(line))) {
+        shell.tell(&error);
     }
 }
 

@@ -1,7 +1,7 @@
 //! The thread on which Lua runs. Chunks and questions go in through a channel, one chunk at a
 //! time; the coroutines of background tasks go on between and during them.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -26,6 +26,7 @@ use super::arguments::{Arguments, Complaint, Usage};
 use super::background::Background;
 use super::chunk::Chunk;
 use super::cursor::{self, Cursor, Step};
+use super::end::Way;
 use super::escape::escape_lines;
 use super::failure::{
     ChunkError, MEMORY_MAX, built_in, is_out_of_memory, message_of, place, without_place,
@@ -37,9 +38,10 @@ use super::kept::Kept;
 use super::others::{self, Others};
 use super::output::Output;
 use super::simulation::SimulatedNode;
+use super::suggest::did_you_mean;
 use super::{
-    arguments, bytes, cluster, convert, escape, lessons, modules, network, outside, packets,
-    process_kilobytes, results, simulation, tasks, terminal,
+    arguments, bytes, cluster, convert, escape, failure, files, lessons, modules, network, outside,
+    packets, process_kilobytes, results, rows, simulation, tasks, terminal,
 };
 
 /// Stack of the Lua thread: Lua allows 200 levels of calls through Rust and C.
@@ -57,12 +59,35 @@ const HINT_WITHIN: Duration = Duration::from_millis(20);
 /// How programs are run and how their results are shown.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Results as JSON lines.
-    pub json: bool,
+    /// How results are shown.
+    pub format: Format,
     /// A script and its arguments.
     pub script: Option<Script>,
     /// A folder with more lessons; without one, what `KADEMLUA_LESSONS` names.
     pub lessons: Option<PathBuf>,
+}
+
+/// How results are shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// Each as a line of JSON.
+    Json,
+    /// Rows as CSV.
+    Csv,
+}
+
+impl Format {
+    /// As the options of a command say.
+    pub(crate) fn of(json: bool, csv: bool) -> Format {
+        match (json, csv) {
+            (true, _) => Format::Json,
+            (_, true) => Format::Csv,
+            _ => Format::Text,
+        }
+    }
 }
 
 /// A script named on the command line.
@@ -114,6 +139,7 @@ impl Engine {
         node: Option<Subject>,
         output: Arc<Output>,
         options: Options,
+        way: Way,
     ) -> io::Result<Engine> {
         let interrupt = Interrupt::new();
         let (jobs, queue) = mpsc::unbounded_channel();
@@ -124,7 +150,7 @@ impl Engine {
         std::thread::Builder::new().name("kademlua-lua".into()).stack_size(STACK_BYTES).spawn(
             move || {
                 let world =
-                    || World::new(node.map(Host::from), output, options, lua_interrupt, count);
+                    || World::new(node.map(Host::from), output, options, lua_interrupt, count, way);
                 run(world, queue, &started);
             },
         )?;
@@ -194,7 +220,7 @@ struct World {
     environment: Table,
     guard: Guard,
     output: Arc<Output>,
-    json: bool,
+    context: Rc<Context>,
     show: Function,
     /// What the values of a typed chunk mean: `help` alone is a call.
     meant: Function,
@@ -212,6 +238,7 @@ impl World {
         options: Options,
         interrupt: Arc<Interrupt>,
         results: Arc<AtomicU64>,
+        way: Way,
     ) -> mlua::Result<World> {
         let lua = bare_lua()?;
         lua.set_memory_limit(MEMORY_MAX)?;
@@ -227,10 +254,17 @@ impl World {
             guard: guard.clone(),
             output: output.clone(),
             background,
+            way,
+            runner: OnceCell::new(),
+            data: OnceCell::new(),
+            format: options.format,
             taps: RefCell::default(),
             shapes,
         };
-        let made = prelude(&lua, &Rc::new(context), &options)?;
+        let context = Rc::new(context);
+        let made = prelude(&lua, &context, &options)?;
+        context.runner.set(made.get("run")?).expect("it is set once");
+        context.data.set(made.get("data")?).expect("it is set once");
         let environment: Table = made.get("env")?;
         if let Some(script) = &options.script {
             environment.set("arg", arg_table(&lua, script)?)?;
@@ -239,8 +273,19 @@ impl World {
         let meant = made.get("meant")?;
         let (names, hint) = (made.get("names")?, made.get("hint")?);
         let kept = Kept::new(environment.clone(), results);
-        let json = options.json;
-        Ok(World { lua, environment, guard, output, json, show, meant, after, names, kept, hint })
+        Ok(World {
+            lua,
+            environment,
+            guard,
+            output,
+            context,
+            show,
+            meant,
+            after,
+            names,
+            kept,
+            hint,
+        })
     }
 
     async fn take(&self, job: Job) {
@@ -270,7 +315,13 @@ impl World {
                 print(&self.output, &text).map_err(|error| match error.kind() {
                     io::ErrorKind::BrokenPipe => ChunkError::Unread,
                     _ => ChunkError::Failed(format!("cannot write to standard output: {error}")),
-                })
+                })?;
+                match self.context.background.failures() {
+                    failures if failures > 0 && !chunk.is_typed() => {
+                        Err(ChunkError::Tasks(failures))
+                    }
+                    _ => Ok(()),
+                }
             }
             Ok(Err(error)) => {
                 if is_out_of_memory(&error) {
@@ -286,15 +337,18 @@ impl World {
 
     /// Runs a chunk to its end; its values as they are to be shown, and what a lesson says to them.
     async fn results(&self, chunk: &Chunk) -> mlua::Result<String> {
-        let mut values = chunk.compile(&self.lua, &self.environment)?.run().await?;
+        let compiled = chunk.compile(&self.lua, &self.environment)?;
+        let mut values = compiled.run(self.context.runner()).await?;
         if chunk.is_typed() {
             values = self.meant.call_async(values).await?;
         }
         if let Some(result) = values.front().filter(|_| chunk.is_typed()) {
             self.kept.keep(&self.lua, result)?;
         }
-        if self.json {
-            return json_lines(&values, &self.guard);
+        match self.context.format {
+            Format::Text => {}
+            Format::Json => return json_lines(&values, &self.context),
+            Format::Csv => return csv_tables(&values, &self.context),
         }
         let text: LuaString = self.show.call_async(values.clone()).await?;
         let mut text = text.to_string_lossy();
@@ -373,6 +427,8 @@ fn functions(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
     simulation::add_to(&functions)?;
     cluster::add_to(&functions)?;
     packets::add_untap_to(&functions)?;
+    files::add_to(&functions)?;
+    rows::add_to(&functions)?;
     Ok(functions.into_table())
 }
 
@@ -432,6 +488,12 @@ fn natives(lua: &Lua, context: &Rc<Context>, options: &Options) -> mlua::Result<
     native.set("pending", Lua::poll_pending())?;
     let guard = context.guard.clone();
     native.set("interrupted", plain(lua, move |_, ()| Ok(guard.strikes()))?)?;
+    native.set("trace", plain(lua, |lua, ()| Ok(failure::trace(lua)))?)?;
+    native.set("message", plain(lua, message)?)?;
+    let suggest = |_: &Lua, (name, list): (String, Vec<String>)| {
+        Ok(did_you_mean(&name, list.iter().map(String::as_str)))
+    };
+    native.set("did_you_mean", plain(lua, suggest)?)?;
     native.set("located", plain(lua, |lua, problem: LuaValue| located(lua, problem))?)?;
     native.set("collect", plain(lua, |lua, what: String| collect(lua, &what))?)?;
     native.set("lua_kilobytes", plain(lua, |lua, ()| Ok(lua.used_memory() as f64 / 1024.0))?)?;
@@ -441,14 +503,12 @@ fn natives(lua: &Lua, context: &Rc<Context>, options: &Options) -> mlua::Result<
     native.set("lessons", plain_checked(lua, read)?)?;
     native.set("remember", plain_checked(lua, |_, table: Table| results::remember(&table))?)?;
     native.set("results", plain_checked(lua, |lua, ()| results::reached(lua))?)?;
-    if let Some(script) = &options.script {
-        let folder = script.folder.clone();
-        let read = move |lua: &Lua, name: LuaValue| {
-            let (source, file) = modules::read(&folder, &name)?;
-            Ok((lua.create_string(source)?, file))
-        };
-        native.set("read_module", plain_checked(lua, read)?)?;
-    }
+    let script = options.script.as_ref().map(|script| script.folder.clone());
+    let read = move |lua: &Lua, name: LuaValue| {
+        let (source, file) = modules::read(script.as_deref(), &name)?;
+        Ok((lua.create_string(source)?, file))
+    };
+    native.set("read_module", plain_checked(lua, read)?)?;
     Ok(native)
 }
 
@@ -474,12 +534,13 @@ fn add_text(lua: &Lua, native: &Table, context: &Rc<Context>) -> mlua::Result<()
     native.set("tohex", plain(lua, tohex)?)?;
     let own = context.clone();
     let write = move |_: &Lua, text: LuaString| {
-        let printed = own.output.print(&text.to_string_lossy());
-        if own.output.is_closed() {
-            // Who reads has left: the program ends, as by Ctrl-C but without a word.
-            own.guard.end();
+        let text = text.to_string_lossy();
+        if own.format != Format::Text {
+            // Standard output is for programs, which read nothing there but results.
+            own.output.note(&text);
+            return Ok(());
         }
-        Ok(printed.map_err(|error| Complaint::new("print", error))?)
+        Ok(own.print(&text).map_err(|error| Complaint::new("print", error))?)
     };
     native.set("write", plain_checked(lua, write)?)
 }
@@ -501,6 +562,16 @@ fn located(lua: &Lua, problem: LuaValue) -> mlua::Result<LuaValue> {
     // The prelude calls its own copies of some library functions so.
     let text = text.replace("'raw_", "'");
     (place(lua) + &text).into_lua(lua)
+}
+
+/// What an error says that Lua or one of our functions raised; nothing of what a program raised that is no text.
+fn message(_: &Lua, problem: LuaValue) -> mlua::Result<Option<String>> {
+    let text = match &problem {
+        LuaValue::Error(error) => message_of(error),
+        LuaValue::String(text) => message_of(&mlua::Error::runtime(text.to_string_lossy())),
+        _ => return Ok(None),
+    };
+    Ok(Some(text))
 }
 
 fn escaped(text: &LuaString, lines: bool) -> mlua::Result<String> {
@@ -553,17 +624,32 @@ fn collect(lua: &Lua, what: &str) -> mlua::Result<bool> {
     Ok(true)
 }
 
-fn json_lines(values: &MultiValue, guard: &Guard) -> mlua::Result<String> {
-    let line = |value| match convert::json(value, || guard.strikes()) {
+fn json_lines(values: &MultiValue, context: &Context) -> mlua::Result<String> {
+    let line = |value| match context.json(value) {
         Ok(json) => Ok(format!("{json}\n")),
         Err(error) => Err(mlua::Error::runtime(error)),
     };
     values.iter().map(line).collect()
 }
 
+/// Each result as a table of its own, an empty line apart.
+fn csv_tables(values: &MultiValue, context: &Context) -> mlua::Result<String> {
+    let tables = values.iter().filter(|value| !value.is_nil()).map(|value| {
+        let table =
+            rows::csv(value, rows::Reader::Anybody, context).map_err(mlua::Error::runtime)?;
+        Ok(String::from_utf8_lossy(&table).into_owned())
+    });
+    Ok(tables.collect::<mlua::Result<Vec<_>>>()?.join("\n"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn alone() -> Engine {
+        let end = crate::shell::End::of(None).unwrap();
+        Engine::start(None, Output::new(), Options::default(), end.way().clone()).unwrap()
+    }
 
     /// What may follow a text; asked again as long as the thread is too busy.
     fn names(engine: &Engine, text: &str) -> Vec<String> {
@@ -573,7 +659,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_call_returns_is_known_without_calling_it() {
-        let engine = Engine::start(None, Output::new(), Options::default()).unwrap();
+        let engine = alone();
         let run = |source: String| engine.run(Chunk::program(source.as_bytes(), "=test".into()));
         let make = "k = sha1('k') N = net{nodes = 30} N:add(1, k, 'v') N:kill{3} N:add(2, k, 'w') N:findnode(4, k)";
         run(make.to_owned()).await.unwrap();
@@ -624,7 +710,7 @@ mod tests {
 
     #[tokio::test]
     async fn completion_runs_nothing_of_the_users() {
-        let engine = Engine::start(None, Output::new(), Options::default()).unwrap();
+        let engine = alone();
         let bad = "ran = 0 local function bad() ran = ran + 1 return {} end
             t = setmetatable({a = {}}, {__index = bad, __call = bad, __len = bad, __pairs = bad, __name = 'x'}) f = bad
             inner = setmetatable({}, {__index = setmetatable({field = 1}, {__index = bad})})";

@@ -15,12 +15,22 @@ pub enum ChunkError {
     /// An error in the program, with its place.
     #[error("{0}")]
     Failed(String),
+    /// Tasks that the program began have failed, each with its own message.
+    #[error("{}", tasks_failed(*.0))]
+    Tasks(u64),
     /// Who read standard output has left. That is no failure: it is how `head` ends what it reads.
     #[error("nobody reads standard output any longer")]
     Unread,
     /// The Lua thread is gone.
     #[error("Lua has stopped")]
     Stopped,
+}
+
+fn tasks_failed(count: u64) -> String {
+    match count {
+        1 => "a task failed".to_owned(),
+        _ => format!("{count} tasks failed"),
+    }
 }
 
 /// What an error says, with the place but without the traceback.
@@ -68,6 +78,45 @@ fn strip_place(message: &str) -> Option<&str> {
     let (_, rest) = message.strip_prefix(BUILT_IN)?.split_once("):")?;
     let (line, message) = rest.split_once(": ")?;
     line.bytes().all(|byte| byte.is_ascii_digit()).then_some(message)
+}
+
+/// Lines of a traceback: the innermost, where one looks first.
+const FRAMES_MAX: usize = 12;
+
+/// Levels of the stack that are looked at for them; one that has overflown has 200,000.
+const LEVELS_MAX: usize = 60;
+
+/// The user's own lines by which Lua came here, the innermost first, each as Lua's own traceback has it. None where
+/// there is but one: it stands in the message.
+pub(crate) fn trace(lua: &Lua) -> Vec<String> {
+    let mut lines = Vec::new();
+    for level in 0..LEVELS_MAX {
+        let frame = lua.inspect_stack(level, |frame| {
+            let source = frame.source();
+            let is_ours = source.source.as_ref()?.get(1..)?.starts_with(BUILT_IN);
+            let line = frame.current_line().filter(|_| source.what != "C" && !is_ours)?;
+            let place = source.short_src?;
+            let names = frame.names();
+            let function = match (names.name, source.line_defined) {
+                _ if source.what == "main" => "main chunk".to_owned(),
+                (Some(name), _) => format!("function '{name}'"),
+                (None, defined) => {
+                    format!("function <{place}:{}>", defined.unwrap_or_default())
+                }
+            };
+            Some(format!("{place}:{line}: in {function}"))
+        });
+        match frame {
+            None => break,
+            Some(frame) => lines.extend(frame),
+        }
+        if lines.len() > FRAMES_MAX {
+            lines.truncate(FRAMES_MAX);
+            lines.push("…".to_owned());
+            break;
+        }
+    }
+    if lines.len() > 1 { lines } else { Vec::new() }
 }
 
 /// How the prelude calls what a program hands a function of ours to, without a line of its own in between.

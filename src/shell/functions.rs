@@ -6,11 +6,13 @@
 //! Each answers `true` and its results, or `false` and a message; the prelude makes the message
 //! an error at the caller's line.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use mlua::{FromLuaMulti, IntoLua, IntoLuaMulti, Lua, MultiValue, Table, Value as LuaValue};
+use mlua::{
+    FromLuaMulti, Function, IntoLua, IntoLuaMulti, Lua, MultiValue, Table, Value as LuaValue,
+};
 
 use serde::Serialize;
 
@@ -18,6 +20,9 @@ use crate::net::Losses;
 
 use super::arguments::{Arguments, Complaint, Usage};
 use super::background::Background;
+use super::convert::{self, NoJson};
+use super::end::Way;
+use super::engine::Format;
 use super::host::{Host, Place, Site};
 use super::interrupt::Guard;
 use super::others::Others;
@@ -33,6 +38,15 @@ pub(crate) struct Context {
     pub(crate) guard: Guard,
     pub(crate) output: Arc<Output>,
     pub(crate) background: Background,
+    /// The way out of the process.
+    pub(crate) way: Way,
+    /// Calls a function of a program; its errors come back as they are told, with the lines of the program by which
+    /// they came about.
+    pub(crate) runner: OnceCell<Function>,
+    /// What a network, a cluster or a node of them has to tell, as plain tables; nothing of any other table.
+    pub(crate) data: OnceCell<Function>,
+    /// How results are shown.
+    pub(crate) format: Format,
     /// The tasks that `tap` began, and what they lose.
     pub(crate) taps: RefCell<Vec<(u64, Losses)>>,
     /// The metatables that tables get in Rust because they come inside of others, by the names of what
@@ -41,6 +55,31 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    /// Writes to standard output. If who reads it has left the program ends, as by Ctrl-C but without a word.
+    pub(crate) fn print(&self, text: &str) -> std::io::Result<()> {
+        let printed = self.output.print(text);
+        if self.output.is_closed() {
+            self.guard.end();
+        }
+        printed
+    }
+
+    /// A result as JSON, until Ctrl-C.
+    pub(crate) fn json(&self, value: &LuaValue) -> Result<String, NoJson> {
+        let data = |table: &Table| {
+            table.metatable()?;
+            // A network that cannot be asked is a table like any other.
+            let made = self.data.get()?.call::<LuaValue>(table).ok()?;
+            (!made.is_nil()).then_some(made)
+        };
+        convert::json(value, data, || self.guard.strikes())
+    }
+
+    /// See the field.
+    pub(crate) fn runner(&self) -> &Function {
+        self.runner.get().expect("it is set before any program runs")
+    }
+
     /// The Lua value of what a node tells.
     pub(crate) fn to_lua<T: Serialize + ?Sized>(
         &self,
@@ -119,7 +158,12 @@ impl Functions {
         let (context, usage) = (self.context.clone(), Usage::new(name, example));
         let function = self.lua.create_async_function(move |lua, values: MultiValue| {
             let running = body(context.clone(), lua.clone(), Arguments::new(usage, values));
-            async move { reply(&lua, running.await) }
+            let waiting = context.background.waiting_for(usage.name);
+            async move {
+                let result = running.await;
+                drop(waiting);
+                reply(&lua, result)
+            }
         })?;
         self.table.set(name, function)
     }

@@ -6,6 +6,8 @@ use tracing::warn;
 
 use crate::state::{Access, PrivateFolder, Refused};
 
+use super::folders;
+
 /// The lines typed at the prompt.
 const HISTORY: &str = "history";
 
@@ -33,17 +35,10 @@ pub(crate) fn file() -> Option<PathBuf> {
 /// # Errors
 /// Where there is no place for it, or others could have put there what is there.
 pub(crate) fn folder() -> Result<PrivateFolder, Refused> {
-    let place = state_folder().ok_or_else(|| {
+    let place = folders::base("XDG_STATE_HOME", ".local/state");
+    let place = place.or_else(|| folders::set("LOCALAPPDATA")).ok_or_else(|| {
         let message = "neither XDG_STATE_HOME nor HOME names a folder";
         std::io::Error::new(std::io::ErrorKind::Unsupported, message)
     })?;
     PrivateFolder::make(&place.join("kademlua"), &[HISTORY, RESULTS])
-}
-
-/// The user's folder for such things, as the XDG base directory specification has it.
-fn state_folder() -> Option<PathBuf> {
-    let set = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    set("XDG_STATE_HOME")
-        .or_else(|| Some(set("HOME")?.join(".local/state")))
-        .or_else(|| set("LOCALAPPDATA"))
 }

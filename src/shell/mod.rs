@@ -17,6 +17,8 @@ mod end;
 mod engine;
 mod escape;
 mod failure;
+mod files;
+mod folders;
 mod functions;
 mod highlight;
 mod history;
@@ -34,7 +36,9 @@ mod outside;
 mod pace;
 mod packets;
 mod results;
+mod rows;
 mod simulation;
+mod suggest;
 mod tables;
 mod tasks;
 mod terminal;
@@ -51,7 +55,7 @@ use tokio::time::timeout;
 use crate::control::{Answer, Ask, Look};
 
 pub use self::chunk::Chunk;
-pub use self::engine::{Options, Script};
+pub use self::engine::{Format, Options, Script};
 pub use self::failure::ChunkError;
 pub use self::host::Subject;
 pub use self::output::{LogWriter, Output};
@@ -65,6 +69,7 @@ pub(crate) use self::escape::{escape, escape_json, escape_json_text, escape_line
 pub(crate) use self::failure::message_of as error_message;
 pub(crate) use self::output::say;
 pub(crate) use self::results::{BYTES_MAX as RESULTS_BYTES_MAX, Record, parse as parse_results};
+pub(crate) use self::suggest::did_you_mean;
 pub(crate) use self::terminal::takes_colours;
 
 use self::end::End;
@@ -111,7 +116,7 @@ impl Shell {
             let _entered = runtime.enter();
             signal(SignalKind::interrupt())?
         };
-        let engine = Engine::start(node.clone(), output.clone(), options)?;
+        let engine = Engine::start(node.clone(), output.clone(), options, end.way().clone())?;
         Ok(Shell { runtime, node, engine, output, ctrl_c, end })
     }
 
@@ -163,6 +168,31 @@ impl Shell {
                 _ = ctrl_c.recv() => Err(ChunkError::Interrupted),
             }
         })
+    }
+
+    /// Tells how a chunk failed, and goes on.
+    pub fn tell(&self, error: &ChunkError) {
+        self.output.note(&format!("{}\n", escape_lines(&error.to_string())));
+    }
+
+    /// Runs the user's start-up file, if there is one. Whatever is wrong with it is told.
+    pub fn start_up(&mut self) {
+        let Some(file) = folders::configuration().map(|folder| folder.join("init.lua")) else {
+            return;
+        };
+        match std::fs::read(&file) {
+            Ok(source) => {
+                let name = format!("@{}", file.display());
+                if let Err(error) = self.run(Chunk::program(&source, name)) {
+                    self.tell(&error);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                let problem = format!("{}: {error}", file.display());
+                self.tell(&ChunkError::Failed(problem));
+            }
+        }
     }
 
     /// Prompts for chunks and runs them until the user leaves.

@@ -1,5 +1,6 @@
-//! `require` of a script: files of its own folder and nothing else.
+//! `require`: files of the script's own folder, then those of the user's folder for modules, and nothing else.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use mlua::Value as LuaValue;
@@ -8,12 +9,13 @@ use super::arguments::Complaint;
 use super::chunk::source_of;
 use super::convert;
 use super::escape::escape;
+use super::folders;
 
 /// A module is a program that a person wrote, and no larger.
 const MODULE_BYTES_MAX: u64 = 1 << 20;
 
-/// The source of a module and its path in the folder; `a.b` is the file `a/b.lua`.
-pub(crate) fn read(folder: &Path, name: &LuaValue) -> Result<(Vec<u8>, String), Complaint> {
+/// The source of a module and its path, beside the script in its folder; `a.b` is the file `a/b.lua`.
+pub(crate) fn read(script: Option<&Path>, name: &LuaValue) -> Result<(Vec<u8>, String), Complaint> {
     let complain = |error: &dyn std::fmt::Display| Complaint::new("require", error);
     let name = match name {
         LuaValue::String(name) => name.to_string_lossy(),
@@ -29,10 +31,18 @@ pub(crate) fn read(folder: &Path, name: &LuaValue) -> Result<(Vec<u8>, String), 
         )));
     }
     let file = format!("{}.lua", name.replace('.', "/"));
-    let source = read_inside(folder, &file);
-    source
-        .map(|source| (source, file))
-        .map_err(|error| complain(&format_args!("'{name}': {error}")))
+    let own = folders::configuration().map(|folder| folder.join("lua"));
+    let own = own.map(|folder| folder.join(&file));
+    let beside = script.map(|folder| read_inside(folder, &file));
+    match (beside, own) {
+        (Some(Err(error)), Some(own)) if error.kind() == ErrorKind::NotFound && own.exists() => {
+            read_file(&own).map(|source| (source, own.display().to_string()))
+        }
+        (Some(beside), _) => beside.map(|source| (source, file)),
+        (None, Some(own)) => read_file(&own).map(|source| (source, own.display().to_string())),
+        (None, None) => Err(std::io::Error::other("no script is there, nor a folder for modules")),
+    }
+    .map_err(|error| complain(&format_args!("'{name}': {error}")))
 }
 
 /// Reads a file that lies in the folder when all links are followed.
@@ -41,7 +51,11 @@ fn read_inside(folder: &Path, file: &str) -> std::io::Result<Vec<u8>> {
     if !path.starts_with(folder.canonicalize()?) {
         return Err(std::io::Error::other("it lies outside of the script's folder"));
     }
-    if std::fs::metadata(&path)?.len() > MODULE_BYTES_MAX {
+    read_file(&path)
+}
+
+fn read_file(path: &Path) -> std::io::Result<Vec<u8>> {
+    if std::fs::metadata(path)?.len() > MODULE_BYTES_MAX {
         return Err(std::io::Error::other("it is too large"));
     }
     Ok(source_of(&std::fs::read(path)?))

@@ -113,7 +113,7 @@ async fn tap(
     let watching = host.watch(filter).await.map_err(|problem| arguments.complaint(problem))?;
     let losses = watching.losses();
     let running = tell(context.clone(), lua.clone(), program, watching);
-    let task = tasks::begin(&context, &lua, &arguments, None, running)?;
+    let task = tasks::begin(&context, &lua, &arguments, "packets", None, running)?;
     let mut taps = context.taps.borrow_mut();
     taps.retain(|(number, _)| context.background.runs(*number));
     taps.push((task.raw_get("task")?, losses));

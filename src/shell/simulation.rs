@@ -23,6 +23,7 @@ use crate::wire::{Dialect, Header, emit};
 use super::arguments::{Arguments, Complaint};
 use super::functions::{Context, Functions, Trouble};
 use super::host::not_simulated;
+use super::suggest::did_you_mean;
 
 /// Simulated nodes at once, of all networks that a program holds: some 4 GB with full tables.
 const NODES_MAX: usize = 50_000;
@@ -277,10 +278,10 @@ fn set_constant(
     value: &LuaValue,
 ) -> Result<(), Complaint> {
     if Setting::named(name).is_none() {
-        let known = config::names();
-        return Err(arguments.complaint(format_args!(
-            "no setting is called '{name}'; there are nodes, seed, latency, loss, addresses, {known}"
-        )));
+        let known = format!("nodes, seed, latency, loss, addresses, {}", config::names());
+        let near = did_you_mean(name, known.split(", "));
+        return Err(arguments
+            .complaint(format_args!("no setting is called '{name}'; there are {known}{near}")));
     }
     let number = number_of(value).ok_or_else(|| arguments.wrong(name, "a number", value, ""))?;
     config.set(name, number).map_err(|error| arguments.complaint(error))

@@ -1,5 +1,5 @@
-//! Coroutines beside the one that the user waits for: `spawn`, `after`, `every`, `rpc`, and
-//! `cancel`, which ends them.
+//! Coroutines beside the one that the user waits for: `spawn`, `after`, `every`, `rpc`; `tasks`, which
+//! lists them, and `cancel`, which ends them. And the end of all, `exit`.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use tokio::time::{MissedTickBehavior, interval_at, sleep};
 use crate::net::IncomingCall;
 
 use super::arguments::{Arguments, Complaint};
-use super::background::TASKS_MAX;
+use super::background::{TASKS_MAX, Task};
 use super::failure::message_of;
 use super::functions::{Context, Functions, Trouble};
 use super::host::{Calls, Host};
@@ -37,8 +37,8 @@ pub(crate) fn add_to(functions: &Functions) -> mlua::Result<()> {
         "function() print(\"beside\") end",
         |context, lua, mut arguments| async move {
             let program = arguments.callback("function")?;
-            let running = run(program, arguments.rest());
-            begin(&context, &lua, &arguments, None, running)
+            let running = run(&context, program, arguments.rest());
+            begin(&context, &lua, &arguments, "its turn", None, running)
         },
     )?;
     functions.add_async(
@@ -46,8 +46,8 @@ pub(crate) fn add_to(functions: &Functions) -> mlua::Result<()> {
         "1, function() print(\"late\") end",
         |context, lua, mut arguments| async move {
             let (span, program) = (arguments.seconds("seconds")?, arguments.callback("function")?);
-            let run = run(program, arguments.rest());
-            begin(&context, &lua, &arguments, None, async move {
+            let run = run(&context, program, arguments.rest());
+            begin(&context, &lua, &arguments, "its time", None, async move {
                 sleep(span).await;
                 run.await
             })
@@ -59,8 +59,8 @@ pub(crate) fn add_to(functions: &Functions) -> mlua::Result<()> {
         |context, lua, mut arguments| async move {
             let (period, program) =
                 (arguments.seconds("seconds")?, arguments.callback("function")?);
-            let running = repeat(period.max(PERIOD_MIN), program, arguments.rest());
-            begin(&context, &lua, &arguments, None, running)
+            let running = repeat(&context, period.max(PERIOD_MIN), program, arguments.rest());
+            begin(&context, &lua, &arguments, "its next time", None, running)
         },
     )?;
     functions.add("cancel", "", |context, _, mut arguments| {
@@ -69,7 +69,38 @@ pub(crate) fn add_to(functions: &Functions) -> mlua::Result<()> {
             arguments.wrong("task", "what spawn, after, every or rpc returned", &task, "")
         })?;
         Ok(context.background.end(number))
+    })?;
+    functions.add("tasks", "", |context, lua, _| listed(context, lua))?;
+    functions.add("exit", "1", |context, _, mut arguments| -> Result<(), Trouble> {
+        let status = arguments.any();
+        let number = match status {
+            LuaValue::Nil => Some(0),
+            LuaValue::Integer(number) => u8::try_from(number).ok(),
+            LuaValue::Number(number)
+                if (0.0..=255.0).contains(&number) && number.fract() == 0.0 =>
+            {
+                Some(number as u8)
+            }
+            _ => None,
+        };
+        let wrong = || arguments.wrong("status", "a whole number from 0 to 255", &status, "");
+        let number = number.ok_or_else(wrong)?;
+        context.way.now(number)
     })
+}
+
+/// The tasks that run.
+fn listed(context: &Context, lua: &Lua) -> Result<Table, Trouble> {
+    let list = lua.create_table()?;
+    for task in context.background.list() {
+        let table = lua.create_table()?;
+        table.raw_set("task", task.number)?;
+        table.raw_set("kind", task.kind)?;
+        table.raw_set("seconds", task.began.elapsed().as_secs_f64())?;
+        table.raw_set("waits_for", task.waits_for)?;
+        list.raw_push(table)?;
+    }
+    Ok(list)
 }
 
 /// Adds what only a node can do.
@@ -78,16 +109,29 @@ pub(crate) fn add_rpc_to(functions: &Functions) -> mlua::Result<()> {
     functions.add_at("rpc", example, rpc)
 }
 
-async fn run(program: Function, arguments: Vec<LuaValue>) -> mlua::Result<()> {
-    program.call_async(MultiValue::from_iter(arguments)).await
+fn run(
+    context: &Context,
+    program: Function,
+    mut arguments: Vec<LuaValue>,
+) -> impl Future<Output = mlua::Result<()>> + use<> {
+    arguments.insert(0, LuaValue::Function(program));
+    context.runner().call_async(MultiValue::from_iter(arguments))
 }
 
-async fn repeat(period: Duration, program: Function, arguments: Vec<LuaValue>) -> mlua::Result<()> {
-    let mut ticks = interval_at(tokio::time::Instant::now() + period, period);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        run(program.clone(), arguments.clone()).await?;
+fn repeat(
+    context: &Rc<Context>,
+    period: Duration,
+    program: Function,
+    arguments: Vec<LuaValue>,
+) -> impl Future<Output = mlua::Result<()>> + use<> {
+    let context = context.clone();
+    async move {
+        let mut ticks = interval_at(tokio::time::Instant::now() + period, period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            run(&context, program.clone(), arguments.clone()).await?;
+        }
     }
 }
 
@@ -107,14 +151,15 @@ async fn rpc(
     };
     let calls = host.offer(&name).await.map_err(|problem| arguments.complaint(problem))?;
     let running = answer_all(context.clone(), lua.clone(), program, calls);
-    Ok(begin(&context, &lua, &arguments, Some(name), running)?.into_lua(&lua)?)
+    Ok(begin(&context, &lua, &arguments, "calls", Some(name), running)?.into_lua(&lua)?)
 }
 
-/// Begins a task and returns the table that stands for it.
+/// Begins a task and returns the table that stands for it; `idle` is what it waits for by itself.
 pub(crate) fn begin(
     context: &Rc<Context>,
     lua: &Lua,
     arguments: &Arguments,
+    idle: &'static str,
     answers: Option<Vec<u8>>,
     running: impl Future<Output = mlua::Result<()>> + 'static,
 ) -> Result<Table, Trouble> {
@@ -125,11 +170,14 @@ pub(crate) fn begin(
     let title = format!("task {number} ({kind})");
     let own = context.clone();
     let abort = spawn_local(async move {
-        finished(&own, &title, own.guard.background(running).await);
+        let running = own.background.within(number, running);
+        if finished(&own, &title, own.guard.background(running).await).is_none() {
+            own.background.count_failure();
+        }
         own.background.forget(number);
     })
     .abort_handle();
-    context.background.begin(number, abort, answers);
+    context.background.begin(number, Task::new(abort, kind, idle, answers));
     let table = lua.create_table()?;
     table.raw_set("task", number)?;
     table.raw_set("kind", kind)?;
@@ -180,7 +228,9 @@ async fn answer(
 ) {
     let title = format!("rpc {}", escape_lines(&String::from_utf8_lossy(&call.name)));
     let running = async {
-        let values = program.call_async::<MultiValue>(values_of(&context, &lua, &call)?).await?;
+        let mut values = values_of(&context, &lua, &call)?;
+        values.push_front(LuaValue::Function(program));
+        let values = context.runner().call_async::<MultiValue>(values).await?;
         returned(&values).map_err(|complaint| mlua::Error::runtime(complaint.0))
     };
     let outcome = match context.guard.answer(called, running).await {
