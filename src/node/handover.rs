@@ -55,11 +55,12 @@ impl Active<'_> {
         }
     }
 
-    /// Looks at some keys for a new contact. If there are more, the search goes on later.
+    /// Looks at some keys for a new contact. If there are more, the search goes on soon.
     fn search(&mut self, now: Instant, mut search: Search) {
         let Search { to, rank, .. } = search;
         if self.overlay.table.entry(&to.id).is_none_or(|entry| entry.stale || entry.contact != to) {
-            return;
+            search.left = None;
+            return self.overlay.replication.on_looked(now, search, 0);
         }
         let mut left = search.left.take().unwrap_or_else(|| self.where_keys_may_concern(&to, rank));
         let mut near = Vec::new();
@@ -71,15 +72,12 @@ impl Active<'_> {
                 break;
             }
         }
-        self.overlay.replication.on_looked(now, near.len());
+        search.left = Some(left);
+        self.overlay.replication.on_looked(now, search, near.len());
         for key in near {
             if self.should_hand_over(&key, &to, rank) {
                 self.queue_copies(key, to);
             }
-        }
-        if !left.is_empty() {
-            search.left = Some(left);
-            self.overlay.replication.search_later(search);
         }
     }
 
@@ -271,7 +269,7 @@ mod tests {
 
     #[test]
     fn many_keys_are_looked_at_in_turns_and_none_is_left_out() {
-        const KEYS: usize = 4 * LOOK_AT_ONCE + 9;
+        const KEYS: usize = 3 * LOOK_AT_ONCE + 9;
         let (mut node, newcomer) = with_newcomer(KEYS, 0);
         let mut active = node.active(OverlayId::FIRST);
         active.on_maybe_holder(Instant::ZERO, newcomer);
@@ -279,7 +277,7 @@ mod tests {
         let mut found = BTreeSet::new();
         for turn in 1..=6 {
             let search = active.overlay.replication.next_search(now);
-            assert_eq!(search.is_some(), turn <= 5, "turn {turn}");
+            assert_eq!(search.is_some(), turn <= 4, "turn {turn}");
             search.into_iter().for_each(|search| active.search(now, search));
             now += Duration::from_secs(1);
             // Far ahead, so that no copy waits for its time.

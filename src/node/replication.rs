@@ -55,8 +55,12 @@ const MAX_SEARCHES: usize = 256;
 /// Time that each key takes up that is looked at for a new contact: less than a quarter of it is spent.
 const LOOK_EVERY: Duration = Duration::from_micros(3);
 
-/// Keys that are looked at before whoever waits for an answer is served: well below a millisecond.
-pub(super) const LOOK_AT_ONCE: usize = 256;
+/// Keys that are looked at before whoever waits for an answer is served: less than a millisecond.
+pub(super) const LOOK_AT_ONCE: usize = 1_024;
+
+/// Time until the next are looked at. The time that all of a search take up is waited for at its end, so
+/// that among many keys none is found late.
+const LOOK_ON_AFTER: Duration = Duration::from_micros(1);
 
 /// So long after the nearest the second nearest node tells a new one of its values.
 const SECOND_AFTER: Duration = Duration::from_secs(10);
@@ -111,6 +115,8 @@ pub(super) struct Search {
     pub(super) rank: usize,
     /// Where keys are still to be looked at, once it has begun.
     pub(super) left: Option<VecDeque<Range>>,
+    /// Keys that were looked at.
+    looked_at: u64,
 }
 
 /// Keys from one to another.
@@ -130,7 +136,7 @@ pub(super) struct Replication {
     last_transfer: u64,
     /// Until when the time of the copies is taken up.
     taken_until: Instant,
-    /// Each by the time when it is due, and what has begun last.
+    /// Each by the time when it is due, and what has begun before them.
     first: VecDeque<Search>,
     second: VecDeque<Search>,
     /// Until when the time to look at keys is taken up.
@@ -219,21 +225,28 @@ impl Replication {
         if self.first.len() >= MAX_SEARCHES {
             return false;
         }
-        self.first.push_back(Search { at: now, to, rank: 0, left: None });
+        self.first.push_back(Search { at: now, to, rank: 0, left: None, looked_at: 0 });
         if self.second.len() < MAX_SEARCHES {
-            self.second.push_back(Search { at: now + SECOND_AFTER, to, rank: 1, left: None });
+            self.second.push_back(Search {
+                at: now + SECOND_AFTER,
+                to,
+                rank: 1,
+                left: None,
+                looked_at: 0,
+            });
         }
         true
     }
 
-    /// This many keys were looked at, which takes its time.
-    pub(super) fn on_looked(&mut self, now: Instant, keys: usize) {
-        self.looked_until = now + LOOK_EVERY.times(keys as u64);
-    }
-
-    /// A search has more keys to look at; others have their turn first.
-    pub(super) fn search_later(&mut self, search: Search) {
-        self.first.push_back(search);
+    /// A search has looked at this many keys, which takes its time, and goes on if some are left.
+    pub(super) fn on_looked(&mut self, now: Instant, mut search: Search, keys: usize) {
+        search.looked_at += keys as u64;
+        if search.left.as_ref().is_some_and(|left| !left.is_empty()) {
+            self.looked_until = now + LOOK_ON_AFTER;
+            self.first.push_front(search);
+        } else {
+            self.looked_until = now + LOOK_EVERY.times(search.looked_at);
+        }
     }
 
     /// The search that is due, if there is time for it.
@@ -335,7 +348,9 @@ mod tests {
         assert_eq!(replication.next_due(), NOW + SECOND_AFTER);
         assert_eq!(ranks(&mut replication, NOW + SECOND_AFTER), MAX_SEARCHES);
         replication.on_newcomer(NOW, contact(1));
-        replication.on_looked(NOW, 1_000);
+        replication.on_newcomer(NOW, contact(2));
+        let search = replication.next_search(NOW).unwrap();
+        replication.on_looked(NOW, search, 1_000);
         assert!(replication.next_search(NOW).is_none(), "to look takes its time");
         assert_eq!(replication.next_due(), NOW + LOOK_EVERY.times(1_000));
     }
