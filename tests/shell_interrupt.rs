@@ -124,6 +124,8 @@ fn a_long_call_of_the_library_is_left_by_a_second_ctrl_c_and_the_node_answers_me
     let mut child = Endless(child);
     let mut address = String::new();
     out.read_line(&mut address).unwrap();
+    // Until it is inside of the call.
+    std::thread::sleep(Duration::from_millis(500));
     send("-INT", &child.0);
     let mut err = BufReader::new(child.0.stderr.take().unwrap());
     let mut line = String::new();
@@ -293,7 +295,11 @@ fn coroutines_go_on_beside_each_other() {
 fn an_error_in_the_background_is_told_and_ends_only_its_task() {
     let output = shell::run("spawn(function() error('lost') end) sleep(0.05) return 'on'");
     let (out, err) = shell::texts(&output);
-    assert_eq!((out.as_str(), err.as_str()), ("\"on\"\n", "task 1 (spawn): -e:1: lost\n"));
+    assert_eq!(
+        (out.as_str(), err.as_str()),
+        ("\"on\"\n", "task 1 (spawn): -e:1: lost\nkademlua: a task failed\n")
+    );
+    assert_eq!(output.status.code(), Some(1));
 }
 
 #[test]

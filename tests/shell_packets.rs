@@ -16,16 +16,16 @@ use kademlua::net::Handle;
 use shell::{free_port, kademlua, network, texts};
 
 /// What a chunk shows in a node that joins these; standard error comes second.
-fn run_in(nodes: &[Handle], chunk: &str) -> (String, String) {
+fn run_in(nodes: &[Handle], chunk: &str, status: i32) -> (String, String) {
     let (bootstrap, port) = (nodes[0].local_addr().to_string(), free_port().to_string());
     let output = kademlua().args(["--bootstrap", &bootstrap, &port, "-e", chunk]).output().unwrap();
     let (out, err) = texts(&output);
-    assert!(output.status.success(), "{chunk}: {err}");
+    assert_eq!(output.status.code(), Some(status), "{chunk}: {err}");
     (out, err)
 }
 
 fn shown_in(nodes: &[Handle], chunk: &str) -> String {
-    let (out, err) = run_in(nodes, chunk);
+    let (out, err) = run_in(nodes, chunk, 0);
     assert_eq!(err, "");
     out
 }
@@ -244,9 +244,9 @@ fn a_tap_that_fails_ends_and_says_so() {
         ping({port}) ping({port}) sleep(0.2)
         return calls, untap().ended"
     );
-    let (out, err) = run_in(&nodes, &chunk);
+    let (out, err) = run_in(&nodes, &chunk, 1);
     assert_eq!(out, "1\n0\n");
-    assert_eq!(err, "task 1 (tap): -e:2: no \\x1b[2J\n");
+    assert_eq!(err, "task 1 (tap): -e:2: no \\x1b[2J\nkademlua: a task failed\n");
 }
 
 #[test]
@@ -262,7 +262,7 @@ fn a_slow_tap_loses_events_and_says_so_while_the_node_goes_on() {
         assert(calls > 0 and lost > 0 and ended.lost >= lost, lost)
         return tostring(ended):match('1 tap ended, %d+ events lost') ~= nil"
     );
-    let (out, err) = run_in(&nodes, &chunk);
+    let (out, err) = run_in(&nodes, &chunk, 0);
     assert_eq!(out, "true\n");
     assert_eq!(
         err,
@@ -316,7 +316,7 @@ fn a_capture_is_told_of_and_never_overwrites_by_accident() {
         print(select(2, pcall(capture, '{name}')))
         capture('{name}', 'replace')
         print(select(2, pcall(capture, '/tmp/other.pcap')))
-        ping({port})"
+        local _ = ping({port})"
     );
     let out = shown_in(&nodes, &chunk);
     let expected = format!(
