@@ -185,7 +185,7 @@ impl Node {
         if self.shared.out.try_clear() {
             return Output::Timeout(self.next_timeout());
         }
-        self.shared.out.pop().expect("something waits")
+        self.shared.out.pop()
     }
 
     /// Its overlays: what it is, knows and keeps in each of its networks.

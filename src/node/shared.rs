@@ -201,14 +201,15 @@ impl Outbox {
     /// Memory kept for the next datagrams: a usual burst.
     const KEPT: usize = 64 << 10;
 
-    /// What is to be done next.
+    /// What is to be done next, where something waits.
     #[inline]
-    pub(super) fn pop(&mut self) -> Option<Output<'_>> {
-        if let Some(Transmit { destination, local, start, end }) = self.transmits.pop_front() {
-            let bytes = &self.bytes[start..end];
-            return Some(Output::Transmit { destination, local, bytes });
+    pub(super) fn pop(&mut self) -> Output<'_> {
+        match self.transmits.pop_front() {
+            Some(Transmit { destination, local, start, end }) => {
+                Output::Transmit { destination, local, bytes: &self.bytes[start..end] }
+            }
+            None => Output::Event(self.events.pop_front().expect("one of them has something")),
         }
-        self.events.pop_front().map(Output::Event)
     }
 
     /// Whether nothing waits. The memory of what was sent is then used again.
