@@ -114,8 +114,9 @@ pub enum Output<'a> {
 ///
 /// ```
 /// use kademlua::address::LocalEnd;
+/// use kademlua::config::Config;
 /// use kademlua::id::Id;
-/// use kademlua::node::{Input, Node, Output, config::Config};
+/// use kademlua::node::{Input, Node, Output};
 /// use kademlua::time::Instant;
 ///
 /// let now = Instant::ZERO;
