@@ -142,7 +142,7 @@ impl Active<'_> {
                 bootstrap.answered += 1;
                 if !std::mem::replace(&mut bootstrap.joining, true) {
                     let goal = Goal::Node { target: self.overlay.id };
-                    // The routing table may have no room for whom they name.
+                    // The routing table may have no room for the contacts that they name.
                     let named = Named { by, bytes, contacts };
                     let then = Then::Joined { bootstrap: operation, named };
                     self.begin_lookup(now, goal, then);

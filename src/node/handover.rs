@@ -153,11 +153,11 @@ impl Active<'_> {
     }
 
     /// Leaves what a lookup found at the nearest node that did not have it (paper §2.3), if at least two
-    /// nodes returned it whom one publisher does not hold together: what a single one says may be a lie, and
+    /// nodes in different subnets returned it: what a single one says may be a lie, and
     /// would be this node's from then on.
     ///
     /// The copy lives for half of the time that values live, halved again for each node that lies
-    /// between the k holders and it, and never so long that it would be republished. That departs
+    /// between the k holders and it, and ends before it would be republished. That departs
     /// from the paper, which counts from the key itself; then hardly any copy would outlive the
     /// hour, given k holders.
     pub(super) fn cache_found(&mut self, now: Instant, lookup: &Lookup) {

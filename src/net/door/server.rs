@@ -159,7 +159,7 @@ struct Desk {
     greeting: Vec<u8>,
     /// Whether the node keeps its last packets whoever asks.
     keeps_packets: bool,
-    /// Clients for whom it does.
+    /// Clients that it keeps them for.
     rings: AtomicUsize,
 }
 
