@@ -70,6 +70,8 @@ struct World<'a> {
     /// The last token that the node gave, and all that it gave to an address.
     token: Vec<u8>,
     given: BTreeMap<SocketAddr, BTreeSet<Vec<u8>>>,
+    /// Whether bootstrap nodes were named.
+    joins: bool,
 }
 
 impl<'a> World<'a> {
@@ -81,7 +83,8 @@ impl<'a> World<'a> {
         let timeout = Instant::NEVER;
         let (open, tokens, answered) = (Vec::new(), Vec::new(), BTreeSet::new());
         let (token, given) = (Vec::new(), BTreeMap::new());
-        World { script, node, now, timeout, open, tokens, answered, token, given }
+        let joins = false;
+        World { script, node, now, timeout, open, tokens, answered, token, given, joins }
     }
 
     fn byte(&mut self) -> u8 {
@@ -109,6 +112,8 @@ impl<'a> World<'a> {
             0 if byte == 40 => self.come_from_nowhere(),
             0 if byte == 50 => self.store_a_copy(),
             0 if byte == 60 => self.find_values(),
+            0 if byte == 70 => self.join_through(),
+            0 if byte == 80 => self.keep_vigil(),
             0 => {
                 let (source, bytes) = (contact(self.byte()).address, self.rest_of_datagram());
                 self.receive(source, bytes);
@@ -129,6 +134,21 @@ impl<'a> World<'a> {
                 self.drain();
             }
         }
+    }
+
+    /// Two bootstrap nodes are named, which the node asks again and again from then on.
+    fn join_through(&mut self) {
+        let addresses = [contact(self.byte()).address, contact(self.byte()).address];
+        self.node.join_through(self.now, &addresses);
+        self.joins = true;
+        self.drain();
+    }
+
+    /// The vigil begins, on loopback or off it, where neighbours are asked for the own address too.
+    fn keep_vigil(&mut self) {
+        let is_loopback = self.byte().is_multiple_of(2);
+        self.node.keep_vigil(self.now, is_loopback);
+        self.drain();
     }
 
     /// A request was answered by somebody else.
@@ -326,7 +346,7 @@ impl<'a> World<'a> {
             Rpc::FindValue => Response::Values { values, closest, rest: Rest::default() },
             Rpc::Store if count < 12 => Response::Stored,
             Rpc::Store => Response::Refused { reason: "no".into(), token: None },
-            Rpc::GetSocket => Response::Socket(address),
+            Rpc::GetSocket => Response::Socket(contact(count).address),
             Rpc::Custom => Response::Returned(values),
         };
         emit(&mut out, &header, &response);
@@ -500,9 +520,10 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Operations under way, but for those of upkeep, which starts new ones for ever.
+    /// Operations under way, but for those of upkeep and of joining, which start new ones for ever: four
+    /// lookups; an attempt to join, and its lookup for the own id.
     fn running(&self) -> usize {
-        self.node.operation_count().saturating_sub(4)
+        self.node.operation_count().saturating_sub(if self.joins { 6 } else { 4 })
     }
 }
 
