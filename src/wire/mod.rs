@@ -39,7 +39,7 @@ pub struct Sizes {
     pub answer_max: usize,
     /// Of a ping: what it costs to find out whether an address is the sender's own.
     pub ping: usize,
-    /// Of the largest lookup's request without padding, with a token such as our nodes give.
+    /// Of the longest lookup's request without padding, with a token as long as our nodes give.
     pub bare_lookup: usize,
     /// Of the values and arguments that an application's RPC may carry: with what is around them they
     /// stay below `datagram_max`.

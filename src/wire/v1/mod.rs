@@ -66,7 +66,7 @@ pub(super) const SIZES: Sizes = Sizes {
     datagram_max: MAX_DATAGRAM,
     answer_max: MAX_REPLY,
     ping: HEADER_LEN + LENGTH_LEN + b"d4:name4:ping4:argslee".len(),
-    bare_lookup: 162,
+    bare_lookup: 161,
     custom_max: 16_000,
     around_returned: HEADER_LEN + LENGTH_LEN + b"le".len(),
     token_max: MAX_TOKEN,
