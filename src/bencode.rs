@@ -54,7 +54,7 @@ pub struct Item<'a>(&'a [u8]);
 
 /// What an [`Item`] is.
 #[derive(Clone, Copy, Debug)]
-pub enum View<'a> {
+pub enum ItemView<'a> {
     /// An integer of any size.
     Integer(Integer<'a>),
     /// A byte string.
@@ -100,14 +100,14 @@ impl<'a> Item<'a> {
     }
 
     /// What the item is.
-    pub fn view(self) -> View<'a> {
+    pub fn view(self) -> ItemView<'a> {
         match self.0[0] {
-            b'i' => View::Integer(Integer(&self.0[1..self.0.len() - 1])),
-            b'l' => View::List(List(&self.0[1..])),
-            b'd' => View::Dict(Dict(&self.0[1..])),
+            b'i' => ItemView::Integer(Integer(&self.0[1..self.0.len() - 1])),
+            b'l' => ItemView::List(List(&self.0[1..])),
+            b'd' => ItemView::Dict(Dict(&self.0[1..])),
             _ => {
                 let colon = self.0.iter().position(|&byte| byte == b':').expect("checked string");
-                View::Bytes(&self.0[colon + 1..])
+                ItemView::Bytes(&self.0[colon + 1..])
             }
         }
     }
@@ -115,7 +115,7 @@ impl<'a> Item<'a> {
     /// The byte string, if the item is one.
     pub fn bytes(self) -> Option<&'a [u8]> {
         match self.view() {
-            View::Bytes(bytes) => Some(bytes),
+            ItemView::Bytes(bytes) => Some(bytes),
             _ => None,
         }
     }
@@ -123,7 +123,7 @@ impl<'a> Item<'a> {
     /// The integer, if the item is one that fits.
     pub fn integer(self) -> Option<i64> {
         match self.view() {
-            View::Integer(integer) => integer.to_i64(),
+            ItemView::Integer(integer) => integer.to_i64(),
             _ => None,
         }
     }
@@ -131,7 +131,7 @@ impl<'a> Item<'a> {
     /// The list, if the item is one.
     pub fn list(self) -> Option<List<'a>> {
         match self.view() {
-            View::List(list) => Some(list),
+            ItemView::List(list) => Some(list),
             _ => None,
         }
     }
@@ -140,8 +140,8 @@ impl<'a> Item<'a> {
     /// does for the original.
     pub fn dict(self) -> Option<Dict<'a>> {
         match self.view() {
-            View::Dict(dict) => Some(dict),
-            View::List(_) if self.0 == b"le" => Some(Dict(b"e")),
+            ItemView::Dict(dict) => Some(dict),
+            ItemView::List(_) if self.0 == b"le" => Some(Dict(b"e")),
             _ => None,
         }
     }
@@ -151,10 +151,10 @@ impl<'a> Item<'a> {
 impl fmt::Debug for Item<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.view() {
-            View::Integer(integer) => f.write_str(integer.digits()),
-            View::Bytes(bytes) => write!(f, "\"{}\"", bytes.escape_ascii()),
-            View::List(list) => f.debug_list().entries(list).finish(),
-            View::Dict(dict) => f.debug_map().entries(dict).finish(),
+            ItemView::Integer(integer) => f.write_str(integer.digits()),
+            ItemView::Bytes(bytes) => write!(f, "\"{}\"", bytes.escape_ascii()),
+            ItemView::List(list) => f.debug_list().entries(list).finish(),
+            ItemView::Dict(dict) => f.debug_map().entries(dict).finish(),
         }
     }
 }
@@ -616,7 +616,7 @@ fn skip_end(rest: &mut &[u8]) -> bool {
 /// Integers before strings, strings by their bytes as BEP 3 has it.
 fn key_order(encoded: &[u8]) -> (bool, &[u8]) {
     match Item(encoded).view() {
-        View::Bytes(bytes) => (true, bytes),
+        ItemView::Bytes(bytes) => (true, bytes),
         _ => (false, encoded),
     }
 }
@@ -695,7 +695,7 @@ mod tests {
         assert_eq!(Value::integer(i64::MIN).as_bytes(), b"i-9223372036854775808e");
         let long = format!("i-{}e", "9".repeat(1_000));
         let item = Item::parse(long.as_bytes()).unwrap();
-        let View::Integer(integer) = item.view() else { panic!("an integer") };
+        let ItemView::Integer(integer) = item.view() else { panic!("an integer") };
         assert_eq!((integer.to_i64(), integer.to_i64_saturating()), (None, i64::MIN));
         assert_eq!(value(item.as_bytes()).as_bytes(), long.as_bytes());
     }

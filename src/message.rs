@@ -14,7 +14,7 @@ use crate::time::Duration;
 
 /// A node as others know it: its id and where it receives datagrams.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "Place", into = "Place")]
+#[serde(try_from = "ContactFields", into = "ContactFields")]
 pub struct Contact {
     /// The node's id.
     pub id: Id,
@@ -31,7 +31,7 @@ impl fmt::Debug for Contact {
 /// How contacts and peers are serialised.
 #[derive(Serialize, Deserialize)]
 #[serde(rename = "contact")]
-pub(crate) struct Place {
+pub(crate) struct ContactFields {
     #[serde(with = "crate::serial::text")]
     pub(crate) address: IpAddr,
     pub(crate) port: u16,
@@ -39,16 +39,16 @@ pub(crate) struct Place {
     pub(crate) id: Option<Id>,
 }
 
-impl From<Contact> for Place {
-    fn from(Contact { id, address }: Contact) -> Place {
-        Place { address: address.ip(), port: address.port(), id: Some(id) }
+impl From<Contact> for ContactFields {
+    fn from(Contact { id, address }: Contact) -> ContactFields {
+        ContactFields { address: address.ip(), port: address.port(), id: Some(id) }
     }
 }
 
-impl TryFrom<Place> for Contact {
+impl TryFrom<ContactFields> for Contact {
     type Error = &'static str;
 
-    fn try_from(place: Place) -> Result<Contact, &'static str> {
+    fn try_from(place: ContactFields) -> Result<Contact, &'static str> {
         let id = place.id.ok_or("a contact has an id")?;
         Ok(Contact { id, address: SocketAddr::new(place.address, place.port) })
     }

@@ -11,7 +11,7 @@ use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{SerializeMap as _, Serializer};
 use serde::{Deserialize, Serialize};
 
-use crate::bencode::{self, Item, MAX_VALUE_DEPTH, Value, View};
+use crate::bencode::{self, Item, ItemView, MAX_VALUE_DEPTH, Value};
 
 /// The key of the object that stands for bytes that are no text.
 const HEX: &str = "hex";
@@ -81,20 +81,20 @@ struct Part<'a>(Item<'a>);
 impl Serialize for Part<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.0.view() {
-            View::Bytes(bytes) => put_bytes(bytes, serializer),
-            View::Integer(integer) => match integer.to_i64() {
+            ItemView::Bytes(bytes) => put_bytes(bytes, serializer),
+            ItemView::Integer(integer) => match integer.to_i64() {
                 Some(fits) => serializer.serialize_i64(fits),
                 None => serializer.serialize_f64(integer.digits().parse().unwrap_or(f64::NAN)),
             },
-            View::List(list) => serializer.collect_seq(list.map(Part)),
-            View::Dict(dict) if !serializer.is_human_readable() || is_object(dict) => {
+            ItemView::List(list) => serializer.collect_seq(list.map(Part)),
+            ItemView::Dict(dict) if !serializer.is_human_readable() || is_object(dict) => {
                 let mut map = serializer.serialize_map(None)?;
                 for (key, value) in dict {
                     map.serialize_entry(&Part(key), &Part(value))?;
                 }
                 map.end()
             }
-            View::Dict(dict) => {
+            ItemView::Dict(dict) => {
                 let mut map = serializer.serialize_map(Some(1))?;
                 let pairs: Vec<_> = dict.map(|(key, value)| (Part(key), Part(value))).collect();
                 map.serialize_entry(DICT, &pairs)?;

@@ -16,7 +16,7 @@ use kademlua::bencode::Value;
 use kademlua::control::{Answer, Ask, Code, Filter, Look};
 use kademlua::id::Id;
 use kademlua::message::StoreMode;
-use kademlua::net::door::{AttachError, Attached, Role};
+use kademlua::net::door::{AttachError, AttachedNode, Role};
 use kademlua::node::Peer;
 use serde_json::{Value as Json, json};
 
@@ -215,12 +215,12 @@ fn what_one_client_has_under_way_and_how_many_there_are_is_bounded() {
     assert_eq!(refused.greeting["problem"]["code"], "busy");
     assert_eq!(refused.hear(), None);
     assert!(matches!(
-        Attached::connect(&socket),
+        AttachedNode::connect(&socket),
         Err(AttachError::Refused(problem)) if problem.code == Code::Busy
     ));
     // Who leaves makes room.
     others.truncate(14);
-    await_that("a place is free", || Attached::connect(&socket).is_ok());
+    await_that("a place is free", || AttachedNode::connect(&socket).is_ok());
 }
 
 /// Sends what makes the node write until it takes no more.
@@ -288,10 +288,10 @@ fn the_client_of_the_library_asks_as_one_asks_ones_own_node() {
     let lab = Lab::new();
     let node = lab.node();
     let other = lab.node_via(&node);
-    let attached = Attached::connect(&lab.socket(node.port)).unwrap();
+    let attached = AttachedNode::connect(&lab.socket(node.port)).unwrap();
     assert_eq!(attached.greeting().role, Role::Serve);
     assert_eq!(attached.process(), Some(node.child.id()));
-    let there = Attached::connect(&lab.socket(other.port)).unwrap();
+    let there = AttachedNode::connect(&lab.socket(other.port)).unwrap();
     runtime().block_on(async {
         let peer = Peer::from(std::net::SocketAddr::from(([127, 0, 0, 1], node.port)));
         let mut calls = attached.register(b"greet").await.unwrap();
@@ -380,7 +380,7 @@ fn what_a_killed_node_leaves_is_taken_away() {
     assert_eq!(lab.names(), [format!("{port}.sock")]);
     assert_eq!(Client::new(&lab.socket(again.port)).greeting["process"], again.child.id());
     again.kill();
-    assert!(matches!(Attached::connect(&lab.socket(again.port)), Err(AttachError::Gone(_))));
+    assert!(matches!(AttachedNode::connect(&lab.socket(again.port)), Err(AttachError::Gone(_))));
 }
 
 #[test]

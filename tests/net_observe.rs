@@ -6,7 +6,9 @@ use std::fs;
 use std::path::PathBuf;
 
 use kademlua::message::Request;
-use kademlua::net::{CaptureError, Direction, Existing, Handle, Packet, Settings, Sight, spawn};
+use kademlua::net::{
+    CaptureError, CaptureView, Direction, Existing, Handle, Packet, Settings, Sight, spawn,
+};
 use kademlua::wire::parse;
 use net_helpers::{Stranger, pair, run};
 
@@ -143,13 +145,16 @@ fn one_capture_at_a_time() {
     run(async {
         let (a, _b) = pair().await;
         let (file, other) = (fresh("one"), fresh("other"));
-        assert_eq!(a.captured().await.unwrap(), None);
+        let view = async || a.capture_view().await.unwrap();
+        assert_eq!(view().await, CaptureView::default());
         a.capture(&file, Existing::Keep).await.unwrap();
         let error = a.capture(&other, Existing::Keep).await.unwrap_err();
         assert!(matches!(error, CaptureError::Running(running) if running == file));
         assert!(!other.exists());
-        assert_eq!(a.captured().await.unwrap().unwrap().file, file);
+        let CaptureView { running, captured } = view().await;
+        assert!(running && captured.unwrap().file == file);
         a.end_capture().await.unwrap();
+        assert_eq!(view().await, CaptureView::default());
         // One that could not begin is not in the way.
         let error = a.capture(&file, Existing::Keep).await.unwrap_err();
         assert!(matches!(error, CaptureError::Exists(_)));

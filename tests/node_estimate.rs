@@ -1,13 +1,14 @@
 //! The estimated network size lies within 25 % of the truth, in the median of 20 seeds.
 
-use kademlua::sim::{Network, Settings};
+use kademlua::sim::{Network, NetworkSettings};
 use kademlua::time::Duration;
 
 /// What a node thinks a minute after it joined a network, as shares of the truth, one a seed.
 fn estimates(nodes: usize) -> Vec<f64> {
     let mut shares: Vec<f64> = (0..20)
         .map(|seed| {
-            let mut network = Network::settled(Settings { seed, ..Settings::default() }, nodes - 1);
+            let mut network =
+                Network::settled(NetworkSettings { seed, ..NetworkSettings::default() }, nodes - 1);
             let newcomer = network.join();
             network.run_for(Duration::from_secs(60));
             network.node(newcomer).unwrap().estimate().nodes / nodes as f64

@@ -11,7 +11,7 @@ mod sim_helpers;
 
 use kademlua::bencode::Value;
 use kademlua::id::Id;
-use kademlua::sim::{Network, NodeIndex, Settings};
+use kademlua::sim::{Network, NetworkSettings, NodeIndex};
 use kademlua::time::Duration;
 
 use sim_helpers::{Stage, add, find_value};
@@ -22,7 +22,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn settled(seed: u64) -> Stage {
-    Stage::settled(Settings { seed, ..Settings::default() }, NODES)
+    Stage::settled(NetworkSettings { seed, ..NetworkSettings::default() }, NODES)
 }
 
 fn key(number: usize) -> Id {
@@ -75,7 +75,7 @@ fn values_outlive_the_nodes_that_keep_them() {
 fn live_through(seed: u64, hours: u64, readers: usize) {
     /// Times an hour that some nodes go and as many come.
     const STEPS: u64 = 12;
-    let mut settings = Settings { seed, ..Settings::default() };
+    let mut settings = NetworkSettings { seed, ..NetworkSettings::default() };
     // They are not to end by their age.
     settings.config.expire = MINUTE.times(60 * (hours + 1));
     let mut network = Stage::settled(settings, NODES);

@@ -13,7 +13,7 @@ use kademlua::id::Id;
 use kademlua::kad::lookup::{End, Goal, LookupRecord};
 use kademlua::message::{Contact, Request, Response};
 use kademlua::node::{CallError, Event};
-use kademlua::sim::{Lie, NodeIndex, Settings};
+use kademlua::sim::{Lie, NetworkSettings, NodeIndex};
 use kademlua::time::Duration;
 
 use peer::Bench;
@@ -213,7 +213,7 @@ fn a_bootstrap_node_that_changes_its_id_is_joined_through_a_few_times_a_minute()
 
 fn network(seed: u64, paths: usize, nodes: usize) -> Stage {
     let config = Config { paths, ..Config::default() };
-    Stage::settled(Settings { seed, config, ..Settings::default() }, nodes)
+    Stage::settled(NetworkSettings { seed, config, ..NetworkSettings::default() }, nodes)
 }
 
 #[test]

@@ -10,7 +10,7 @@ use kademlua::id::Id;
 use kademlua::kad::lookup::{ALL_ENTRIES, End, Goal, LookupRecord, Outcome, Query};
 use kademlua::message::{Contact, Response, Rest, Rpc};
 use kademlua::node::Event;
-use kademlua::sim::{NodeIndex, Settings};
+use kademlua::sim::{NetworkSettings, NodeIndex};
 use kademlua::time::{Duration, Instant};
 use kademlua::wire::MAX_DATAGRAM;
 use proptest::prelude::*;
@@ -60,7 +60,7 @@ proptest! {
         target: [u8; 20],
     ) {
         let target = Id::new(target);
-        let mut network = Stage::settled(Settings { seed, ..Settings::default() }, nodes);
+        let mut network = Stage::settled(NetworkSettings { seed, ..NetworkSettings::default() }, nodes);
         network.set_loss(loss);
         let from = NodeIndex(0);
         for index in 1..nodes {
@@ -384,7 +384,7 @@ fn a_lookup_without_contacts_ends_at_once() {
 #[test]
 fn buckets_in_parts_save_hops() {
     let hops = |split_bits| {
-        let mut settings = Settings { seed: 4, ..Settings::default() };
+        let mut settings = NetworkSettings { seed: 4, ..NetworkSettings::default() };
         (settings.config.k, settings.config.split_bits) = (4, split_bits);
         let mut network = Stage::settled(settings, 2_000);
         let lookups = (0..100).map(|number| {

@@ -5,14 +5,14 @@ mod sim_helpers;
 use kademlua::bencode::Value;
 use kademlua::id::Id;
 use kademlua::kad::lookup::End;
-use kademlua::sim::{Addresses, NodeIndex, Settings};
+use kademlua::sim::{Addresses, NetworkSettings, NodeIndex};
 use kademlua::time::Duration;
 
 use sim_helpers::{Stage, add, find_node, find_value};
 
 #[test]
 fn two_nodes_know_each_other_after_a_join() {
-    let network = Stage::joined(Settings::default(), 2);
+    let network = Stage::joined(NetworkSettings::default(), 2);
     for (node, other) in [(0, 1), (1, 0)] {
         let contacts = network.node(NodeIndex(node)).unwrap().table();
         let known: Vec<_> = contacts.entries().map(|entry| entry.contact).collect();
@@ -22,7 +22,7 @@ fn two_nodes_know_each_other_after_a_join() {
 
 #[test]
 fn a_lone_node_keeps_and_finds_its_own_value() {
-    let mut network = Stage::joined(Settings::default(), 1);
+    let mut network = Stage::joined(NetworkSettings::default(), 1);
     let (key, value) = (Id::of_name("key"), Value::bytes("value"));
     let report = add(&mut network, NodeIndex(0), key, value.clone());
     assert!(report.kept_here && report.stored.is_empty());
@@ -33,7 +33,8 @@ fn a_lone_node_keeps_and_finds_its_own_value() {
 #[test]
 fn lookups_find_the_k_nearest_of_all() {
     for seed in 0..3 {
-        let mut network = Stage::joined(Settings { seed, ..Settings::default() }, 200);
+        let mut network =
+            Stage::joined(NetworkSettings { seed, ..NetworkSettings::default() }, 200);
         for name in 0..20 {
             let target = Id::of_name(format!("target {name}"));
             let from = network.random_alive().unwrap();
@@ -53,7 +54,8 @@ fn lookups_find_the_k_nearest_of_all() {
 #[test]
 fn values_are_found_from_every_node() {
     for (_, addresses) in Addresses::NAMES {
-        let mut network = Stage::joined(Settings { addresses, ..Settings::default() }, 100);
+        let mut network =
+            Stage::joined(NetworkSettings { addresses, ..NetworkSettings::default() }, 100);
         let (key, value) = (Id::of_name("key"), Value::bytes("value"));
         let report = add(&mut network, NodeIndex(7), key, value.clone());
         assert_eq!(report.stored.len(), 20);
@@ -70,7 +72,8 @@ fn values_are_found_from_every_node() {
 #[test]
 fn the_same_seed_gives_the_same_network() {
     let run = |seed| {
-        let mut network = Stage::joined(Settings { seed, loss: 0.1, ..Settings::default() }, 50);
+        let mut network =
+            Stage::joined(NetworkSettings { seed, loss: 0.1, ..NetworkSettings::default() }, 50);
         network.run_for(Duration::from_secs(600));
         let record = find_node(&mut network, NodeIndex(3), Id::of_name("key"));
         (network.datagrams(), record)

@@ -11,7 +11,7 @@ use kademlua::id::Id;
 use kademlua::kad::lookup::{Cause, End, Goal, LookupRecord, Outcome, Query};
 use kademlua::message::{Contact, Response, Rpc, StoreMode};
 use kademlua::node::{Delivery, DeliveryOutcome, Event, StoreReport};
-use kademlua::sim::{Network, NodeIndex, Settings};
+use kademlua::sim::{Network, NetworkSettings, NodeIndex};
 use kademlua::time::{Duration, Instant};
 
 use peer::{Bench, Sent, contact};
@@ -222,7 +222,7 @@ fn causes(network: &Network, index: NodeIndex) -> Vec<Cause> {
 
 #[test]
 fn a_node_remembers_its_last_lookups_and_why() {
-    let mut network = Stage::joined(Settings { seed: 4, ..Settings::default() }, 80);
+    let mut network = Stage::joined(NetworkSettings { seed: 4, ..NetworkSettings::default() }, 80);
     let (joined, other) = (NodeIndex(79), NodeIndex(5));
     let after_joining = causes(&network, joined);
     assert_eq!(after_joining[0], Cause::Join);

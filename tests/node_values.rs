@@ -10,7 +10,7 @@ use kademlua::id::Id;
 use kademlua::kad::lookup::LookupRecord;
 use kademlua::message::{Contact, StoreMode};
 use kademlua::node::StoreReport;
-use kademlua::sim::{Network, NodeIndex, Settings};
+use kademlua::sim::{Network, NetworkSettings, NodeIndex};
 use kademlua::time::Duration;
 
 use sim_helpers::{Stage, add, find_value, nearest, put};
@@ -22,7 +22,7 @@ const HOUR: Duration = Duration::from_secs(3_600);
 fn network(seed: u64, nodes: usize) -> Stage {
     // Seen only if the test fails: what replays it.
     println!("seed {seed}, {nodes} nodes");
-    Stage::joined(Settings { seed, ..Settings::default() }, nodes)
+    Stage::joined(NetworkSettings { seed, ..NetworkSettings::default() }, nodes)
 }
 
 fn key() -> Id {
@@ -190,7 +190,7 @@ fn a_found_value_is_cached_at_the_nearest_node_that_lacked_it() {
 #[test]
 fn a_refused_store_is_reported_with_its_reason() {
     let config = Config { max_values_per_key: 1, ..Config::default() };
-    let settings = Settings { seed: 9, config, ..Settings::default() };
+    let settings = NetworkSettings { seed: 9, config, ..NetworkSettings::default() };
     let mut network = Stage::joined(settings, 40);
     add(&mut network, NodeIndex(3), key(), Value::bytes("first"));
     let report: StoreReport = add(&mut network, NodeIndex(4), key(), Value::bytes("second"));

@@ -391,12 +391,12 @@ proptest! {
 
 /// Whether there is an integer key or an integer beyond 64 bits somewhere.
 fn has_what_only_ours_takes(item: Item<'_>) -> bool {
-    use kademlua::bencode::View;
+    use kademlua::bencode::ItemView;
     match item.view() {
-        View::Bytes(_) => false,
-        View::Integer(integer) => integer.to_i64().is_none(),
-        View::List(mut items) => items.any(has_what_only_ours_takes),
-        View::Dict(mut entries) => {
+        ItemView::Bytes(_) => false,
+        ItemView::Integer(integer) => integer.to_i64().is_none(),
+        ItemView::List(mut items) => items.any(has_what_only_ours_takes),
+        ItemView::Dict(mut entries) => {
             entries.any(|(key, value)| key.bytes().is_none() || has_what_only_ours_takes(value))
         }
     }

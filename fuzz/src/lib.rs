@@ -4,7 +4,7 @@
 //! `scripts/fuzz.sh 600 frame` goes on for ten minutes where `corpus/frame` ends. New inputs worth
 //! keeping are small and few.
 
-use kademlua::bencode::{self, Item, Value, View};
+use kademlua::bencode::{self, Item, ItemView, Value};
 use kademlua::message::{Response, Rpc};
 use kademlua::wire::{
     Body, Dialect, Header, Message, Sizes, UnreadAnswer, UnreadQuery, emit, parse,
@@ -131,16 +131,16 @@ pub fn bencode(bytes: &[u8]) {
 /// Writes an item from what its views show.
 fn put_seen(out: &mut Vec<u8>, item: Item<'_>) {
     match item.view() {
-        View::Bytes(bytes) => return bencode::put_bytes(out, bytes),
-        View::Integer(integer) => {
+        ItemView::Bytes(bytes) => return bencode::put_bytes(out, bytes),
+        ItemView::Integer(integer) => {
             out.push(b'i');
             out.extend_from_slice(integer.digits().as_bytes());
         }
-        View::List(list) => {
+        ItemView::List(list) => {
             out.push(b'l');
             list.for_each(|item| put_seen(out, item));
         }
-        View::Dict(dict) => {
+        ItemView::Dict(dict) => {
             out.push(b'd');
             dict.for_each(|(key, value)| {
                 put_seen(out, key);

@@ -77,7 +77,7 @@ impl Round {
 
 /// A place in the window.
 #[derive(Clone, Copy)]
-struct Slot {
+struct WindowSlot {
     /// Counts the requests of this slot, so that a late reply is told from the awaited one.
     turn: u32,
     question: usize,
@@ -85,17 +85,17 @@ struct Slot {
     waits: bool,
 }
 
-pub(super) struct Client {
+pub(super) struct LoadClient {
     socket: UdpSocket,
     inbox: ReceiveBatch,
     outbox: SendBatch,
-    window: Vec<Slot>,
+    window: Vec<WindowSlot>,
     buffer: Vec<u8>,
 }
 
-impl Client {
+impl LoadClient {
     /// The kernel drops what comes from anywhere but the target.
-    pub(super) fn connect(target: SocketAddr, window: u32) -> anyhow::Result<Client> {
+    pub(super) fn connect(target: SocketAddr, window: u32) -> anyhow::Result<LoadClient> {
         let any = match target {
             SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
             SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
@@ -104,8 +104,8 @@ impl Client {
         socket.connect(target).with_context(|| format!("cannot reach {target}"))?;
         socket.set_nonblocking(false)?;
         socket.set_read_timeout(Some(LOOK_EVERY))?;
-        let slot = Slot { turn: 0, question: 0, sent: Instant::now(), waits: false };
-        Ok(Client {
+        let slot = WindowSlot { turn: 0, question: 0, sent: Instant::now(), waits: false };
+        Ok(LoadClient {
             inbox: ReceiveBatch::new(),
             outbox: SendBatch::new(socket.local_addr()?),
             socket,
@@ -303,7 +303,7 @@ mod tests {
 
     fn round(server: SocketAddr, count: u64) -> Round {
         let mut questions = Questions::new(Workload::Ping);
-        let mut client = Client::connect(server, 8).unwrap();
+        let mut client = LoadClient::connect(server, 8).unwrap();
         client.wait_until_answered(&mut questions).unwrap();
         client.run(&mut questions, Duration::from_secs(60), Some(count), None).unwrap()
     }
@@ -338,7 +338,7 @@ mod tests {
         };
         // Until the two are missed, the others take turns.
         let mut questions = Questions::new(Workload::Ping);
-        let mut client = Client::connect(server(reply), 8).unwrap();
+        let mut client = LoadClient::connect(server(reply), 8).unwrap();
         client.wait_until_answered(&mut questions).unwrap();
         let length = LOST_AFTER + 4 * LOOK_EVERY;
         let round = client.run(&mut questions, length, None, None).unwrap();

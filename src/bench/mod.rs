@@ -23,7 +23,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use clap::Args;
 
-use self::client::{Client, Round};
+use self::client::{LoadClient, Round};
 use self::host::{Cores, Process};
 use self::questions::{Questions, Workload};
 use crate::id::Id;
@@ -106,7 +106,7 @@ fn measure_target(arguments: &Arguments, target: SocketAddr) -> anyhow::Result<(
     say(format_args!("{target}, {} requests outstanding", arguments.window))?;
     for &rpc in &arguments.rpc {
         let mut questions = Questions::new(rpc);
-        let mut client = Client::connect(target, arguments.window)?;
+        let mut client = LoadClient::connect(target, arguments.window)?;
         client.wait_until_answered(&mut questions).context("the target does not answer")?;
         let rounds = (0..arguments.rounds)
             .map(|_| client.run(&mut questions, arguments.seconds, arguments.count, arguments.pid))
@@ -142,12 +142,12 @@ fn measure_in_turns(
     cores: &Cores,
 ) -> anyhow::Result<()> {
     let mut questions = Questions::new(rpc);
-    let mut client = Client::connect(node.address, arguments.window)?;
+    let mut client = LoadClient::connect(node.address, arguments.window)?;
     let size = client.wait_until_answered(&mut questions).context("the node does not answer")?;
     let echo = cores.on_server_core(|| Process::echo(size))?;
     cores.stay_on_client_core();
     let mut echoed = Questions::echoed(rpc, size);
-    let mut echo_client = Client::connect(echo.address, arguments.window)?;
+    let mut echo_client = LoadClient::connect(echo.address, arguments.window)?;
     echo_client.wait_until_answered(&mut echoed).context("the echo does not answer")?;
     let (mut echoes, mut answers) = (Vec::new(), Vec::new());
     for _ in 0..arguments.rounds {

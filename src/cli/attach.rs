@@ -7,8 +7,8 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::control::{Ask, Filter, Look};
-use crate::net::door::{Attached, Which};
-use crate::shell::{Output, Shell, Subject, say};
+use crate::net::door::{AttachedNode, Which};
+use crate::shell::{Shell, ShellOutput, Subject, say};
 
 use super::program::ProgramArguments;
 
@@ -43,7 +43,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     };
     let (options, chunk) = arguments.program.read(&words, "")?;
     let attached = named.unwrap_or(Which::Only).attach()?;
-    let output = Output::new();
+    let output = ShellOutput::new();
     let mut shell = Shell::start(Some(Subject::Attached(attached.clone())), output, options)?;
     // As a node with a shell of its own does from its start.
     let keep = Ask::Look(Look::Packets(Filter { n: Some(0), ..Filter::default() }));
@@ -58,7 +58,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn greet(attached: &Attached) -> std::io::Result<()> {
+fn greet(attached: &AttachedNode) -> std::io::Result<()> {
     let contact = attached.greeting().contact;
     let (version, address, id) = (&attached.greeting().kademlua, contact.address, contact.id);
     say(format_args!("kademlua {version}, attached to node {address} {id}"))?;

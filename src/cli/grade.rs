@@ -15,7 +15,7 @@ use anyhow::{Context as _, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::shell::{
-    Chunk, Format, Options, Output, RESULTS_BYTES_MAX, Record, Shell, escape, escape_json,
+    Chunk, Format, Options, RESULTS_BYTES_MAX, Record, Shell, ShellOutput, escape, escape_json,
     parse_results, say,
 };
 
@@ -39,7 +39,7 @@ const LESSONS_MAX: usize = 100;
 
 /// One row: a result, or why there is none.
 #[derive(Debug, Default, Serialize)]
-struct Row {
+struct GradeRow {
     who: String,
     lesson: Option<String>,
     title: Option<String>,
@@ -57,7 +57,7 @@ struct Row {
 
 /// What a replay answers.
 #[derive(Debug, Deserialize)]
-struct Verdict {
+struct ReplayResult {
     title: String,
     steps: u32,
     passed: Vec<u32>,
@@ -105,8 +105,12 @@ fn files_in(folder: &Path) -> io::Result<Vec<(String, PathBuf)>> {
     Ok(named)
 }
 
-fn rows_of(who: &str, file: &Path, lessons: Option<&Path>) -> Vec<Row> {
-    let row = |reason: String| Row { who: who.to_owned(), reason: Some(reason), ..Row::default() };
+fn rows_of(who: &str, file: &Path, lessons: Option<&Path>) -> Vec<GradeRow> {
+    let row = |reason: String| GradeRow {
+        who: who.to_owned(),
+        reason: Some(reason),
+        ..GradeRow::default()
+    };
     let text = match read(file) {
         Ok(text) => text,
         Err(error) => return vec![row(format!("{error:#}"))],
@@ -150,17 +154,17 @@ fn best_of(records: Vec<Record>) -> Vec<Record> {
     best.into_values().collect()
 }
 
-fn graded(who: &str, record: &Record, lessons: Option<&Path>) -> Row {
-    let row = Row {
+fn graded(who: &str, record: &Record, lessons: Option<&Path>) -> GradeRow {
+    let row = GradeRow {
         who: who.to_owned(),
         lesson: Some(record.lesson.clone()),
         seed: Some(record.seed),
         claimed: record.passed.clone(),
-        ..Row::default()
+        ..GradeRow::default()
     };
     match verdict_on(record, lessons) {
-        Err(error) => Row { reason: Some(format!("{error:#}")), ..row },
-        Ok(Verdict { title, steps, passed }) => {
+        Err(error) => GradeRow { reason: Some(format!("{error:#}")), ..row },
+        Ok(ReplayResult { title, steps, passed }) => {
             let complete = passed.len() == steps as usize;
             let reason = (passed != record.passed).then(|| {
                 format!(
@@ -169,13 +173,13 @@ fn graded(who: &str, record: &Record, lessons: Option<&Path>) -> Row {
                     passed.len()
                 )
             });
-            Row { title: Some(title), steps: Some(steps), complete, reason, passed, ..row }
+            GradeRow { title: Some(title), steps: Some(steps), complete, reason, passed, ..row }
         }
     }
 }
 
 /// Replays a record in a process of its own.
-fn verdict_on(record: &Record, lessons: Option<&Path>) -> anyhow::Result<Verdict> {
+fn verdict_on(record: &Record, lessons: Option<&Path>) -> anyhow::Result<ReplayResult> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["sim", "--replay"]);
     if let Some(lessons) = lessons {
@@ -248,7 +252,7 @@ pub(super) fn replay(lessons: Option<PathBuf>) -> anyhow::Result<()> {
     bound()?;
     let record: Record = serde_json::from_reader(io::stdin().lock().take(RESULTS_BYTES_MAX))?;
     let options = Options { format: Format::Json, lessons, ..Options::default() };
-    let mut shell = Shell::start(None, Output::new(), options)?;
+    let mut shell = Shell::start(None, ShellOutput::new(), options)?;
     let outcome = shell.run(Chunk::program(&chunk_of(&record), "=replay".to_owned()));
     if let Err(error) = &outcome {
         say(error)?;
@@ -289,7 +293,7 @@ fn bound() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn text_of(row: &Row) -> String {
+fn text_of(row: &GradeRow) -> String {
     let shown = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
     let steps =
         row.steps.map_or("-".to_owned(), |steps| format!("{} of {steps}", row.passed.len()));

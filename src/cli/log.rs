@@ -26,7 +26,7 @@ const VARIABLE: &str = "RUST_LOG";
 pub(super) fn start<W>(
     asked: Option<&str>,
     default: &str,
-    format: Format,
+    format: LogFormat,
     writer: W,
 ) -> Result<(), BadUsage>
 where
@@ -41,11 +41,11 @@ where
         },
         (None, None) => (filter(default)?, None),
     };
-    let colours = format == Format::Text && takes_colours(&std::io::stderr());
+    let colours = format == LogFormat::Text && takes_colours(&std::io::stderr());
     let lines = layer()
         .with_writer(writer)
         .with_ansi(colours)
-        .event_format(Line(format))
+        .event_format(LogLine(format))
         .log_internal_errors(false);
     tracing_subscriber::registry().with(lines).with(wanted).init();
     if let Some(complaint) = complaint {
@@ -68,7 +68,7 @@ fn filter(text: &str) -> Result<Targets, BadUsage> {
 
 /// How lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Format {
+pub(super) enum LogFormat {
     /// For people: time, level, message, fields
     Text,
     /// For programs: a JSON object a line, with timestamp, level, message, target and the fields
@@ -77,9 +77,9 @@ pub(super) enum Format {
 
 /// Time, level, message and fields in one line, of which only the level's colour is obeyed by a terminal:
 /// message and fields may quote what peers sent.
-struct Line(Format);
+struct LogLine(LogFormat);
 
-impl<S, N> FormatEvent<S, N> for Line
+impl<S, N> FormatEvent<S, N> for LogLine
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
@@ -91,7 +91,7 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         let mut text = String::new();
-        if self.0 == Format::Json {
+        if self.0 == LogFormat::Json {
             json().format_event(context, Writer::new(&mut text), event)?;
             return writeln!(out, "{}", escape_json_text(text.trim_end()));
         }
@@ -142,9 +142,9 @@ mod tests {
     }
 
     #[derive(Clone, Default)]
-    struct Kept(Arc<Mutex<Vec<u8>>>);
+    struct LogBuffer(Arc<Mutex<Vec<u8>>>);
 
-    impl Write for Kept {
+    impl Write for LogBuffer {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().extend(bytes);
             Ok(bytes.len())
@@ -158,15 +158,15 @@ mod tests {
     const FORGED: &str = "a\x1b[2J\n2026 ERROR b\u{202e}\u{9b}\u{e0001}\r";
 
     /// What the log makes of text that others wrote: one line without orders.
-    fn logged(format: Format) -> String {
-        let kept = Kept::default();
-        let writer = kept.clone();
+    fn logged(format: LogFormat) -> String {
+        let buffer = LogBuffer::default();
+        let writer = buffer.clone();
         let lines = layer().with_writer(move || writer.clone()).with_ansi(false);
-        let lines = lines.event_format(Line(format));
+        let lines = lines.event_format(LogLine(format));
         tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), || {
             tracing::info!(reason = FORGED, shown = %FORGED, forged = ?FORGED, n = 5, "said {FORGED}");
         });
-        let line = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+        let line = String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap();
         assert_eq!(line.matches('\n').count(), 1, "{line:?}");
         assert!(
             !line.trim_end().contains(|c: char| c.is_control() || "\u{202e}\u{e0001}".contains(c))
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_line_of_json_gives_no_orders_either_and_can_be_read() {
-        let line: serde_json::Value = serde_json::from_str(&logged(Format::Json)).unwrap();
+        let line: serde_json::Value = serde_json::from_str(&logged(LogFormat::Json)).unwrap();
         assert_eq!((&line["level"], &line["n"]), (&"INFO".into(), &5.into()));
         assert_eq!((&line["reason"], &line["shown"]), (&FORGED.into(), &FORGED.into()));
         assert_eq!(line["message"], format!("said {FORGED}"));
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_line_gives_no_orders_whatever_is_logged() {
-        let line = logged(Format::Text);
+        let line = logged(LogFormat::Text);
         assert!(line.contains(" INFO said a\\x1b[2J\\n2026 ERROR b\\u{202e}"), "{line}");
     }
 }

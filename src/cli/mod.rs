@@ -2,7 +2,7 @@
 //!
 //! Status 0: fine; 1: the program or command failed; 2: bad usage; 130: Ctrl-C ended the program, and
 //! 143 or 129 SIGTERM or SIGHUP. Each subcommand is a module
-//! with its arguments and a `run`; add one to `Command` and to its `run`.
+//! with its arguments and a `run`; add one to `CliCommand` and to its `run`.
 
 mod attach;
 mod configuration;
@@ -44,13 +44,13 @@ that are no text stand as {\"hex\": \"…\"} and numbers that JSON has not, inf 
 Exit status: 0 fine, 1 the program or command failed, 2 bad usage, 130 Ctrl-C ended the program (SIGTERM: 143, SIGHUP: 129). However it ends, the node keeps first what it has acknowledged.")]
 struct Cli {
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<CliCommand>,
     #[command(flatten)]
     shell: shell::Arguments,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum CliCommand {
     /// Run a node without a shell until it is told to stop
     Serve(serve::Arguments),
     /// Open a shell on a node that runs already
@@ -109,13 +109,13 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     descriptors::check()?;
     match cli.command {
         None => shell::run(cli.shell),
-        Some(Command::Serve(arguments)) => serve::run(arguments),
-        Some(Command::Attach(arguments)) => attach::run(arguments),
-        Some(Command::Nodes(arguments)) => nodes::run(&arguments),
-        Some(Command::Sim(arguments)) => sim::run(arguments),
-        Some(Command::Bench(arguments)) => crate::bench::run(arguments),
-        Some(Command::Ping(arguments)) => ping::run(arguments),
-        Some(Command::Xdp(arguments)) => xdp::run(arguments),
+        Some(CliCommand::Serve(arguments)) => serve::run(arguments),
+        Some(CliCommand::Attach(arguments)) => attach::run(arguments),
+        Some(CliCommand::Nodes(arguments)) => nodes::run(&arguments),
+        Some(CliCommand::Sim(arguments)) => sim::run(arguments),
+        Some(CliCommand::Bench(arguments)) => crate::bench::run(arguments),
+        Some(CliCommand::Ping(arguments)) => ping::run(arguments),
+        Some(CliCommand::Xdp(arguments)) => xdp::run(arguments),
     }
 }
 
@@ -216,6 +216,6 @@ mod tests {
         assert_eq!(any.unwrap(), (Some(0), Vec::new()), "any port that is free");
         assert!(parse("kademlua 70000").unwrap().shell.words().is_err());
         assert!(parse("kademlua --nonsense").is_err());
-        assert!(matches!(parse("kademlua serve 1").unwrap().command, Some(Command::Serve(_))));
+        assert!(matches!(parse("kademlua serve 1").unwrap().command, Some(CliCommand::Serve(_))));
     }
 }

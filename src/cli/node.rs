@@ -54,7 +54,7 @@ pub(super) struct NodeArguments {
     pub(super) log: Option<String>,
     /// How lines of the log look
     #[arg(long, value_name = "FORMAT", value_enum, default_value = "text")]
-    pub(super) log_format: log::Format,
+    pub(super) log_format: log::LogFormat,
 }
 
 pub(super) fn parse_endpoint(text: &str) -> Result<Endpoint, String> {

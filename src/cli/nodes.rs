@@ -26,7 +26,7 @@ pub(super) struct Arguments {
 
 /// A node, as it is listed.
 #[derive(Debug, Default, Serialize)]
-struct Row {
+struct ListedNode {
     #[serde(skip_serializing_if = "Option::is_none")]
     address: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -85,12 +85,12 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 /// What there is to tell of a node; nothing of one that is gone.
-async fn row(Met { socket, node }: Met) -> Option<Row> {
-    let mut row = Row { socket: socket.display().to_string(), ..Row::default() };
+async fn row(Met { socket, node }: Met) -> Option<ListedNode> {
+    let mut row = ListedNode { socket: socket.display().to_string(), ..ListedNode::default() };
     let attached = match node {
         Ok(attached) => attached,
         Err(AttachError::Gone(_)) => return None,
-        Err(error) => return Some(Row { problem: Some(error.to_string()), ..row }),
+        Err(error) => return Some(ListedNode { problem: Some(error.to_string()), ..row }),
     };
     let Greeting { role, contact, .. } = *attached.greeting();
     row.role = Some(role);
@@ -113,7 +113,7 @@ async fn row(Met { socket, node }: Met) -> Option<Row> {
     Some(row)
 }
 
-fn line(row: &Row) -> String {
+fn line(row: &ListedNode) -> String {
     let place = match (&row.address, row.port) {
         (Some(address), Some(port)) if address.contains(':') => format!("[{address}]:{port}"),
         (Some(address), Some(port)) => format!("{address}:{port}"),

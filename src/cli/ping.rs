@@ -42,17 +42,17 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     Err(failure.expect("a name has an address"))
 }
 
-fn tell(node: SocketAddr, Answer { id, took }: &Answer) -> anyhow::Result<()> {
+fn tell(node: SocketAddr, Pong { id, took }: &Pong) -> anyhow::Result<()> {
     say(format_args!("{node} {id}: {:.2} ms", took.as_secs_f64() * 1e3))?;
     Ok(())
 }
 
-fn ping(node: SocketAddr) -> anyhow::Result<Answer> {
+fn ping(node: SocketAddr) -> anyhow::Result<Pong> {
     let any: IpAddr = match node {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
-    let asked = || -> std::io::Result<Option<Answer>> {
+    let asked = || -> std::io::Result<Option<Pong>> {
         let socket = UdpSocket::bind(SocketAddr::new(any, 0))?;
         socket.connect(node)?;
         for within in TRIES {
@@ -68,14 +68,14 @@ fn ping(node: SocketAddr) -> anyhow::Result<Answer> {
     }
 }
 
-struct Answer {
+struct Pong {
     id: Id,
     took: Duration,
 }
 
 /// Sends one ping. It names the id that a node of that port has on loopback as its sender's: the one id that the node
 /// keeps nowhere, so that no dead contact is left behind. Elsewhere the sender is gone when the node asks back.
-fn ask(socket: &UdpSocket, node: SocketAddr, within: Duration) -> std::io::Result<Option<Answer>> {
+fn ask(socket: &UdpSocket, node: SocketAddr, within: Duration) -> std::io::Result<Option<Pong>> {
     let mut number = [0; 8];
     getrandom::fill(&mut number).map_err(std::io::Error::other)?;
     let header = Header {
@@ -104,7 +104,7 @@ fn ask(socket: &UdpSocket, node: SocketAddr, within: Duration) -> std::io::Resul
             && matches!(answer.body, Body::Answer(_))
             && let Some(id) = answer.sender
         {
-            return Ok(Some(Answer { id, took: sent.elapsed() }));
+            return Ok(Some(Pong { id, took: sent.elapsed() }));
         }
     }
 }

@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::net::Handle;
 use crate::net::door::Role;
-use crate::shell::{LogWriter, Output, Shell, Subject, say};
+use crate::shell::{LogWriter, Shell, ShellOutput, Subject, say};
 
 use super::program::ProgramArguments;
 use super::{BadUsage, NodeArguments};
@@ -60,7 +60,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     let (port, words) = arguments.words()?;
     let (options, chunk) = arguments.program.read(&words, WITHOUT_A_SHELL)?;
 
-    let output = Output::new();
+    let output = ShellOutput::new();
     let log = LogWriter(output.clone());
     arguments.node.start_log("warn", move || log.clone())?;
     let handle = arguments.node.start(port, Role::Shell)?;

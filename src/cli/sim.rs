@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Args;
 
-use crate::shell::{Chunk, Format, Options, Output, Shell, did_you_mean, say};
+use crate::shell::{Chunk, Format, Options, Shell, ShellOutput, did_you_mean, say};
 
 use super::program::script;
 use super::prompt::PromptArguments;
@@ -81,7 +81,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
             return Err(BadUsage("expected a script; see kademlua sim --help".into()).into());
         }
     };
-    let mut shell = Shell::start(None, Output::new(), options)?;
+    let mut shell = Shell::start(None, ShellOutput::new(), options)?;
     match chunk {
         Some(chunk) => arguments.prompt.run(&mut shell, chunk)?,
         None => {

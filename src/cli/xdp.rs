@@ -21,17 +21,17 @@ const SOURCE_RATE: u64 = 20_000;
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     #[command(subcommand)]
-    command: Command,
+    command: XdpCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum XdpCommand {
     /// Load the program, attach it to an interface and leave it for the node
     Attach(Attach),
     /// Take it away, with all that belongs to it, also where its interface or network namespace is gone
     Detach(Where),
     /// Tell what is attached and what it has done
-    Status(Look),
+    Status(StatusArguments),
 }
 
 #[derive(Debug, Args)]
@@ -69,7 +69,7 @@ struct Where {
 }
 
 #[derive(Debug, Args)]
-struct Look {
+struct StatusArguments {
     /// UDP port of the node [default: all that are attached]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
@@ -110,9 +110,9 @@ impl Where {
 /// Does what the arguments ask for.
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.command {
-        Command::Attach(arguments) => attach(arguments),
-        Command::Detach(place) => detach(&place.place()),
-        Command::Status(arguments) => status(arguments),
+        XdpCommand::Attach(arguments) => attach(arguments),
+        XdpCommand::Detach(place) => detach(&place.place()),
+        XdpCommand::Status(arguments) => status(arguments),
     }
 }
 
@@ -152,8 +152,8 @@ fn detach(place: &Pinning) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn status(arguments: Look) -> anyhow::Result<()> {
-    let Look { port, bpffs, json } = arguments;
+fn status(arguments: StatusArguments) -> anyhow::Result<()> {
+    let StatusArguments { port, bpffs, json } = arguments;
     let is_asked = |of: u16| port.is_none_or(|port| port == of);
     let mut places = xdp::found(&bpffs)?;
     places.retain(|place| is_asked(place.port));

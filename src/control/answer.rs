@@ -88,10 +88,10 @@ pub struct SocketView {
     pub ms: Duration,
 }
 
-/// What there is to tell of a capture.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What a node says about its capture.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CaptureView {
-    /// Whether more is to come; not after an error either.
+    /// Whether more will be written. Nothing is after an error.
     pub running: bool,
     /// What is or was written; nothing where there is no capture.
     #[serde(flatten)]
@@ -110,9 +110,6 @@ pub struct Captured {
     pub bytes: u64,
     /// Packets that are not in it because the disk was too slow.
     pub lost: u64,
-    /// Whether more is to come; not after an error either.
-    #[serde(skip)]
-    pub running: bool,
 }
 
 mod path {
@@ -132,13 +129,6 @@ mod path {
     ) -> Result<PathBuf, D::Error> {
         let Bytes(bytes) = Bytes::deserialize(deserializer)?;
         Ok(std::ffi::OsString::from_vec(bytes).into())
-    }
-}
-
-impl From<Option<Captured>> for CaptureView {
-    fn from(captured: Option<Captured>) -> CaptureView {
-        let running = captured.as_ref().is_some_and(|captured| captured.running);
-        CaptureView { running, captured }
     }
 }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::address::is_sendable;
-use crate::bencode::{Item, Value, View as Shape};
+use crate::bencode::{Item, ItemView, Value};
 use crate::id::Id;
 use crate::node::CallError;
 use crate::serial::Bytes;
@@ -173,7 +173,7 @@ impl Ask {
 fn check_value(name: &str, value: &Value) -> Result<(), Problem> {
     let is_fine = |item: &Item<'_>| match item.integer() {
         Some(integer) => integer.unsigned_abs() <= INTEGER_MAX.unsigned_abs(),
-        None => !matches!(item.view(), Shape::Integer(_)),
+        None => !matches!(item.view(), ItemView::Integer(_)),
     };
     let mut left = vec![value.item()];
     while let Some(item) = left.pop() {
@@ -182,9 +182,9 @@ fn check_value(name: &str, value: &Value) -> Result<(), Problem> {
             return Err(Problem::new(Code::BadRequest, format_args!("{name}: {expected}")));
         }
         match item.view() {
-            Shape::List(list) => left.extend(list),
-            Shape::Dict(dict) => left.extend(dict.flat_map(|(key, value)| [key, value])),
-            Shape::Bytes(_) | Shape::Integer(_) => {}
+            ItemView::List(list) => left.extend(list),
+            ItemView::Dict(dict) => left.extend(dict.flat_map(|(key, value)| [key, value])),
+            ItemView::Bytes(_) | ItemView::Integer(_) => {}
         }
     }
     Ok(())

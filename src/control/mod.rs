@@ -28,5 +28,5 @@ pub(crate) use self::view::kept;
 pub use self::view::{
     BucketSnapshot, ContactSnapshot, Costs, EstimateView, FastPathView, LookupView, Lookups,
     NodeView, NumberView, OverlaySnapshot, SampleView, SettingView, Snapshot, StateView, StoreView,
-    Stored, TableView, View,
+    StoredCounts, TableView, View,
 };

@@ -87,13 +87,13 @@ pub struct Reading {
 }
 
 /// One call: its number, the node at the other end, and which way the request goes.
-type Call = (TransactionId, SocketAddr, Direction);
+type Exchange = (TransactionId, SocketAddr, Direction);
 
 /// Reads packets in the order in which they went.
 #[derive(Debug, Default)]
 pub struct Reader {
-    asked: HashMap<Call, (Box<[u8]>, SystemTime)>,
-    order: VecDeque<Call>,
+    asked: HashMap<Exchange, (Box<[u8]>, SystemTime)>,
+    order: VecDeque<Exchange>,
 }
 
 impl Reader {

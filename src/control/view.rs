@@ -57,7 +57,7 @@ pub struct OverlaySnapshot {
     /// Estimated number of nodes in the network, this one included.
     pub estimate: f64,
     /// What is kept here.
-    pub stored: Stored,
+    pub stored: StoredCounts,
     /// Operations under way.
     pub operations: usize,
 }
@@ -77,7 +77,7 @@ struct SnapshotForm {
     uptime: Duration,
     contacts: usize,
     estimate: f64,
-    stored: Stored,
+    stored: StoredCounts,
     #[serde(rename = "lookups")]
     operations: usize,
     counters: Counters,
@@ -101,7 +101,7 @@ impl From<SnapshotForm> for Snapshot {
 
 /// What a node keeps for the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stored {
+pub struct StoredCounts {
     /// Keys under which values are kept.
     pub keys: usize,
     /// Values, copies counted one by one.
@@ -270,7 +270,7 @@ impl OverlaySnapshot {
             id: overlay.id(),
             contacts: overlay.table().len(),
             estimate: overlay.estimate().nodes,
-            stored: Stored {
+            stored: StoredCounts {
                 keys: store.key_count(),
                 values: store.value_count(),
                 bytes: store.bytes(),

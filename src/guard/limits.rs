@@ -52,10 +52,10 @@ const WINDOW_NANOS: u64 = 1_000_000_000;
 /// Prices are nanoseconds of an allowance for one of cost, with this many bits behind the point.
 const POINT: u32 = 16;
 
-/// The buckets from which a source takes.
+/// The token buckets that a source takes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Account {
-    buckets: [u16; Subnet::LEVELS_MAX],
+pub(crate) struct SourceBuckets {
+    indices: [u16; Subnet::LEVELS_MAX],
     levels: usize,
 }
 
@@ -97,18 +97,18 @@ impl Limits {
         }
     }
 
-    /// The account of a source. Loopback has none, and no limit: a hundred nodes of a lab share one
+    /// The buckets of a source. Loopback has none, and no limit: a hundred nodes of a lab share one
     /// address there, and nobody outside can send from it.
     #[inline]
-    pub(crate) fn account(&self, source: &SocketAddr) -> Option<Account> {
+    pub(crate) fn buckets_of(&self, source: &SocketAddr) -> Option<SourceBuckets> {
         let is_limited = self.source_prices[0] != 0 || self.total_price != 0;
-        (is_limited && !is_loopback(source)).then(|| self.account_of(source.ip()))
+        (is_limited && !is_loopback(source)).then(|| self.buckets_at(source.ip()))
     }
 
     /// One hash serves all widths, each of which takes other bits of it; what tells the networks within
     /// the widest from each other is added, so that no two neighbours ever share a bucket.
     #[inline]
-    fn account_of(&self, ip: IpAddr) -> Account {
+    fn buckets_at(&self, ip: IpAddr) -> SourceBuckets {
         let (hash, within, levels) = match ip {
             IpAddr::V4(ip) => {
                 let [a, b, c, d] = ip.octets();
@@ -125,16 +125,16 @@ impl Limits {
             let part = hash >> (20 * level);
             (part.wrapping_add(within[level]) % BUCKETS as u64) as u16
         };
-        Account { buckets: [bucket(0), bucket(1), bucket(2)], levels }
+        SourceBuckets { indices: [bucket(0), bucket(1), bucket(2)], levels }
     }
 
     /// Whether a source and the networks around it have something left.
     #[inline]
-    pub(crate) fn has_left(&self, now: Instant, account: &Account) -> bool {
+    pub(crate) fn has_left(&self, now: Instant, buckets: &SourceBuckets) -> bool {
         let now = nanos(now);
         self.sources.is_empty()
-            || (0..account.levels).all(|level| {
-                let used_until = self.sources[level][usize::from(account.buckets[level])];
+            || (0..buckets.levels).all(|level| {
+                let used_until = self.sources[level][usize::from(buckets.indices[level])];
                 used_until.saturating_sub(now) <= BURST_NANOS
             })
     }
@@ -148,7 +148,7 @@ impl Limits {
 
     /// Takes what a datagram has cost from the allowances of its source.
     #[inline]
-    pub(crate) fn charge(&mut self, now: Instant, account: &Account, cost: u64) {
+    pub(crate) fn charge(&mut self, now: Instant, buckets: &SourceBuckets, cost: u64) {
         if self.source_prices[0] == 0 {
             return;
         }
@@ -156,8 +156,8 @@ impl Limits {
             self.sources = vec![[0; BUCKETS]; Subnet::LEVELS_MAX].into();
         }
         let now = nanos(now);
-        for level in 0..account.levels {
-            let used_until = &mut self.sources[level][usize::from(account.buckets[level])];
+        for level in 0..buckets.levels {
+            let used_until = &mut self.sources[level][usize::from(buckets.indices[level])];
             take(used_until, now, cost, self.source_prices[level]);
         }
     }
@@ -244,10 +244,10 @@ mod tests {
 
     /// Asks something of that cost. Returns whether it was let in.
     fn asks(limits: &mut Limits, now: Instant, source: &SocketAddr, cost: u64) -> bool {
-        let Some(account) = limits.account(source) else { return true };
-        let is_let_in = limits.has_left(now, &account);
+        let Some(buckets) = limits.buckets_of(source) else { return true };
+        let is_let_in = limits.has_left(now, &buckets);
         if is_let_in {
-            limits.charge(now, &account, cost);
+            limits.charge(now, &buckets, cost);
         }
         is_let_in
     }
@@ -344,10 +344,10 @@ mod tests {
         for a in ips {
             for b in ips.into_iter().filter(|b| b.is_ipv4() == a.is_ipv4()) {
                 let subnets = Subnet::all_of(a).zip(Subnet::all_of(b));
-                let buckets = [a, b].map(|ip| limits.account_of(ip));
+                let buckets = [a, b].map(|ip| limits.buckets_at(ip));
                 assert_eq!(buckets[0].levels, Subnet::all_of(a).count());
                 for (level, (of_a, of_b)) in subnets.enumerate() {
-                    let is_shared = buckets[0].buckets[level] == buckets[1].buckets[level];
+                    let is_shared = buckets[0].indices[level] == buckets[1].indices[level];
                     assert_eq!(is_shared, of_a == of_b, "{a} {b} {level}");
                 }
             }
@@ -360,7 +360,7 @@ mod tests {
         assert_eq!(let_in(&mut limits(0, 0), every, 50_000, |_| source(1)), 50_000);
         let limits = limits(1, 1);
         for loopback in ["127.0.0.1:1", "[::1]:1"] {
-            assert_eq!(limits.account(&loopback.parse().unwrap()), None);
+            assert_eq!(limits.buckets_of(&loopback.parse().unwrap()), None);
         }
     }
 
@@ -380,7 +380,7 @@ mod tests {
         let buckets = |seed| {
             let mut secrets = ChaCha8Rng::from_seed([seed; 32]);
             let limits = Limits::new(&Config::default(), &mut secrets);
-            let of = |number| limits.account_of(source(number).ip()).buckets;
+            let of = |number| limits.buckets_at(source(number).ip()).indices;
             (0..100).map(of).collect::<Vec<_>>()
         };
         assert_eq!(buckets(1), buckets(1));

@@ -73,10 +73,10 @@ fn epoch(now: Instant) -> u64 {
 /// Tokens that holders have given to this node.
 #[derive(Default)]
 pub(crate) struct TokenCache {
-    held: BTreeMap<SocketAddr, Held>,
+    held: BTreeMap<SocketAddr, CachedToken>,
 }
 
-struct Held {
+struct CachedToken {
     token: Vec<u8>,
     until: Instant,
 }
@@ -90,7 +90,7 @@ impl TokenCache {
             let oldest = *oldest.expect("there are many").0;
             self.held.remove(&oldest);
         }
-        self.held.insert(holder, Held { token: token.to_vec(), until: now + EPOCH });
+        self.held.insert(holder, CachedToken { token: token.to_vec(), until: now + EPOCH });
     }
 
     /// The token that a holder has given lately. An empty one, if it has given none, still says that

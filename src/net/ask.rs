@@ -6,8 +6,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use crate::control::{
-    Answer, Ask, Capture, Code, EstimateView, FastPathView, Filter, Look, NodeView, Problem,
-    Reader, Reading, SettingView, StateView,
+    Answer, Ask, Capture, CaptureView, Code, EstimateView, FastPathView, Filter, Look, NodeView,
+    Problem, Reader, Reading, SettingView, StateView,
 };
 use crate::state;
 use crate::xdp;
@@ -34,10 +34,13 @@ impl Handle {
             Ask::Capture(Capture::Begin { file, replace }) => {
                 let existing = if replace { Existing::Replace } else { Existing::Keep };
                 self.capture(Path::new(OsStr::from_bytes(&file.0)), existing).await?;
-                Answer::Capture(self.captured().await?.into())
+                Answer::Capture(self.capture_view().await?)
             }
-            Ask::Capture(Capture::End {}) => Answer::Capture(self.end_capture().await?.into()),
-            Ask::Capture(Capture::Status {}) => Answer::Capture(self.captured().await?.into()),
+            Ask::Capture(Capture::End {}) => {
+                let captured = self.end_capture().await?;
+                Answer::Capture(CaptureView { running: false, captured })
+            }
+            Ask::Capture(Capture::Status {}) => Answer::Capture(self.capture_view().await?),
             Ask::ForgetPackets {} => Answer::Done(self.forget_packets().await?),
         })
     }
@@ -79,11 +82,11 @@ impl Handle {
     /// If the node has stopped.
     pub async fn readings(&self, filter: Filter) -> Result<Readings, Stopped> {
         let (tap, reader) = (self.tap().await?, Reader::default());
-        Ok(Readings(Watched::Here { tap, reader, filter: filter.into() }))
+        Ok(Readings(WatchedNode::Here { tap, reader, filter: filter.into() }))
     }
 }
 
-fn state_view(status: state::Status) -> StateView {
+fn state_view(status: state::StateStatus) -> StateView {
     StateView {
         folder: status.folder.display().to_string(),
         written: status.written.map(|at| at.elapsed().into()),
@@ -112,11 +115,11 @@ fn attached(status: &xdp::Status) -> FastPathView {
 
 /// Packets and news as they come, read. Drop it to end it.
 #[derive(Debug)]
-pub struct Readings(Watched);
+pub struct Readings(WatchedNode);
 
 /// Of which node.
 #[derive(Debug)]
-enum Watched {
+enum WatchedNode {
     /// Of one in this process.
     Here { tap: Tap, reader: Reader, filter: Box<Filter> },
     /// Of one that this process is attached to.
@@ -125,7 +128,7 @@ enum Watched {
 
 impl From<Watch> for Readings {
     fn from(watch: Watch) -> Readings {
-        Readings(Watched::There(watch))
+        Readings(WatchedNode::There(watch))
     }
 }
 
@@ -134,8 +137,8 @@ impl Readings {
     pub async fn next(&mut self) -> Option<Reading> {
         let losses = self.losses();
         let (tap, reader, filter) = match &mut self.0 {
-            Watched::Here { tap, reader, filter } => (tap, reader, filter),
-            Watched::There(watch) => return watch.next().await,
+            WatchedNode::Here { tap, reader, filter } => (tap, reader, filter),
+            WatchedNode::There(watch) => return watch.next().await,
         };
         loop {
             let sight = tap.next().await?;
@@ -150,8 +153,8 @@ impl Readings {
     /// The counter of what was lost.
     pub fn losses(&self) -> Losses {
         match &self.0 {
-            Watched::Here { tap, .. } => tap.losses(),
-            Watched::There(watch) => watch.losses(),
+            WatchedNode::Here { tap, .. } => tap.losses(),
+            WatchedNode::There(watch) => watch.losses(),
         }
     }
 }

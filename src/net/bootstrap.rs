@@ -26,12 +26,12 @@ const ADDED_MAX: usize = 32;
 pub(super) type Resolved = (usize, io::Result<Vec<SocketAddr>>);
 
 /// The bootstrap nodes of one node.
-pub(super) struct Bootstrap {
+pub(super) struct BootstrapNodes {
     local: SocketAddr,
     addresses: Vec<SocketAddr>,
     /// How many of these were added.
     added: usize,
-    names: Vec<Name>,
+    names: Vec<HostName>,
     /// Names that are being resolved.
     resolving: usize,
     resolve_at: Instant,
@@ -39,31 +39,31 @@ pub(super) struct Bootstrap {
     outcomes: mpsc::UnboundedSender<Resolved>,
 }
 
-struct Name {
+struct HostName {
     endpoint: Endpoint,
     addresses: Vec<SocketAddr>,
     /// It was said that it does not resolve.
     is_unknown: bool,
 }
 
-impl Bootstrap {
+impl BootstrapNodes {
     /// Those that are not the node's own. What comes of resolving is sent there.
     pub(super) fn new(
         now: Instant,
         local: SocketAddr,
         endpoints: Vec<Endpoint>,
         outcomes: mpsc::UnboundedSender<Resolved>,
-    ) -> Bootstrap {
+    ) -> BootstrapNodes {
         let (mut addresses, mut names) = (Vec::new(), Vec::new());
         for endpoint in endpoints {
             match endpoint {
                 Endpoint::Address(address) => addresses.push(address),
                 Endpoint::Name { .. } => {
-                    names.push(Name { endpoint, addresses: Vec::new(), is_unknown: false });
+                    names.push(HostName { endpoint, addresses: Vec::new(), is_unknown: false });
                 }
             }
         }
-        Bootstrap {
+        BootstrapNodes {
             local,
             addresses: others(local, &addresses),
             added: 0,
@@ -179,10 +179,10 @@ mod tests {
         Instant::ZERO + Duration::from_secs(secs)
     }
 
-    fn bootstrap(endpoints: &[&str]) -> Bootstrap {
+    fn bootstrap(endpoints: &[&str]) -> BootstrapNodes {
         let local = "127.0.0.1:8003".parse().unwrap();
         let endpoints = endpoints.iter().map(|text| text.parse().unwrap()).collect();
-        Bootstrap::new(Instant::ZERO, local, endpoints, mpsc::unbounded_channel().0)
+        BootstrapNodes::new(Instant::ZERO, local, endpoints, mpsc::unbounded_channel().0)
     }
 
     fn addresses(texts: &[&str]) -> Vec<SocketAddr> {

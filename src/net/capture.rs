@@ -21,8 +21,8 @@ use tokio::sync::oneshot;
 use tracing::error;
 
 use super::observer::{Losses, Source, Tap, tap};
-use crate::control::{Captured, Direction, Packet, Sight};
-use crate::state::{Access, Refused, open_plain};
+use crate::control::{CaptureView, Captured, Direction, Packet, Sight};
+use crate::state::{Access, FolderError, open_plain};
 
 /// Times in nanoseconds, numbers in the order of this machine's bytes: readers tell by the magic.
 const MAGIC: u32 = 0xa1b2_3c4d;
@@ -104,7 +104,7 @@ struct Progress {
 
 /// A capture as the node holds it.
 #[derive(Debug)]
-pub(super) struct Running {
+pub(super) struct RunningCapture {
     pub(super) source: Source,
     written: Written,
     ended: oneshot::Receiver<io::Result<()>>,
@@ -119,35 +119,37 @@ struct Written {
 }
 
 impl Written {
-    fn captured(&self, running: bool) -> Captured {
+    fn captured(&self) -> Captured {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Captured {
             file: self.file.clone(),
             packets: read(&self.progress.packets),
             bytes: read(&self.progress.bytes),
             lost: self.losses.count() + read(&self.progress.unfit),
-            running,
         }
     }
 }
 
-/// The other side of [`Running`]: what the thread will need, once there is a file.
-pub(super) struct Begun {
+/// The other side of [`RunningCapture`]: what the thread will need, once there is a file.
+pub(super) struct BegunCapture {
     packets: Tap,
     written: Written,
     ended: oneshot::Sender<io::Result<()>>,
 }
 
 /// A capture that is not written yet: its packets wait.
-pub(super) fn begin(file: &Path) -> (Running, Begun) {
+pub(super) fn begin(file: &Path) -> (RunningCapture, BegunCapture) {
     let (source, packets) = tap();
     let (sender, ended) = oneshot::channel();
     let progress = Arc::default();
     let written = Written { file: file.to_owned(), progress, losses: packets.losses() };
-    (Running { source, written: written.clone(), ended }, Begun { packets, written, ended: sender })
+    (
+        RunningCapture { source, written: written.clone(), ended },
+        BegunCapture { packets, written, ended: sender },
+    )
 }
 
-impl Running {
+impl RunningCapture {
     /// The file.
     pub(super) fn file(&self) -> &Path {
         &self.written.file
@@ -158,8 +160,8 @@ impl Running {
         self.source.is_open()
     }
 
-    pub(super) fn captured(&self) -> Captured {
-        self.written.captured(self.goes_on())
+    pub(super) fn view(&self) -> CaptureView {
+        CaptureView { running: self.goes_on(), captured: Some(self.written.captured()) }
     }
 
     /// Waits until all is in the file that came before.
@@ -167,26 +169,26 @@ impl Running {
     /// # Errors
     /// If writing failed; what was written before is a whole capture.
     pub(super) async fn end(self) -> Result<Captured, CaptureError> {
-        let Running { source, written, ended } = self;
+        let RunningCapture { source, written, ended } = self;
         drop(source);
         // A thread that never began has written nothing.
         match ended.await.unwrap_or(Ok(())) {
-            Ok(()) => Ok(written.captured(false)),
+            Ok(()) => Ok(written.captured()),
             Err(reason) => {
-                let Captured { packets, .. } = written.captured(false);
+                let Captured { packets, .. } = written.captured();
                 Err(CaptureError::Write { file: written.file, packets, reason })
             }
         }
     }
 }
 
-impl Begun {
+impl BegunCapture {
     /// Opens the file and starts the thread that writes it.
     ///
     /// # Errors
     /// If there can be no such file.
     pub(super) fn write(self, existing: Existing, local: SocketAddr) -> Result<(), CaptureError> {
-        let Begun { packets, written, ended } = self;
+        let BegunCapture { packets, written, ended } = self;
         let name = written.file.clone();
         let failed = |reason| CaptureError::File { file: name.clone(), reason };
         let mut writer = CaptureWriter::new(open(&name, existing)?, local, written.progress);
@@ -216,8 +218,8 @@ fn open(file: &Path, existing: Existing) -> Result<File, CaptureError> {
     }
     // In a folder that others share it may be anything, and a pipe would be waited for.
     let mut there = match open_plain(file, Access::Write) {
-        Err(Refused::Unsafe { .. }) => return Err(CaptureError::NoCapture(file.to_owned())),
-        Err(Refused::Io(error)) => return Err(failed(error)),
+        Err(FolderError::Unsafe { .. }) => return Err(CaptureError::NoCapture(file.to_owned())),
+        Err(FolderError::Io(error)) => return Err(failed(error)),
         Ok(there) => there,
     };
     if !is_capture(&mut there).map_err(failed)? {

@@ -17,7 +17,7 @@ const SAME: StdDuration = StdDuration::from_secs(1);
 
 /// What the clocks show at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Reading {
+struct ClockReading {
     /// Since some moment; stands while the machine sleeps.
     monotonic: StdDuration,
     /// Since some moment; runs on.
@@ -29,7 +29,7 @@ struct Reading {
 /// What readings mean, one after the other.
 #[derive(Clone, Copy, Debug)]
 struct Judge {
-    first: Reading,
+    first: ClockReading,
     /// Time asleep so far.
     asleep: StdDuration,
     /// The first moment by the clock on the wall, as that stands now.
@@ -37,12 +37,12 @@ struct Judge {
 }
 
 impl Judge {
-    fn new(first: Reading) -> Judge {
+    fn new(first: ClockReading) -> Judge {
         Judge { first, asleep: StdDuration::ZERO, epoch: first.realtime }
     }
 
     /// Time since the first reading, asleep or not.
-    fn elapsed(&mut self, now: Reading) -> StdDuration {
+    fn elapsed(&mut self, now: ClockReading) -> StdDuration {
         let awake = now.monotonic.saturating_sub(self.first.monotonic);
         let asleep = now.boottime.saturating_sub(self.first.boottime).saturating_sub(awake);
         // Less is what lies between two readings.
@@ -53,7 +53,7 @@ impl Judge {
     }
 
     /// The moment of the first reading by the clock on the wall. It changes only if that is set.
-    fn epoch(&mut self, now: Reading) -> StdDuration {
+    fn epoch(&mut self, now: ClockReading) -> StdDuration {
         let elapsed = self.elapsed(now);
         let epoch = now.realtime.saturating_sub(elapsed);
         if epoch.abs_diff(self.epoch) >= SAME {
@@ -78,7 +78,7 @@ impl Clock {
     pub(super) fn now(&self) -> Instant {
         let mut judge = self.judge.get();
         // The clock on the wall is not asked: this is done for each batch of datagrams.
-        let reading = Reading { realtime: StdDuration::ZERO, ..read_even(self.start) };
+        let reading = ClockReading { realtime: StdDuration::ZERO, ..read_even(self.start) };
         let elapsed = judge.elapsed(reading);
         self.judge.set(judge);
         Instant::ZERO + elapsed.into()
@@ -111,14 +111,18 @@ fn millis(span: StdDuration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn read(start: TokioInstant) -> Reading {
+fn read(start: TokioInstant) -> ClockReading {
     let realtime = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Reading { realtime, ..read_even(start) }
+    ClockReading { realtime, ..read_even(start) }
 }
 
-fn read_even(start: TokioInstant) -> Reading {
+fn read_even(start: TokioInstant) -> ClockReading {
     let monotonic = start.elapsed();
-    Reading { monotonic, boottime: boottime().unwrap_or(monotonic), realtime: StdDuration::ZERO }
+    ClockReading {
+        monotonic,
+        boottime: boottime().unwrap_or(monotonic),
+        realtime: StdDuration::ZERO,
+    }
 }
 
 #[cfg(target_os = "linux")]
@@ -140,9 +144,9 @@ mod tests {
     const HOUR: i64 = 3_600_000;
 
     /// Milliseconds on three clocks that began at different moments.
-    fn reading(monotonic: i64, boottime: i64, realtime: i64) -> Reading {
+    fn reading(monotonic: i64, boottime: i64, realtime: i64) -> ClockReading {
         let at = |millis: i64| StdDuration::from_millis(u64::try_from(millis).unwrap());
-        Reading {
+        ClockReading {
             monotonic: at(5_000 + monotonic),
             boottime: at(7_000 + boottime),
             realtime: at(1_000 * HOUR + realtime),

@@ -19,13 +19,13 @@ use tokio::time::{Sleep, sleep_until, timeout};
 use tracing::{debug, error, info, warn};
 
 use super::blocklist::Blocklist;
-use super::bootstrap::{self, Bootstrap, Resolved};
+use super::bootstrap::{self, BootstrapNodes, Resolved};
 use super::clock::Clock;
 use super::door::Door;
 use super::endpoint::Endpoint;
 use super::handle::{
-    AnswerSender, Handle, IncomingCall, Joining, Offer, OperationError, Order, Returned, Watched,
-    WayBack,
+    AnswerSender, Handle, IncomingCall, JoinProgress, Offer, OperationError, Order, Returned,
+    Watched, WayBack,
 };
 use super::news::News;
 use super::observer::Observed;
@@ -37,7 +37,7 @@ use crate::control::{self, Command, CommandError, Direction, Reply, Sight};
 use crate::id::Id;
 use crate::message::Contact;
 use crate::node::{Event, Input, Node, OperationId, Output};
-use crate::state::{Kept, StateWriter};
+use crate::state::{SavedState, StateWriter};
 use crate::time::{Duration, Instant};
 use crate::wire::Dialect;
 use crate::xdp::{self, Mirror};
@@ -75,7 +75,7 @@ pub(super) struct Plan {
     pub(super) config: Config,
     pub(super) mirror: Option<Mirror>,
     /// What the node had when it ran last, and where it keeps what it has now.
-    pub(super) state: Option<(Kept, StateWriter)>,
+    pub(super) state: Option<(SavedState, StateWriter)>,
     pub(super) keeps_packets: bool,
     pub(super) door: Option<Door>,
 }
@@ -90,7 +90,7 @@ pub(super) fn start(mut plan: Plan, watched: Watched) -> io::Result<Handle> {
     let watched_sockets = watched_sockets.collect::<io::Result<Vec<_>>>()?;
     let (orders, mut received) = mpsc::channel(ORDERS);
     let (id, local) = (plan.ids[&Dialect::V1], plan.local);
-    let (told, joining) = watch::channel(Joining::Trying);
+    let (told, joining) = watch::channel(JoinProgress::Trying);
     let handle = Handle::new(id, local, watched, joining, orders);
     let door = plan.door.take().map(|door| door.serve(handle.downgrade()));
     let run = move || {
@@ -115,16 +115,16 @@ fn watch(runtime: &Runtime, socket: &UdpSocket) -> io::Result<tokio::net::UdpSoc
 }
 
 /// One of the node's sockets.
-struct Line {
+struct NodeSocket {
     bound: Bound,
     watched: tokio::net::UdpSocket,
     inbox: ReceiveBatch,
     receive_failures: u32,
 }
 
-impl Line {
-    fn new((bound, watched): (Bound, tokio::net::UdpSocket)) -> Line {
-        Line { bound, watched, inbox: ReceiveBatch::new(), receive_failures: 0 }
+impl NodeSocket {
+    fn new((bound, watched): (Bound, tokio::net::UdpSocket)) -> NodeSocket {
+        NodeSocket { bound, watched, inbox: ReceiveBatch::new(), receive_failures: 0 }
     }
 
     /// Takes in a batch, if one has arrived.
@@ -151,9 +151,9 @@ impl Line {
 }
 
 /// Waits until something has arrived at one of them.
-async fn readable(lines: &[Line]) -> io::Result<()> {
+async fn readable(lines: &[NodeSocket]) -> io::Result<()> {
     poll_fn(|context| {
-        let ready = |line: &Line| match line.watched.poll_recv_ready(context) {
+        let ready = |line: &NodeSocket| match line.watched.poll_recv_ready(context) {
             Poll::Ready(ready) => Some(ready),
             Poll::Pending => None,
         };
@@ -176,7 +176,7 @@ enum Wake {
 struct Driver {
     clock: Clock,
     /// Each with the outbox of the same place in the core.
-    lines: Vec<Line>,
+    lines: Vec<NodeSocket>,
     returned: mpsc::UnboundedReceiver<Returned>,
     resolved: mpsc::UnboundedReceiver<Resolved>,
     fast_path: Option<FastPath>,
@@ -199,7 +199,7 @@ impl Driver {
     fn new(
         plan: Plan,
         watched: Vec<tokio::net::UdpSocket>,
-        joining: watch::Sender<Joining>,
+        joining: watch::Sender<JoinProgress>,
     ) -> Driver {
         let clock = Clock::start();
         let (answers, returned) = mpsc::unbounded_channel();
@@ -210,7 +210,7 @@ impl Driver {
         let former = plan.state.as_ref().map(|(kept, _)| kept.v1().contacts.clone());
         let former = former.unwrap_or_default();
         let persister = plan.state.map(keep);
-        let lines: Vec<_> = plan.sockets.into_iter().zip(watched).map(Line::new).collect();
+        let lines: Vec<_> = plan.sockets.into_iter().zip(watched).map(NodeSocket::new).collect();
         // Without an address there is nothing to send from either.
         let locals: Vec<_> =
             lines.iter().filter_map(|line| line.bound.socket.local_addr().ok()).collect();
@@ -218,10 +218,10 @@ impl Driver {
         let former = bootstrap::others(plan.local, &former);
         node.rejoin_through(Instant::ZERO, &former);
         let (outcomes, resolved) = mpsc::unbounded_channel();
-        let bootstrap = Bootstrap::new(Instant::ZERO, plan.local, plan.bootstrap, outcomes);
+        let bootstrap = BootstrapNodes::new(Instant::ZERO, plan.local, plan.bootstrap, outcomes);
         node.keep_vigil(Instant::ZERO, is_loopback(&plan.local));
         if bootstrap.is_empty() && former.is_empty() {
-            joining.send_replace(Joining::Joined);
+            joining.send_replace(JoinProgress::Joined);
         }
         Driver {
             clock,
@@ -399,7 +399,10 @@ async fn strangers(fast_path: &mut Option<FastPath>) -> Vec<Contact> {
 }
 
 /// Sends what waits; a full send buffer is waited for, but not for long.
-async fn flush(outbox: &mut SendBatch, Line { bound: Bound { socket, .. }, watched, .. }: &Line) {
+async fn flush(
+    outbox: &mut SendBatch,
+    NodeSocket { bound: Bound { socket, .. }, watched, .. }: &NodeSocket,
+) {
     while !outbox.is_empty() && outbox.send(socket).is_err() {
         // Makes the runtime forget that the socket was writable.
         let blocked = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
@@ -419,8 +422,8 @@ struct Core {
     outboxes: Vec<SendBatch>,
     /// When the node wants to be told the time.
     due: Instant,
-    bootstrap: Bootstrap,
-    joining: watch::Sender<Joining>,
+    bootstrap: BootstrapNodes,
+    joining: watch::Sender<JoinProgress>,
     /// Whether anybody was ever known, and whether it was said that nobody answers.
     has_joined: bool,
     has_complained: bool,
@@ -591,16 +594,16 @@ impl Core {
             self.join(now);
         }
         if self.bootstrap.is_settled() && self.bootstrap_nodes().is_empty() {
-            self.tell_joining(Joining::Alone);
+            self.tell_joining(JoinProgress::Alone);
         }
     }
 
     /// An attempt to join has ended.
     fn on_attempt_ended(&mut self, now: Instant, silent: &[SocketAddr]) {
         if !self.node.table().is_empty() {
-            return self.tell_joining(Joining::Joined);
+            return self.tell_joining(JoinProgress::Joined);
         }
-        self.tell_joining(Joining::Alone);
+        self.tell_joining(JoinProgress::Alone);
         if !std::mem::replace(&mut self.has_complained, true) {
             warn!(?silent, "nobody answers yet; joining is tried again");
         }
@@ -615,9 +618,9 @@ impl Core {
     }
 
     /// Whoever has joined stays so, whatever becomes of the network.
-    fn tell_joining(&self, joining: Joining) {
+    fn tell_joining(&self, joining: JoinProgress) {
         self.joining.send_if_modified(|told| {
-            let is_news = *told != Joining::Joined && *told != joining;
+            let is_news = *told != JoinProgress::Joined && *told != joining;
             *told = if is_news { joining } else { *told };
             is_news
         });
@@ -626,8 +629,8 @@ impl Core {
     /// Who was alone was found by somebody else.
     fn tell_found(&self) {
         self.joining.send_if_modified(|told| {
-            let is_news = *told == Joining::Alone;
-            *told = if is_news { Joining::Joined } else { *told };
+            let is_news = *told == JoinProgress::Alone;
+            *told = if is_news { JoinProgress::Joined } else { *told };
             is_news
         });
     }

@@ -10,13 +10,13 @@ use std::thread::{self, JoinHandle};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::capture::{self, CaptureError, Existing};
+use super::capture::{self, CaptureError, Existing, RunningCapture};
 use super::observer::{Observer, Tap};
 use crate::bencode::Value;
 use crate::config::Config;
 use crate::control::{
-    self, Bootstrapped, Captured, Command, CommandError, Lookups, Packet, Reply, Snapshot,
-    TableView, View,
+    self, Bootstrapped, CaptureView, Captured, Command, CommandError, Lookups, Packet, Reply,
+    Snapshot, TableView, View,
 };
 use crate::id::Id;
 use crate::kad::lookup::LookupRecord;
@@ -64,7 +64,7 @@ impl From<CommandError> for OperationError {
 /// What the driver is asked to do, and where the answer goes.
 pub(super) enum Order {
     Run { command: Command, answer: AnswerSender<Reply> },
-    Look(Look),
+    Look(NodeLook),
     Register { name: Vec<u8>, offer: Offer, answer: AnswerSender<mpsc::Receiver<IncomingCall>> },
     Observe(Observe),
     Stop,
@@ -83,7 +83,7 @@ pub(super) enum Offer {
 pub(super) type Observe = Box<dyn FnOnce(&mut Observer) + Send>;
 
 /// Looks at the node, and sends what it sees where it is waited for.
-pub(super) type Look = Box<dyn FnOnce(&Node, Instant) + Send>;
+pub(super) type NodeLook = Box<dyn FnOnce(&Node, Instant) + Send>;
 
 /// Takes the outcome of an operation that can fail.
 pub(super) type AnswerSender<T> = oneshot::Sender<Result<T, OperationError>>;
@@ -97,14 +97,14 @@ pub struct Handle {
     id: Id,
     local: SocketAddr,
     watched: Watched,
-    joining: watch::Receiver<Joining>,
+    joining: watch::Receiver<JoinProgress>,
     orders: mpsc::Sender<Order>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
 /// How far a node has come with joining the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Joining {
+pub(super) enum JoinProgress {
     /// The first attempt has not ended.
     Trying,
     /// Nobody has answered yet.
@@ -118,7 +118,7 @@ pub(super) enum Joining {
 pub(super) struct Watched {
     pub(super) config: Arc<Config>,
     pub(super) fast_path: Option<Pinning>,
-    pub(super) state: Option<state::Watch>,
+    pub(super) state: Option<state::StatusWatch>,
 }
 
 impl Handle {
@@ -127,7 +127,7 @@ impl Handle {
         id: Id,
         local: SocketAddr,
         watched: Watched,
-        joining: watch::Receiver<Joining>,
+        joining: watch::Receiver<JoinProgress>,
         orders: mpsc::Sender<Order>,
     ) -> Handle {
         Handle { id, local, watched, joining, orders, thread: Arc::default() }
@@ -162,19 +162,19 @@ impl Handle {
     /// Waits until the first attempt to join the network has ended, and tells whether it was found. At
     /// once for a node that was told nobody to join through.
     pub async fn tried_to_join(&self) -> bool {
-        self.await_joining(|joining| *joining != Joining::Trying).await
+        self.await_joining(|joining| *joining != JoinProgress::Trying).await
     }
 
     /// Waits until the node has joined the network. At once for one that was told nobody to join
     /// through: it is the network. False if it has stopped before.
     pub async fn joined(&self) -> bool {
-        self.await_joining(|joining| *joining == Joining::Joined).await
+        self.await_joining(|joining| *joining == JoinProgress::Joined).await
     }
 
-    async fn await_joining(&self, is_so: impl FnMut(&Joining) -> bool) -> bool {
+    async fn await_joining(&self, is_so: impl FnMut(&JoinProgress) -> bool) -> bool {
         let mut joining = self.joining.clone();
         let joining = joining.wait_for(is_so).await;
-        joining.is_ok_and(|joining| *joining == Joining::Joined)
+        joining.is_ok_and(|joining| *joining == JoinProgress::Joined)
     }
 
     /// Where the node looks for a fast path, if it does; [`status`](crate::xdp::status) tells more.
@@ -188,8 +188,8 @@ impl Handle {
     }
 
     /// How it goes with the node's state on disk, if it keeps one.
-    pub fn state(&self) -> Option<state::Status> {
-        self.watched.state.as_ref().map(state::Watch::status)
+    pub fn state(&self) -> Option<state::StateStatus> {
+        self.watched.state.as_ref().map(state::StatusWatch::status)
     }
 
     /// Looks for the nodes nearest to an id.
@@ -328,7 +328,7 @@ impl Handle {
         look: impl FnOnce(&Node, Instant) -> T + Send + 'static,
     ) -> Result<T, Stopped> {
         // Nobody waits for it any more if sending fails.
-        let sent = |answer: oneshot::Sender<T>| -> Look {
+        let sent = |answer: oneshot::Sender<T>| -> NodeLook {
             Box::new(move |node, now| drop(answer.send(look(node, now))))
         };
         self.order(|answer| Order::Look(sent(answer))).await
@@ -413,12 +413,15 @@ impl Handle {
         written
     }
 
-    /// What the capture has written so far; `None` if there is none.
+    /// Whether there is a capture, and what it has written so far.
     ///
     /// # Errors
     /// If the node has stopped.
-    pub async fn captured(&self) -> Result<Option<Captured>, Stopped> {
-        self.observe(|observer| observer.capture.as_ref().map(capture::Running::captured)).await
+    pub async fn capture_view(&self) -> Result<CaptureView, Stopped> {
+        self.observe(|observer| {
+            observer.capture.as_ref().map_or_else(CaptureView::default, RunningCapture::view)
+        })
+        .await
     }
 
     /// Ends the capture; when this returns, all packets until now are in the file. `None` if there
@@ -514,7 +517,7 @@ pub(super) struct WeakHandle {
     id: Id,
     local: SocketAddr,
     watched: Watched,
-    joining: watch::Receiver<Joining>,
+    joining: watch::Receiver<JoinProgress>,
     orders: mpsc::WeakSender<Order>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }

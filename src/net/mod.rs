@@ -61,7 +61,7 @@ pub use handle::{Handle, IncomingCall, OperationError, Stopped};
 pub use observer::{Losses, Tap};
 
 pub use crate::control::{
-    Bootstrapped, Captured, Direction, Packet, RING_BYTES, RING_PACKETS, Sight,
+    Bootstrapped, CaptureView, Captured, Direction, Packet, RING_BYTES, RING_PACKETS, Sight,
 };
 
 /// How a node is to be set up. The default is the one that a lone original node has, at

@@ -12,7 +12,7 @@ use std::time::SystemTime;
 
 use tokio::sync::mpsc;
 
-use super::capture::Running;
+use super::capture::RunningCapture;
 use crate::control::{Direction, Packet, PacketRing, Sight};
 
 /// Events that wait for the owner of a tap.
@@ -130,7 +130,7 @@ pub(super) struct Observer {
     ring: Option<PacketRing>,
     taps: Vec<Source>,
     /// The file that packets are written to, and what came of it.
-    pub(super) capture: Option<Running>,
+    pub(super) capture: Option<RunningCapture>,
 }
 
 impl Observer {

@@ -18,7 +18,7 @@ use crate::id::Id;
 use crate::message::{Contact, StoreMode};
 use crate::node::Node;
 use crate::state::{
-    BURST, Batch, Budget, Kept, KeptRow, RATE, SavedValue, Stamp, StateWriter, Unwritten,
+    BURST, Batch, Budget, KeptRow, RATE, SavedState, SavedValue, Stamp, StateWriter, Unwritten,
 };
 use crate::store::{Change, Deposit, Party, RowId, Standing, Stored};
 use crate::time::{Duration, Instant};
@@ -78,7 +78,7 @@ impl Persister {
     /// started at these milliseconds since 1970, by the clock on the wall, and since the machine has.
     pub(super) fn new(
         writer: StateWriter,
-        kept: Kept,
+        kept: SavedState,
         (wall, boottime): (u64, u64),
         node: &mut Node,
     ) -> Persister {
@@ -225,7 +225,7 @@ fn note_rows(node: &mut Node, rows: impl IntoIterator<Item = (u64, Id)>) {
 }
 
 /// When a life begins: as a new one, or as one that continues since the machine has run on.
-fn begin(kept: &Kept, wall: u64, boottime: u64) -> Stamp {
+fn begin(kept: &SavedState, wall: u64, boottime: u64) -> Stamp {
     let last = kept.last;
     let is_known = kept.is_same_boot && last.boottime > 0;
     match boottime.checked_sub(last.boottime).filter(|_| is_known) {
@@ -258,7 +258,7 @@ fn record(stored: &Stored, began: u64) -> SavedValue {
 
 /// Gives a node what it kept, less what has expired. What does not fit its limits stays on disk:
 /// they may be others the next time.
-fn restore(now: Instant, began: Stamp, node: &mut Node, kept: Kept) {
+fn restore(now: Instant, began: Stamp, node: &mut Node, kept: SavedState) {
     let mut rows = kept.rows;
     // What a publisher stored itself stands against hearsay, so it comes first.
     rows.sort_by_key(|row| (Reverse(row.record.standing), row.row));
@@ -383,7 +383,7 @@ mod tests {
 
     /// Values with these hours to live at most, by the time that nodes have run and by a clock
     /// on the wall that is right.
-    fn kept(hours: &[(i64, i64)]) -> Kept {
+    fn kept(hours: &[(i64, i64)]) -> SavedState {
         let time = TIME;
         let row = |(row, &(run, wall)): (u64, &(i64, i64))| KeptRow {
             row: row + 1,
@@ -399,7 +399,7 @@ mod tests {
             expires_wall: WALL as i64 + wall * HOUR as i64,
         };
         let rows = (0..).zip(hours).map(row).collect();
-        Kept { rows, last: LAST, next_era: 4, ..Kept::new(Id::of_name("id")) }
+        SavedState { rows, last: LAST, next_era: 4, ..SavedState::new(Id::of_name("id")) }
     }
 
     /// The start of a new life.
@@ -442,7 +442,7 @@ mod tests {
 
     #[test]
     fn a_node_that_starts_while_the_machine_runs_on_needs_no_clock_on_the_wall() {
-        let kept = |boottime| Kept {
+        let kept = |boottime| SavedState {
             is_same_boot: true,
             last: Stamp { boottime, ..LAST },
             ..kept(&[(5, -100), (1, 100)])
@@ -467,7 +467,7 @@ mod tests {
         let unset = |row: KeptRow| KeptRow { expires_wall: 50 * DAY as i64, ..row };
         let rows = kept(&[(7, 5)]).rows.into_iter().map(unset).collect();
         let mut node = node(Config::default());
-        restore(Instant::ZERO, start(WALL), &mut node, Kept { rows, ..kept(&[]) });
+        restore(Instant::ZERO, start(WALL), &mut node, SavedState { rows, ..kept(&[]) });
         assert_eq!(node.store().stored(&key(0)).count(), 1);
     }
 

@@ -13,10 +13,10 @@ use crate::kad::routing::Table;
 use crate::message::{
     Contact, EncodedContact, FindValue, Request, Response, Rest, RpcError, StoreMode, StoreRequest,
 };
-use crate::node::deferred::Question;
+use crate::node::deferred::DeferredQuestion;
 use crate::node::overlay::{Active, Overlay};
 use crate::node::pending::{Asked, Waiting};
-use crate::node::repeats::{Call, Earlier};
+use crate::node::repeats::{CallKey, Earlier};
 use crate::node::shared::Shared;
 use crate::node::{CallError, Event, Node};
 use crate::store::{self as values, Deposit, Party, Picked, Standing};
@@ -167,7 +167,7 @@ impl Active<'_> {
             picked.is_some_and(|picked| picked.more > 0 && picked.values.count() < search.limit);
         let validation = if is_cut { Validation::Wanted } else { Validation::Enough };
         let search = FindValue::new(search.key, search.limit);
-        let question = Question { asked: *asked, search };
+        let question = DeferredQuestion { asked: *asked, search };
         if validation == Validation::Enough || !self.shared.deferred.insert(now, question) {
             self.put_values(now, asked, &search, max);
         }
@@ -201,8 +201,13 @@ impl Active<'_> {
         }
     }
 
-    pub(super) fn answer_question(&mut self, now: Instant, question: &Question, max: usize) {
-        let Question { asked, search } = question;
+    pub(super) fn answer_question(
+        &mut self,
+        now: Instant,
+        question: &DeferredQuestion,
+        max: usize,
+    ) {
+        let DeferredQuestion { asked, search } = question;
         let start = self.shared.out.bytes.len();
         // It is the asker's, whatever datagram or timer brings it about.
         let before = std::mem::take(&mut self.shared.bill);
@@ -362,10 +367,10 @@ fn closest_for<'t>(
 }
 
 /// What tells a call of the application's RPCs from others.
-fn call_of(asked: &Asked, name: &[u8], args: List<'_>) -> Call {
+fn call_of(asked: &Asked, name: &[u8], args: List<'_>) -> CallKey {
     let args = args.flat_map(Item::as_bytes);
     let what: Vec<u8> = name.iter().chain(args).copied().collect();
-    Call::new(asked.by.address, asked.header.transaction, &what)
+    CallKey::new(asked.by.address, asked.header.transaction, &what)
 }
 
 /// The values for an answer of at most `reply_max` bytes.
@@ -492,10 +497,10 @@ mod tests {
         let mut active = node.active(OverlayId::FIRST);
         active.shared.bill = Bill::of_datagram(100);
         let before = active.shared.bill.nanos();
-        let question = Question { asked: asked(9_999), search: FindValue::new(key, 6) };
-        let account = active.shared.limits.account(&question.asked.by.address).unwrap();
+        let question = DeferredQuestion { asked: asked(9_999), search: FindValue::new(key, 6) };
+        let buckets = active.shared.limits.buckets_of(&question.asked.by.address).unwrap();
         let mut answers = 0;
-        while active.shared.limits.has_left(Instant::ZERO, &account) {
+        while active.shared.limits.has_left(Instant::ZERO, &buckets) {
             active.answer_question(Instant::ZERO, &question, 1_000);
             answers += 1;
         }

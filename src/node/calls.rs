@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::id::Id;
-use crate::message::{Contact, Place, Response, Rpc, TransactionId};
+use crate::message::{Contact, ContactFields, Response, Rpc, TransactionId};
 use crate::node::overlay::OverlayId;
 use crate::node::{CallError, OperationId};
 use crate::time::Instant;
@@ -24,7 +24,7 @@ const STORE_ATTEMPTS_WITH_TOKEN: u32 = 4;
 
 /// A node to ask: an address, and its id where that is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(from = "Place", into = "Place")]
+#[serde(from = "ContactFields", into = "ContactFields")]
 pub struct Peer {
     /// Where it receives datagrams.
     pub address: SocketAddr,
@@ -44,14 +44,14 @@ impl From<Contact> for Peer {
     }
 }
 
-impl From<Peer> for Place {
-    fn from(Peer { address, id }: Peer) -> Place {
-        Place { address: address.ip(), port: address.port(), id }
+impl From<Peer> for ContactFields {
+    fn from(Peer { address, id }: Peer) -> ContactFields {
+        ContactFields { address: address.ip(), port: address.port(), id }
     }
 }
 
-impl From<Place> for Peer {
-    fn from(Place { address, port, id }: Place) -> Peer {
+impl From<ContactFields> for Peer {
+    fn from(ContactFields { address, port, id }: ContactFields) -> Peer {
         Peer { address: SocketAddr::new(address, port), id }
     }
 }

@@ -25,7 +25,7 @@ const MAX_OF_SUBNET: [usize; Subnet::LEVELS_MAX] = [8, 32, 64];
 
 /// A question that waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Question {
+pub(super) struct DeferredQuestion {
     pub(super) asked: Asked,
     pub(super) search: FindValue<'static>,
 }
@@ -33,7 +33,7 @@ pub(super) struct Question {
 /// All questions that wait, the oldest in front.
 #[derive(Default)]
 pub(super) struct Deferred {
-    questions: VecDeque<(Instant, Question)>,
+    questions: VecDeque<(Instant, DeferredQuestion)>,
 }
 
 impl Deferred {
@@ -42,11 +42,12 @@ impl Deferred {
     }
 
     /// Keeps a question. Returns whether there was room for it.
-    pub(super) fn insert(&mut self, now: Instant, question: Question) -> bool {
+    pub(super) fn insert(&mut self, now: Instant, question: DeferredQuestion) -> bool {
         let ip = question.asked.by.address.ip();
         let is_crowded = |(subnet, max): (Subnet, usize)| {
-            let asker =
-                |(_, other): &&(Instant, Question)| subnet.contains(other.asked.by.address.ip());
+            let asker = |(_, other): &&(Instant, DeferredQuestion)| {
+                subnet.contains(other.asked.by.address.ip())
+            };
             self.questions.iter().filter(asker).count() >= max
         };
         if self.questions.len() >= MAX_DEFERRED
@@ -63,14 +64,14 @@ impl Deferred {
         &mut self,
         overlay: OverlayId,
         address: &SocketAddr,
-    ) -> Option<Question> {
+    ) -> Option<DeferredQuestion> {
         let is_it = |asked: &Asked| asked.by.address == *address && asked.overlay == overlay;
         let at = self.questions.iter().position(|(_, other)| is_it(&other.asked))?;
         self.questions.remove(at).map(|(_, question)| question)
     }
 
     /// Takes out a question that has waited long enough.
-    pub(super) fn take_overdue(&mut self, now: Instant) -> Option<Question> {
+    pub(super) fn take_overdue(&mut self, now: Instant) -> Option<DeferredQuestion> {
         if self.next_timeout() > now {
             return None;
         }
@@ -86,13 +87,13 @@ mod tests {
     use crate::message::{Contact, TransactionId};
     use crate::wire::{Dialect, Header};
 
-    fn question(address: &str) -> Question {
+    fn question(address: &str) -> DeferredQuestion {
         let by = Contact { id: Id::of_name("asker"), address: address.parse().unwrap() };
         let (from, transaction) = (Id::of_name("own"), TransactionId::new([1; 8]));
         let header = Header { dialect: Dialect::V1, from, transaction };
         let overlay = OverlayId::FIRST;
         let asked = Asked { overlay, by, local: LocalEnd::default(), header, reply_max: 192 };
-        Question { asked, search: FindValue::new(Id::of_name("key"), 6) }
+        DeferredQuestion { asked, search: FindValue::new(Id::of_name("key"), 6) }
     }
 
     fn kept(deferred: &mut Deferred, addresses: impl Iterator<Item = String>) -> usize {

@@ -11,7 +11,7 @@ use crate::message::{Contact, CopyOf, Request, Response, StoreMode, StoreRequest
 use crate::node::CallError;
 use crate::node::calls::{Attempt, Purpose};
 use crate::node::overlay::{Active, Overlay};
-use crate::node::replication::{LOOK_AT_ONCE, Range, Search, Transfer};
+use crate::node::replication::{KeyRange, LOOK_AT_ONCE, Search, Transfer};
 use crate::time::{Duration, Instant};
 
 /// Values cached after one lookup.
@@ -82,7 +82,7 @@ impl Active<'_> {
     }
 
     /// Where the keys lie that are looked at for a new contact.
-    fn where_keys_may_concern(&self, new: &Contact, rank: usize) -> VecDeque<Range> {
+    fn where_keys_may_concern(&self, new: &Contact, rank: usize) -> VecDeque<KeyRange> {
         let replicas = self.overlay.policy.replicas;
         let prefixes = self.overlay.table.may_be_nearest(&new.id, rank, replicas);
         let ranges = prefixes.into_iter().map(|(id, bits)| id.sharing(bits));

@@ -46,7 +46,7 @@ use std::net::SocketAddr;
 use crate::address::{LocalEnd, is_sendable};
 use crate::config::Config;
 use crate::guard::cost::Bill;
-use crate::guard::limits::Account;
+use crate::guard::limits::SourceBuckets;
 use crate::id::Id;
 use crate::message::Contact;
 use crate::node::calls::Expired;
@@ -279,23 +279,23 @@ impl Active<'_> {
         if asker.id == self.overlay.id {
             self.shared.calls.on_heard(&envelope.transaction);
         }
-        let account = self.shared.limits.account(&asker.address);
-        if !self.may_ask(now, account.as_ref(), &asker) {
+        let buckets = self.shared.limits.buckets_of(&asker.address);
+        if !self.may_ask(now, buckets.as_ref(), &asker) {
             self.shared.counters.limited += 1;
             return self.shared.note_refused(now, asker.address, None);
         }
         let before = self.shared.counters;
         self.shared.bill = Bill::of_datagram(len);
         self.on_request(now, asker, local, (envelope, query), len);
-        if let Some(account) = account {
-            self.shared.charge_request(now, &account, &before);
+        if let Some(buckets) = buckets {
+            self.shared.charge_request(now, &buckets, &before);
         }
     }
 
     /// Whether a request is within the limits.
-    fn may_ask(&self, now: Instant, account: Option<&Account>, asker: &Contact) -> bool {
-        account.is_none_or(|account| {
-            self.shared.limits.has_left(now, account)
+    fn may_ask(&self, now: Instant, buckets: Option<&SourceBuckets>, asker: &Contact) -> bool {
+        buckets.is_none_or(|buckets| {
+            self.shared.limits.has_left(now, buckets)
                 && (self.shared.limits.has_left_for_all(now, false)
                     || self.is_validated(asker) && self.shared.limits.has_left_for_all(now, true))
         })

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::address::LocalEnd;
 use crate::message::Contact;
 use crate::node::overlay::OverlayId;
-use crate::node::repeats::{Call, Repeats};
+use crate::node::repeats::{CallKey, Repeats};
 use crate::time::{Duration, Instant};
 use crate::wire::Header;
 
@@ -46,7 +46,7 @@ pub(super) struct Pending {
 /// A request that waits.
 pub(super) struct Waiting {
     pub(super) asked: Asked,
-    pub(super) call: Call,
+    pub(super) call: CallKey,
     pub(super) at: Instant,
 }
 
@@ -63,7 +63,7 @@ impl Pending {
     }
 
     /// A request is handed to the application, which did not come before.
-    pub(super) fn insert(&mut self, now: Instant, asked: &Asked, call: Call) -> RequestToken {
+    pub(super) fn insert(&mut self, now: Instant, asked: &Asked, call: CallKey) -> RequestToken {
         self.repeats.remember(now, call);
         self.last += 1;
         let token = RequestToken(self.last);
@@ -105,7 +105,7 @@ mod tests {
         let at = |millis| Instant::ZERO + Duration::from_millis(millis);
         let mut pending = Pending::default();
         let mut insert = |millis: u64| {
-            let call = Call::new(by.address, transaction, &millis.to_be_bytes());
+            let call = CallKey::new(by.address, transaction, &millis.to_be_bytes());
             pending.insert(at(millis), &asked, call)
         };
         let [first, _, third] = [0, 100, 200].map(&mut insert);
@@ -122,7 +122,7 @@ mod tests {
             pending.insert(
                 at(0),
                 &asked,
-                Call::new(by.address, transaction, &number.to_be_bytes()),
+                CallKey::new(by.address, transaction, &number.to_be_bytes()),
             );
         }
         assert!(!pending.has_room());

@@ -22,16 +22,16 @@ const REMEMBERED: Duration = Duration::from_secs(10);
 
 /// What tells one call from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Call {
+pub(super) struct CallKey {
     source: SocketAddr,
     transaction: TransactionId,
     /// The SHA-1 of name and arguments: a caller may number its calls in a way of its own.
     what: Id,
 }
 
-impl Call {
-    pub(super) fn new(source: SocketAddr, transaction: TransactionId, what: &[u8]) -> Call {
-        Call { source, transaction, what: Id::of_name(what) }
+impl CallKey {
+    pub(super) fn new(source: SocketAddr, transaction: TransactionId, what: &[u8]) -> CallKey {
+        CallKey { source, transaction, what: Id::of_name(what) }
     }
 }
 
@@ -47,16 +47,16 @@ pub(super) enum Earlier<'a> {
 /// The calls of the last seconds.
 #[derive(Debug, Default)]
 pub(super) struct Repeats {
-    answers: BTreeMap<Call, Option<Box<[u8]>>>,
+    answers: BTreeMap<CallKey, Option<Box<[u8]>>>,
     /// Oldest first.
-    order: VecDeque<(Instant, Call)>,
+    order: VecDeque<(Instant, CallKey)>,
     /// Of the answers.
     bytes: usize,
 }
 
 impl Repeats {
     /// What became of the same call earlier.
-    pub(super) fn earlier(&mut self, now: Instant, call: &Call) -> Option<Earlier<'_>> {
+    pub(super) fn earlier(&mut self, now: Instant, call: &CallKey) -> Option<Earlier<'_>> {
         while let Some(&(at, _)) = self.order.front()
             && now.since(at) >= REMEMBERED
         {
@@ -69,7 +69,7 @@ impl Repeats {
     }
 
     /// The application gets a call that did not come before.
-    pub(super) fn remember(&mut self, now: Instant, call: Call) {
+    pub(super) fn remember(&mut self, now: Instant, call: CallKey) {
         if self.order.len() >= MAX_CALLS {
             self.forget_oldest();
         }
@@ -78,7 +78,7 @@ impl Repeats {
     }
 
     /// A call is answered with this datagram.
-    pub(super) fn answered(&mut self, call: &Call, answer: &[u8]) {
+    pub(super) fn answered(&mut self, call: &CallKey, answer: &[u8]) {
         if let Some(known) = self.answers.get_mut(call) {
             self.bytes += answer.len();
             self.bytes -= known.replace(answer.into()).map_or(0, |earlier| earlier.len());
@@ -99,8 +99,8 @@ impl Repeats {
 mod tests {
     use super::*;
 
-    fn call(port: u16, number: u64, what: &[u8]) -> Call {
-        Call::new(([127, 0, 0, 1], port).into(), TransactionId::new(number.to_be_bytes()), what)
+    fn call(port: u16, number: u64, what: &[u8]) -> CallKey {
+        CallKey::new(([127, 0, 0, 1], port).into(), TransactionId::new(number.to_be_bytes()), what)
     }
 
     #[test]

@@ -114,13 +114,13 @@ pub(super) struct Search {
     pub(super) to: Contact,
     pub(super) rank: usize,
     /// Where keys are still to be looked at, once it has begun.
-    pub(super) left: Option<VecDeque<Range>>,
+    pub(super) left: Option<VecDeque<KeyRange>>,
     /// Keys that were looked at.
     looked_at: u64,
 }
 
 /// Keys from one to another.
-pub(super) type Range = (Bound<Id>, Bound<Id>);
+pub(super) type KeyRange = (Bound<Id>, Bound<Id>);
 
 #[derive(Default)]
 pub(super) struct Replication {

@@ -11,7 +11,7 @@ use crate::address::LocalEnd;
 use crate::config::Config;
 use crate::guard::challenge::Challenge;
 use crate::guard::cost::Bill;
-use crate::guard::limits::{Account, Limits, Refused};
+use crate::guard::limits::{Limits, Refused, SourceBuckets};
 use crate::guard::rations::Rations;
 use crate::guard::tokens::TokenIssuer;
 use crate::guard::validated::Validated;
@@ -105,10 +105,15 @@ impl Shared {
     }
 
     /// Charges a request for what it has cost, all that was sent since then with it.
-    pub(super) fn charge_request(&mut self, now: Instant, account: &Account, before: &Counters) {
+    pub(super) fn charge_request(
+        &mut self,
+        now: Instant,
+        buckets: &SourceBuckets,
+        before: &Counters,
+    ) {
         let datagrams = self.counters.datagrams_out - before.datagrams_out;
         self.bill.sent(datagrams, self.counters.bytes_out - before.bytes_out);
-        self.limits.charge(now, account, self.bill.nanos());
+        self.limits.charge(now, buckets, self.bill.nanos());
         self.limits.charge_all(now, self.bill.nanos());
     }
 
@@ -131,9 +136,9 @@ impl Shared {
         bytes: usize,
         replies_to: Option<TransactionId>,
     ) {
-        let Some(account) = self.limits.account(&source) else { return };
-        if self.limits.has_left(now, &account) {
-            self.limits.charge(now, &account, Bill::of_datagram(bytes).nanos());
+        let Some(buckets) = self.limits.buckets_of(&source) else { return };
+        if self.limits.has_left(now, &buckets) {
+            self.limits.charge(now, &buckets, Bill::of_datagram(bytes).nanos());
         } else {
             self.note_refused(now, source, replies_to);
         }
@@ -165,8 +170,8 @@ impl Shared {
         mut bill: Bill,
     ) {
         bill.sent(1, (self.out.bytes.len() - start) as u64);
-        if let Some(account) = self.limits.account(&asked.by.address) {
-            self.limits.charge(at, &account, bill.nanos());
+        if let Some(buckets) = self.limits.buckets_of(&asked.by.address) {
+            self.limits.charge(at, &buckets, bill.nanos());
         }
         self.transmit(asked.by.address, asked.local, start);
     }

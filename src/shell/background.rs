@@ -93,10 +93,10 @@ impl Background {
     }
 
     /// The task whose turn it is, if it is one's, waits in that function until what is returned is dropped.
-    pub(crate) fn waiting_for(&self, function: &'static str) -> Option<Waiting> {
+    pub(crate) fn waiting_for(&self, function: &'static str) -> Option<WaitingTask> {
         let number = self.current.get()?;
         self.running.borrow_mut().get_mut(&number)?.waits_in.push(function);
-        Some(Waiting { running: self.running.clone(), number })
+        Some(WaitingTask { running: self.running.clone(), number })
     }
 
     /// A task came to no good end.
@@ -147,12 +147,12 @@ impl Background {
 }
 
 /// A task waits in a function.
-pub(crate) struct Waiting {
+pub(crate) struct WaitingTask {
     running: Rc<RefCell<BTreeMap<u64, Task>>>,
     number: u64,
 }
 
-impl Drop for Waiting {
+impl Drop for WaitingTask {
     fn drop(&mut self) {
         if let Some(task) = self.running.borrow_mut().get_mut(&self.number) {
             task.waits_in.pop();

@@ -28,24 +28,24 @@ const NODES_MAX: usize = 200;
 /// A cluster, as Lua holds it.
 struct Cluster {
     members: Vec<Arc<Member>>,
-    _state: Option<Folder>,
+    _state: Option<TemporaryFolder>,
 }
 
 /// A folder that is gone with whoever holds it.
-struct Folder(PathBuf);
+struct TemporaryFolder(PathBuf);
 
-impl Folder {
-    fn new() -> std::io::Result<Folder> {
+impl TemporaryFolder {
+    fn new() -> std::io::Result<TemporaryFolder> {
         static LAST: AtomicUsize = AtomicUsize::new(0);
         let number = LAST.fetch_add(1, Ordering::Relaxed);
         let name = format!("kademlua-cluster-{}-{number}", std::process::id());
-        let folder = Folder(std::env::temp_dir().join(name));
+        let folder = TemporaryFolder(std::env::temp_dir().join(name));
         std::fs::create_dir(&folder.0)?;
         Ok(folder)
     }
 }
 
-impl Drop for Folder {
+impl Drop for TemporaryFolder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
@@ -58,11 +58,11 @@ struct Member {
     /// Where it keeps its state, if it does.
     state: Option<PathBuf>,
     /// Gone once the child was killed.
-    running: Mutex<Option<Running>>,
+    running: Mutex<Option<ChildNode>>,
 }
 
 impl Member {
-    fn running(&self) -> MutexGuard<'_, Option<Running>> {
+    fn running(&self) -> MutexGuard<'_, Option<ChildNode>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -71,7 +71,7 @@ impl Member {
     }
 }
 
-struct Running {
+struct ChildNode {
     child: Child,
     port: u16,
     /// Closed, it ends the child.
@@ -79,7 +79,7 @@ struct Running {
     output: BufReader<ChildStdout>,
 }
 
-impl Running {
+impl ChildNode {
     /// Waits until the child says that it has joined.
     fn await_ready(&mut self) -> std::io::Result<()> {
         match self.output.read_line(&mut String::new())? {
@@ -91,7 +91,7 @@ impl Running {
 
 impl UserData for Cluster {}
 
-impl Drop for Running {
+impl Drop for ChildNode {
     fn drop(&mut self) {
         // It may have ended by itself.
         let _ = self.child.kill();
@@ -149,7 +149,7 @@ async fn start(
     let own = context.host.as_ref().and_then(Host::address);
     let via = own.filter(|own| own.ip().is_loopback());
     let via = via.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, ports[0])));
-    let folder = keeps.then(Folder::new).transpose().map_err(failed)?;
+    let folder = keeps.then(TemporaryFolder::new).transpose().map_err(failed)?;
     let member = |port: u16| {
         let state = folder.as_ref().map(|folder| folder.0.join(port.to_string()));
         let member = Member { port, via, state, running: Mutex::new(None) };
@@ -205,7 +205,7 @@ fn free_ports(count: usize) -> std::io::Result<Vec<u16>> {
     sockets.iter().map(|socket| Ok(socket.local_addr()?.port())).collect()
 }
 
-fn spawn(member: &Member) -> std::io::Result<Running> {
+fn spawn(member: &Member) -> std::io::Result<ChildNode> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["serve", &member.port.to_string(), "--until-eof", "--log", "off", "--bootstrap"]);
     command.arg(member.via.to_string());
@@ -217,7 +217,7 @@ fn spawn(member: &Member) -> std::io::Result<Running> {
     let mut child = command.process_group(0).spawn()?;
     let input = child.stdin.take().expect("piped just above");
     let output = BufReader::new(child.stdout.take().expect("piped just above"));
-    Ok(Running { child, port: member.port, _input: input, output })
+    Ok(ChildNode { child, port: member.port, _input: input, output })
 }
 
 /// The node that a number means to a method of a cluster.

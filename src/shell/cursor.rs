@@ -6,7 +6,7 @@
 
 use mlua::{IntoLua, Lua, Table, Value as LuaValue};
 
-use super::highlight::{Kind, Token, tokens};
+use super::highlight::{Kind, Lexeme, lexemes};
 
 /// A step on the way to a value: in `n:node(3).tree` a name, a field, a call and a field.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -31,12 +31,12 @@ pub(crate) struct Cursor {
     /// The quote before the prefix, if it is in a string.
     pub(crate) quote: Option<char>,
     /// The brackets around it, outermost first.
-    around: Vec<Frame>,
+    around: Vec<OpenBrackets>,
 }
 
 /// Brackets that are open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Frame {
+pub(crate) struct OpenBrackets {
     bracket: char,
     /// The steps to what is called with them, or indexed.
     pub(crate) callee: Vec<Step>,
@@ -57,23 +57,23 @@ pub(crate) struct Frame {
 impl Cursor {
     /// Reads what stands before the cursor.
     pub(crate) fn at_end_of(text: &str) -> Cursor {
-        let mut reader = Reader::default();
-        tokens(text).for_each(|token| reader.take(token));
+        let mut reader = PathReader::default();
+        lexemes(text).for_each(|token| reader.take(token));
         reader.finish()
     }
 
     /// The call in which the cursor is.
-    pub(crate) fn within(&self) -> Option<&Frame> {
+    pub(crate) fn within(&self) -> Option<&OpenBrackets> {
         self.around.last().filter(|frame| frame.is_call())
     }
 
     /// The innermost call around the cursor, also from inside of a table or an index.
-    pub(crate) fn call_around(&self) -> Option<&Frame> {
+    pub(crate) fn call_around(&self) -> Option<&OpenBrackets> {
         self.around.iter().rev().find(|frame| frame.is_call())
     }
 }
 
-impl Frame {
+impl OpenBrackets {
     fn is_call(&self) -> bool {
         self.bracket != '[' && !self.callee.is_empty()
     }
@@ -81,18 +81,18 @@ impl Frame {
 
 /// The steps of a text that is a path and nothing else.
 pub(crate) fn steps(text: &str) -> Option<Vec<Step>> {
-    let mut reader = Reader::default();
-    tokens(text).for_each(|token| reader.take(token));
+    let mut reader = PathReader::default();
+    lexemes(text).for_each(|token| reader.take(token));
     let is_whole = reader.around.is_empty() && reader.separator.is_none() && !reader.is_broken;
     (is_whole && !reader.path.is_empty()).then_some(reader.path)
 }
 
 #[derive(Default)]
-struct Reader {
+struct PathReader {
     path: Vec<Step>,
     /// The dot or colon behind the path.
     separator: Option<char>,
-    around: Vec<Frame>,
+    around: Vec<OpenBrackets>,
     /// The last token, if the cursor may be inside of it.
     last: Option<Last>,
     /// Whether something other than a path was there.
@@ -109,9 +109,9 @@ enum Last {
     Comment,
 }
 
-impl Reader {
-    fn take(&mut self, token: Token<'_>) {
-        let Token { kind, text, is_open } = token;
+impl PathReader {
+    fn take(&mut self, token: Lexeme<'_>) {
+        let Lexeme { kind, text, is_open } = token;
         self.last = None;
         if kind == Kind::Space || kind == Kind::Comment {
             self.last = is_open.then_some(Last::Comment);
@@ -175,7 +175,7 @@ impl Reader {
     /// In brackets of an index that hold nothing before it.
     fn note_literal(&mut self, text: &str) {
         let was_blank = self.was_blank;
-        let indexed = |frame: &&mut Frame| frame.bracket == '[' && was_blank;
+        let indexed = |frame: &&mut OpenBrackets| frame.bracket == '[' && was_blank;
         if let Some(frame) = self.around.last_mut().filter(indexed) {
             frame.literal = Some(text.to_owned());
         }
@@ -229,8 +229,14 @@ impl Reader {
             }
         }
         let is_table = bracket == '{';
-        let frame =
-            Frame { bracket, callee, argument, is_blank: true, is_table, ..Frame::default() };
+        let frame = OpenBrackets {
+            bracket,
+            callee,
+            argument,
+            is_blank: true,
+            is_table,
+            ..OpenBrackets::default()
+        };
         if let Some(outer) = self.around.last_mut() {
             outer.is_blank = false;
         }
@@ -301,7 +307,7 @@ impl IntoLua for Step {
     }
 }
 
-impl IntoLua for Frame {
+impl IntoLua for OpenBrackets {
     fn into_lua(self, lua: &Lua) -> mlua::Result<LuaValue> {
         let table = lua.create_table()?;
         table.raw_set("callee", self.callee)?;

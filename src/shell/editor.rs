@@ -16,7 +16,7 @@ use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{CompletionType, Config, Context, Editor, Event, EventHandler, Helper, KeyEvent};
 
 use super::chunk::{self, Chunk};
-use super::cursor::{Cursor, Frame, Step};
+use super::cursor::{Cursor, OpenBrackets, Step};
 use super::engine::{Engine, Hint};
 use super::highlight::{KEYWORDS, highlight};
 use super::pace::{EditorKeys, Pace};
@@ -279,7 +279,7 @@ impl Shown for Remaining {
 }
 
 /// The arguments from the one at the cursor on, with the bracket that closes the call.
-fn remaining(hint: &Hint, frame: &Frame) -> Option<String> {
+fn remaining(hint: &Hint, frame: &OpenBrackets) -> Option<String> {
     if frame.is_table {
         let left = hint.settings.iter().filter(|name| !frame.given.contains(name));
         let mut left: Vec<&str> = left.map(String::as_str).take(SETTINGS_HINTED + 1).collect();

@@ -1,7 +1,7 @@
 //! How a process with a node ends: whatever ends it, the node has written down what it acknowledged,
 //! its threads are gone, and the terminal is as it was.
 //!
-//! There is one way out, [`End`]: it is gone through when the run returns, with an error or
+//! There is one way out, [`NodeGuard`]: it is gone through when the run returns, with an error or
 //! without, when it panics, and when a signal asks for it.
 
 use std::io::{self, Write as _};
@@ -25,7 +25,7 @@ pub(crate) const INTERRUPTED: u8 = BY_SIGNAL + 2;
 static ENDING: Mutex<()> = Mutex::new(());
 
 /// Ends the node when it is dropped.
-pub(crate) struct End(Way);
+pub(crate) struct NodeGuard(Way);
 
 /// The same for threads that cannot wait for that.
 #[derive(Clone)]
@@ -35,15 +35,15 @@ pub(crate) struct Way {
     terminal: Option<Termios>,
 }
 
-impl End {
+impl NodeGuard {
     /// From now on SIGTERM and SIGHUP end the process as its own end does, also where they would do
     /// nothing, as they do to the first process of a container.
     ///
     /// # Errors
     /// If the system has no thread or signal to give; the node has ended then.
-    pub(crate) fn of(node: Option<Handle>) -> io::Result<End> {
+    pub(crate) fn of(node: Option<Handle>) -> io::Result<NodeGuard> {
         let way = Way { node, terminal: tcgetattr(io::stdin()).ok() };
-        let end = End(way.clone());
+        let end = NodeGuard(way.clone());
         let runtime = Builder::new_current_thread().enable_io().build()?;
         let mut requests = {
             let _inside = runtime.enter();
@@ -60,7 +60,7 @@ impl End {
     }
 }
 
-impl Drop for End {
+impl Drop for NodeGuard {
     fn drop(&mut self) {
         // A signal comes first, and tells how the process ends.
         let _ending = ENDING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -153,7 +153,7 @@ mod tests {
         let node = spawn(Settings { bind, ..Settings::default() }).unwrap();
         let handle = node.clone();
         let thread = thread::spawn(move || {
-            let _end = End::of(Some(handle)).unwrap();
+            let _end = NodeGuard::of(Some(handle)).unwrap();
             panic!("as a bug has it");
         });
         assert!(thread.join().is_err());

@@ -36,7 +36,7 @@ use super::host::{Host, Place, Site, Subject};
 use super::interrupt::{Guard, Interrupt, Interrupted};
 use super::kept::Kept;
 use super::others::{self, Others};
-use super::output::Output;
+use super::output::ShellOutput;
 use super::simulation::SimulatedNode;
 use super::suggest::did_you_mean;
 use super::{
@@ -137,7 +137,7 @@ impl Engine {
     /// Starts the thread.
     pub(crate) fn start(
         node: Option<Subject>,
-        output: Arc<Output>,
+        output: Arc<ShellOutput>,
         options: Options,
         way: Way,
     ) -> io::Result<Engine> {
@@ -219,7 +219,7 @@ struct World {
     lua: Lua,
     environment: Table,
     guard: Guard,
-    output: Arc<Output>,
+    output: Arc<ShellOutput>,
     context: Rc<Context>,
     show: Function,
     /// What the values of a typed chunk mean: `help` alone is a call.
@@ -234,7 +234,7 @@ struct World {
 impl World {
     fn new(
         host: Option<Host>,
-        output: Arc<Output>,
+        output: Arc<ShellOutput>,
         options: Options,
         interrupt: Arc<Interrupt>,
         results: Arc<AtomicU64>,
@@ -311,7 +311,8 @@ impl World {
         match self.guard.foreground(self.results(chunk)).await {
             _ if self.output.is_closed() => Err(ChunkError::Unread),
             Ok(Ok(text)) => {
-                let print = if chunk.is_typed() { Output::print_result } else { Output::print };
+                let print =
+                    if chunk.is_typed() { ShellOutput::print_result } else { ShellOutput::print };
                 print(&self.output, &text).map_err(|error| match error.kind() {
                     io::ErrorKind::BrokenPipe => ChunkError::Unread,
                     _ => ChunkError::Failed(format!("cannot write to standard output: {error}")),
@@ -636,7 +637,7 @@ fn json_lines(values: &MultiValue, context: &Context) -> mlua::Result<String> {
 fn csv_tables(values: &MultiValue, context: &Context) -> mlua::Result<String> {
     let tables = values.iter().filter(|value| !value.is_nil()).map(|value| {
         let table =
-            rows::csv(value, rows::Reader::Anybody, context).map_err(mlua::Error::runtime)?;
+            rows::csv(value, rows::RowReader::Anybody, context).map_err(mlua::Error::runtime)?;
         Ok(String::from_utf8_lossy(&table).into_owned())
     });
     Ok(tables.collect::<mlua::Result<Vec<_>>>()?.join("\n"))
@@ -647,8 +648,8 @@ mod tests {
     use super::*;
 
     fn alone() -> Engine {
-        let end = crate::shell::End::of(None).unwrap();
-        Engine::start(None, Output::new(), Options::default(), end.way().clone()).unwrap()
+        let end = crate::shell::NodeGuard::of(None).unwrap();
+        Engine::start(None, ShellOutput::new(), Options::default(), end.way().clone()).unwrap()
     }
 
     /// What may follow a text; asked again as long as the thread is too busy.

@@ -26,7 +26,7 @@ use super::engine::Format;
 use super::host::{Host, Place, Site};
 use super::interrupt::Guard;
 use super::others::Others;
-use super::output::Output;
+use super::output::ShellOutput;
 use super::tables::to_lua;
 
 /// What the functions work with.
@@ -36,7 +36,7 @@ pub(crate) struct Context {
     /// Other nodes, in other processes.
     pub(crate) others: Others,
     pub(crate) guard: Guard,
-    pub(crate) output: Arc<Output>,
+    pub(crate) output: Arc<ShellOutput>,
     pub(crate) background: Background,
     /// The way out of the process.
     pub(crate) way: Way,

@@ -16,7 +16,7 @@ pub(crate) const KEYWORDS: [&str; 22] = [
 /// The line with colours; its characters stay the same.
 pub(crate) fn highlight(line: &str) -> String {
     let mut out = String::with_capacity(2 * line.len());
-    for token in tokens(line) {
+    for token in lexemes(line) {
         match colour(token.kind) {
             Some(colour) => out.extend([colour, token.text, PLAIN]),
             None => out.push_str(token.text),
@@ -50,7 +50,7 @@ pub(crate) enum Kind {
 
 /// A piece of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Token<'a> {
+pub(crate) struct Lexeme<'a> {
     pub(crate) kind: Kind,
     pub(crate) text: &'a str,
     /// Whether it may go on behind the line: a string or comment without its end.
@@ -58,13 +58,13 @@ pub(crate) struct Token<'a> {
 }
 
 /// The line in pieces, all of it.
-pub(crate) fn tokens(line: &str) -> impl Iterator<Item = Token<'_>> {
+pub(crate) fn lexemes(line: &str) -> impl Iterator<Item = Lexeme<'_>> {
     let mut rest = line;
     std::iter::from_fn(move || {
         let (kind, len) = token(rest, rest.chars().next()?);
         let (text, tail) = rest.split_at(len.unwrap_or(rest.len()));
         rest = tail;
-        Some(Token { kind, text, is_open: len.is_none() })
+        Some(Lexeme { kind, text, is_open: len.is_none() })
     })
 }
 

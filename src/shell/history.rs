@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use tracing::warn;
 
-use crate::state::{Access, PrivateFolder, Refused};
+use crate::state::{Access, FolderError, PrivateFolder};
 
 use super::folders;
 
@@ -19,12 +19,12 @@ pub(crate) const RESULTS: &str = "lessons.jsonl";
 pub(crate) fn file() -> Option<PathBuf> {
     let opened = folder().and_then(|folder| {
         match folder.open(HISTORY, Access::Write) {
-            Err(Refused::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(FolderError::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => {}
             opened => drop(opened?),
         }
         Ok(folder.path().join(HISTORY))
     });
-    if let Err(refused @ Refused::Unsafe { .. }) = &opened {
+    if let Err(refused @ FolderError::Unsafe { .. }) = &opened {
         warn!("there is no history: {refused}");
     }
     opened.ok()
@@ -34,7 +34,7 @@ pub(crate) fn file() -> Option<PathBuf> {
 ///
 /// # Errors
 /// Where there is no place for it, or others could have put there what is there.
-pub(crate) fn folder() -> Result<PrivateFolder, Refused> {
+pub(crate) fn folder() -> Result<PrivateFolder, FolderError> {
     let place = folders::base("XDG_STATE_HOME", ".local/state");
     let place = place.or_else(|| folders::set("LOCALAPPDATA")).ok_or_else(|| {
         let message = "neither XDG_STATE_HOME nor HOME names a folder";

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use mlua::UserData;
 
 use crate::control::{Answer, Ask, Bytes, Capture, Code, Filter, Problem};
-use crate::net::door::{Attached, Offered, Which};
+use crate::net::door::{AttachedNode, Offered, Which};
 use crate::net::{Handle, IncomingCall};
 
 pub(crate) use crate::net::Readings as Watching;
@@ -21,7 +21,7 @@ pub enum Subject {
     /// It runs in this process, and ends with the shell.
     Own(Handle),
     /// It runs in another process, and goes on.
-    Attached(Attached),
+    Attached(AttachedNode),
 }
 
 /// A node that can be asked.
@@ -30,7 +30,7 @@ pub(crate) enum Host {
     /// It runs in this process.
     Node(Handle),
     /// It runs in another.
-    Attached(Attached),
+    Attached(AttachedNode),
     /// It is one of a simulated network.
     Simulated(SimulatedNode),
 }
@@ -82,26 +82,26 @@ impl Host {
     ///
     /// # Errors
     /// If the node does not take it.
-    pub(crate) async fn offer(&self, name: &[u8]) -> Result<Calls, Problem> {
+    pub(crate) async fn offer(&self, name: &[u8]) -> Result<IncomingCalls, Problem> {
         match self {
-            Host::Node(handle) => Ok(Calls::Own(handle.register(name).await?)),
-            Host::Attached(attached) => Ok(Calls::Attached(attached.register(name).await?)),
+            Host::Node(handle) => Ok(IncomingCalls::Own(handle.register(name).await?)),
+            Host::Attached(attached) => Ok(IncomingCalls::Attached(attached.register(name).await?)),
             Host::Simulated(_) => Err(not_simulated("it offers no functions")),
         }
     }
 }
 
 /// Calls of an RPC as they come in. Dropped, it is no longer offered.
-pub(crate) enum Calls {
+pub(crate) enum IncomingCalls {
     Own(tokio::sync::mpsc::Receiver<IncomingCall>),
     Attached(Offered),
 }
 
-impl Calls {
+impl IncomingCalls {
     pub(crate) async fn recv(&mut self) -> Option<IncomingCall> {
         match self {
-            Calls::Own(calls) => calls.recv().await,
-            Calls::Attached(calls) => calls.recv().await,
+            IncomingCalls::Own(calls) => calls.recv().await,
+            IncomingCalls::Attached(calls) => calls.recv().await,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! How far a line of Lua is indented that continues others.
 
-use super::highlight::{Kind, Token, tokens};
+use super::highlight::{Kind, Lexeme, lexemes};
 
 /// One level.
 const LEVEL: usize = 2;
@@ -13,7 +13,7 @@ pub(crate) fn after(text: &str) -> Option<usize> {
     let mut at = 0;
     let mut opened = 0_i32;
     let mut is_first = true;
-    for Token { kind, text: token, is_open } in tokens(text) {
+    for Lexeme { kind, text: token, is_open } in lexemes(text) {
         if is_open && matches!(kind, Kind::Text | Kind::Comment) && !is_line_comment(token) {
             return None;
         }

@@ -93,12 +93,12 @@ pub(crate) enum Turn {
     /// A coroutine of `spawn`, `every` or `after`, running since then without a pause.
     Background(Instant),
     /// A function that answers a peer.
-    Answer(Answer),
+    Answer(AnswerTurn),
 }
 
 /// How far a function that answers a peer is.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Answer {
+pub(crate) struct AnswerTurn {
     /// When it was called.
     called: Instant,
     /// Since when it runs without a pause.
@@ -107,7 +107,7 @@ pub(crate) struct Answer {
     is_slow: bool,
 }
 
-impl Answer {
+impl AnswerTurn {
     fn is_overdue(&self) -> bool {
         self.called.elapsed() >= ANSWER_MAX
     }
@@ -170,7 +170,7 @@ impl Guard {
 
     /// Suspends the coroutine that runs now if its slice is over. Where it cannot be suspended it goes on.
     fn slice(&self) -> VmState {
-        let Turn::Answer(Answer { since, is_slow, .. }) = self.turn.get() else {
+        let Turn::Answer(AnswerTurn { since, is_slow, .. }) = self.turn.get() else {
             return VmState::Continue;
         };
         let is_over = since.elapsed() >= if is_slow { SLICE } else { FIRST_SLICE };
@@ -224,7 +224,7 @@ impl Guard {
                 // Only for the sake of being woken: `strikes` knows the time.
                 let _ = deadline.as_mut().poll(context);
                 self.sliced.set(false);
-                let turn = Turn::Answer(Answer { called, since: Instant::now(), is_slow });
+                let turn = Turn::Answer(AnswerTurn { called, since: Instant::now(), is_slow });
                 match self.step(turn, &mut program, context) {
                     Poll::Pending if self.sliced.get() => Poll::Ready(None),
                     Poll::Pending => {

@@ -3,7 +3,7 @@
 //! Tokens tell where a statement may begin; whether one does is asked of Lua's own compiler, so that no chunk comes to
 //! mean anything else: `x = f` and `(g)()` on the next line are one statement, and stay one.
 
-use super::highlight::{Kind, Token, tokens};
+use super::highlight::{Kind, Lexeme, lexemes};
 
 /// Places that are looked at, from the end. There is one where an expression ends a chunk; more only where calls follow
 /// calls, and then each costs the time to compile the chunk.
@@ -15,19 +15,19 @@ const BYTES_MAX: usize = 256 << 10;
 /// A place where the last statement may begin, as an offset into the source, and what must not compile behind the
 /// source before it: Lua would read on there, where the statement before goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct Beginning {
     pub(crate) at: usize,
     pub(crate) never_behind: Option<&'static str>,
 }
 
 /// Where the last statement of a chunk may begin as an expression, from the end.
-pub(crate) fn places(source: &str) -> Vec<Place> {
+pub(crate) fn places(source: &str) -> Vec<Beginning> {
     if source.len() > BYTES_MAX {
         return Vec::new();
     }
     let mut at = 0;
     let mut words = Vec::new();
-    for token in tokens(source) {
+    for token in lexemes(source) {
         if !matches!(token.kind, Kind::Space | Kind::Comment) {
             words.push((at, token));
         }
@@ -45,7 +45,7 @@ pub(crate) fn places(source: &str) -> Vec<Place> {
             continue;
         }
         let Some(never_behind) = beginning(&word) else { continue };
-        found.push(Place { at, never_behind });
+        found.push(Beginning { at, never_behind });
         // What cannot go on begins a statement, and nothing before it begins the last.
         let before = &words[index - 1].1;
         let is_sure = before.kind != Kind::Other || matches!(before.text, ")" | "]" | "}" | ";");
@@ -57,7 +57,7 @@ pub(crate) fn places(source: &str) -> Vec<Place> {
 }
 
 /// How much deeper one is before the token than behind it.
-fn nesting(token: &Token<'_>) -> i64 {
+fn nesting(token: &Lexeme<'_>) -> i64 {
     match (token.kind, token.text) {
         (Kind::Other, ")" | "]" | "}") | (Kind::Keyword, "end" | "until") => 1,
         (Kind::Other, "(" | "[" | "{") | (Kind::Keyword, "do" | "function" | "if" | "repeat") => -1,
@@ -65,7 +65,7 @@ fn nesting(token: &Token<'_>) -> i64 {
     }
 }
 
-fn ends_statement(token: &Token<'_>) -> bool {
+fn ends_statement(token: &Lexeme<'_>) -> bool {
     match token.kind {
         Kind::Name | Kind::Text | Kind::Number => true,
         Kind::Keyword => matches!(token.text, "end" | "nil" | "true" | "false" | "break"),
@@ -76,7 +76,7 @@ fn ends_statement(token: &Token<'_>) -> bool {
 }
 
 /// Whether an expression may begin so; and if a statement may go on so too, what tells that it does.
-fn beginning(token: &Token<'_>) -> Option<Option<&'static str>> {
+fn beginning(token: &Lexeme<'_>) -> Option<Option<&'static str>> {
     match (token.kind, token.text) {
         (Kind::Name | Kind::Number, _)
         | (Kind::Keyword, "nil" | "true" | "false" | "not" | "function")

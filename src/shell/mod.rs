@@ -58,7 +58,7 @@ pub use self::chunk::Chunk;
 pub use self::engine::{Format, Options, Script};
 pub use self::failure::ChunkError;
 pub use self::host::Subject;
-pub use self::output::{LogWriter, Output};
+pub use self::output::{LogWriter, ShellOutput};
 
 // What the command line and configurations read as the shell does.
 pub(crate) use self::arguments::{endpoint_of, endpoint_of_value, id_of};
@@ -72,7 +72,7 @@ pub(crate) use self::results::{BYTES_MAX as RESULTS_BYTES_MAX, Record, parse as 
 pub(crate) use self::suggest::did_you_mean;
 pub(crate) use self::terminal::takes_colours;
 
-use self::end::End;
+use self::end::NodeGuard;
 use self::engine::Engine;
 use self::host::Host;
 
@@ -89,10 +89,10 @@ pub struct Shell {
     /// The node, unless programs run without one.
     node: Option<Subject>,
     engine: Engine,
-    output: Arc<Output>,
+    output: Arc<ShellOutput>,
     ctrl_c: Signal,
     /// Last, so that what else there is has ended.
-    end: End,
+    end: NodeGuard,
 }
 
 impl Shell {
@@ -103,14 +103,14 @@ impl Shell {
     /// If the system has no thread or signal to give.
     pub fn start(
         node: Option<Subject>,
-        output: Arc<Output>,
+        output: Arc<ShellOutput>,
         options: Options,
     ) -> io::Result<Shell> {
         let own = match &node {
             Some(Subject::Own(handle)) => Some(handle.clone()),
             Some(Subject::Attached(_)) | None => None,
         };
-        let end = End::of(own)?;
+        let end = NodeGuard::of(own)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let ctrl_c = {
             let _entered = runtime.enter();

@@ -8,7 +8,7 @@ use std::path::Path;
 use mlua::Value as LuaValue;
 
 use crate::control::{Code, Problem};
-use crate::net::door::{Attached, FindError, Which};
+use crate::net::door::{AttachedNode, FindError, Which};
 
 use super::arguments::peer_of;
 
@@ -17,14 +17,14 @@ const ATTACHED_MAX: usize = 16;
 
 /// The nodes that were asked, the last at the end.
 #[derive(Default)]
-pub(crate) struct Others(RefCell<Vec<(Which, Attached)>>);
+pub(crate) struct Others(RefCell<Vec<(Which, AttachedNode)>>);
 
 impl Others {
     /// The node that is meant.
     ///
     /// # Errors
     /// If there is none, or more than one, or it lets nobody in.
-    pub(crate) async fn attach(&self, which: &Which) -> Result<Attached, Problem> {
+    pub(crate) async fn attach(&self, which: &Which) -> Result<AttachedNode, Problem> {
         if let Some(known) = self.known(which) {
             return Ok(known);
         }
@@ -41,7 +41,7 @@ impl Others {
         Ok(attached)
     }
 
-    fn known(&self, which: &Which) -> Option<Attached> {
+    fn known(&self, which: &Which) -> Option<AttachedNode> {
         let mut all = self.0.borrow_mut();
         all.retain(|(_, attached)| !attached.is_closed());
         let known = all.iter().find(|(its, _)| its == which);

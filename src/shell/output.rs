@@ -29,7 +29,7 @@ pub(crate) fn say(line: impl std::fmt::Display) -> io::Result<()> {
 
 /// Shared by the editor, the Lua thread and the log.
 #[derive(Debug, Default)]
-pub struct Output {
+pub struct ShellOutput {
     editing: AtomicBool,
     closed: AtomicBool,
     late: OnceLock<SyncSender<String>>,
@@ -40,11 +40,11 @@ pub struct Output {
 }
 
 /// While it is held another program has the terminal.
-pub(crate) struct Lent<'a>(&'a Output);
+pub(crate) struct Lent<'a>(&'a ShellOutput);
 
-impl Output {
+impl ShellOutput {
     /// Output that goes straight to standard output.
-    pub fn new() -> Arc<Output> {
+    pub fn new() -> Arc<ShellOutput> {
         Arc::default()
     }
 
@@ -161,7 +161,7 @@ impl Drop for Lent<'_> {
 
 /// The log's way to the user.
 #[derive(Clone, Debug)]
-pub struct LogWriter(pub Arc<Output>);
+pub struct LogWriter(pub Arc<ShellOutput>);
 
 impl Write for LogWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {

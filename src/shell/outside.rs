@@ -1,6 +1,6 @@
 //! Programs of the user's own that get the terminal for a while: the pager, as git and psql have it, and the editor.
 //!
-//! Meanwhile what the shell has to say waits ([`Output::lend`]). Where there is no terminal there is neither.
+//! Meanwhile what the shell has to say waits ([`ShellOutput::lend`]). Where there is no terminal there is neither.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::{Command, Stdio};
@@ -10,7 +10,7 @@ use mlua::{Lua, Value as LuaValue};
 
 use super::arguments::Arguments;
 use super::functions::{Context, Functions, Trouble};
-use super::output::Output;
+use super::output::ShellOutput;
 use super::terminal;
 
 /// The pager, where `PAGER` names none; and what it is told where `LESS` says nothing: to end by itself if all fits
@@ -72,7 +72,7 @@ async fn lent<T: Send + 'static>(
 ///
 /// # Errors
 /// If standard output takes no more.
-pub(crate) fn page(output: &Output, text: &str) -> io::Result<()> {
+pub(crate) fn page(output: &ShellOutput, text: &str) -> io::Result<()> {
     let program = std::env::var("PAGER").unwrap_or_else(|_| PAGER.to_owned());
     let is_shown = has_terminal()
         && !terminal::is_dumb()
@@ -82,7 +82,7 @@ pub(crate) fn page(output: &Output, text: &str) -> io::Result<()> {
 }
 
 /// Whether it could be run.
-fn run_pager(output: &Output, program: &str, text: &str) -> io::Result<bool> {
+fn run_pager(output: &ShellOutput, program: &str, text: &str) -> io::Result<bool> {
     let _lent = output.lend();
     let mut command = Command::new("sh");
     command.args(["-c", program]).stdin(Stdio::piped());
@@ -102,7 +102,7 @@ fn run_pager(output: &Output, program: &str, text: &str) -> io::Result<bool> {
 ///
 /// # Errors
 /// If there is no terminal or no editor, or the editor ends with an error.
-pub(crate) fn edit(output: &Output, text: &str) -> io::Result<String> {
+pub(crate) fn edit(output: &ShellOutput, text: &str) -> io::Result<String> {
     if !has_terminal() {
         return Err(io::Error::other("there is no terminal for an editor"));
     }

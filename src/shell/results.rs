@@ -9,7 +9,7 @@ use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
 use mlua::{Lua, Table};
 use serde::{Deserialize, Serialize};
 
-use crate::state::{Access, Refused};
+use crate::state::{Access, FolderError};
 
 use super::arguments::Complaint;
 use super::functions::Trouble;
@@ -67,10 +67,10 @@ pub(crate) fn remember(table: &Table) -> Result<(), Trouble> {
     append(&record).map_err(|refused| Complaint(refused.to_string()).into())
 }
 
-fn append(record: &Record) -> Result<(), Refused> {
+fn append(record: &Record) -> Result<(), FolderError> {
     let folder = history::folder()?;
     let mut file = match folder.open(RESULTS, Access::Append) {
-        Err(Refused::Io(error)) if error.kind() == ErrorKind::NotFound => {
+        Err(FolderError::Io(error)) if error.kind() == ErrorKind::NotFound => {
             drop(folder.create(RESULTS)?);
             folder.open(RESULTS, Access::Append)?
         }
@@ -117,12 +117,12 @@ pub(crate) fn reached(lua: &Lua) -> Result<Table, Trouble> {
 }
 
 /// The name of the user's file, and what is in it.
-fn read() -> Result<(String, Vec<u8>), Refused> {
+fn read() -> Result<(String, Vec<u8>), FolderError> {
     let folder = history::folder()?;
     let name = folder.path().join(RESULTS).display().to_string();
     let mut text = Vec::new();
     match folder.open(RESULTS, Access::Read) {
-        Err(Refused::Io(error)) if error.kind() == ErrorKind::NotFound => {}
+        Err(FolderError::Io(error)) if error.kind() == ErrorKind::NotFound => {}
         opened => drop(opened?.take(BYTES_MAX).read_to_end(&mut text)?),
     }
     Ok((name, text))

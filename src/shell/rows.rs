@@ -34,7 +34,7 @@ pub(crate) fn add_to(functions: &Functions) -> mlua::Result<()> {
         context.print(&text).map_err(|error| arguments.complaint(error).into())
     })?;
     functions.add("to_csv", "", |context, lua, mut arguments| {
-        let csv = csv(&arguments.any(), Reader::Program, context);
+        let csv = csv(&arguments.any(), RowReader::Program, context);
         Ok(lua.create_string(csv.map_err(|error| Complaint::new("save", error))?)?)
     })?;
     functions.add("from_csv", "", |_, lua, mut arguments| {
@@ -68,7 +68,7 @@ fn next_row(
         let name = escape(&other.name(), false);
         return Err(format!("the first row has no column '{name}', so this cannot have one"));
     }
-    let text = written(columns, std::slice::from_ref(row), is_first, Reader::Anybody, context)?;
+    let text = written(columns, std::slice::from_ref(row), is_first, RowReader::Anybody, context)?;
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
@@ -121,7 +121,7 @@ impl Column {
 
 /// Where rows go to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reader {
+pub(crate) enum RowReader {
     /// A program that wants what was there.
     Program,
     /// Somebody who may look at it on a terminal: what one would obey is shown as an escape.
@@ -132,7 +132,11 @@ pub(crate) enum Reader {
 ///
 /// # Errors
 /// Says what has no rows, or what of it is no row.
-pub(crate) fn csv(value: &LuaValue, reader: Reader, context: &Context) -> Result<Vec<u8>, String> {
+pub(crate) fn csv(
+    value: &LuaValue,
+    reader: RowReader,
+    context: &Context,
+) -> Result<Vec<u8>, String> {
     let expected = "expected rows, a list of tables";
     let LuaValue::Table(table) = value else {
         return Err(format!("{expected}, got {}", describe(value)));
@@ -162,13 +166,13 @@ fn written(
     columns: &Columns,
     rows: &[Table],
     has_header: bool,
-    reader: Reader,
+    reader: RowReader,
     context: &Context,
 ) -> Result<Vec<u8>, String> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     let fit = |cell: Vec<u8>| match reader {
-        Reader::Program => cell,
-        Reader::Anybody => escape(&cell, false).into_bytes(),
+        RowReader::Program => cell,
+        RowReader::Anybody => escape(&cell, false).into_bytes(),
     };
     if has_header {
         let header = columns.iter().map(|column| fit(column.name()));

@@ -16,7 +16,7 @@ use crate::control::{
 };
 use crate::message::{Contact, Request, TransactionId};
 use crate::node::Node;
-use crate::sim::{Addresses, Finished, Lie, Network, NodeIndex, Prefix, Settings};
+use crate::sim::{Addresses, Finished, Lie, Network, NetworkSettings, NodeIndex, Prefix};
 use crate::time::{Duration, Instant};
 use crate::wire::{Dialect, Header, emit};
 
@@ -239,9 +239,9 @@ async fn make(
 }
 
 /// Settings of a network, and how many nodes it has.
-fn settings(arguments: &mut Arguments) -> Result<(Settings, usize), Complaint> {
+fn settings(arguments: &mut Arguments) -> Result<(NetworkSettings, usize), Complaint> {
     let value = arguments.any();
-    let (mut settings, mut nodes) = (Settings::default(), 100);
+    let (mut settings, mut nodes) = (NetworkSettings::default(), 100);
     let table = match &value {
         LuaValue::Nil => return Ok((settings, nodes)),
         LuaValue::Table(table) => table,

@@ -56,9 +56,9 @@ impl<'a> Maker<'a> {
         Ok(plain.into_lua(self.lua)?)
     }
 
-    fn list(self, len: Option<usize>) -> Result<List<'a>, Failed> {
+    fn list(self, len: Option<usize>) -> Result<ListWriter<'a>, Failed> {
         let table = self.lua.create_table_with_capacity(len.unwrap_or(0), 0)?;
-        Ok(List { maker: self, table, len: 0, of: None })
+        Ok(ListWriter { maker: self, table, len: 0, of: None })
     }
 
     fn fields(self, shape: Option<&str>) -> Result<Fields<'a>, Failed> {
@@ -71,7 +71,7 @@ impl<'a> Maker<'a> {
 }
 
 /// A list that is being made, and the name of the variant that it belongs to.
-struct List<'a> {
+struct ListWriter<'a> {
     maker: Maker<'a>,
     table: Table,
     len: usize,
@@ -96,10 +96,10 @@ fn finished(maker: Maker<'_>, table: Table, of: Option<&str>) -> Result<LuaValue
 impl<'a> Serializer for Maker<'a> {
     type Ok = LuaValue;
     type Error = Failed;
-    type SerializeSeq = List<'a>;
-    type SerializeTuple = List<'a>;
-    type SerializeTupleStruct = List<'a>;
-    type SerializeTupleVariant = List<'a>;
+    type SerializeSeq = ListWriter<'a>;
+    type SerializeTuple = ListWriter<'a>;
+    type SerializeTupleStruct = ListWriter<'a>;
+    type SerializeTupleVariant = ListWriter<'a>;
     type SerializeMap = Fields<'a>;
     type SerializeStruct = Fields<'a>;
     type SerializeStructVariant = Fields<'a>;
@@ -210,15 +210,15 @@ impl<'a> Serializer for Maker<'a> {
         Ok(LuaValue::Table(table))
     }
 
-    fn serialize_seq(self, len: Option<usize>) -> Result<List<'a>, Failed> {
+    fn serialize_seq(self, len: Option<usize>) -> Result<ListWriter<'a>, Failed> {
         self.list(len)
     }
 
-    fn serialize_tuple(self, len: usize) -> Result<List<'a>, Failed> {
+    fn serialize_tuple(self, len: usize) -> Result<ListWriter<'a>, Failed> {
         self.list(Some(len))
     }
 
-    fn serialize_tuple_struct(self, _: &'static str, len: usize) -> Result<List<'a>, Failed> {
+    fn serialize_tuple_struct(self, _: &'static str, len: usize) -> Result<ListWriter<'a>, Failed> {
         self.list(Some(len))
     }
 
@@ -228,8 +228,8 @@ impl<'a> Serializer for Maker<'a> {
         _: u32,
         variant: &'static str,
         len: usize,
-    ) -> Result<List<'a>, Failed> {
-        Ok(List { of: Some(variant), ..self.list(Some(len))? })
+    ) -> Result<ListWriter<'a>, Failed> {
+        Ok(ListWriter { of: Some(variant), ..self.list(Some(len))? })
     }
 
     fn serialize_map(self, _: Option<usize>) -> Result<Fields<'a>, Failed> {
@@ -251,7 +251,7 @@ impl<'a> Serializer for Maker<'a> {
     }
 }
 
-impl List<'_> {
+impl ListWriter<'_> {
     fn push<T: Serialize + ?Sized>(&mut self, item: &T) -> Result<(), Failed> {
         self.len += 1;
         Ok(self.table.raw_set(self.len, item.serialize(self.maker)?)?)
@@ -280,7 +280,7 @@ macro_rules! all_alike {
     )+};
 }
 
-all_alike!(List by push:
+all_alike!(ListWriter by push:
     SerializeSeq::serialize_element(),
     SerializeTuple::serialize_element(),
     SerializeTupleStruct::serialize_field(),

@@ -14,7 +14,7 @@ use super::arguments::{Arguments, Complaint};
 use super::background::{TASKS_MAX, Task};
 use super::failure::message_of;
 use super::functions::{Context, Functions, Trouble};
-use super::host::{Calls, Host};
+use super::host::{Host, IncomingCalls};
 use super::interrupt::{ANSWER_MAX, Interrupted};
 use super::{convert, escape_lines};
 
@@ -204,7 +204,7 @@ async fn answer_all(
     context: Rc<Context>,
     lua: Lua,
     program: Function,
-    mut calls: Calls,
+    mut calls: IncomingCalls,
 ) -> mlua::Result<()> {
     let mut answering = JoinSet::new();
     while let Some(call) = calls.recv().await {

@@ -83,31 +83,31 @@ impl FromStr for Prefix {
     }
 }
 
-/// Deals the addresses of one network.
-pub(super) struct Dealer {
+/// Allocates the addresses of one network.
+pub(super) struct AddressAllocator {
     kind: Addresses,
     rng: ChaCha8Rng,
     /// Of public addresses; else none.
     providers: Vec<Prefix>,
 }
 
-impl Dealer {
-    pub(super) fn new(kind: Addresses, seed: u64) -> Dealer {
+impl AddressAllocator {
+    pub(super) fn new(kind: Addresses, seed: u64) -> AddressAllocator {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(1);
         let provider: fn(&mut ChaCha8Rng) -> Prefix = match kind {
             Addresses::Private | Addresses::PrivateIpv6 => {
-                return Dealer { kind, rng, providers: Vec::new() };
+                return AddressAllocator { kind, rng, providers: Vec::new() };
             }
             Addresses::Public => ipv4_provider,
             Addresses::PublicIpv6 => ipv6_provider,
         };
         let providers = (0..PROVIDERS).map(|_| provider(&mut rng)).collect();
-        Dealer { kind, rng, providers }
+        AddressAllocator { kind, rng, providers }
     }
 
     /// The address of the node at an index, one that is not taken.
-    pub(super) fn deal(
+    pub(super) fn allocate(
         &mut self,
         index: usize,
         is_taken: impl Fn(&SocketAddr) -> bool,
@@ -121,26 +121,26 @@ impl Dealer {
                 let (high, low) = (u16::from(b), u16::from_be_bytes([c, d]));
                 (Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, high, low), PORT).into()
             }
-            Addresses::Public | Addresses::PublicIpv6 => self.deal_public(is_taken),
+            Addresses::Public | Addresses::PublicIpv6 => self.allocate_public(is_taken),
         }
     }
 
     /// A public address that is not taken, if this network has such.
-    pub(super) fn deal_free(
+    pub(super) fn allocate_free(
         &mut self,
         is_taken: impl Fn(&SocketAddr) -> bool,
     ) -> Option<SocketAddr> {
-        (!self.providers.is_empty()).then(|| self.deal_public(is_taken))
+        (!self.providers.is_empty()).then(|| self.allocate_public(is_taken))
     }
 
-    fn deal_public(&mut self, is_taken: impl Fn(&SocketAddr) -> bool) -> SocketAddr {
+    fn allocate_public(&mut self, is_taken: impl Fn(&SocketAddr) -> bool) -> SocketAddr {
         let provider = self.providers[self.rng.random_range(0..PROVIDERS)];
-        self.deal_in(&provider, is_taken)
+        self.allocate_in(&provider, is_taken)
     }
 
     /// An address of a range that is not taken. More nodes than a range has addresses share these, on
     /// further ports.
-    pub(super) fn deal_in(
+    pub(super) fn allocate_in(
         &mut self,
         prefix: &Prefix,
         is_taken: impl Fn(&SocketAddr) -> bool,
@@ -174,12 +174,12 @@ mod tests {
 
     use super::*;
 
-    fn dealt(kind: Addresses, seed: u64) -> Vec<SocketAddr> {
-        let mut dealer = Dealer::new(kind, seed);
+    fn allocated(kind: Addresses, seed: u64) -> Vec<SocketAddr> {
+        let mut allocator = AddressAllocator::new(kind, seed);
         let mut taken = BTreeSet::new();
         (0..1_000)
             .map(|index| {
-                let address = dealer.deal(index, |address| taken.contains(address));
+                let address = allocator.allocate(index, |address| taken.contains(address));
                 assert!(taken.insert(address), "{address} twice");
                 address
             })
@@ -189,29 +189,29 @@ mod tests {
     #[test]
     fn public_addresses_are_global_and_spread_over_many_subnets() {
         for kind in [Addresses::Public, Addresses::PublicIpv6] {
-            let addresses = dealt(kind, 7);
+            let addresses = allocated(kind, 7);
             assert!(addresses.iter().all(|address| Scope::of(address.ip()) == Scope::Global));
             let widest = addresses.iter().filter_map(|a| Subnet::all_of(a.ip()).last());
             assert!(widest.collect::<BTreeSet<_>>().len() > 950, "{kind:?}");
-            assert_eq!(addresses, dealt(kind, 7));
-            assert_ne!(addresses, dealt(kind, 8));
+            assert_eq!(addresses, allocated(kind, 7));
+            assert_ne!(addresses, allocated(kind, 8));
         }
     }
 
     #[test]
     fn private_addresses_follow_one_another_whatever_the_seed() {
-        assert_eq!(dealt(Addresses::Private, 1), dealt(Addresses::Private, 2));
-        let last = dealt(Addresses::PrivateIpv6, 1)[999];
+        assert_eq!(allocated(Addresses::Private, 1), allocated(Addresses::Private, 2));
+        let last = allocated(Addresses::PrivateIpv6, 1)[999];
         assert_eq!(last, "[fd00::3e8]:8001".parse().unwrap());
     }
 
     #[test]
     fn a_range_holds_more_nodes_than_addresses() {
-        let mut dealer = Dealer::new(Addresses::Private, 1);
+        let mut allocator = AddressAllocator::new(Addresses::Private, 1);
         let prefix: Prefix = "203.0.113.6/31".parse().unwrap();
         let mut taken = BTreeSet::new();
         for _ in 0..10 {
-            let address = dealer.deal_in(&prefix, |address| taken.contains(address));
+            let address = allocator.allocate_in(&prefix, |address| taken.contains(address));
             assert!(taken.insert(address));
         }
         let ips: BTreeSet<_> = taken.iter().map(|address| address.ip().to_string()).collect();

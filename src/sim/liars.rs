@@ -99,7 +99,7 @@ impl Network {
 
     fn nobodys_address(&mut self) -> SocketAddr {
         let is_taken = |address: &_| self.by_address.contains_key(address);
-        let public = self.dealer.deal_free(is_taken);
+        let public = self.allocator.allocate_free(is_taken);
         // Above all private addresses of nodes.
         public.unwrap_or_else(|| ([10, 255, self.rng.random(), self.rng.random()], 8001).into())
     }

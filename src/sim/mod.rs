@@ -29,7 +29,7 @@ use crate::message::Contact;
 use crate::node::{Event, Input, Node, OperationId, Output};
 use crate::time::{Duration, Instant};
 
-use self::addresses::Dealer;
+use self::addresses::AddressAllocator;
 
 pub use self::addresses::{Addresses, NoPrefix, Prefix};
 pub use self::liars::Lie;
@@ -37,7 +37,7 @@ pub use self::statistics::{Finished, Statistics};
 
 /// How a virtual network behaves.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct NetworkSettings {
     /// What all randomness comes from.
     pub seed: u64,
     /// One-way delay of a datagram, drawn evenly from this range.
@@ -53,9 +53,9 @@ pub struct Settings {
     pub has_vigil: bool,
 }
 
-impl Default for Settings {
-    fn default() -> Settings {
-        Settings {
+impl Default for NetworkSettings {
+    fn default() -> NetworkSettings {
+        NetworkSettings {
             seed: 1,
             latency: Duration::from_millis(10)..=Duration::from_millis(50),
             loss: 0.0,
@@ -72,11 +72,11 @@ pub struct NodeIndex(pub usize);
 
 /// A virtual network.
 pub struct Network {
-    settings: Settings,
+    settings: NetworkSettings,
     rng: ChaCha8Rng,
     now: Instant,
-    dealer: Dealer,
-    places: Vec<Member>,
+    allocator: AddressAllocator,
+    places: Vec<SimulatedMember>,
     by_address: BTreeMap<SocketAddr, NodeIndex>,
     /// What is going to happen, the earliest on top; equal times in the order of queueing.
     agenda: BinaryHeap<Reverse<(Instant, u64, Happening)>>,
@@ -88,7 +88,7 @@ pub struct Network {
 }
 
 /// Where a node is, or was.
-struct Member {
+struct SimulatedMember {
     address: SocketAddr,
     node: Option<Node>,
     /// The timer that counts; others in the agenda are from before.
@@ -109,10 +109,10 @@ enum Happening {
 
 impl Network {
     /// A network without nodes.
-    pub fn new(settings: Settings) -> Network {
+    pub fn new(settings: NetworkSettings) -> Network {
         Network {
             rng: ChaCha8Rng::seed_from_u64(settings.seed),
-            dealer: Dealer::new(settings.addresses, settings.seed),
+            allocator: AddressAllocator::new(settings.addresses, settings.seed),
             settings,
             now: Instant::ZERO,
             places: Vec::new(),
@@ -127,7 +127,7 @@ impl Network {
     }
 
     /// A network of `nodes` nodes, each joined through a random earlier one, at rest.
-    pub fn joined(settings: Settings, nodes: usize) -> Network {
+    pub fn joined(settings: NetworkSettings, nodes: usize) -> Network {
         let mut network = Network::new(settings);
         for _ in 0..nodes {
             network.join();
@@ -140,7 +140,7 @@ impl Network {
     /// A network of `nodes` nodes whose routing tables are full already, without the traffic of
     /// joining: each bucket holds random nodes of its range, all of them where they fit. Made for
     /// networks of many thousands.
-    pub fn settled(settings: Settings, nodes: usize) -> Network {
+    pub fn settled(settings: NetworkSettings, nodes: usize) -> Network {
         let mut network = Network::new(settings);
         network.settle(nodes);
         network
@@ -224,15 +224,15 @@ impl Network {
         let mut node = Node::new(self.now, id, self.settings.config.clone(), self.rng.random());
         let is_taken = |address: &_| self.by_address.contains_key(address);
         let address = match range {
-            Some(range) => self.dealer.deal_in(range, is_taken),
-            None => self.dealer.deal(index.0, is_taken),
+            Some(range) => self.allocator.allocate_in(range, is_taken),
+            None => self.allocator.allocate(index.0, is_taken),
         };
         node.add_own_address(address);
         if self.settings.has_vigil {
             node.keep_vigil(self.now, is_loopback(&address));
         }
         self.by_address.insert(address, index);
-        self.places.push(Member {
+        self.places.push(SimulatedMember {
             address,
             node: Some(node),
             timer: Instant::NEVER,
@@ -275,7 +275,7 @@ impl Network {
     }
 
     /// How it behaves now.
-    pub fn settings(&self) -> &Settings {
+    pub fn settings(&self) -> &NetworkSettings {
         &self.settings
     }
 

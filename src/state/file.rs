@@ -15,9 +15,10 @@ use redb::backends::FileBackend;
 use redb::{DatabaseError, StorageBackend as _};
 use tracing::{info, warn};
 
-use super::log::{self, Body, Entry, Eras, Frame, Mark};
+use super::log::{self, Eras, Frame, FrameBody, LogEntry, Watermark};
 use super::{
-    Access, Batch, Kept, KeptRow, PrivateFolder, Refused, SavedValue, Stamp, StateError, old,
+    Access, Batch, FolderError, KeptRow, PrivateFolder, SavedState, SavedValue, Stamp, StateError,
+    old,
 };
 use crate::id::Id;
 
@@ -102,7 +103,7 @@ struct Location {
 struct Log {
     folder: PrivateFolder,
     id: Id,
-    mark: Mark,
+    mark: Watermark,
     /// The last frame.
     number: u64,
     /// Segments that count, and how long they are.
@@ -117,7 +118,7 @@ struct Log {
     /// The oldest segment could not be given up.
     has_trouble: bool,
     /// What was written since all was last brought to the disk: no more than a segment and a frame.
-    unsynced: Vec<Body>,
+    unsynced: Vec<FrameBody>,
     /// The disk failed to take that. The system may take it for written all the same, so neither a further
     /// attempt nor what a file shows says anything.
     is_in_doubt: bool,
@@ -138,7 +139,7 @@ struct Loaded {
     eras: Eras,
     /// The frame from which on the disk may not have them, and what is in those.
     synced: u64,
-    unsynced: Vec<Body>,
+    unsynced: Vec<FrameBody>,
     /// What was read last ends before its file does.
     is_cut: bool,
 }
@@ -146,7 +147,10 @@ struct Loaded {
 impl File {
     /// Opens what is in a folder, or makes it for a node of this id. Also tells why nothing can be
     /// written there, if so; that is tried again with each batch.
-    pub(super) fn open(folder: &Path, id: Id) -> Result<(Kept, File, Option<String>), StateError> {
+    pub(super) fn open(
+        folder: &Path,
+        id: Id,
+    ) -> Result<(SavedState, File, Option<String>), StateError> {
         let path = folder.to_owned();
         let is_read = false;
         let mut file = File { path, id, mark: None, open: None, inode: None, is_read, written: 0 };
@@ -156,7 +160,7 @@ impl File {
             Err(failure) => (file.look()?, Some(failure.to_string())),
         };
         file.is_read = kept.is_some();
-        let kept = kept.unwrap_or_else(|| Kept::new(id));
+        let kept = kept.unwrap_or_else(|| SavedState::new(id));
         file.id = kept.v1().id;
         Ok((kept, file, failure))
     }
@@ -222,12 +226,12 @@ impl File {
     }
 
     /// Takes the lock and opens the log; what it keeps.
-    fn attach(&mut self) -> Result<Kept, Failure> {
+    fn attach(&mut self) -> Result<SavedState, Failure> {
         let folder = PrivateFolder::make(&self.path, &[MARK, old::FILE]);
         let folder = folder.map_err(|refused| self.refused(refused))?;
         if self.mark.is_none() {
             let mark = match folder.open(MARK, Access::Write) {
-                Err(Refused::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
+                Err(FolderError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
                     self.check_unmarked(&folder)?;
                     folder.create(MARK)?
                 }
@@ -249,7 +253,7 @@ impl File {
     }
 
     /// Reads what a folder keeps in which nothing can be written.
-    fn look(&mut self) -> Result<Option<Kept>, StateError> {
+    fn look(&mut self) -> Result<Option<SavedState>, StateError> {
         // A folder that may not be read keeps nothing that could be lost here.
         if fs::read_dir(&self.path).is_err() {
             return Ok(None);
@@ -259,7 +263,7 @@ impl File {
         let is_locked = self.mark.is_some();
         if !is_locked {
             match folder.open(MARK, Access::Read) {
-                Err(Refused::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
+                Err(FolderError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
                     self.check_unmarked(&folder)?;
                     return Ok(None);
                 }
@@ -297,7 +301,7 @@ impl File {
     /// Whether there is a database of an earlier version. One that a log has replaced is gone.
     fn has_old(&self, folder: &PrivateFolder) -> Result<bool, StateError> {
         match folder.open(old::FILE, Access::Read) {
-            Err(Refused::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(FolderError::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             opened => opened.map(|_| true).map_err(|refused| self.stated(refused)),
         }
     }
@@ -307,13 +311,15 @@ impl File {
         let mark = self.mark.as_ref().expect("taken before it is read");
         let len = mark.len().map_err(unreadable)?;
         // None is longer.
-        let len = len.min(Mark::LEN as u64 + 1) as usize;
+        let len = len.min(Watermark::LEN as u64 + 1) as usize;
         mark.read(0, len).map_err(unreadable)
     }
 
-    fn parse_mark(&self, bytes: &[u8]) -> Result<Mark, StateError> {
+    fn parse_mark(&self, bytes: &[u8]) -> Result<Watermark, StateError> {
         match bytes.len() {
-            Mark::LEN => Mark::parse(bytes).ok_or_else(|| self.damaged("the mark makes no sense")),
+            Watermark::LEN => {
+                Watermark::parse(bytes).ok_or_else(|| self.damaged("the mark makes no sense"))
+            }
             old::MARK_BYTES => Err(self.damaged(MISSING)),
             _ => Err(self.damaged("the mark has a wrong length")),
         }
@@ -332,7 +338,7 @@ impl File {
     }
 
     /// Begins a log where there is none.
-    fn begin(&self, folder: PrivateFolder) -> Result<(Kept, Log), Failure> {
+    fn begin(&self, folder: PrivateFolder) -> Result<(SavedState, Log), Failure> {
         // Of one that was begun and never written to there may be the first frame.
         let segments = self.segments(&folder)?.len();
         if segments > 1 || (segments == 1 && self.load(&folder, None, Access::Read)?.number > 1) {
@@ -342,7 +348,7 @@ impl File {
         log.append(Stamp::default(), Vec::new())?;
         log.mark.written = log.number;
         log.set_mark(self.mark.as_ref().expect("taken before the log"))?;
-        Ok((Kept { next_era: log.eras.next(), ..Kept::new(self.id) }, log))
+        Ok((SavedState { next_era: log.eras.next(), ..SavedState::new(self.id) }, log))
     }
 
     /// A log without a segment; what there is of others is removed.
@@ -353,7 +359,7 @@ impl File {
         Ok(Log {
             folder,
             id: self.id,
-            mark: Mark { oldest: 1, written: 0, synced: 0, boot: boot() },
+            mark: Watermark { oldest: 1, written: 0, synced: 0, boot: boot() },
             number: 0,
             segments: BTreeMap::new(),
             youngest: None,
@@ -373,9 +379,9 @@ impl File {
     fn go_on(
         &self,
         folder: PrivateFolder,
-        mark: Mark,
+        mark: Watermark,
         mut loaded: Loaded,
-    ) -> Result<(Kept, Log), Failure> {
+    ) -> Result<(SavedState, Log), Failure> {
         let (&first, _) = loaded.segments.first_key_value().expect("none is no log");
         let (&last, &len) = loaded.segments.last_key_value().expect("none is no log");
         for number in self.segments(&folder)? {
@@ -397,7 +403,7 @@ impl File {
         let mut log = Log {
             folder,
             id: loaded.id,
-            mark: Mark { boot: boot(), ..mark },
+            mark: Watermark { boot: boot(), ..mark },
             number: loaded.number,
             segments: loaded.segments.clone(),
             youngest: Some(youngest),
@@ -427,7 +433,7 @@ impl File {
     fn load(
         &self,
         folder: &PrivateFolder,
-        mark: Option<Mark>,
+        mark: Option<Watermark>,
         access: Access,
     ) -> Result<Loaded, StateError> {
         let needed = mark.map_or(0, |mark| match mark.boot == boot() {
@@ -457,7 +463,7 @@ impl File {
         for &number in &numbers {
             let mut file = folder.open(&segment_name(number), access);
             let file = file.as_mut().map_err(|refused| match refused {
-                Refused::Io(error) => self.damaged(&error.to_string()),
+                FolderError::Io(error) => self.damaged(&error.to_string()),
                 refused => self.not_safe(refused),
             })?;
             let mut bytes = Vec::new();
@@ -473,7 +479,7 @@ impl File {
         Ok(loaded)
     }
 
-    fn read_old(&self, folder: &PrivateFolder, mark: &[u8]) -> Result<Kept, StateError> {
+    fn read_old(&self, folder: &PrivateFolder, mark: &[u8]) -> Result<SavedState, StateError> {
         let file = folder.open(old::FILE, Access::Read);
         let mut file = file.map_err(|refused| self.stated(refused))?;
         let mut bytes = Vec::new();
@@ -483,11 +489,11 @@ impl File {
             old::Unread::Version => StateError::Version(self.path.clone()),
             old::Unread::Damaged(reason) => self.damaged(&reason),
         })?;
-        Ok(Kept::of_old(kept))
+        Ok(SavedState::of_old(kept))
     }
 
     /// Writes a state of an earlier version anew. Until the mark is set the old one counts.
-    fn migrate(&self, folder: PrivateFolder, mark: &[u8]) -> Result<(Kept, Log), Failure> {
+    fn migrate(&self, folder: PrivateFolder, mark: &[u8]) -> Result<(SavedState, Log), Failure> {
         let mut kept = self.read_old(&folder, mark)?;
         let mut log = self.new_log(folder)?;
         log.id = kept.v1().id;
@@ -525,21 +531,21 @@ impl File {
         StateError::Damaged { folder: self.path.clone(), reason: reason.to_owned() }
     }
 
-    fn not_safe(&self, refused: &Refused) -> StateError {
+    fn not_safe(&self, refused: &FolderError) -> StateError {
         StateError::Unsafe { folder: self.path.clone(), reason: refused.to_string() }
     }
 
-    fn refused(&self, refused: Refused) -> Failure {
+    fn refused(&self, refused: FolderError) -> Failure {
         match refused {
-            Refused::Io(error) => error.into(),
+            FolderError::Io(error) => error.into(),
             refused => self.not_safe(&refused).into(),
         }
     }
 
     /// The same, where nothing else is to be tried.
-    fn stated(&self, refused: Refused) -> StateError {
+    fn stated(&self, refused: FolderError) -> StateError {
         match refused {
-            Refused::Io(error) => self.damaged(&error.to_string()),
+            FolderError::Io(error) => self.damaged(&error.to_string()),
             refused => self.not_safe(&refused),
         }
     }
@@ -552,7 +558,7 @@ impl Loaded {
         let (mut rest, mut whole) = (magic.unwrap_or_default(), 0);
         while let Some(frame) = Frame::parse(rest) {
             let is_first = whole == 0;
-            let heads = matches!(&frame.body.entries[..], [Entry::Head { segment: own, .. }, ..] if *own == segment);
+            let heads = matches!(&frame.body.entries[..], [LogEntry::Head { segment: own, .. }, ..] if *own == segment);
             if heads != is_first || !self.is_followed_by(is_first, &frame) {
                 break;
             }
@@ -578,7 +584,7 @@ impl Loaded {
         let begins = is_first && self.segments.is_empty() && !self.is_cut;
         let is_next = frame.number == self.number + 1 && !self.is_cut;
         let says_again = match frame.body.entries[..] {
-            [Entry::Head { .. }, Entry::Again { after }, ..] => {
+            [LogEntry::Head { .. }, LogEntry::Again { after }, ..] => {
                 (after..frame.number).contains(&self.number)
             }
             _ => false,
@@ -586,30 +592,30 @@ impl Loaded {
         begins || is_next || says_again
     }
 
-    fn take_body(&mut self, segment: u64, offset: usize, body: Body) {
-        let Body { time, wall, boottime, era, .. } = body;
+    fn take_body(&mut self, segment: u64, offset: usize, body: FrameBody) {
+        let FrameBody { time, wall, boottime, era, .. } = body;
         self.last = Stamp { time: time.max(self.last.time), wall, boottime, era };
         for entry in body.entries {
             let location = Location::of(segment, offset as u64, &entry);
             match entry {
-                Entry::Head { node, eras, .. } => {
+                LogEntry::Head { node, eras, .. } => {
                     self.id = Id::new(node);
                     if self.segments.is_empty() {
                         self.eras = eras;
                     }
                 }
-                Entry::Row { row, key, era, record } => {
+                LogEntry::Row { row, key, era, record } => {
                     self.rows.insert(row, (location, Id::new(key), era, record));
                 }
-                Entry::Gone { row } => _ = self.rows.remove(&row),
-                Entry::Contacts(contacts) => self.contacts = Some((location, contacts)),
-                Entry::Again { .. } => {}
+                LogEntry::Gone { row } => _ = self.rows.remove(&row),
+                LogEntry::Contacts(contacts) => self.contacts = Some((location, contacts)),
+                LogEntry::Again { .. } => {}
             }
         }
         self.eras.note(body.era, (body.wall as i64).saturating_sub(body.time as i64));
     }
 
-    fn kept(self) -> Kept {
+    fn kept(self) -> SavedState {
         let Loaded { id, last, is_same_boot, rows, contacts, eras, .. } = self;
         let row = |(row, (_, key, era, record)): (u64, (Location, Id, u32, SavedValue))| {
             let expires_wall = (record.expires as i64).saturating_add(eras.offset(era));
@@ -619,16 +625,22 @@ impl Loaded {
         // As they came.
         rows.sort_by_key(|row| row.row);
         let contacts = contacts.map(|(_, contacts)| contacts).unwrap_or_default();
-        Kept { rows, last, is_same_boot, next_era: eras.next(), ..Kept::with(id, contacts) }
+        SavedState {
+            rows,
+            last,
+            is_same_boot,
+            next_era: eras.next(),
+            ..SavedState::with(id, contacts)
+        }
     }
 }
 
 impl Location {
-    fn of(segment: u64, offset: u64, entry: &Entry) -> Location {
+    fn of(segment: u64, offset: u64, entry: &LogEntry) -> Location {
         let bytes = match entry {
-            Entry::Row { record, .. } => ENTRY_BYTES + record.value.len(),
-            Entry::Contacts(contacts) => contacts.len() * ENTRY_BYTES / 4,
-            Entry::Head { .. } | Entry::Gone { .. } | Entry::Again { .. } => 0,
+            LogEntry::Row { record, .. } => ENTRY_BYTES + record.value.len(),
+            LogEntry::Contacts(contacts) => contacts.len() * ENTRY_BYTES / 4,
+            LogEntry::Head { .. } | LogEntry::Gone { .. } | LogEntry::Again { .. } => 0,
         };
         let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         Location { segment, offset: u32::try_from(offset).unwrap_or(u32::MAX), bytes: small(bytes) }
@@ -640,16 +652,16 @@ impl Log {
         let era = batch.stamp.era;
         let row = |(row, key, record): &(u64, Id, Option<SavedValue>)| match record {
             Some(record) => {
-                Entry::Row { row: *row, key: *key.as_bytes(), era, record: record.clone() }
+                LogEntry::Row { row: *row, key: *key.as_bytes(), era, record: record.clone() }
             }
-            None => Entry::Gone { row: *row },
+            None => LogEntry::Gone { row: *row },
         };
         // What never was here need not be taken back.
         let matters = |(row, _, record): &&(u64, Id, Option<SavedValue>)| {
             record.is_some() || self.rows.contains_key(row)
         };
-        let rows: Vec<Entry> = batch.rows.iter().filter(matters).map(row).collect();
-        let contacts = batch.contacts.clone().map(Entry::Contacts);
+        let rows: Vec<LogEntry> = batch.rows.iter().filter(matters).map(row).collect();
+        let contacts = batch.contacts.clone().map(LogEntry::Contacts);
         self.append_all(batch.stamp, rows.into_iter().chain(contacts))
     }
 
@@ -658,7 +670,7 @@ impl Log {
     fn append_all(
         &mut self,
         stamp: Stamp,
-        entries: impl Iterator<Item = Entry>,
+        entries: impl Iterator<Item = LogEntry>,
     ) -> Result<(), Failure> {
         let (mut frame, mut bytes, mut is_begun) = (Vec::new(), 0, false);
         for entry in entries {
@@ -673,7 +685,7 @@ impl Log {
     }
 
     /// Appends one frame; if that fails nothing has changed.
-    fn append(&mut self, stamp: Stamp, entries: Vec<Entry>) -> Result<(), Failure> {
+    fn append(&mut self, stamp: Stamp, entries: Vec<LogEntry>) -> Result<(), Failure> {
         if self.is_in_doubt {
             self.say_again()?;
         }
@@ -702,11 +714,11 @@ impl Log {
     fn append_segment(
         &mut self,
         stamp: Stamp,
-        mut entries: Vec<Entry>,
+        mut entries: Vec<LogEntry>,
     ) -> Result<Option<fs::File>, Failure> {
         let segment = self.segments.last_key_value().map_or(1, |(number, _)| number + 1);
         let node = *self.id.as_bytes();
-        entries.insert(0, Entry::Head { node, segment, eras: self.eras.clone() });
+        entries.insert(0, LogEntry::Head { node, segment, eras: self.eras.clone() });
         let body = body(stamp, entries);
         let bytes = [&log::MAGIC[..], &log::emit(self.number + 1, &body)].concat();
         let mut file = self.folder.create(&segment_name(segment))?;
@@ -723,18 +735,18 @@ impl Log {
     /// Writes once more what the disk failed to take, to a segment of its own.
     fn say_again(&mut self) -> Result<(), Failure> {
         let last = self.unsynced.last().expect("else there is no doubt");
-        let Body { time, wall, boottime, era, .. } = *last;
+        let FrameBody { time, wall, boottime, era, .. } = *last;
         let (mut rows, mut contacts) = (BTreeMap::new(), None);
         for entry in self.unsynced.iter().flat_map(|body| &body.entries) {
             match entry {
-                Entry::Row { row, .. } | Entry::Gone { row } => {
+                LogEntry::Row { row, .. } | LogEntry::Gone { row } => {
                     rows.insert(*row, entry.clone());
                 }
-                Entry::Contacts(_) => contacts = Some(entry.clone()),
-                Entry::Head { .. } | Entry::Again { .. } => {}
+                LogEntry::Contacts(_) => contacts = Some(entry.clone()),
+                LogEntry::Head { .. } | LogEntry::Again { .. } => {}
             }
         }
-        let again = Entry::Again { after: self.mark.synced };
+        let again = LogEntry::Again { after: self.mark.synced };
         let entries = iter::once(again).chain(rows.into_values()).chain(contacts).collect();
         let in_doubt: usize = self.unsynced.iter().map(|body| log::emit(0, body).len()).sum();
         let before = self.append_segment(Stamp { time, wall, boottime, era }, entries)?;
@@ -747,7 +759,7 @@ impl Log {
     }
 
     /// Notes a frame that was written at the end of a segment, with what lies before it there.
-    fn note(&mut self, segment: u64, end: u64, len: usize, body: Body) {
+    fn note(&mut self, segment: u64, end: u64, len: usize, body: FrameBody) {
         let magic = if end == 0 { log::MAGIC.len() as u64 } else { 0 };
         self.number += 1;
         self.written += len as u64;
@@ -758,14 +770,14 @@ impl Log {
     }
 
     /// Notes where entries are now.
-    fn point_to(&mut self, segment: u64, offset: u64, entries: &[Entry]) {
+    fn point_to(&mut self, segment: u64, offset: u64, entries: &[LogEntry]) {
         for entry in entries {
             let location = Location::of(segment, offset, entry);
             let before = match entry {
-                Entry::Row { row, .. } => self.rows.insert(*row, location),
-                Entry::Gone { row } => self.rows.remove(row),
-                Entry::Contacts(_) => self.contacts.replace(location),
-                Entry::Head { .. } | Entry::Again { .. } => None,
+                LogEntry::Row { row, .. } => self.rows.insert(*row, location),
+                LogEntry::Gone { row } => self.rows.remove(row),
+                LogEntry::Contacts(_) => self.contacts.replace(location),
+                LogEntry::Head { .. } | LogEntry::Again { .. } => None,
             };
             self.live += u64::from(location.bytes);
             self.live -= before.map_or(0, |before| u64::from(before.bytes));
@@ -806,10 +818,10 @@ impl Log {
             counting.extend(frame.body.entries.into_iter().filter(|entry| {
                 let location = Some(Location::of(oldest, offset, entry));
                 match entry {
-                    Entry::Row { row, .. } => self.rows.get(row).copied() == location,
-                    Entry::Contacts(_) => self.contacts == location,
+                    LogEntry::Row { row, .. } => self.rows.get(row).copied() == location,
+                    LogEntry::Contacts(_) => self.contacts == location,
                     // Nothing older is left that it could take back.
-                    Entry::Gone { .. } | Entry::Head { .. } | Entry::Again { .. } => false,
+                    LogEntry::Gone { .. } | LogEntry::Head { .. } | LogEntry::Again { .. } => false,
                 }
             }));
         }
@@ -865,9 +877,9 @@ impl Log {
     }
 }
 
-fn body(stamp: Stamp, entries: Vec<Entry>) -> Body {
+fn body(stamp: Stamp, entries: Vec<LogEntry>) -> FrameBody {
     let Stamp { time, wall, boottime, era } = stamp;
-    Body { time, wall, boottime, era, entries }
+    FrameBody { time, wall, boottime, era, entries }
 }
 
 /// Whether a mark may be that of an earlier version, which may have been empty.
@@ -920,18 +932,18 @@ mod tests {
 
     use super::*;
 
-    struct Folder(PathBuf);
+    struct TestFolder(PathBuf);
 
-    impl Folder {
-        fn new(name: &str) -> Folder {
+    impl TestFolder {
+        fn new(name: &str) -> TestFolder {
             let place = [Path::new("/dev/shm"), &std::env::temp_dir()].map(Path::to_owned);
             let place = place.into_iter().find(|place| place.is_dir()).expect("some place");
             let folder = place.join(format!("kademlua-state-{name}-{}", std::process::id()));
             let _ = fs::remove_dir_all(&folder);
-            Folder(folder)
+            TestFolder(folder)
         }
 
-        fn open(&self) -> (Kept, File) {
+        fn open(&self) -> (SavedState, File) {
             let (kept, file, problem) = File::open(&self.0, id()).unwrap();
             assert_eq!(problem, None);
             (kept, file)
@@ -943,7 +955,7 @@ mod tests {
         }
     }
 
-    impl Drop for Folder {
+    impl Drop for TestFolder {
         fn drop(&mut self) {
             let _ = fs::remove_dir_all(&self.0);
         }
@@ -974,13 +986,13 @@ mod tests {
         Batch { stamp, rows: rows.iter().map(row).collect(), contacts: None }
     }
 
-    fn values(kept: &Kept) -> BTreeMap<u64, Vec<u8>> {
+    fn values(kept: &SavedState) -> BTreeMap<u64, Vec<u8>> {
         kept.rows.iter().map(|row| (row.row, row.record.value.clone())).collect()
     }
 
     /// Bytes written for each store beside its own, in the long run: `stores` of them after `before`.
     fn overhead(name: &str, before: &[(u64, usize)], stores: &[(u64, usize)]) -> u64 {
-        let folder = Folder::new(name);
+        let folder = TestFolder::new(name);
         let (_, mut file) = folder.open();
         for &(row, len) in before {
             file.write(&batch(0, &[(row, Some(&vec![0; len]))])).unwrap();
@@ -1025,7 +1037,7 @@ mod tests {
 
     #[test]
     fn what_was_written_is_there_after_each_end_and_segments_are_given_up() {
-        let folder = Folder::new("model");
+        let folder = TestFolder::new("model");
         let mut rng = ChaCha8Rng::seed_from_u64(2);
         let mut model: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
         let (_, mut file) = folder.open();
@@ -1068,7 +1080,7 @@ mod tests {
     }
 
     #[cfg(target_os = "linux")]
-    fn segment(folder: &Folder, number: u64) -> PathBuf {
+    fn segment(folder: &TestFolder, number: u64) -> PathBuf {
         folder.0.join(segment_name(number))
     }
 
@@ -1076,7 +1088,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn what_the_disk_failed_to_take_is_written_again_elsewhere_before_it_counts_as_kept() {
-        let folder = Folder::new("failed");
+        let folder = TestFolder::new("failed");
         let (_, mut file) = folder.open();
         file.write(&batch(1, &[(1, Some(b"one")), (2, Some(b"two")), (3, Some(b"three"))]))
             .unwrap();
@@ -1099,11 +1111,12 @@ mod tests {
         file.sync(true).unwrap();
         drop(file);
 
-        let marks = [mark, fs::read(folder.0.join(MARK)).unwrap()].map(|bytes| Mark::parse(&bytes));
+        let marks =
+            [mark, fs::read(folder.0.join(MARK)).unwrap()].map(|bytes| Watermark::parse(&bytes));
         let [before, after] = marks.map(Option::unwrap);
         let again = fs::read(segment(&folder, 2)).unwrap();
         let expected = [(1, b"again".to_vec()), (3, b"three".to_vec()), (4, b"four".to_vec())];
-        let try_with = |mark: Mark, first: &[u8], second: &[u8]| {
+        let try_with = |mark: Watermark, first: &[u8], second: &[u8]| {
             fs::write(folder.0.join(MARK), mark.emit()).unwrap();
             fs::write(segment(&folder, 1), first).unwrap();
             fs::write(segment(&folder, 2), second).unwrap();
@@ -1112,7 +1125,7 @@ mod tests {
         let garbage = [&taken[..], &[9; 90]].concat();
         let torn = &all[..all.len() - 9];
         for boot in [after.boot, [9; 16]] {
-            let mark = Mark { boot, ..after };
+            let mark = Watermark { boot, ..after };
             for first in [&all[..], torn, &garbage, &taken] {
                 let (values, contacts) = try_with(mark, first, &again).unwrap();
                 assert_eq!((values, contacts), (expected.clone().into(), 1));
@@ -1124,7 +1137,7 @@ mod tests {
         for len in 0..again.len() {
             let (values, contacts) = try_with(before, &all, &again[..len]).unwrap();
             assert_eq!((&values[&1][..], contacts), (&b"again"[..], 1), "{len}");
-            let stopped = Mark { boot: [9; 16], ..before };
+            let stopped = Watermark { boot: [9; 16], ..before };
             let (values, _) = try_with(stopped, &garbage, &again[..len]).unwrap();
             assert!([&b"one"[..], b"again"].contains(&&values[&1][..]), "{len}");
         }
@@ -1133,7 +1146,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn a_disk_that_fails_again_and_again_loses_nothing_and_takes_no_room() {
-        let folder = Folder::new("fails");
+        let folder = TestFolder::new("fails");
         let mut rng = ChaCha8Rng::seed_from_u64(3);
         let (_, mut file) = folder.open();
         let mut model: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
@@ -1172,7 +1185,7 @@ mod tests {
 
     #[test]
     fn a_process_that_is_killed_at_any_byte_loses_no_more_than_it_was_writing() {
-        let folder = Folder::new("killed");
+        let folder = TestFolder::new("killed");
         let (_, mut file) = folder.open();
         file.write(&batch(1, &[(1, Some(b"one"))])).unwrap();
         let (before, mark) = (
@@ -1200,18 +1213,18 @@ mod tests {
     /// not, and the mark may say more than there is.
     #[test]
     fn a_machine_that_stops_takes_the_last_seconds_and_no_more() {
-        let folder = Folder::new("stopped");
+        let folder = TestFolder::new("stopped");
         let (_, mut file) = folder.open();
         file.write(&batch(1, &[(1, Some(b"one"))])).unwrap();
         file.sync(true).unwrap();
         let on_disk = fs::read(folder.0.join("state.1.log")).unwrap();
         file.write(&batch(2, &[(1, Some(b"two"))])).unwrap();
         drop(file);
-        let mark = Mark::parse(&fs::read(folder.0.join(MARK)).unwrap()).unwrap();
+        let mark = Watermark::parse(&fs::read(folder.0.join(MARK)).unwrap()).unwrap();
         assert_eq!((mark.written, mark.synced), (3, 2));
         let all = fs::read(folder.0.join("state.1.log")).unwrap();
-        let elsewhere = Mark { boot: [9; 16], ..mark };
-        let try_with = |mark: Mark, bytes: &[u8]| {
+        let elsewhere = Watermark { boot: [9; 16], ..mark };
+        let try_with = |mark: Watermark, bytes: &[u8]| {
             fs::write(folder.0.join(MARK), mark.emit()).unwrap();
             fs::write(folder.0.join("state.1.log"), bytes).unwrap();
             let opened = File::open(&folder.0, id());
@@ -1229,7 +1242,7 @@ mod tests {
 
     #[test]
     fn clocks_of_every_life_are_kept_and_the_last_word_of_each_counts() {
-        let folder = Folder::new("clocks");
+        let folder = TestFolder::new("clocks");
         let (_, mut file) = folder.open();
         let stamp = |time, wall, era| Stamp { time, wall, boottime: 0, era };
         let row = |row, stamp| Batch { stamp, ..batch(0, &[(row, Some(b"v"))]) };
@@ -1247,7 +1260,7 @@ mod tests {
 
     #[test]
     fn a_file_that_is_missing_or_of_another_log_is_damage() {
-        let folder = Folder::new("missing");
+        let folder = TestFolder::new("missing");
         let (_, mut file) = folder.open();
         let value = vec![0; 9_000];
         (0..200).for_each(|row| file.write(&batch(1, &[(row, Some(&value))])).unwrap());
@@ -1272,7 +1285,7 @@ mod tests {
 
     #[test]
     fn a_state_of_an_earlier_version_is_taken_over_once() {
-        let folder = Folder::new("old");
+        let folder = TestFolder::new("old");
         fs::create_dir(&folder.0).unwrap();
         const EXPIRES: u64 = 1_790_000_000_000;
         old::write_for_test(&folder.0, id(), 3, EXPIRES);

@@ -12,7 +12,7 @@ use tracing::warn;
 
 /// Why a folder or a file is not opened.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Refused {
+pub(crate) enum FolderError {
     /// It is not what it should be, or not whose it should be.
     #[error("{} {reason}", .path.display())]
     Unsafe {
@@ -47,13 +47,13 @@ impl PrivateFolder {
     /// refused where others may write.
     ///
     /// # Errors
-    /// Of kind `NotFound` if it is not there; [`Refused::Unsafe`] if it cannot be trusted.
-    pub(crate) fn existing(path: &Path, known: &[&str]) -> Result<PrivateFolder, Refused> {
+    /// Of kind `NotFound` if it is not there; [`FolderError::Unsafe`] if it cannot be trusted.
+    pub(crate) fn existing(path: &Path, known: &[&str]) -> Result<PrivateFolder, FolderError> {
         // Without a slash at its end, which would follow a link.
         let path: PathBuf = path.components().collect();
         let path = resolved(&path)?;
         let metadata = fs::symlink_metadata(&path)?;
-        let refused = |reason| Refused::Unsafe { path: path.clone(), reason };
+        let refused = |reason| FolderError::Unsafe { path: path.clone(), reason };
         if !metadata.is_dir() {
             return Err(refused("is no folder"));
         }
@@ -76,10 +76,10 @@ impl PrivateFolder {
     /// The same, but makes the folder if it is not there, for its owner alone.
     ///
     /// # Errors
-    /// [`Refused`], and what making it may say.
-    pub(crate) fn make(path: &Path, known: &[&str]) -> Result<PrivateFolder, Refused> {
+    /// [`FolderError`], and what making it may say.
+    pub(crate) fn make(path: &Path, known: &[&str]) -> Result<PrivateFolder, FolderError> {
         match PrivateFolder::existing(path, known) {
-            Err(Refused::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(FolderError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
             other => return other,
         }
         let mut builder = fs::DirBuilder::new();
@@ -98,9 +98,9 @@ impl PrivateFolder {
     /// Opens a file that is there. If it is to be written, it is closed to others.
     ///
     /// # Errors
-    /// Of kind `NotFound` if it is not there; [`Refused::Unsafe`] if it is no plain file, or not of
+    /// Of kind `NotFound` if it is not there; [`FolderError::Unsafe`] if it is no plain file, or not of
     /// this user, or if what is to be written could be read under another name.
-    pub(crate) fn open(&self, name: &str, access: Access) -> Result<File, Refused> {
+    pub(crate) fn open(&self, name: &str, access: Access) -> Result<File, FolderError> {
         let path = self.0.join(name);
         let file = open_plain(&path, access)?;
         if access == Access::Read {
@@ -109,7 +109,7 @@ impl PrivateFolder {
         let metadata = file.metadata()?;
         if has_other_names(&metadata) {
             let reason = "has another name (a hard link); put a copy in its place";
-            return Err(Refused::Unsafe { path, reason });
+            return Err(FolderError::Unsafe { path, reason });
         }
         if is_open(&metadata) {
             close(&path, &file, 0o600);
@@ -139,7 +139,7 @@ impl PrivateFolder {
 ///
 /// # Errors
 /// As [`PrivateFolder::open`].
-pub(crate) fn open_plain(path: &Path, access: Access) -> Result<File, Refused> {
+pub(crate) fn open_plain(path: &Path, access: Access) -> Result<File, FolderError> {
     // Looked at first: to open a device may do something.
     check_file(path, &fs::symlink_metadata(path)?)?;
     let file = open(path, access)?;
@@ -148,7 +148,7 @@ pub(crate) fn open_plain(path: &Path, access: Access) -> Result<File, Refused> {
 }
 
 /// Where a folder is whose name may be a link: one that others could have put there is not followed.
-fn resolved(path: &Path) -> Result<PathBuf, Refused> {
+fn resolved(path: &Path) -> Result<PathBuf, FolderError> {
     let link = fs::symlink_metadata(path)?;
     if !link.is_symlink() {
         return Ok(path.to_owned());
@@ -157,13 +157,13 @@ fn resolved(path: &Path) -> Result<PathBuf, Refused> {
     let parent = fs::metadata(parent.unwrap_or(Path::new(".")))?;
     if !is_own(&link) || others_write(&parent) {
         let reason = "is a link in a place where others may write; name the folder itself";
-        return Err(Refused::Unsafe { path: path.to_owned(), reason });
+        return Err(FolderError::Unsafe { path: path.to_owned(), reason });
     }
     Ok(fs::canonicalize(path)?)
 }
 
-fn check_file(path: &Path, metadata: &Metadata) -> Result<(), Refused> {
-    let refused = |reason| Err(Refused::Unsafe { path: path.to_owned(), reason });
+fn check_file(path: &Path, metadata: &Metadata) -> Result<(), FolderError> {
+    let refused = |reason| Err(FolderError::Unsafe { path: path.to_owned(), reason });
     if metadata.is_symlink() {
         return refused("is a link, which is not followed");
     }
@@ -280,8 +280,8 @@ mod tests {
         }
     }
 
-    fn is_refused<T>(result: Result<T, Refused>) -> bool {
-        matches!(result, Err(Refused::Unsafe { .. }))
+    fn is_refused<T>(result: Result<T, FolderError>) -> bool {
+        matches!(result, Err(FolderError::Unsafe { .. }))
     }
 
     #[test]

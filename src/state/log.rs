@@ -11,7 +11,7 @@
 //! ```
 //! The check is over length, number and body. A body says when it was written, by the time that nodes
 //! of this folder have run and by the clock on the wall, and holds entries in the encoding of postcard.
-//! The first frame of a segment begins with a [`Entry::Head`]. Of two entries about one row the later
+//! The first frame of a segment begins with a [`LogEntry::Head`]. Of two entries about one row the later
 //! counts.
 //!
 //! Numbers of this machine's size are little-endian.
@@ -68,7 +68,7 @@ impl Eras {
 
 /// One thing that is written down.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Entry {
+pub(super) enum LogEntry {
     /// The beginning of a segment: whose it is, which one, and the clocks of earlier lives.
     Head { node: [u8; Id::LEN], segment: u64, eras: Eras },
     /// What lies in a row now. Its record's times are those of a life.
@@ -84,7 +84,7 @@ pub(super) enum Entry {
 
 /// A frame's body.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Body {
+pub(super) struct FrameBody {
     /// Milliseconds that nodes of this folder have run.
     pub(super) time: u64,
     /// Milliseconds since 1970.
@@ -93,14 +93,14 @@ pub(super) struct Body {
     pub(super) boottime: u64,
     /// Which life this is.
     pub(super) era: u32,
-    pub(super) entries: Vec<Entry>,
+    pub(super) entries: Vec<LogEntry>,
 }
 
 /// A frame that was read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Frame {
     pub(super) number: u64,
-    pub(super) body: Body,
+    pub(super) body: FrameBody,
     /// Bytes that it takes.
     pub(super) len: usize,
 }
@@ -122,7 +122,7 @@ impl Frame {
 }
 
 /// A frame as it is written.
-pub(super) fn emit(number: u64, body: &Body) -> Vec<u8> {
+pub(super) fn emit(number: u64, body: &FrameBody) -> Vec<u8> {
     let mut frame = vec![0; FRAME_HEAD];
     frame = postcard::to_extend(body, frame).expect("memory takes all");
     let (head, body) = frame.split_at_mut(FRAME_HEAD);
@@ -149,7 +149,7 @@ fn check(number: u64, body: &[u8]) -> u64 {
 /// └─────────┴─────────┴─────────┴─────────┴──────────────┴─────────┘
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Mark {
+pub(super) struct Watermark {
     /// The first segment that counts.
     pub(super) oldest: u64,
     /// The last frame that was given to the system, and outlives this process.
@@ -160,15 +160,15 @@ pub(super) struct Mark {
     pub(super) boot: [u8; 16],
 }
 
-impl Mark {
+impl Watermark {
     /// Bytes of one.
     pub(super) const LEN: usize = 56;
 
     const MAGIC: &[u8; 8] = b"KADMARK2";
 
-    pub(super) fn parse(bytes: &[u8]) -> Option<Mark> {
+    pub(super) fn parse(bytes: &[u8]) -> Option<Watermark> {
         let number = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
-        let mark = Mark {
+        let mark = Watermark {
             oldest: number(8)?,
             written: number(16)?,
             synced: number(24)?,
@@ -177,9 +177,9 @@ impl Mark {
         (mark.emit() == bytes).then_some(mark)
     }
 
-    pub(super) fn emit(&self) -> [u8; Mark::LEN] {
-        let mut bytes = [0; Mark::LEN];
-        bytes[..8].copy_from_slice(Mark::MAGIC);
+    pub(super) fn emit(&self) -> [u8; Watermark::LEN] {
+        let mut bytes = [0; Watermark::LEN];
+        bytes[..8].copy_from_slice(Watermark::MAGIC);
         for (at, number) in [(8, self.oldest), (16, self.written), (24, self.synced)] {
             bytes[at..at + 8].copy_from_slice(&number.to_le_bytes());
         }
@@ -194,7 +194,7 @@ impl Mark {
 mod tests {
     use super::*;
 
-    fn body() -> Body {
+    fn body() -> FrameBody {
         let record = SavedValue {
             publisher: Some(([1; 20], "1.2.3.4:5".parse().unwrap())),
             depositor: None,
@@ -205,13 +205,13 @@ mod tests {
         let mut eras = Eras::default();
         eras.note(3, -4);
         let entries = vec![
-            Entry::Head { node: [2; 20], segment: 1, eras },
-            Entry::Row { row: 9, key: [3; 20], era: 4, record },
-            Entry::Gone { row: 8 },
-            Entry::Contacts(vec!["[::1]:8001".parse().unwrap()]),
-            Entry::Again { after: 6 },
+            LogEntry::Head { node: [2; 20], segment: 1, eras },
+            LogEntry::Row { row: 9, key: [3; 20], era: 4, record },
+            LogEntry::Gone { row: 8 },
+            LogEntry::Contacts(vec!["[::1]:8001".parse().unwrap()]),
+            LogEntry::Again { after: 6 },
         ];
-        Body { time: 10, wall: 20, boottime: 30, era: 4, entries }
+        FrameBody { time: 10, wall: 20, boottime: 30, era: 4, entries }
     }
 
     #[test]
@@ -219,8 +219,8 @@ mod tests {
         let bytes = emit(7, &body());
         let frame = Frame::parse(&[&bytes[..], b"more"].concat()).unwrap();
         assert_eq!(frame, Frame { number: 7, body: body(), len: bytes.len() });
-        let mark = Mark { oldest: 1, written: 9, synced: 5, boot: [6; 16] };
-        assert_eq!(Mark::parse(&mark.emit()), Some(mark));
+        let mark = Watermark { oldest: 1, written: 9, synced: 5, boot: [6; 16] };
+        assert_eq!(Watermark::parse(&mark.emit()), Some(mark));
     }
 
     #[test]
@@ -234,13 +234,13 @@ mod tests {
                 assert_eq!(Frame::parse(&bytes), None, "bit {bit} of byte {at}");
             }
         }
-        let whole = Mark { oldest: 1, written: 9, synced: 5, boot: [6; 16] }.emit();
+        let whole = Watermark { oldest: 1, written: 9, synced: 5, boot: [6; 16] }.emit();
         for at in 0..whole.len() {
-            assert_eq!(Mark::parse(&whole[..at]), None, "{at} bytes of the mark");
+            assert_eq!(Watermark::parse(&whole[..at]), None, "{at} bytes of the mark");
             for bit in 0..8 {
                 let mut bytes = whole;
                 bytes[at] ^= 1 << bit;
-                assert_eq!(Mark::parse(&bytes), None, "bit {bit} of byte {at} of the mark");
+                assert_eq!(Watermark::parse(&bytes), None, "bit {bit} of byte {at} of the mark");
             }
         }
     }

@@ -41,8 +41,8 @@ mod old;
 mod writer;
 
 pub(crate) use budget::{BURST, Budget, RATE};
-pub(crate) use folder::{Access, PrivateFolder, Refused, open_plain};
-pub(crate) use writer::{StateWriter, Unwritten, Watch};
+pub(crate) use folder::{Access, FolderError, PrivateFolder, open_plain};
+pub(crate) use writer::{StateWriter, StatusWatch, Unwritten};
 
 /// What was kept by an earlier version may live this long by the time that nodes run, in
 /// milliseconds: thirty days, longer than it was meant to.
@@ -89,7 +89,7 @@ pub(crate) struct Identity {
 
 /// What was there.
 #[derive(Debug)]
-pub(crate) struct Kept {
+pub(crate) struct SavedState {
     /// What the node is in its networks. The log has that of v1 alone, and the rows are of its store.
     pub(crate) identities: BTreeMap<Dialect, Identity>,
     /// In the order of their numbers.
@@ -102,15 +102,15 @@ pub(crate) struct Kept {
     pub(crate) next_era: u32,
 }
 
-impl Kept {
+impl SavedState {
     /// Nothing.
-    pub(crate) fn new(id: Id) -> Kept {
-        Kept::with(id, Vec::new())
+    pub(crate) fn new(id: Id) -> SavedState {
+        SavedState::with(id, Vec::new())
     }
 
     /// No rows.
-    fn with(id: Id, contacts: Vec<SocketAddr>) -> Kept {
-        Kept {
+    fn with(id: Id, contacts: Vec<SocketAddr>) -> SavedState {
+        SavedState {
             identities: BTreeMap::from([(Dialect::V1, Identity { id, contacts })]),
             rows: Vec::new(),
             last: Stamp::default(),
@@ -126,7 +126,7 @@ impl Kept {
 
     /// What an earlier version kept, with rows numbered anew. It had no time but the wall's, by which
     /// they go on to be judged.
-    fn of_old(old: old::Kept) -> Kept {
+    fn of_old(old: old::OldState) -> SavedState {
         let expiries = old.values.iter().flat_map(|(_, records)| records);
         let first = expiries.map(|record| record.expires).min().unwrap_or_default();
         let records = old
@@ -146,7 +146,7 @@ impl Kept {
                 value: record.value,
             },
         });
-        Kept { rows: rows.collect(), ..Kept::with(old.id, old.contacts) }
+        SavedState { rows: rows.collect(), ..SavedState::with(old.id, old.contacts) }
     }
 }
 
@@ -222,7 +222,7 @@ pub enum StateError {
 
 /// How it goes with the state on disk.
 #[derive(Clone, Debug)]
-pub struct Status {
+pub struct StateStatus {
     /// The folder.
     pub folder: PathBuf,
     /// When something was written last.
@@ -234,7 +234,7 @@ pub struct Status {
 }
 
 /// Opens the state in a folder, or makes one for a node of this id. Where nothing can be written the
-/// [`Status`] says so, and what there is to read is read.
+/// [`StateStatus`] says so, and what there is to read is read.
 ///
 /// # Errors
 /// See [`StateError`].
@@ -242,7 +242,7 @@ pub(crate) fn open(
     folder: &Path,
     wanted: Option<Id>,
     default: Id,
-) -> Result<(Kept, StateWriter), StateError> {
+) -> Result<(SavedState, StateWriter), StateError> {
     let (kept, file, problem) = File::open(folder, wanted.unwrap_or(default))?;
     let id = kept.v1().id;
     if let Some(wanted) = wanted.filter(|wanted| *wanted != id) {

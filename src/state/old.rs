@@ -40,7 +40,7 @@ pub(super) struct OldRecord {
 
 /// What was there.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct OldState {
     pub(super) id: Id,
     pub(super) contacts: Vec<SocketAddr>,
     pub(super) values: Vec<(Id, Vec<OldRecord>)>,
@@ -64,7 +64,7 @@ impl<E: Into<redb::Error>> From<E> for Unread {
 
 /// Reads a database from the bytes of its file and those of its mark, which are empty if it was never
 /// written.
-pub(super) fn read(file: &[u8], mark: &[u8]) -> Result<Kept, Unread> {
+pub(super) fn read(file: &[u8], mark: &[u8]) -> Result<OldState, Unread> {
     let damaged = |reason: &str| Unread::Damaged(reason.to_owned());
     let marked = match mark {
         [] => None,
@@ -85,7 +85,7 @@ pub(super) fn read(file: &[u8], mark: &[u8]) -> Result<Kept, Unread> {
     Ok(kept)
 }
 
-fn read_database(file: &[u8]) -> Result<(Kept, u64), Unread> {
+fn read_database(file: &[u8]) -> Result<(OldState, u64), Unread> {
     let damaged = |reason: &str| Unread::Damaged(reason.to_owned());
     // In memory, because it mends its file as it opens it.
     let memory = InMemoryBackend::new();
@@ -114,7 +114,7 @@ fn read_database(file: &[u8]) -> Result<(Kept, u64), Unread> {
     let id = id.ok_or_else(|| damaged("it names no node"))?;
     let number = get("transaction")?.and_then(|bytes| bytes.try_into().ok());
     let number = number.map(u64::from_le_bytes).ok_or_else(|| damaged("it has no number"))?;
-    let mut kept = Kept { id, contacts: Vec::new(), values: Vec::new() };
+    let mut kept = OldState { id, contacts: Vec::new(), values: Vec::new() };
     if let Some(contacts) = get("contacts")? {
         kept.contacts = decode(&contacts).ok_or_else(|| damaged("the contacts make no sense"))?;
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use super::file::{Failure, File};
-use super::{Batch, Status};
+use super::{Batch, StateStatus};
 use crate::id::Id;
 
 /// How often to look whether something has to be brought to the disk.
@@ -32,8 +32,8 @@ impl Unwritten {
 }
 
 /// What writer and node share.
-struct Shared {
-    status: Status,
+struct WriterState {
+    status: StateStatus,
     unwritten: Unwritten,
     /// A batch is being written.
     is_busy: bool,
@@ -43,15 +43,15 @@ struct Shared {
 pub(crate) struct StateWriter {
     batches: Option<SyncSender<Batch>>,
     thread: Option<thread::JoinHandle<()>>,
-    shared: Arc<Mutex<Shared>>,
+    shared: Arc<Mutex<WriterState>>,
 }
 
-/// Looks at a [`Status`] from elsewhere.
+/// Looks at a [`StateStatus`] from elsewhere.
 #[derive(Clone)]
-pub(crate) struct Watch(Arc<Mutex<Shared>>);
+pub(crate) struct StatusWatch(Arc<Mutex<WriterState>>);
 
-impl Watch {
-    pub(crate) fn status(&self) -> Status {
+impl StatusWatch {
+    pub(crate) fn status(&self) -> StateStatus {
         lock(&self.0).status.clone()
     }
 }
@@ -63,8 +63,8 @@ impl StateWriter {
         if let Some(problem) = &problem {
             complain(&folder.display().to_string(), problem);
         }
-        let status = Status { folder, written: None, bytes: 0, problem };
-        let shared = Arc::new(Mutex::new(Shared {
+        let status = StateStatus { folder, written: None, bytes: 0, problem };
+        let shared = Arc::new(Mutex::new(WriterState {
             status,
             unwritten: Unwritten::default(),
             is_busy: false,
@@ -77,8 +77,8 @@ impl StateWriter {
         Ok(StateWriter { batches: Some(batches), thread: Some(thread), shared })
     }
 
-    pub(crate) fn watch(&self) -> Watch {
-        Watch(self.shared.clone())
+    pub(crate) fn watch(&self) -> StatusWatch {
+        StatusWatch(self.shared.clone())
     }
 
     pub(crate) fn take_unwritten(&self) -> Unwritten {
@@ -124,7 +124,7 @@ impl StateWriter {
 }
 
 /// The body of the thread.
-fn write_all(file: &mut File, batches: &Receiver<Batch>, shared: &Mutex<Shared>) {
+fn write_all(file: &mut File, batches: &Receiver<Batch>, shared: &Mutex<WriterState>) {
     let mut unsynced = false;
     loop {
         // Waits for the next batch, and no longer than is good for what was written before.
@@ -155,7 +155,12 @@ fn write_all(file: &mut File, batches: &Receiver<Batch>, shared: &Mutex<Shared>)
 }
 
 /// Notes how it went.
-fn tell(shared: &Mutex<Shared>, batch: Option<Batch>, bytes: u64, result: Result<(), Failure>) {
+fn tell(
+    shared: &Mutex<WriterState>,
+    batch: Option<Batch>,
+    bytes: u64,
+    result: Result<(), Failure>,
+) {
     let mut shared = lock(shared);
     shared.is_busy &= batch.is_none();
     shared.status.bytes = bytes;
@@ -182,6 +187,6 @@ fn complain(folder: &str, problem: &str) {
     warn!(folder, problem, "the state cannot be written; values are in memory alone");
 }
 
-fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+fn lock(shared: &Mutex<WriterState>) -> MutexGuard<'_, WriterState> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }

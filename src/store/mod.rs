@@ -31,7 +31,7 @@ use crate::id::Id;
 use crate::message::{Contact, CopyOf, StoreMode};
 use crate::time::{Duration, Instant};
 
-use self::shares::{ACCOUNT, Path, Pool, Rank};
+use self::shares::{ACCOUNT, AccountPath, Pool, Rank};
 use self::slot::{RowEntry, Slot};
 
 pub use self::pick::{Picked, Values};
@@ -657,7 +657,7 @@ impl Store {
         self.slots.get(key).map_or(&[], Slot::entries)
     }
 
-    fn place(&self, key: &Id, path: &Path, row: RowId) -> Rank {
+    fn place(&self, key: &Id, path: &AccountPath, row: RowId) -> Rank {
         Rank { leaf: *path.leaf(), nearness: turned(&self.own, key.as_bytes()), row: row.0 }
     }
 
@@ -666,7 +666,7 @@ impl Store {
         self.count += 1;
         self.row_bytes += stored.cost();
         if let Party::Node(contact) = stored.depositor() {
-            let path = Path::of(&contact.address);
+            let path = AccountPath::of(&contact.address);
             let place = self.place(&key, &path, stored.row);
             self.pools[stored.standing as usize].add(&path, place, charge(&stored));
         }
@@ -689,7 +689,7 @@ impl Store {
         self.count -= 1;
         self.row_bytes -= stored.cost();
         if let Party::Node(contact) = stored.depositor() {
-            let path = Path::of(&contact.address);
+            let path = AccountPath::of(&contact.address);
             let place = self.place(key, &path, stored.row);
             self.pools[stored.standing as usize].remove(&path, &place, charge(&stored));
         }

@@ -4,7 +4,7 @@
 //! value fits or nothing is left that may leave for it. What is chosen next follows from what lies
 //! there; nothing is changed by choosing.
 
-use super::shares::{ACCOUNT, Holder, Path, Pool, Rank};
+use super::shares::{ACCOUNT, AccountPath, Holder, Pool, Rank};
 use super::slot::RowEntry;
 use super::{CHANGE, Gone, Party, Refusal, SLOT, Standing, Store, Stored, charge};
 use crate::id::Id;
@@ -22,7 +22,7 @@ impl Store {
     ) -> Result<(), Refusal> {
         let path = match new.depositor() {
             Party::Own => None,
-            Party::Node(depositor) => Some(Path::of(&depositor.address)),
+            Party::Node(depositor) => Some(AccountPath::of(&depositor.address)),
         };
         while let Some(index) = match &path {
             Some(path) => self.in_the_way_under_key(key, new, path)?,
@@ -69,7 +69,7 @@ impl Store {
         &self,
         key: &Id,
         new: &Stored,
-        path: &Path,
+        path: &AccountPath,
     ) -> Result<Option<usize>, Refusal> {
         let Some(slot) = self.slots.get(key) else { return Ok(None) };
         let (standing, tag) = (new.standing, path.leaf().tag());
@@ -113,7 +113,7 @@ impl Store {
         &self,
         key: &Id,
         new: &Stored,
-        path: &Path,
+        path: &AccountPath,
         gone: &Gone,
     ) -> Result<Option<(Standing, Rank)>, Refusal> {
         let standing = new.standing;
@@ -156,7 +156,7 @@ impl Store {
 
     /// Memory that a value would take, with what it needs of keys and accounts, and to tell of it and of
     /// what makes room.
-    fn needed(&self, key: &Id, new: &Stored, path: Option<&Path>, gone: &Gone) -> usize {
+    fn needed(&self, key: &Id, new: &Stored, path: Option<&AccountPath>, gone: &Gone) -> usize {
         let slot = if self.slots.contains_key(key) { 0 } else { SLOT };
         let accounts = path.map_or(0, |path| self.pool(new.standing).missing(path));
         let changes = if self.changed.is_some() { 1 + gone.len() } else { 0 };

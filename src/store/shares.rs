@@ -35,7 +35,7 @@ impl Holder {
 
     /// The narrowest that an address is in.
     pub(super) fn of(address: &SocketAddr) -> Holder {
-        *Path::of(address).leaf()
+        *AccountPath::of(address).leaf()
     }
 
     /// An address alone, with its port on loopback.
@@ -99,7 +99,7 @@ impl fmt::Debug for Holder {
 
 /// An address and the networks that it is in, the widest first.
 #[derive(Clone, Copy)]
-pub(super) struct Path {
+pub(super) struct AccountPath {
     holders: [Holder; Subnet::LEVELS_MAX],
     len: usize,
     /// The widest that has but its share: elsewhere that is what one publisher may hold; a private network
@@ -107,11 +107,11 @@ pub(super) struct Path {
     pub(super) limited: usize,
 }
 
-impl Path {
-    pub(super) fn of(address: &SocketAddr) -> Path {
+impl AccountPath {
+    pub(super) fn of(address: &SocketAddr) -> AccountPath {
         let scope = Scope::of(address.ip());
         let own = Holder::of_address(address, scope);
-        let mut path = Path { holders: [own; Subnet::LEVELS_MAX], len: 0, limited: 0 };
+        let mut path = AccountPath { holders: [own; Subnet::LEVELS_MAX], len: 0, limited: 0 };
         let mut networks = Subnet::all_of(address.ip()).map(Holder::of_subnet);
         match (scope, address.is_ipv6()) {
             (Scope::Loopback, _) => path.fill([own]),
@@ -189,11 +189,11 @@ impl Pool {
     }
 
     /// Levels of a path that have no account yet.
-    pub(super) fn missing(&self, path: &Path) -> usize {
+    pub(super) fn missing(&self, path: &AccountPath) -> usize {
         path.levels().iter().filter(|holder| !self.accounts.contains_key(holder)).count()
     }
 
-    pub(super) fn add(&mut self, path: &Path, place: Rank, bytes: usize) {
+    pub(super) fn add(&mut self, path: &AccountPath, place: Rank, bytes: usize) {
         self.places.insert(place);
         let mut bytes = bytes;
         for (level, holder) in path.levels().iter().enumerate().rev() {
@@ -206,7 +206,7 @@ impl Pool {
         self.bytes += bytes;
     }
 
-    pub(super) fn remove(&mut self, path: &Path, place: &Rank, bytes: usize) {
+    pub(super) fn remove(&mut self, path: &AccountPath, place: &Rank, bytes: usize) {
         self.places.remove(place);
         let mut bytes = bytes;
         for (level, holder) in path.levels().iter().enumerate().rev() {
@@ -232,7 +232,7 @@ impl Pool {
 
     /// A row of whoever holds most, if that is more than the account beside it that a deposit of some
     /// bytes goes to. Accounts are compared from a level of the path on.
-    pub(super) fn heavier(&self, path: &Path, level: usize, bytes: usize) -> Option<Rank> {
+    pub(super) fn heavier(&self, path: &AccountPath, level: usize, bytes: usize) -> Option<Rank> {
         (level..path.levels().len()).find_map(|level| {
             let own = &path.levels()[level];
             let mut others = self.below(&parent(path, level)).filter(|(_, holder)| holder != own);
@@ -266,7 +266,7 @@ impl Pool {
     }
 }
 
-fn parent(path: &Path, level: usize) -> Holder {
+fn parent(path: &AccountPath, level: usize) -> Holder {
     level.checked_sub(1).map_or(Holder::ALL, |wider| path.levels()[wider])
 }
 
@@ -274,11 +274,11 @@ fn parent(path: &Path, level: usize) -> Holder {
 mod tests {
     use super::*;
 
-    fn path(address: &str) -> Path {
-        Path::of(&address.parse().unwrap())
+    fn path(address: &str) -> AccountPath {
+        AccountPath::of(&address.parse().unwrap())
     }
 
-    fn place(path: &Path, distance: u8, row: u64) -> Rank {
+    fn place(path: &AccountPath, distance: u8, row: u64) -> Rank {
         Rank { leaf: *path.leaf(), nearness: [!distance; Id::LEN], row }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use super::shares::{Holder, Path};
+use super::shares::{AccountPath, Holder};
 use super::{Party, Standing, Stored};
 use crate::address::Subnet;
 use crate::id::Id;
@@ -122,7 +122,12 @@ impl Slot {
 
     /// A value with a standing of whoever has most of these here, if that is more than the account
     /// beside it that has one more on `path`; of the widest account on the path alone, if told so.
-    pub(super) fn heavier(&self, standing: Standing, path: &Path, within: bool) -> Option<usize> {
+    pub(super) fn heavier(
+        &self,
+        standing: Standing,
+        path: &AccountPath,
+        within: bool,
+    ) -> Option<usize> {
         let own = path.leaf().tag();
         let most = self.most_common(standing, |tag| tag != own).filter(|_| !within);
         let owns = self.count(|entry| entry.standing == standing && entry.tag == own);
@@ -155,11 +160,11 @@ impl Slot {
 
     /// The oldest value of whoever has most of a widest account, seen from a depositor below it if
     /// there is one: who then has no more than it leaves nothing.
-    fn pick(&self, standing: Standing, tag: u32, mut path: Option<&Path>) -> Option<usize> {
-        let mut rows: Vec<(Path, usize)> = Vec::new();
+    fn pick(&self, standing: Standing, tag: u32, mut path: Option<&AccountPath>) -> Option<usize> {
+        let mut rows: Vec<(AccountPath, usize)> = Vec::new();
         for (index, entry) in self.entries.iter().enumerate() {
             if entry.tag == tag && entry.standing == standing {
-                rows.extend(entry.depositor().map(|address| (Path::of(address), index)));
+                rows.extend(entry.depositor().map(|address| (AccountPath::of(address), index)));
             }
         }
         for level in 1..Subnet::LEVELS_MAX {

@@ -27,7 +27,7 @@ fn deposit(value: &str, publisher: Party, depositor: Party) -> Deposit {
 
 /// What others see of a value.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-struct Kept {
+struct StoredRow {
     standing: Standing,
     publisher: Party,
     depositor: Party,
@@ -35,9 +35,9 @@ struct Kept {
     expires: Instant,
 }
 
-impl Kept {
-    fn of(stored: &Stored) -> Kept {
-        Kept {
+impl StoredRow {
+    fn of(stored: &Stored) -> StoredRow {
+        StoredRow {
             standing: stored.standing,
             publisher: stored.publisher,
             depositor: *stored.depositor(),
@@ -77,10 +77,10 @@ impl Bench {
     }
 
     /// All that there is.
-    fn rows(&self) -> BTreeMap<(Id, RowId), Kept> {
+    fn rows(&self) -> BTreeMap<(Id, RowId), StoredRow> {
         let keys = self.store.keys();
         let rows = keys.flat_map(|key| self.store.stored(key).map(|stored| (*key, stored)));
-        rows.map(|(key, stored)| ((key, stored.row), Kept::of(stored))).collect()
+        rows.map(|(key, stored)| ((key, stored.row), StoredRow::of(stored))).collect()
     }
 
     /// Lets time pass and returns how often the key was to be republished.
@@ -621,16 +621,16 @@ fn deposits() -> impl Strategy<Value = (u64, Deposit)> {
 }
 
 /// What a deposit makes of what lies under its key, where there is room for all.
-fn expected(now: Instant, mut rows: Vec<Kept>, deposit: &Deposit) -> Option<Vec<Kept>> {
-    let new = Kept {
+fn expected(now: Instant, mut rows: Vec<StoredRow>, deposit: &Deposit) -> Option<Vec<StoredRow>> {
+    let new = StoredRow {
         standing: deposit.standing,
         publisher: deposit.publisher,
         depositor: deposit.depositor,
         value: deposit.value.as_bytes().to_vec(),
         expires: now + HOUR.times(24).minus(deposit.age),
     };
-    let of = |row: &Kept, standing| row.publisher == new.publisher && row.standing == standing;
-    let is_there = |rows: &[Kept], standing| rows.iter().any(|row| of(row, standing));
+    let of = |row: &StoredRow, standing| row.publisher == new.publisher && row.standing == standing;
+    let is_there = |rows: &[StoredRow], standing| rows.iter().any(|row| of(row, standing));
     if deposit.age >= HOUR.times(24) {
         return None;
     }
@@ -655,7 +655,7 @@ fn expected(now: Instant, mut rows: Vec<Kept>, deposit: &Deposit) -> Option<Vec<
     }
     if new.standing == Standing::Published {
         rows.retain(|row| !of(row, Standing::Claimed));
-        let goes = |row: &Kept| {
+        let goes = |row: &StoredRow| {
             of(row, Standing::Hearsay)
                 && (deposit.mode == StoreMode::Replace || row.value == new.value)
         };
@@ -665,7 +665,7 @@ fn expected(now: Instant, mut rows: Vec<Kept>, deposit: &Deposit) -> Option<Vec<
     Some(rows)
 }
 
-fn sorted(mut rows: Vec<Kept>) -> Vec<Kept> {
+fn sorted(mut rows: Vec<StoredRow>) -> Vec<StoredRow> {
     rows.sort();
     rows
 }
@@ -702,7 +702,7 @@ impl Bench {
         let mut pools: [Pool; 3] = Default::default();
         for (key, entry) in stored() {
             if let Party::Node(contact) = entry.stored.depositor() {
-                let path = Path::of(&contact.address);
+                let path = AccountPath::of(&contact.address);
                 let place = store.place(key, &path, entry.stored.row);
                 pools[entry.standing as usize].add(&path, place, charge(&entry.stored));
             }
@@ -721,7 +721,7 @@ proptest! {
             while bench.store.next_due() <= now {
                 bench.store.pop_due(now, &mut bench.rng);
             }
-            let under = |bench: &Bench| bench.store.stored(&deposit.key).map(Kept::of).collect::<Vec<_>>();
+            let under = |bench: &Bench| bench.store.stored(&deposit.key).map(StoredRow::of).collect::<Vec<_>>();
             let before = under(&bench);
             let expected = expected(now, before.clone(), &deposit);
             let outcome = bench.put_at(now, deposit.clone());
@@ -772,7 +772,7 @@ proptest! {
             if number % 3 == 0 {
                 for Change { key, row } in bench.store.take_changed(2) {
                     match bench.store.row(&key, row) {
-                        Some(stored) => written.insert((key, row), Kept::of(stored)),
+                        Some(stored) => written.insert((key, row), StoredRow::of(stored)),
                         None => written.remove(&(key, row)),
                     };
                 }
@@ -780,7 +780,7 @@ proptest! {
         }
         for Change { key, row } in bench.store.take_changed(usize::MAX) {
             match bench.store.row(&key, row) {
-                Some(stored) => written.insert((key, row), Kept::of(stored)),
+                Some(stored) => written.insert((key, row), StoredRow::of(stored)),
                 None => written.remove(&(key, row)),
             };
         }

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 use super::layout::{
-    Endpoint, INDEX_BUCKETS, INDEX_DEPTH, Index, KernelContact, KernelTable, LAYOUT_VERSION, Mark,
-    Split, Stranger,
+    INDEX_BUCKETS, INDEX_DEPTH, Index, KernelContact, KernelEndpoint, KernelTable, LAYOUT_VERSION,
+    Mark, Split, Stranger,
 };
 use super::{CONTACTS_MAX, DIALECT, Error, LOCALS_MAX};
 use crate::id::Id;
@@ -100,7 +100,7 @@ fn put_contacts(table: &mut KernelTable, contacts: &[(Contact, u16)]) {
     for (slot, (contact, seen_slot)) in table.contacts.iter_mut().zip(contacts) {
         *slot = KernelContact {
             id: *contact.id.as_bytes(),
-            endpoint: Endpoint::of(contact.address),
+            endpoint: KernelEndpoint::of(contact.address),
             slot: *seen_slot,
             ambiguous: u16::from(at[&contact.address] > 1),
         };
@@ -171,7 +171,7 @@ fn hash_id(id: &[u8; Id::LEN], seed: u64) -> u64 {
     mix(word(id) ^ word(&id[8..]) ^ u64::from(tail), seed)
 }
 
-fn hash_endpoint(who: &Endpoint, seed: u64) -> u64 {
+fn hash_endpoint(who: &KernelEndpoint, seed: u64) -> u64 {
     let port = u64::from(u16::from_le_bytes(who.port));
     mix(mix(word(&who.address).wrapping_add(port), seed) ^ word(&who.address[8..]), seed)
 }
@@ -183,10 +183,10 @@ fn on_the_wire(address: IpAddr) -> [u8; 16] {
     }
 }
 
-impl Endpoint {
-    fn of(address: SocketAddr) -> Endpoint {
+impl KernelEndpoint {
+    fn of(address: SocketAddr) -> KernelEndpoint {
         let port = address.port().to_be_bytes();
-        Endpoint { address: on_the_wire(address.ip()), port, pad: 0 }
+        KernelEndpoint { address: on_the_wire(address.ip()), port, pad: 0 }
     }
 
     pub(super) fn address(&self) -> SocketAddr {

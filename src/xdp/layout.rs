@@ -18,7 +18,7 @@ pub(super) const SEEN_MAX: usize = 2_048;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Pod, Zeroable)]
 #[repr(C)]
-pub(super) struct Endpoint {
+pub(super) struct KernelEndpoint {
     pub(super) address: [u8; 16],
     pub(super) port: [u8; 2],
     pub(super) pad: u16,
@@ -28,7 +28,7 @@ pub(super) struct Endpoint {
 #[repr(C)]
 pub(super) struct KernelContact {
     pub(super) id: [u8; Id::LEN],
-    pub(super) endpoint: Endpoint,
+    pub(super) endpoint: KernelEndpoint,
     pub(super) slot: u16,
     pub(super) ambiguous: u16,
 }
@@ -77,7 +77,7 @@ pub(super) struct KernelTable {
 #[repr(C)]
 pub(super) struct Stranger {
     pub(super) id: [u8; Id::LEN],
-    pub(super) endpoint: Endpoint,
+    pub(super) endpoint: KernelEndpoint,
 }
 
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -104,7 +104,7 @@ pub(super) struct Heartbeat {
 }
 
 const _: () = {
-    assert!(size_of::<Endpoint>() == 20);
+    assert!(size_of::<KernelEndpoint>() == 20);
     assert!(size_of::<KernelContact>() == 44);
     assert!(size_of::<Split>() == 8);
     assert!(size_of::<Mark>() == 8);

@@ -9,7 +9,7 @@ use kademlua::id::Id;
 use kademlua::kad::lookup::{Goal, LookupRecord};
 use kademlua::message::{Contact, StoreMode};
 use kademlua::node::StoreReport;
-use kademlua::sim::{Network, NodeIndex, Settings};
+use kademlua::sim::{Network, NetworkSettings, NodeIndex};
 
 /// A network on which a test is played. One that fails says which it was, and how to see the same
 /// again: all that happens there follows from the seed.
@@ -20,12 +20,12 @@ pub(crate) struct Stage {
 
 impl Stage {
     /// See [`Network::settled`].
-    pub(crate) fn settled(settings: Settings, nodes: usize) -> Stage {
+    pub(crate) fn settled(settings: NetworkSettings, nodes: usize) -> Stage {
         Stage { seed: settings.seed, network: Network::settled(settings, nodes) }
     }
 
     /// See [`Network::joined`].
-    pub(crate) fn joined(settings: Settings, nodes: usize) -> Stage {
+    pub(crate) fn joined(settings: NetworkSettings, nodes: usize) -> Stage {
         Stage { seed: settings.seed, network: Network::joined(settings, nodes) }
     }
 }

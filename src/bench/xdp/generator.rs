@@ -10,7 +10,7 @@ use aya::programs::{TestRun as _, TestRunAttrs, TestRunOptions, Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader};
 use bytemuck::{Pod, Zeroable};
 
-use super::lab::End;
+use super::lab::LinkEnd;
 use crate::xdp::udp_frame;
 
 /// Built by scripts/build-bpf.sh.
@@ -34,7 +34,7 @@ const PORT: u16 = 9_000;
 
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
-struct Question {
+struct KernelQuestion {
     len: u32,
     at_target: u32,
     bytes: [u8; QUESTION_MAX],
@@ -58,7 +58,7 @@ pub(super) struct Generator {
 
 impl Generator {
     /// Loads the programs for a client and a server at that address.
-    pub(super) fn load(client: &End, server: SocketAddr) -> anyhow::Result<Generator> {
+    pub(super) fn load(client: &LinkEnd, server: SocketAddr) -> anyhow::Result<Generator> {
         let mut ebpf = EbpfLoader::new()
             .override_global("CLIENT_IFINDEX", &client.index()?, true)
             .override_global("SERVER_PORT", &server.port(), true)
@@ -71,7 +71,7 @@ impl Generator {
     }
 
     /// Attaches `sink` or `swap` to an interface, for as long as what is returned lives.
-    pub(super) fn attach(&mut self, name: &str, end: &End) -> anyhow::Result<XdpLink> {
+    pub(super) fn attach(&mut self, name: &str, end: &LinkEnd) -> anyhow::Result<XdpLink> {
         let program = program(&mut self.ebpf, name);
         let id = end.within(|| program.attach(&end.interface, XdpMode::Driver))?;
         let id = id.with_context(|| format!("cannot attach {name}"))?;
@@ -93,13 +93,13 @@ impl Generator {
         self.frame = udp_frame(SocketAddr::new(client.ip(), PORT), self.server, &message);
         // The checksum would be another one for each target; without one none is missed.
         self.frame[HEADERS - 2..HEADERS].fill(0);
-        let mut question = Question::zeroed();
+        let mut question = KernelQuestion::zeroed();
         let used = self.frame.len().min(QUESTION_MAX);
         question.bytes[..used].copy_from_slice(&self.frame[..used]);
         (question.len, question.at_target) = (used as u32, at_target as u32);
-        let bytes: [u8; size_of::<Question>()] = bytemuck::must_cast(question);
+        let bytes: [u8; size_of::<KernelQuestion>()] = bytemuck::must_cast(question);
         let map = self.ebpf.map_mut("question").expect("the object has the map");
-        Array::<_, [u8; size_of::<Question>()]>::try_from(map)?.set(0, bytes, 0)?;
+        Array::<_, [u8; size_of::<KernelQuestion>()]>::try_from(map)?.set(0, bytes, 0)?;
         self.frame.resize(self.frame.len() + GENERATE_EXTRA, 0);
         Ok(())
     }
@@ -107,7 +107,7 @@ impl Generator {
     /// Asks for that long, and returns what came in how much time.
     pub(super) fn run(
         &mut self,
-        client: &End,
+        client: &LinkEnd,
         length: Duration,
     ) -> anyhow::Result<(Replies, Duration)> {
         let before = self.replies()?;

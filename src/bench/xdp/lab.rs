@@ -25,12 +25,12 @@ const SYSFS: &str = "/sys";
 const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) struct Lab {
-    pub(super) server: End,
-    pub(super) client: End,
+    pub(super) server: LinkEnd,
+    pub(super) client: LinkEnd,
 }
 
 /// A namespace and its interface.
-pub(super) struct End {
+pub(super) struct LinkEnd {
     pub(super) interface: String,
     /// What arrives is handled by this core.
     pub(super) core: usize,
@@ -54,7 +54,7 @@ impl Lab {
         // What is mounted from here on is seen by nobody else.
         let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
         mount(None::<&str>, "/", None::<&str>, private, None::<&str>)?;
-        let (server, client) = (End::new("s", cores.0)?, End::new("c", cores.1)?);
+        let (server, client) = (LinkEnd::new("s", cores.0)?, LinkEnd::new("c", cores.1)?);
         server.within(|| connect(&server, &client))??;
         client.within(|| set_up(&client, ADDRESSES[1]))??;
         mount(Some("bpf"), crate::xdp::BPFFS, Some("bpf"), MsFlags::empty(), None::<&str>)
@@ -63,14 +63,14 @@ impl Lab {
     }
 }
 
-fn connect(server: &End, client: &End) -> anyhow::Result<()> {
+fn connect(server: &LinkEnd, client: &LinkEnd) -> anyhow::Result<()> {
     let there = format!("/proc/{}/fd/{}", std::process::id(), client.namespace.as_raw_fd());
     let (ours, theirs) = (&server.interface, &client.interface);
     ip(&["link", "add", ours, "type", "veth", "peer", "name", theirs, "netns", &there])?;
     set_up(server, ADDRESSES[0])
 }
 
-fn set_up(end: &End, [a, b, c, d]: [u8; 4]) -> anyhow::Result<()> {
+fn set_up(end: &LinkEnd, [a, b, c, d]: [u8; 4]) -> anyhow::Result<()> {
     let address = format!("{a}.{b}.{c}.{d}/24");
     ip(&["address", "add", &address, "dev", &end.interface])?;
     ip(&["link", "set", "lo", "up"])?;
@@ -89,8 +89,8 @@ fn run(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
-impl End {
-    fn new(letter: &str, core: usize) -> anyhow::Result<End> {
+impl LinkEnd {
+    fn new(letter: &str, core: usize) -> anyhow::Result<LinkEnd> {
         let outside = current()?;
         unshare(CloneFlags::CLONE_NEWNET).context("cannot make a network namespace")?;
         let namespace = current()?;
@@ -99,7 +99,7 @@ impl End {
         let interface = format!("k{letter}{}", std::process::id());
         let of = PathBuf::from(SYSFS).join("class/net").join(&interface);
         let (threaded, cores) = (of.join("threaded"), of.join("queues/rx-0/rps_cpus"));
-        Ok(End { interface, namespace, core, threaded, cores })
+        Ok(LinkEnd { interface, namespace, core, threaded, cores })
     }
 
     /// Does something in this namespace; what it starts stays there.

@@ -18,7 +18,7 @@ use anyhow::{Context as _, bail, ensure};
 
 use self::generator::Generator;
 use self::lab::{ADDRESSES, Lab};
-use super::client::Client;
+use super::client::LoadClient;
 use super::host::{self, Cores, Process};
 use super::questions::{Questions, Workload};
 use super::{Arguments, check, company, median_and_range};
@@ -63,14 +63,14 @@ impl Rate {
 }
 
 /// Looks how busy the server's core is meanwhile.
-struct Watch {
+struct CoreWatch {
     core: usize,
     before: [u64; 2],
 }
 
-impl Watch {
-    fn start(core: usize) -> Watch {
-        Watch { core, before: host::core_time(core).unwrap_or_default() }
+impl CoreWatch {
+    fn start(core: usize) -> CoreWatch {
+        CoreWatch { core, before: host::core_time(core).unwrap_or_default() }
     }
 
     /// The share of the time since, 0 to 1.
@@ -128,7 +128,7 @@ impl Bench<'_> {
         let mut client = self.client()?;
         client.wait_until_answered(&mut questions).context("the node does not answer")?;
         let Arguments { seconds, count, .. } = *self.arguments;
-        let watch = Watch::start(self.lab.server.core);
+        let watch = CoreWatch::start(self.lab.server.core);
         let round = client.run(&mut questions, seconds, count, None)?;
         let busy = watch.busy();
         check(&round)?;
@@ -154,7 +154,7 @@ impl Bench<'_> {
             Mode::Tcx => Some(self.generator.attach("sink", &self.lab.server)?),
             _ => None,
         };
-        let attached = Attached::new(self, mode)?;
+        let attached = ServerFastPath::new(self, mode)?;
         self.steer_xdp()?;
         let len = |rpc| match (rpc, mode) {
             (Workload::FindNode, Mode::Native) => PADDED,
@@ -207,7 +207,7 @@ impl Bench<'_> {
         let target = (rpc == Workload::FindNode).then_some(&target.as_bytes()[..]);
         let client = SocketAddr::from((ADDRESSES[1], 0));
         self.generator.ask(client, message, target, message.len())?;
-        let watch = Watch::start(self.lab.server.core);
+        let watch = CoreWatch::start(self.lab.server.core);
         let (replies, took) = self.generator.run(&self.lab.client, self.arguments.seconds)?;
         let busy = watch.busy();
         if responses {
@@ -222,19 +222,19 @@ impl Bench<'_> {
         Ok(Rate { each_second: replies.any as f64 / took.as_secs_f64(), busy })
     }
 
-    fn client(&self) -> anyhow::Result<Client> {
-        self.lab.client.within(|| Client::connect(self.node.address, self.arguments.window))?
+    fn client(&self) -> anyhow::Result<LoadClient> {
+        self.lab.client.within(|| LoadClient::connect(self.node.address, self.arguments.window))?
     }
 }
 
 /// The fast path at the server's interface.
-struct Attached {
+struct ServerFastPath {
     place: Pinning,
 }
 
-impl Attached {
+impl ServerFastPath {
     /// Attaches it, without limits, and waits until the node has filled it.
-    fn new(bench: &Bench<'_>, mode: Mode) -> anyhow::Result<Attached> {
+    fn new(bench: &Bench<'_>, mode: Mode) -> anyhow::Result<ServerFastPath> {
         let place = Pinning { bpffs: BPFFS.into(), port: bench.node.address.port() };
         let interface = &bench.lab.server.interface;
         let mut attachment = Attachment::new(place.clone(), interface);
@@ -244,7 +244,7 @@ impl Attached {
         while Instant::now() < end {
             let status = bench.lab.server.within(|| xdp::status(&place))??;
             if status.is_answering() && status.contacts[0] > 0 {
-                return Ok(Attached { place });
+                return Ok(ServerFastPath { place });
             }
             std::thread::sleep(Duration::from_millis(50));
         }

@@ -16,7 +16,8 @@ use nix::unistd::geteuid;
 use tokio::sync::{mpsc, oneshot};
 
 use super::lines::{
-    Call, Greeting, Heard, PROTOCOL, REQUEST_MAX, Request, Returned, SAID_MAX, What, written,
+    CallResult, ClientRequest, Greeting, Heard, OfferedCall, PROTOCOL, REQUEST_MAX, SAID_MAX, What,
+    written,
 };
 use super::place::{clean, connect};
 use crate::control::{Answer, Ask, Bytes, Code, Filter, Problem, Reading};
@@ -65,17 +66,17 @@ pub enum AttachError {
 
 /// A node in another process of the same user. Clones are the same attachment, which ends with the last.
 #[derive(Clone, Debug)]
-pub struct Attached(Arc<Attachment>);
+pub struct AttachedNode(Arc<Connection>);
 
 #[derive(Debug)]
-struct Attachment {
+struct Connection {
     greeting: Greeting,
     process: Option<u32>,
     last: AtomicU64,
     wire: Arc<Wire>,
 }
 
-impl Drop for Attachment {
+impl Drop for Connection {
     fn drop(&mut self) {
         self.wire.close();
     }
@@ -88,37 +89,37 @@ struct Wire {
     /// Held while a line is written.
     writing: Mutex<()>,
     /// `None` once nothing more comes.
-    waiting: Mutex<Option<HashMap<u64, Waiting>>>,
+    waiting: Mutex<Option<HashMap<u64, Waiter>>>,
 }
 
 /// Who waits for what is said to a request.
 #[derive(Debug)]
-enum Waiting {
+enum Waiter {
     /// For one answer, as it is written.
     Answer(oneshot::Sender<Result<String, Problem>>),
     Events {
-        begun: Option<Begun>,
+        begun: Option<BegunSender>,
         events: mpsc::Sender<Reading>,
         losses: Losses,
         lost: u64,
     },
     Calls {
-        begun: Option<Begun>,
+        begun: Option<BegunSender>,
         name: Vec<u8>,
         calls: mpsc::Sender<IncomingCall>,
     },
 }
 
 /// Told when a watch or an offer has begun.
-type Begun = oneshot::Sender<Result<(), Problem>>;
+type BegunSender = oneshot::Sender<Result<(), Problem>>;
 
-impl Attached {
+impl AttachedNode {
     /// Attaches to the node whose control socket this is. What a dead node left in the folder of sockets is
     /// taken away. Blocks, for some seconds where a node hangs.
     ///
     /// # Errors
     /// If there is no node of this user and of this version, or it lets nobody in.
-    pub fn connect(path: &Path) -> Result<Attached, AttachError> {
+    pub fn connect(path: &Path) -> Result<AttachedNode, AttachError> {
         let failed = |reason: io::Error| {
             let path = path.to_owned();
             match reason.kind() {
@@ -146,7 +147,7 @@ impl Attached {
         let read = move || own.read(input);
         thread::Builder::new().name("kademlua-attached".into()).spawn(read).map_err(failed)?;
         let last = AtomicU64::new(0);
-        Ok(Attached(Arc::new(Attachment { greeting, process, last, wire })))
+        Ok(AttachedNode(Arc::new(Connection { greeting, process, last, wire })))
     }
 
     /// What the node said first.
@@ -171,7 +172,7 @@ impl Attached {
     pub async fn ask(&self, ask: Ask) -> Result<Answer, Problem> {
         ask.check()?;
         let (sender, answer) = oneshot::channel();
-        let _request = self.send(What::Ask(ask.clone()), Waiting::Answer(sender))?;
+        let _request = self.send(What::Ask(ask.clone()), Waiter::Answer(sender))?;
         let text = answer.await.unwrap_or_else(|_| Err(gone()))?;
         let mut json = serde_json::Deserializer::from_str(&text);
         ask.read_answer(&mut json).map_err(|error| {
@@ -188,7 +189,7 @@ impl Attached {
         let (sender, events) = mpsc::channel(EVENTS_MAX);
         let losses = Losses::default();
         let waiting =
-            Waiting::Events { begun: Some(begun), events: sender, losses: losses.clone(), lost: 0 };
+            Waiter::Events { begun: Some(begun), events: sender, losses: losses.clone(), lost: 0 };
         let request = self.send(What::Watch(filter), waiting)?;
         ready.await.unwrap_or_else(|_| Err(gone()))?;
         Ok(Watch { events, losses, _request: request }.into())
@@ -201,34 +202,34 @@ impl Attached {
     pub async fn register(&self, name: &[u8]) -> Result<Offered, Problem> {
         let (begun, ready) = oneshot::channel();
         let (sender, calls) = mpsc::channel(CALLS_MAX);
-        let waiting = Waiting::Calls { begun: Some(begun), name: name.to_vec(), calls: sender };
+        let waiting = Waiter::Calls { begun: Some(begun), name: name.to_vec(), calls: sender };
         let request = self.send(What::Offer(Bytes::from(name)), waiting)?;
         ready.await.unwrap_or_else(|_| Err(gone()))?;
         Ok(Offered { calls, _request: request })
     }
 
-    fn send(&self, what: What, waiting: Waiting) -> Result<Pending, Problem> {
+    fn send(&self, what: What, waiting: Waiter) -> Result<PendingRequest, Problem> {
         let id = self.0.last.fetch_add(1, Ordering::Relaxed) + 1;
         self.0.wire.expect(id, waiting)?;
-        let pending = Pending { id, attached: self.clone() };
-        self.0.wire.write(&Request { id, what })?;
+        let pending = PendingRequest { id, attached: self.clone() };
+        self.0.wire.write(&ClientRequest { id, what })?;
         Ok(pending)
     }
 }
 
 /// A request that somebody waits for. Dropped before its end, it is cancelled.
 #[derive(Debug)]
-struct Pending {
+struct PendingRequest {
     id: u64,
-    attached: Attached,
+    attached: AttachedNode,
 }
 
-impl Drop for Pending {
+impl Drop for PendingRequest {
     fn drop(&mut self) {
         let wire = &self.attached.0.wire;
         if wire.forget(self.id).is_some() {
             // Where it cannot be written, nothing goes on either.
-            let _ = wire.write(&Request { id: self.id, what: What::Cancel {} });
+            let _ = wire.write(&ClientRequest { id: self.id, what: What::Cancel {} });
         }
     }
 }
@@ -238,7 +239,7 @@ impl Drop for Pending {
 pub(in crate::net) struct Watch {
     events: mpsc::Receiver<Reading>,
     losses: Losses,
-    _request: Pending,
+    _request: PendingRequest,
 }
 
 impl Watch {
@@ -255,7 +256,7 @@ impl Watch {
 #[derive(Debug)]
 pub struct Offered {
     calls: mpsc::Receiver<IncomingCall>,
-    _request: Pending,
+    _request: PendingRequest,
 }
 
 impl Offered {
@@ -266,7 +267,7 @@ impl Offered {
 }
 
 impl Wire {
-    fn waiting(&self) -> std::sync::MutexGuard<'_, Option<HashMap<u64, Waiting>>> {
+    fn waiting(&self) -> std::sync::MutexGuard<'_, Option<HashMap<u64, Waiter>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -274,12 +275,12 @@ impl Wire {
         self.waiting().is_none()
     }
 
-    fn expect(&self, id: u64, waiting: Waiting) -> Result<(), Problem> {
+    fn expect(&self, id: u64, waiting: Waiter) -> Result<(), Problem> {
         self.waiting().as_mut().ok_or_else(gone)?.insert(id, waiting);
         Ok(())
     }
 
-    fn forget(&self, id: u64) -> Option<Waiting> {
+    fn forget(&self, id: u64) -> Option<Waiter> {
         self.waiting().as_mut()?.remove(&id)
     }
 
@@ -291,7 +292,7 @@ impl Wire {
         drop(waiting);
     }
 
-    fn write(&self, request: &Request) -> Result<(), Problem> {
+    fn write(&self, request: &ClientRequest) -> Result<(), Problem> {
         let line = written(request);
         if line.len() > REQUEST_MAX {
             let problem = format_args!("a request has at most {REQUEST_MAX} bytes");
@@ -322,24 +323,24 @@ impl Wire {
         if let Some(problem) = problem {
             // It is the last that is said to a request.
             match all.remove(&id) {
-                Some(Waiting::Answer(sender)) => drop(sender.send(Err(problem))),
+                Some(Waiter::Answer(sender)) => drop(sender.send(Err(problem))),
                 Some(
-                    Waiting::Events { begun: Some(begun), .. }
-                    | Waiting::Calls { begun: Some(begun), .. },
+                    Waiter::Events { begun: Some(begun), .. }
+                    | Waiter::Calls { begun: Some(begun), .. },
                 ) => drop(begun.send(Err(problem))),
-                Some(Waiting::Events { .. } | Waiting::Calls { .. }) | None => {}
+                Some(Waiter::Events { .. } | Waiter::Calls { .. }) | None => {}
             }
             return;
         }
         if let Some(answer) = answer {
-            let asked = matches!(all.get(&id), Some(Waiting::Answer(_)));
-            if let Some(Waiting::Answer(sender)) = asked.then(|| all.remove(&id)).flatten() {
+            let asked = matches!(all.get(&id), Some(Waiter::Answer(_)));
+            if let Some(Waiter::Answer(sender)) = asked.then(|| all.remove(&id)).flatten() {
                 let _ = sender.send(Ok(answer.get().to_owned()));
                 return;
             }
         }
         match all.get_mut(&id) {
-            Some(Waiting::Events { begun, events, losses, lost }) => {
+            Some(Waiter::Events { begun, events, losses, lost }) => {
                 if let Some(begun) = begun.take() {
                     let _ = begun.send(Ok(()));
                 }
@@ -350,7 +351,7 @@ impl Wire {
                     losses.set(there + *lost);
                 }
             }
-            Some(Waiting::Calls { begun, name, calls }) => {
+            Some(Waiter::Calls { begun, name, calls }) => {
                 if let Some(begun) = begun.take() {
                     let _ = begun.send(Ok(()));
                 }
@@ -360,18 +361,18 @@ impl Wire {
                 drop(waiting);
                 drop(refused);
             }
-            Some(Waiting::Answer(_)) | None => {}
+            Some(Waiter::Answer(_)) | None => {}
         }
     }
 
-    fn incoming(self: &Arc<Wire>, id: u64, name: &[u8], call: Call) -> IncomingCall {
-        let Call { call, from, args } = call;
+    fn incoming(self: &Arc<Wire>, id: u64, name: &[u8], call: OfferedCall) -> IncomingCall {
+        let OfferedCall { call, from, args } = call;
         let wire: Weak<Wire> = Arc::downgrade(self);
         let way_back = WayBack::new(move |result| {
             let Some(wire) = wire.upgrade() else { return };
-            let returned = Returned { call, values: result.ok() };
+            let returned = CallResult { call, values: result.ok() };
             // Nobody waits for it once the node has ended.
-            let _ = wire.write(&Request { id, what: What::Return(returned) });
+            let _ = wire.write(&ClientRequest { id, what: What::Return(returned) });
         });
         IncomingCall { from, name: name.to_vec(), args, way_back }
     }

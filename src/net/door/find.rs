@@ -6,8 +6,8 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use super::client::{AttachError, Attached};
-use super::place::{Refusal, port_of, sockets};
+use super::client::{AttachError, AttachedNode};
+use super::place::{PlaceError, port_of, sockets};
 
 /// Nodes that are named where one must be chosen.
 const NAMED_MAX: usize = 10;
@@ -41,7 +41,7 @@ pub struct Met {
     /// The socket.
     pub socket: PathBuf,
     /// The node, if it lets one in.
-    pub node: Result<Attached, AttachError>,
+    pub node: Result<AttachedNode, AttachError>,
 }
 
 /// Why there is no node to attach to.
@@ -65,7 +65,7 @@ pub enum FindError {
     Attach(#[from] AttachError),
     /// Nothing can be said of where the sockets are.
     #[error(transparent)]
-    Place(#[from] Refusal),
+    Place(#[from] PlaceError),
 }
 
 impl Which {
@@ -82,9 +82,9 @@ impl Which {
     ///
     /// # Errors
     /// If there is none, or more than one, or it lets nobody in.
-    pub fn attach(&self) -> Result<Attached, FindError> {
+    pub fn attach(&self) -> Result<AttachedNode, FindError> {
         if let Which::Socket(path) = self {
-            return Ok(Attached::connect(path)?);
+            return Ok(AttachedNode::connect(path)?);
         }
         let mut found = Vec::new();
         let mut failure = None;
@@ -101,7 +101,7 @@ impl Which {
             (0, None) => Err(FindError::Missing(self.to_string())),
             (count, _) => {
                 // By its port where it is the only one there; by its socket where only that tells it apart.
-                let name = |(path, attached): &(PathBuf, Attached)| match self {
+                let name = |(path, attached): &(PathBuf, AttachedNode)| match self {
                     Which::Only => attached.greeting().contact.address.to_string(),
                     _ => path.display().to_string(),
                 };
@@ -124,7 +124,7 @@ impl Which {
     }
 
     /// Whether it is a node on the port.
-    fn is(&self, node: &Attached) -> bool {
+    fn is(&self, node: &AttachedNode) -> bool {
         match self {
             Which::Address(wanted) => node.greeting().contact.address == *wanted,
             Which::Process { process, .. } => node.greeting().process == *process,
@@ -152,7 +152,7 @@ impl fmt::Display for Which {
 ///
 /// # Errors
 /// If the folder of the sockets cannot be read or trusted.
-pub fn all(is_wanted: impl Fn(u16) -> bool) -> Result<Vec<Met>, Refusal> {
+pub fn all(is_wanted: impl Fn(u16) -> bool) -> Result<Vec<Met>, PlaceError> {
     let port = |path: &PathBuf| path.file_name().and_then(|name| port_of(name.to_str()?));
     let is_wanted = |path: &PathBuf| port(path).is_some_and(&is_wanted);
     let paths: Vec<PathBuf> = sockets()?.into_iter().filter(is_wanted).collect();
@@ -160,7 +160,7 @@ pub fn all(is_wanted: impl Fn(u16) -> bool) -> Result<Vec<Met>, Refusal> {
     for some in paths.chunks(AT_ONCE) {
         thread::scope(|scope| {
             let connecting: Vec<_> =
-                some.iter().map(|path| scope.spawn(|| Attached::connect(path))).collect();
+                some.iter().map(|path| scope.spawn(|| AttachedNode::connect(path))).collect();
             nodes.extend(some.iter().zip(connecting).map(|(path, connecting)| Met {
                 socket: path.clone(),
                 node: connecting.join().expect("connecting does not panic"),

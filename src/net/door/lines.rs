@@ -1,6 +1,6 @@
 //! The lines that go over a control socket: one JSON object each.
 //!
-//! The node says the first, its [`Greeting`]. Then the client sends [`Request`]s, each with a number of its
+//! The node says the first, its [`Greeting`]. Then the client sends [`ClientRequest`]s, each with a number of its
 //! choice, and the node what it [`Said`] to each.
 
 use serde::{Deserialize, Serialize};
@@ -61,7 +61,7 @@ pub struct Greeting {
 
 /// What a client sends.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Request {
+pub(super) struct ClientRequest {
     /// By which the client knows what is said to it.
     pub(super) id: u64,
     #[serde(flatten)]
@@ -79,14 +79,14 @@ pub(super) enum What {
     /// To answer the calls of an RPC, until it is cancelled.
     Offer(Bytes),
     /// It answers a call of what it offers by the same number.
-    Return(Returned),
+    Return(CallResult),
     /// No more of that number.
     Cancel {},
 }
 
 /// What a call came to.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Returned {
+pub(super) struct CallResult {
     pub(super) call: u64,
     /// The values; `None` if it failed.
     #[serde(default)]
@@ -112,12 +112,12 @@ pub(super) enum Said<'a> {
     /// Something that was watched for.
     Event(&'a Reading),
     /// A call of what is offered.
-    Call(Call),
+    Call(OfferedCall),
 }
 
 /// A peer calls.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Call {
+pub(super) struct OfferedCall {
     /// By which it is answered.
     pub(super) call: u64,
     /// Who calls.
@@ -137,7 +137,7 @@ pub(super) struct Heard<'a> {
     #[serde(default)]
     pub(super) event: Option<Reading>,
     #[serde(default)]
-    pub(super) call: Option<Call>,
+    pub(super) call: Option<OfferedCall>,
 }
 
 /// An answer that is `null` is there all the same.

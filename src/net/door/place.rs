@@ -18,7 +18,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::geteuid;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::state::{PrivateFolder, Refused};
+use crate::state::{FolderError, PrivateFolder};
 
 const SUFFIX: &str = ".sock";
 
@@ -37,7 +37,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why there is no place for sockets.
 #[derive(Debug, thiserror::Error)]
-pub enum Refusal {
+pub enum PlaceError {
     /// The folder cannot be trusted.
     #[error("the folder for control sockets cannot be used: {0}")]
     Folder(String),
@@ -54,20 +54,20 @@ pub enum Refusal {
     TooMany,
 }
 
-impl From<Refused> for Refusal {
-    fn from(refused: Refused) -> Refusal {
-        Refusal::Folder(refused.to_string())
+impl From<FolderError> for PlaceError {
+    fn from(refused: FolderError) -> PlaceError {
+        PlaceError::Folder(refused.to_string())
     }
 }
 
 /// The name of a control socket that is listened at. Dropped, it is gone.
 #[derive(Debug)]
-pub(super) struct Name {
+pub(super) struct BoundName {
     pub(super) path: PathBuf,
     inode: u64,
 }
 
-impl Drop for Name {
+impl Drop for BoundName {
     fn drop(&mut self) {
         // Without the lock, and if it is another's by now, it stays.
         let Some(_lock) = self.path.parent().and_then(|folder| lock(folder).ok()) else { return };
@@ -78,12 +78,12 @@ impl Drop for Name {
 }
 
 /// Makes the socket of the node at an address.
-pub(super) fn listen(local: SocketAddr) -> Result<(UnixListener, Name), Refusal> {
+pub(super) fn listen(local: SocketAddr) -> Result<(UnixListener, BoundName), PlaceError> {
     let place = place();
     let known: Vec<String> = names(&place).unwrap_or_default();
     let known: Vec<&str> = known.iter().map(String::as_str).collect();
     let folder = PrivateFolder::make(&place, &known)?;
-    let failed = |path: &Path, reason| Refusal::System { path: path.to_owned(), reason };
+    let failed = |path: &Path, reason| PlaceError::System { path: path.to_owned(), reason };
     let _lock = lock(folder.path()).map_err(|reason| failed(folder.path(), reason))?;
     for name in names_of(local) {
         let path = folder.path().join(name + SUFFIX);
@@ -92,9 +92,9 @@ pub(super) fn listen(local: SocketAddr) -> Result<(UnixListener, Name), Refusal>
         }
         let bound = bind(&path).map_err(|reason| failed(&path, reason));
         let inode = fs::symlink_metadata(&path).map_or(0, |made| made.ino());
-        return bound.map(|listener| (listener, Name { path, inode }));
+        return bound.map(|listener| (listener, BoundName { path, inode }));
     }
-    Err(Refusal::TooMany)
+    Err(PlaceError::TooMany)
 }
 
 fn bind(path: &Path) -> io::Result<UnixListener> {
@@ -121,14 +121,14 @@ pub(super) fn connect(path: &Path) -> io::Result<UnixStream> {
 ///
 /// # Errors
 /// If the folder cannot be read or trusted.
-pub(super) fn sockets() -> Result<Vec<PathBuf>, Refusal> {
+pub(super) fn sockets() -> Result<Vec<PathBuf>, PlaceError> {
     let place = place();
     match fs::symlink_metadata(&place) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         _ => {}
     }
     let folder = PrivateFolder::existing(&place, &[])?;
-    let failed = |reason| Refusal::System { path: place, reason };
+    let failed = |reason| PlaceError::System { path: place, reason };
     let mut names = names(folder.path()).map_err(failed)?;
     names.sort_by_cached_key(|name| (port_of(name), name.clone()));
     Ok(names.into_iter().map(|name| folder.path().join(name)).collect())

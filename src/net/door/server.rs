@@ -23,10 +23,10 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use super::lines::{
-    Call, Greeting, Line, PROTOCOL, REQUEST_MAX, Request, Returned, Role, SAID_MAX, Said, What,
-    written,
+    CallResult, ClientRequest, Greeting, Line, OfferedCall, PROTOCOL, REQUEST_MAX, Role, SAID_MAX,
+    Said, What, written,
 };
-use super::place::{Name, listen};
+use super::place::{BoundName, listen};
 use crate::control::{Answer, Ask, Bytes, Capture, Code, Filter, Look, Problem};
 use crate::message::Contact;
 use crate::net::handle::{IncomingCall, Stopped, WeakHandle};
@@ -50,7 +50,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The door of a node that is about to begin.
 pub(in crate::net) struct Door {
     listener: std::os::unix::net::UnixListener,
-    name: Name,
+    name: BoundName,
     greeting: Greeting,
     keeps_packets: bool,
 }
@@ -84,7 +84,7 @@ impl Door {
             Ok(listener) => listener,
             Err(error) => return warn!(%error, "nobody can attach to this node"),
         };
-        let desk = Desk { node, greeting: written(&greeting), keeps_packets, rings: 0.into() };
+        let desk = DoorState { node, greeting: written(&greeting), keeps_packets, rings: 0.into() };
         let (desk, places) = (Arc::new(desk), Arc::new(Semaphore::new(CLIENTS_MAX)));
         let mut clients = None;
         loop {
@@ -133,7 +133,7 @@ fn admit(stream: UnixStream, places: &Arc<Semaphore>) -> Option<Admitted> {
 }
 
 /// Starts the thread that serves clients, until nobody can send it more.
-fn begin(desk: Arc<Desk>) -> io::Result<mpsc::UnboundedSender<Admitted>> {
+fn begin(desk: Arc<DoorState>) -> io::Result<mpsc::UnboundedSender<Admitted>> {
     // As many as have places.
     let (sender, mut admitted) = mpsc::unbounded_channel::<Admitted>();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -154,7 +154,7 @@ fn begin(desk: Arc<Desk>) -> io::Result<mpsc::UnboundedSender<Admitted>> {
 }
 
 /// What all clients share.
-struct Desk {
+struct DoorState {
     node: WeakHandle,
     greeting: Vec<u8>,
     /// Whether the node keeps its last packets whoever asks.
@@ -163,7 +163,7 @@ struct Desk {
     rings: AtomicUsize,
 }
 
-impl Desk {
+impl DoorState {
     async fn ask(&self, ask: Ask) -> Result<Answer, Problem> {
         self.node.upgrade()?.ask(ask).await
     }
@@ -171,7 +171,7 @@ impl Desk {
 
 /// One client.
 struct Client {
-    desk: Arc<Desk>,
+    desk: Arc<DoorState>,
     out: Arc<Out>,
     under_way: HashMap<u64, UnderWay>,
     /// Whether the node keeps its last packets for it.
@@ -184,7 +184,7 @@ struct Client {
 struct UnderWay {
     task: JoinHandle<()>,
     /// Calls of an offer.
-    calls: Option<Arc<Calls>>,
+    calls: Option<Arc<CallQueue>>,
     ends: Ends,
 }
 
@@ -203,7 +203,7 @@ impl Drop for UnderWay {
 }
 
 impl Client {
-    async fn serve(desk: Arc<Desk>, stream: UnixStream, _place: OwnedSemaphorePermit) {
+    async fn serve(desk: Arc<DoorState>, stream: UnixStream, _place: OwnedSemaphorePermit) {
         let (input, output) = stream.into_split();
         let out = Arc::new(Out { stream: output.into(), broken: Notify::new() });
         out.write(|| desk.greeting.clone()).await;
@@ -242,7 +242,7 @@ impl Client {
     }
 
     async fn take(&mut self, line: &[u8]) {
-        let Request { id, what } = match serde_json::from_slice(line) {
+        let ClientRequest { id, what } = match serde_json::from_slice(line) {
             Ok(request) => request,
             Err(error) => {
                 let expected =
@@ -294,7 +294,7 @@ impl Client {
 
     /// Offers an RPC for the client.
     fn offer(&mut self, id: u64, name: Bytes) -> Result<(), Problem> {
-        let calls = Arc::new(Calls::default());
+        let calls = Arc::new(CallQueue::default());
         let theirs = calls.clone();
         self.start(id, Ends::Never, |desk, out| offer(desk, out, id, name, theirs))?;
         if let Some(request) = self.under_way.get_mut(&id) {
@@ -307,7 +307,7 @@ impl Client {
         &mut self,
         id: u64,
         ends: Ends,
-        run: impl FnOnce(Arc<Desk>, Arc<Out>) -> Running,
+        run: impl FnOnce(Arc<DoorState>, Arc<Out>) -> Running,
     ) -> Result<(), Problem> {
         self.check_number(id)?;
         let task = tokio::spawn(run(self.desk.clone(), self.out.clone()));
@@ -329,7 +329,7 @@ impl Client {
         Ok(())
     }
 
-    fn on_returned(&mut self, id: u64, Returned { call, values }: Returned) {
+    fn on_returned(&mut self, id: u64, CallResult { call, values }: CallResult) {
         let calls = self.under_way.get(&id).and_then(|request| request.calls.as_ref());
         // One that the node has given up is gone.
         if let Some(call) = calls.and_then(|calls| calls.take(call)) {
@@ -356,7 +356,8 @@ impl Client {
         if is_last && !self.desk.keeps_packets {
             let _ = node.forget_packets().await;
         }
-        if let (Some(file), Ok(Some(captured))) = (&self.capture, node.captured().await)
+        if let (Some(file), Ok(view)) = (&self.capture, node.capture_view().await)
+            && let Some(captured) = view.captured
             && captured.file.as_os_str().as_encoded_bytes() == file.0
         {
             // Another may be written by now, which somebody else has begun.
@@ -375,7 +376,7 @@ fn number_of(line: &[u8]) -> Option<u64> {
 }
 
 /// Tells what a filter takes of all that there is to see.
-async fn watch(desk: Arc<Desk>, out: Arc<Out>, id: u64, filter: Filter) {
+async fn watch(desk: Arc<DoorState>, out: Arc<Out>, id: u64, filter: Filter) {
     let begun = async { Ok::<_, Problem>(desk.node.upgrade()?.readings(filter).await?) };
     let mut readings = match begun.await {
         Ok(readings) => readings,
@@ -389,7 +390,7 @@ async fn watch(desk: Arc<Desk>, out: Arc<Out>, id: u64, filter: Filter) {
 }
 
 /// Hands on the calls of an RPC.
-async fn offer(desk: Arc<Desk>, out: Arc<Out>, id: u64, name: Bytes, calls: Arc<Calls>) {
+async fn offer(desk: Arc<DoorState>, out: Arc<Out>, id: u64, name: Bytes, calls: Arc<CallQueue>) {
     let begun = async { Ok::<_, Problem>(desk.node.upgrade()?.register_new(&name.0).await?) };
     let mut coming = match begun.await {
         Ok(coming) => coming,
@@ -398,7 +399,7 @@ async fn offer(desk: Arc<Desk>, out: Arc<Out>, id: u64, name: Bytes, calls: Arc<
     out.say(Some(id), Said::Answer(&Answer::Done(()))).await;
     while let Some(call) = coming.recv().await {
         let (from, args) = (call.from, call.args.clone());
-        let call = Call { call: calls.put(call), from, args };
+        let call = OfferedCall { call: calls.put(call), from, args };
         out.say(Some(id), Said::Call(call)).await;
     }
     let problem = Problem::new(Code::Gone, "the offer was taken over, or the node has stopped");
@@ -407,9 +408,9 @@ async fn offer(desk: Arc<Desk>, out: Arc<Out>, id: u64, name: Bytes, calls: Arc<
 
 /// Calls that wait for the client, the oldest first.
 #[derive(Default)]
-struct Calls(Mutex<(u64, VecDeque<(u64, IncomingCall)>)>);
+struct CallQueue(Mutex<(u64, VecDeque<(u64, IncomingCall)>)>);
 
-impl Calls {
+impl CallQueue {
     /// The number by which it is answered.
     fn put(&self, call: IncomingCall) -> u64 {
         let (last, waiting) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);

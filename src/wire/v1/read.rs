@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{MAX_CONTACTS, MAX_TOKEN, MODE_REPLACE, MODE_REPLACE_ORIGINAL, rpc_named};
 use crate::address::is_sendable;
-use crate::bencode::{Item, List, Value, View, outline_len};
+use crate::bencode::{Item, ItemView, List, Value, outline_len};
 use crate::id::Id;
 use crate::message::{
     Contact, CopyOf, FindValue, Request, Response, Rest, Rpc, StoreMode, StoreRequest,
@@ -70,7 +70,7 @@ fn request_named<'a>(name: &'a [u8], mut args: List<'a>) -> Result<Request<'a>, 
 
 /// How many values are wanted: none for a negative number, all for one beyond counting.
 fn limit(item: Item<'_>) -> Result<usize, PayloadError> {
-    let View::Integer(limit) = item.view() else { return Err(PayloadError::Shape) };
+    let ItemView::Integer(limit) = item.view() else { return Err(PayloadError::Shape) };
     let limit = limit.to_i64_saturating().max(0);
     Ok(limit.try_into().unwrap_or(usize::MAX))
 }

@@ -186,7 +186,8 @@ fn the_smallest_lookup_leaves_room_for_the_largest_answer_and_a_ping() {
 
 #[test]
 fn the_longest_lookup_is_as_long_as_it_is_said_to_be() {
-    let longest = FindValue { after: Some(ID), token: Some(&[7; 16]), ..FindValue::new(ID, usize::MAX) };
+    let longest =
+        FindValue { after: Some(ID), token: Some(&[7; 16]), ..FindValue::new(ID, usize::MAX) };
     let bare = Message::Query { request: &Request::FindValue(longest), padded_to: Some(0) };
     assert_eq!(written(|out| emit(out, &HEADER, bare)).len(), SIZES.bare_lookup);
 }

@@ -26,10 +26,10 @@ static OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/bpf/fastpath.bpf.o"));
 
 /// What the programs need: `bpf_xdp_store_bytes` is the newest.
-const NEEDED: Version = Version(5, 18);
+const NEEDED: KernelVersion = KernelVersion(5, 18);
 
 /// Since when tcx is there.
-const NEEDED_FOR_TCX: Version = Version(6, 6);
+const NEEDED_FOR_TCX: KernelVersion = KernelVersion(6, 6);
 
 /// How long the kernel may take to let go of an interface.
 const LETS_GO: Duration = Duration::from_secs(1);
@@ -37,20 +37,20 @@ const LETS_GO: Duration = Duration::from_secs(1);
 const NANOS: u64 = 1_000_000_000;
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Version(u32, u32);
+struct KernelVersion(u32, u32);
 
-impl Version {
-    fn running() -> (Version, String) {
-        let Ok(system) = uname() else { return (Version(0, 0), "unknown".to_owned()) };
+impl KernelVersion {
+    fn running() -> (KernelVersion, String) {
+        let Ok(system) = uname() else { return (KernelVersion(0, 0), "unknown".to_owned()) };
         let release = system.release().to_string_lossy().into_owned();
         let digits = |part: &str| part.bytes().take_while(u8::is_ascii_digit).count();
         let mut numbers = release.split('.').map(|part| part[..digits(part)].parse().unwrap_or(0));
-        let version = Version(numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+        let version = KernelVersion(numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
         (version, release)
     }
 
     fn require(self, what: &'static str, needed: &'static str) -> Result<(), Error> {
-        let (version, running) = Version::running();
+        let (version, running) = KernelVersion::running();
         if version >= self { Ok(()) } else { Err(Error::Kernel { what, needed, running }) }
     }
 }
@@ -198,7 +198,7 @@ fn attach_to_card(
         Error::NoDriver(_) => "its driver runs no XDP".to_owned(),
         other => format!("native XDP was refused ({other})"),
     };
-    if Version::running().0 >= NEEDED_FOR_TCX {
+    if KernelVersion::running().0 >= NEEDED_FOR_TCX {
         return Ok((attach_tcx(ebpf, interface)?, Mode::Tcx, reason));
     }
     Ok((attach_as(Mode::Generic, ebpf, interface, all)?, Mode::Generic, reason))
