@@ -29,6 +29,9 @@ use crate::id::Id;
 /// What segments begin with; the digit is the version.
 pub(super) const MAGIC: &[u8; 8] = b"KADLOG 2";
 
+/// What segments are called, around their number.
+const SEGMENT: (&str, &str) = ("state.", ".log");
+
 /// Bytes before a body.
 pub(super) const FRAME_HEAD: usize = 20;
 
@@ -131,6 +134,17 @@ pub(super) fn emit(number: u64, body: &FrameBody) -> Vec<u8> {
     head[4..12].copy_from_slice(&check(number, body).to_le_bytes());
     head[12..].copy_from_slice(&number.to_le_bytes());
     frame
+}
+
+/// What the segment with a number is called.
+pub(super) fn segment_name(number: u64) -> String {
+    format!("{}{number}{}", SEGMENT.0, SEGMENT.1)
+}
+
+/// The number of the segment with a name.
+pub(super) fn segment_of(name: &str) -> Option<u64> {
+    let number = name.strip_prefix(SEGMENT.0)?.strip_suffix(SEGMENT.1)?;
+    number.parse().ok().filter(|&number| segment_name(number) == name)
 }
 
 /// Against damage, not against people: who can write here can do what he likes.

@@ -33,12 +33,18 @@ use crate::wire::Dialect;
 
 use self::file::File;
 
+mod appender;
+mod boot;
 mod budget;
 mod file;
 mod folder;
 mod log;
 mod old;
+mod replay;
 mod writer;
+
+#[cfg(test)]
+mod tests;
 
 pub(crate) use budget::{BURST, Budget, RATE};
 pub(crate) use folder::{Access, FolderError, PrivateFolder, open_plain};

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
-use super::file::{Failure, File};
+use super::appender::Failure;
+use super::file::File;
 use super::{Batch, StateStatus};
 use crate::id::Id;
 
