@@ -19,7 +19,7 @@ pub fn is_sendable(address: &SocketAddr) -> bool {
     unicast && address.port() != 0
 }
 
-/// Whether an address is of the machine itself. Nobody outside can send from there, so it needs no
+/// Whether an address is the machine's own. Nobody outside can send from it, so it needs no
 /// validation.
 pub fn is_loopback(address: &SocketAddr) -> bool {
     Scope::of(address.ip()) == Scope::Loopback
@@ -35,8 +35,8 @@ fn is_ipv4_in_ipv6(octets: [u8; 16]) -> bool {
 
 /// The end of this machine that a datagram came in at, and that its answer leaves from.
 ///
-/// The default is the one that the system chooses: for what nobody asked for, and where there is no
-/// system at all.
+/// The default is the end that the system chooses: for datagrams that answer nothing, and where
+/// there is no system at all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LocalEnd {
     /// The address that was asked.
@@ -48,8 +48,8 @@ pub struct LocalEnd {
 }
 
 impl LocalEnd {
-    /// Whether what came in here from that source can be from there: a source to which an answer can
-    /// be sent, and a loopback address on a loopback interface alone.
+    /// Whether a datagram that came in here can be from `source`: an answer must be sendable there,
+    /// and a loopback address must come in at a loopback interface.
     pub fn believes(&self, source: &SocketAddr) -> bool {
         is_sendable(source) && !(self.is_outside && Scope::of(source.ip()) == Scope::Loopback)
     }
@@ -89,13 +89,13 @@ impl Scope {
 
 /// Addresses that one owner may hold together, as a prefix of them all.
 ///
-/// Of IPv4 an owner holds one address, or at little cost a /24; of IPv6 a /64 at least, and often a
+/// An owner holds one address of IPv4, or at little cost a /24; of IPv6 at least a /64, and often a
 /// /56 or a /48 (RFC 6177).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Subnet {
     /// Bits of the prefix, IPv4 counted from 96 on.
     bits: u8,
-    /// The prefix as of an IPv6 address (IPv4: mapped), zeros behind it.
+    /// The prefix of the IPv6 address (IPv4: mapped), zeros behind it.
     prefix: u128,
 }
 

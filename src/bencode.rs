@@ -1,5 +1,5 @@
-//! Bencoding as Kademlua speaks it: a reader that never recurses on what a stranger sent, a
-//! writer, and [`Value`], one value that has been checked.
+//! Bencoding as Kademlua speaks it: a reader that never recurses on a stranger's bytes, a writer,
+//! and [`Value`], one value that has been checked.
 //!
 //! It departs from BitTorrent's (BEP 3) where the original Kademlua does: dictionary keys come in
 //! any order and may be integers, and an empty dictionary is written as the empty list, because
@@ -74,8 +74,8 @@ impl<'a> Item<'a> {
         Item::parse_counting(bytes).map(|(item, _)| item)
     }
 
-    /// The same, and of how many tokens the value consists: string, integer, begin and end of a list or
-    /// a dictionary. To read them is what a value takes, far more than its bytes.
+    /// The same, and the number of tokens in the value: strings, integers, beginnings and ends of lists
+    /// and dictionaries. The time to read a value depends on them far more than on its bytes.
     ///
     /// # Errors
     /// Those of [`Item::parse`].
@@ -199,7 +199,7 @@ impl List<'_> {
     /// The list without items.
     pub const EMPTY: List<'static> = List(b"e");
 
-    /// How many bytes there are from here at the most.
+    /// At most this many bytes follow from here.
     pub fn len_max(&self) -> usize {
         self.0.len()
     }
@@ -222,7 +222,7 @@ impl<'a> Iterator for List<'a> {
 }
 
 /// The entries of a dictionary, in the order in which they were written; a key may come twice, and
-/// is then an integer or a byte string each time. Where a key repeats the last one counts.
+/// is then an integer or a byte string each time. If a key repeats, the last one counts.
 #[derive(Clone, Copy, Debug)]
 pub struct Dict<'a>(&'a [u8]);
 
@@ -273,7 +273,7 @@ fn checked(bytes: &[u8], max_depth: usize) -> Result<(usize, usize), Malformed> 
     let mut at = 0;
     let mut tokens = 0;
     let mut depth = 0_usize;
-    // One bit a level, the innermost lowest: is it a dictionary, does it wait for a value?
+    // One bit for each level, the innermost lowest: is it a dictionary, does it wait for a value?
     let (mut dicts, mut waiting) = (0_u64, 0_u64);
     loop {
         let (token, len) = token(&bytes[at..])?;
@@ -491,7 +491,7 @@ impl Value {
     /// Any Rust value that serde can turn into bencoding.
     ///
     /// # Errors
-    /// For what bencoding lacks: fractions, booleans, nothing.
+    /// For what bencoding lacks: fractions, booleans, null.
     pub fn encode<T: Serialize>(value: &T) -> Result<Value, ConvertError> {
         Ok(Value::parse(&bt_bencode::to_vec(value)?)?)
     }
@@ -523,8 +523,8 @@ impl fmt::Debug for Value {
 
 /// Writes the canonical form of checked values.
 ///
-/// One pass: views would read what nests once a level. Recurses at most [`MAX_VALUE_DEPTH`] deep, and
-/// shares its buffers between the levels.
+/// One pass: views would read nested items once for each level. Recurses at most [`MAX_VALUE_DEPTH`]
+/// deep, and shares its buffers between the levels.
 #[derive(Default)]
 struct Canon {
     out: Vec<u8>,
@@ -703,7 +703,7 @@ mod tests {
     #[test]
     fn bad_integers_are_refused() {
         for bad in ["ie", "i-e", "i--5e", "i1.5e", "i1e+15e", "i-nane", "i+1e", "i 1e", "i1-e"] {
-            // What follows an integer that ends early is another fault.
+            // Bytes behind an integer that ends early are another fault.
             let expected =
                 if bad == "i1e+15e" { Malformed::Trailing } else { Malformed::BadInteger };
             assert_eq!(error(bad), expected, "{bad}");

@@ -25,7 +25,7 @@
 //! | [`bencode`] | a reader for strangers' bytes, checked values | meaning |
 //! | [`serial`] | how plain data is serialised | which data that is |
 //! | [`message`] | what RPCs ask and answer | bytes |
-//! | [`wire`] | one codec a dialect | state |
+//! | [`wire`] | one codec for each dialect | state |
 //! | [`config`] | the settings of a node | reading files |
 //! | [`kad`] | the paper: routing table, lookups and their paths, estimate, round trips | the wire, the node |
 //! | `guard` | validated addresses, limits, tokens: who may ask what | the node |

@@ -54,7 +54,7 @@ impl TryFrom<ContactFields> for Contact {
     }
 }
 
-/// What ties a reply to its request, chosen by the caller and repeated by whoever answers.
+/// What ties a reply to its request: the caller chooses it, and the reply repeats it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TransactionId {
     len: u8,
@@ -62,8 +62,8 @@ pub struct TransactionId {
 }
 
 impl TransactionId {
-    /// Bytes of the longest. Kademlua v1 has 8; callers of Mainline take 1 to 6, and the longest that
-    /// any of its nodes is known to give back is not much longer than this.
+    /// Bytes of the longest. Kademlua v1 has 8; callers of Mainline take 1 to 6, and no node of it is
+    /// known to give back one much longer than this.
     pub const MAX: usize = 32;
 
     /// One of as many bytes as the array has, at most [`TransactionId::MAX`].
@@ -164,7 +164,7 @@ impl Request<'_> {
     }
 }
 
-/// The RPCs by name; a reply can only be read by one who knows what was asked.
+/// The RPCs by name. Reading a reply takes knowing which of them was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Rpc {
     /// [`Request::Ping`].
@@ -188,8 +188,8 @@ pub struct FindValue<'a> {
     pub key: Id,
     /// How many values are wanted at most.
     pub limit: usize,
-    /// Where to go on: the values in the order of their SHA-1, from behind this on. `None` for a choice
-    /// of the node's.
+    /// Where to go on: the values behind this digest, in the order of their SHA-1. `None` lets the node
+    /// choose.
     pub after: Option<Id>,
     /// The token that the node gave to the sender, empty if it gave none; `None` where the sender knows
     /// of no tokens, as originals do not.
@@ -286,8 +286,8 @@ pub enum Response {
     Refused {
         /// Why; empty where an original refuses.
         reason: String,
-        /// Sent once more with this token, which shows that the sender receives what is sent to its
-        /// address, it may be kept.
+        /// With this token, which proves that the sender receives at its address, the same store
+        /// may succeed.
         token: Option<Vec<u8>>,
     },
     /// To a getsocket: where the request came from.

@@ -1,8 +1,8 @@
-//! How plain data is serialised where deriving does not say it: stored values, bytes, addresses, times.
+//! How plain data is serialised where a derive does not do: stored values, bytes, addresses, times.
 //!
-//! There are two readers. JSON is text: bytes that are no UTF-8 stand as `{"hex": "…"}`. Lua takes bytes
-//! as they are; its serializer calls itself not human readable, by which the two are told apart here.
-//! What a thing is called and which fields it has is the same for both.
+//! There are two readers. JSON is text: bytes that are not UTF-8 stand as `{"hex": "…"}`. Lua takes
+//! bytes as they are; its serializer calls itself not human readable, which tells the two apart here.
+//! Names and fields are the same for both.
 
 use std::fmt::{self, Display};
 use std::str::FromStr;
@@ -16,7 +16,7 @@ use crate::bencode::{self, Item, ItemView, MAX_VALUE_DEPTH, Value};
 /// The key of the object that stands for bytes that are no text.
 const HEX: &str = "hex";
 
-/// The key of the object that stands for a dictionary which no object can stand for: a list of pairs.
+/// The key of the object that stands for a dictionary that JSON cannot express, as a list of pairs.
 const DICT: &str = "dict";
 
 /// Any bytes; where they are text they read as text.
@@ -116,8 +116,8 @@ fn is_object(dict: bencode::Dict<'_>) -> bool {
     !matches!(keys[..], [HEX | DICT])
 }
 
-/// Numbers without a fraction are integers, strings are byte strings; `true`, `false` and `null` are nothing that
-/// can be stored.
+/// Numbers without a fraction are integers, strings are byte strings; `true`, `false` and `null` cannot be
+/// stored.
 impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
         let Encoded(bytes) = Encoded::deserialize(deserializer)?;
@@ -165,7 +165,7 @@ impl<'de> Visitor<'de> for EncodedVisitor {
     }
 
     fn visit_f64<E: de::Error>(self, number: f64) -> Result<Encoded, E> {
-        // As long integers come that no machine has.
+        // Integers beyond those of the machine come like this.
         if number.fract() == 0.0 {
             return Ok(Encoded(format!("i{}e", number + 0.0).into_bytes()));
         }

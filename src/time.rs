@@ -19,7 +19,7 @@ impl Instant {
     /// Later than all others: a timer that never fires.
     pub const NEVER: Instant = Instant(u64::MAX);
 
-    /// The instant that many microseconds after [`Instant::ZERO`].
+    /// The instant `micros` microseconds after [`Instant::ZERO`].
     pub const fn from_micros(micros: u64) -> Instant {
         Instant(micros)
     }
@@ -73,17 +73,17 @@ impl Duration {
     /// No time at all.
     pub const ZERO: Duration = Duration(0);
 
-    /// That many microseconds.
+    /// A span of `micros` microseconds.
     pub const fn from_micros(micros: u64) -> Duration {
         Duration(micros)
     }
 
-    /// That many milliseconds.
+    /// A span of `millis` milliseconds.
     pub const fn from_millis(millis: u64) -> Duration {
         Duration(millis.saturating_mul(1_000))
     }
 
-    /// That many seconds.
+    /// A span of `secs` seconds.
     pub const fn from_secs(secs: u64) -> Duration {
         Duration(secs.saturating_mul(1_000_000))
     }
@@ -103,7 +103,7 @@ impl Duration {
         self.0 as f64 / 1e3
     }
 
-    /// The span a number of times over.
+    /// The span times `factor`.
     pub const fn times(self, factor: u64) -> Duration {
         Duration(self.0.saturating_mul(factor))
     }
@@ -121,7 +121,7 @@ impl Duration {
         Duration(self.0 / if divisor == 0 { 1 } else { divisor })
     }
 
-    /// What is left after another span is taken away; zero if nothing is.
+    /// This span less another; zero if that one is longer.
     pub const fn minus(self, other: Duration) -> Duration {
         Duration(self.0.saturating_sub(other.0))
     }

@@ -21,7 +21,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long to wait for a node to come up.
 const STARTUP: Duration = Duration::from_secs(10);
 
-/// What came of one round, or of several.
+/// The result of one round, or of several.
 pub(super) struct Round {
     pub(super) answered: u64,
     pub(super) lost: u64,
@@ -40,7 +40,7 @@ impl Round {
         Ok(Round { answered: 0, lost: 0, wrong: 0, took, latencies, cpu })
     }
 
-    /// All of some rounds, at least one.
+    /// The sum of some rounds, at least one.
     pub(super) fn sum(rounds: Vec<Round>) -> Round {
         let sum = |mut sum: Round, round: Round| {
             sum.answered += round.answered;
@@ -78,7 +78,7 @@ impl Round {
 /// A place in the window.
 #[derive(Clone, Copy)]
 struct WindowSlot {
-    /// Counts the requests of this slot, so that a late reply is told from the awaited one.
+    /// Counts the requests of this slot, to tell a late reply from the awaited one.
     turn: u32,
     question: usize,
     sent: Instant,
@@ -94,7 +94,7 @@ pub(super) struct LoadClient {
 }
 
 impl LoadClient {
-    /// The kernel drops what comes from anywhere but the target.
+    /// The kernel drops datagrams from anywhere but the target.
     pub(super) fn connect(target: SocketAddr, window: u32) -> anyhow::Result<LoadClient> {
         let any = match target {
             SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
@@ -114,7 +114,7 @@ impl LoadClient {
         })
     }
 
-    /// Waits for the first right reply, and tells how long it is in bytes.
+    /// Waits for the first right reply, and returns its length in bytes.
     pub(super) fn wait_until_answered(
         &mut self,
         questions: &mut Questions,
@@ -138,8 +138,8 @@ impl LoadClient {
         bail!("no right reply within {STARTUP:?}")
     }
 
-    /// Asks for that long, or until `count` have been answered. `server` is the process whose CPU
-    /// time is counted.
+    /// Asks for `time`, or until `count` requests have been answered. `server` is the process whose
+    /// CPU time is counted.
     pub(super) fn run(
         &mut self,
         questions: &mut Questions,
@@ -182,14 +182,14 @@ impl LoadClient {
             round.answered += 1;
             round.wrong += u64::from(!right);
             let latency = now.saturating_duration_since(self.window[slot].sent);
-            // A latency beyond the histogram's range cannot be: it resizes itself.
+            // No latency is beyond the histogram's range: it resizes itself.
             let _ = round.latencies.record(latency.as_nanos() as u64);
             self.ask(questions, slot);
         }
         self.inbox = inbox;
     }
 
-    /// The slot that a datagram replies to, and whether the reply is right. `None`: it is none,
+    /// The slot that a datagram replies to, and whether the reply is right. `None`: it is no reply,
     /// or comes too late.
     fn accept(&mut self, questions: &mut Questions, reply: &[u8]) -> Option<(usize, bool)> {
         // An echo may be too short to be a message.

@@ -19,7 +19,7 @@ use crate::wire::{Body, Dialect, Header, emit, parse};
 const BUCKETS: u32 = 5;
 const BUCKET_SIZE: usize = 20;
 
-/// Whoever is not known by then will not be.
+/// A node that is not known by then never will be.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Nodes that live for as long as this does.
@@ -29,7 +29,7 @@ pub(super) struct Company {
     _nodes: Vec<Handle>,
 }
 
-/// Starts nodes that join through the one with that id, and waits until it knows them.
+/// Starts nodes that join through the node `id`, and waits until it knows them.
 pub(super) fn gather(id: Id, address: SocketAddr) -> anyhow::Result<Company> {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let bind = SocketAddr::new(address.ip(), 0);

@@ -46,7 +46,7 @@ impl Process {
         command.args(arguments).args(xdp.then_some("--xdp"));
         let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
         let mut node = Process { address, child: child.context("cannot start a node")? };
-        // What it can serve is to be measured, not what it lets one source have.
+        // The point is to measure what it can serve, not what it lets one source have.
         let mut configuration = node.child.stdin.take().context("a pipe")?;
         configuration.write_all(b"source_rate = 0 total_rate = 0")?;
         Ok(node)
@@ -71,7 +71,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It fails only where the process has ended already.
+        // It fails only if the process has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -105,7 +105,7 @@ pub(super) fn core_time(core: usize) -> Option<[u64; 2]> {
     Some([all - ticks.get(3)? - ticks.get(4)?, all])
 }
 
-/// One processor for the server and one for the client, where there are two to be had.
+/// One processor for the server and one for the client, if two can be had.
 pub(super) struct Cores(Option<(usize, usize)>);
 
 impl Cores {
@@ -114,13 +114,13 @@ impl Cores {
         Cores(allowed.next().zip(allowed.next()))
     }
 
-    /// The server's core and the client's, where there are two.
+    /// The server's core and the client's, if there are two.
     #[cfg(fast_path)]
     pub(super) fn pair(&self) -> Option<(usize, usize)> {
         self.0
     }
 
-    /// What is started in here stays on the server's core.
+    /// Processes that `start` starts stay on the server's core.
     pub(super) fn on_server_core<T>(&self, start: impl FnOnce() -> T) -> T {
         if let Some((server, _)) = self.0 {
             stay_on(server);

@@ -1,13 +1,13 @@
 //! `kademlua bench`: loads one running node over UDP and tells how fast it answers.
 //!
 //! Without a target it measures this program: a node in a process of its own that knows a hundred
-//! others, beside a bare echo of datagrams of the same size, in turns. What the two differ by is
-//! the node's own work; what they share is the system's. The client works about as hard as an
-//! echo does, so where the server is not all busy the rates are the client's, and the CPU time
-//! of the server tells more.
+//! others, beside a bare echo of datagrams of the same size, in turns. The difference between the
+//! two is the node's own work; the rest is the system's. The client works about as hard as an echo
+//! does, so if the server is not fully busy the client bounds the rates, and the CPU time of the
+//! server tells more.
 //!
-//! `client` asks and checks, `questions` is what is asked, `company` are the hundred others, `echo`
-//! is the echo, `host` looks after processes and processors; `xdp` measures the fast path.
+//! `client` asks and checks, `questions` has the requests, `company` the hundred others, `echo` the
+//! echo; `host` looks after processes and processors; `xdp` measures the fast path.
 
 mod client;
 mod company;
@@ -39,7 +39,7 @@ pub(crate) struct Arguments {
     /// What to ask, repeatable [default: ping and findnode]
     #[arg(long, value_enum)]
     rpc: Vec<Workload>,
-    /// Measure the fast path in the kernel beside the node's own way, over a veth pair between two
+    /// Measure the fast path in the kernel beside the node itself, over a veth pair between two
     /// network namespaces that are made for the purpose; takes root and 'ip' of iproute2
     #[arg(long, conflicts_with_all = ["target", "rpc"])]
     xdp: bool,
@@ -179,7 +179,7 @@ fn spread(
     median_and_range(ratios, 2)
 }
 
-/// With `digits` digits behind the point.
+/// With `digits` decimal places.
 fn median_and_range(values: impl Iterator<Item = f64>, digits: usize) -> String {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);

@@ -15,7 +15,7 @@ use crate::wire::{Body, Dialect, Header, UnreadAnswer, emit, parse};
 /// Ids that are asked for in turns: enough to reach all corners of a routing table.
 const TARGETS: usize = 256;
 
-/// What is asked speaks this.
+/// The dialect of the questions.
 const DIALECT: Dialect = Dialect::V1;
 
 /// Where a datagram has the number of its call.
@@ -78,14 +78,14 @@ pub(super) struct Questions {
     kind: Rpc,
     /// Length of an echo's replies, where an echo is asked.
     echo: Option<usize>,
-    /// Whose answers these are, once one has come.
+    /// The id of the server, once an answer has come.
     server: Option<Id>,
 }
 
 struct Question {
     target: Id,
     datagram: Vec<u8>,
-    /// Payload of the last answer that was read and found right: an equal one is right too.
+    /// Payload of the last answer that was read and found right: an equal payload is right too.
     right: Vec<u8>,
 }
 
@@ -102,7 +102,7 @@ impl Questions {
         Questions { echo: Some(size), ..Questions::new(rpc) }
     }
 
-    /// The same questions, with zeros behind them up to a length; whoever is asked ignores those.
+    /// The same questions, padded with zeros up to `len` bytes; the server ignores those.
     #[cfg(fast_path)]
     pub(super) fn padded(mut self, len: usize) -> Questions {
         for Question { datagram, .. } in &mut self.all {
@@ -127,7 +127,7 @@ impl Questions {
         number
     }
 
-    /// Whether a reply, whose call is the one it should be, answers that question.
+    /// Whether a reply with the right call number answers that question.
     pub(super) fn is_right(&mut self, number: usize, reply: &[u8]) -> bool {
         if let Some(size) = self.echo {
             return reply.len() == size;
@@ -161,7 +161,7 @@ impl Question {
     }
 }
 
-/// Reads an answer whole.
+/// Reads an answer to its end.
 fn makes_sense(kind: Rpc, target: &Id, answer: UnreadAnswer<'_>) -> bool {
     match answer.read(kind) {
         Ok(Response::Nodes(contacts)) => none_twice(&contacts),
@@ -171,13 +171,14 @@ fn makes_sense(kind: Rpc, target: &Id, answer: UnreadAnswer<'_>) -> bool {
     }
 }
 
-/// None twice. In any order: a node has the nearest first, its fast path the smallest id.
+/// Whether no contact comes twice, in any order: a node has the nearest first, its fast path the
+/// smallest id.
 fn none_twice(contacts: &[Contact]) -> bool {
     let ids: HashSet<Id> = contacts.iter().map(|contact| contact.id).collect();
     ids.len() == contacts.len()
 }
 
-/// Nearest first, none twice.
+/// Whether the nearest comes first, and no contact twice.
 fn is_sorted(target: &Id, contacts: &[Contact]) -> bool {
     contacts.is_sorted_by(|a, b| a.id.distance(target) < b.id.distance(target))
 }

@@ -12,7 +12,7 @@ use crate::shell::{Shell, ShellOutput, Subject, say};
 
 use super::program::ProgramArguments;
 
-/// How long the node may take to begin to keep its last packets: a moment. A program runs all the same.
+/// How long the node may take to begin keeping its last packets: a moment. A program runs all the same.
 const KEEP_WITHIN: Duration = Duration::from_secs(2);
 
 /// What `attach` takes.
@@ -45,7 +45,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     let attached = named.unwrap_or(Which::Only).attach()?;
     let output = ShellOutput::new();
     let mut shell = Shell::start(Some(Subject::Attached(attached.clone())), output, options)?;
-    // As a node with a shell of its own does from its start.
+    // A node with a shell of its own keeps them from its start.
     let keep = Ask::Look(Look::Packets(Filter { n: Some(0), ..Filter::default() }));
     shell.wait(KEEP_WITHIN, async { drop(attached.ask(keep).await) })?;
     match chunk {

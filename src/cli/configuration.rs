@@ -2,7 +2,7 @@
 //! constant of the node by name.
 //!
 //! It runs in a Lua of its own without `os`, `io` and `require`, and for a bounded time, so that
-//! any file may be tried. Whatever it sets and nobody reads is an error: most likely a name
+//! any file may be tried. Setting something that nobody reads is an error: most likely a name was
 //! mistyped.
 
 use std::cell::Cell;
@@ -22,16 +22,16 @@ use crate::shell::{describe, did_you_mean, endpoint_of_value, error_message, id_
 /// Instructions that a configuration may take: a second of them, thousands of times what one needs.
 const INSTRUCTIONS_MAX: u32 = 50_000_000;
 
-/// How often the count of instructions is looked at.
+/// How often the count of instructions is checked.
 const LOOK_EVERY: u32 = 10_000;
 
 /// Memory that a configuration may take.
 const MEMORY_MAX: usize = 16 << 20;
 
-/// What to write instead of what has no effect.
+/// Advice for settings that have no effect.
 const HOW_TO_SET: &str = "settings are global variables, so write\nport = 8001\nk = 20";
 
-/// What of Lua a configuration sees beside `math`, `string`, `table` and `utf8`.
+/// The functions of Lua that a configuration sees, besides `math`, `string`, `table` and `utf8`.
 const BASIC: [&str; 16] = [
     "assert",
     "error",
@@ -51,7 +51,7 @@ const BASIC: [&str; 16] = [
     "_VERSION",
 ];
 
-/// The settings in a configuration file; what it does not set is `None` or the default.
+/// The settings in a configuration file; those that it does not set are `None` or the default.
 #[derive(Debug)]
 pub(crate) struct Configuration {
     pub(crate) port: Option<u16>,
@@ -199,7 +199,8 @@ fn bounded_lua() -> mlua::Result<Lua> {
     lua.set_memory_limit(MEMORY_MAX)?;
     let left = Cell::new(INSTRUCTIONS_MAX / LOOK_EVERY);
     lua.set_hook(HookTriggers::new().every_nth_instruction(LOOK_EVERY), move |_, _| {
-        // Once it is over it stays over: a `pcall` catches each error only to meet the next.
+        // Once the bound is exceeded it stays exceeded: a `pcall` catches each error only to meet
+        // the next.
         left.set(left.get().saturating_sub(1));
         if left.get() == 0 {
             return Err(mlua::Error::runtime("it takes too long"));

@@ -1,12 +1,12 @@
-//! Whether there are enough file descriptors: without, one part or another of a node fails, and what
-//! it says then tells nobody what to do.
+//! Whether there are enough file descriptors: without them one part or another of a node fails, with
+//! a message that tells nobody what to do.
 
 use std::fs::File;
 
 use anyhow::{Context as _, bail};
 
-/// What a node and its shell have open at once at the most, with some to spare: sockets, a state, what
-/// they wait with, and files of programs.
+/// The most that a node and its shell have open at once, with some to spare: sockets, a state,
+/// descriptors to wait with, and files of programs.
 const NEEDED: usize = 32;
 
 /// Opens as many as are needed for a moment.

@@ -1,8 +1,8 @@
-//! `kademlua sim --grade`: what a class has reached, found by replaying what each of them typed.
+//! `kademlua sim --grade`: what a class has reached, found by replaying what each learner typed.
 //!
-//! A file says what its owner claims. Only a replay counts: in a process of its own for each result, which the
-//! system keeps from taking more than its share of time and memory, with the checks of the lessons themselves. What
-//! a program in a file can do is what it can do in the simulator: nothing outside of it.
+//! A file says what its owner claims. Only a replay counts, with the checks of the lessons themselves. Each result
+//! is replayed in a process of its own, which the system keeps from taking more than its share of time and memory.
+//! A program in a file can do what it can do in the simulator: nothing outside of it.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -22,16 +22,16 @@ use crate::shell::{
 /// Processor time of one replay, in seconds; the longest lesson takes less than one.
 const CPU_SECONDS: u64 = 10;
 
-/// Memory of one replay, of addresses: a lesson takes a tenth.
+/// Address space of one replay: a lesson takes a tenth.
 const MEMORY_BYTES: u64 = 1 << 30;
 
-/// One replay takes no longer, also when it does nothing but wait.
+/// One replay takes no longer, even if it does nothing but wait.
 const WITHIN: Duration = Duration::from_secs(30);
 
-/// An answer of a replay is not longer.
+/// The answer of a replay is at most this long.
 const VERDICT_BYTES_MAX: u64 = 64 << 10;
 
-/// How often it is looked whether a replay has ended.
+/// How often to look whether a replay has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// Lessons of one file that are replayed.
@@ -128,9 +128,9 @@ fn rows_of(who: &str, file: &Path, lessons: Option<&Path>) -> Vec<GradeRow> {
     rows
 }
 
-/// What is in a file, unless it is too long for one of results.
+/// The content of a file, unless it is too long for a file of results.
 fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
-    // A pipe would be waited for, and a link may lead anywhere.
+    // Opening a pipe would wait, and a link may lead anywhere.
     if !fs::symlink_metadata(file)?.is_file() {
         bail!("no plain file");
     }
@@ -142,7 +142,7 @@ fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// For each lesson the last of the records that claim most, by lesson.
+/// For each lesson the last of the records that claim most, sorted by lesson.
 fn best_of(records: Vec<Record>) -> Vec<Record> {
     let mut best = std::collections::BTreeMap::<String, Record>::new();
     for record in records {
@@ -187,7 +187,7 @@ fn verdict_on(record: &Record, lessons: Option<&Path>) -> anyhow::Result<ReplayR
     }
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = Replay(command.spawn()?);
-    // It may end before it has read all, and then says why by how it ended.
+    // It may end before it has read everything; then the way it ended says why.
     let _ = child.0.stdin.take().expect("it is piped").write_all(&serde_json::to_vec(record)?);
     let stdout = child.0.stdout.take().expect("it is piped");
     let answer = std::thread::spawn(move || {
@@ -287,7 +287,7 @@ fn bound() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Here only the time is bounded, from outside.
+/// On this system only the time is bounded, from outside.
 #[cfg(not(unix))]
 fn bound() -> anyhow::Result<()> {
     Ok(())
@@ -304,7 +304,7 @@ fn text_of(row: &GradeRow) -> String {
 
 /// The columns of the table.
 fn line_of([who, lesson, seed, steps, remark]: [&str; 5]) -> String {
-    // Names of files and lessons are somebody's.
+    // Somebody else chose the names of files and lessons.
     let [who, lesson, remark] = [who, lesson, remark].map(|text| escape(text.as_bytes(), false));
     format!("{who:<20} {lesson:<34} {seed:>6}  {steps:<7} {remark}").trim_end().to_owned()
 }

@@ -1,4 +1,4 @@
-//! The log: which lines, and how they look.
+//! The log: which lines it has, and how they look.
 
 use std::fmt;
 
@@ -15,14 +15,15 @@ use crate::shell::{escape, escape_json_text, takes_colours};
 
 use super::BadUsage;
 
-/// The variable that names a filter where the command line does not.
+/// The variable that names a filter if the command line does not.
 const VARIABLE: &str = "RUST_LOG";
 
-/// Starts the log, which ends up at standard error: what `--log` says, else `RUST_LOG`, else the default.
+/// Starts the log, which goes to standard error, with the filter of `--log`, else of `RUST_LOG`, else the
+/// default.
 ///
 /// # Errors
-/// If the filter that was asked for cannot be read. The variable may be meant for another program: of a filter in
-/// it that cannot be read the log says so, and takes the default.
+/// If the filter of `--log` cannot be read. The variable may be meant for another program: if its filter cannot
+/// be read, the log says so and takes the default.
 pub(super) fn start<W>(
     asked: Option<&str>,
     default: &str,
@@ -58,7 +59,7 @@ where
 fn filter(text: &str) -> Result<Targets, BadUsage> {
     let expected = "expected error, warn, info, debug, trace or off, or MODULE=LEVEL";
     let complaint = || BadUsage(format!("log filter '{text}': {expected}"));
-    // The library would take a bare word for a module of which everything is wanted.
+    // The library would take a bare word for a module whose lines are all wanted.
     let plain = |part: &str| part.contains('=') || part.trim().parse::<LevelFilter>().is_ok();
     if !text.split(',').all(plain) {
         return Err(complaint());
@@ -75,8 +76,8 @@ pub(super) enum LogFormat {
     Json,
 }
 
-/// Time, level, message and fields in one line, of which only the level's colour is obeyed by a terminal:
-/// message and fields may quote what peers sent.
+/// Time, level, message and fields in one line. A terminal obeys only the level's colour: message and
+/// fields may quote what peers sent.
 struct LogLine(LogFormat);
 
 impl<S, N> FormatEvent<S, N> for LogLine
@@ -157,7 +158,7 @@ mod tests {
 
     const FORGED: &str = "a\x1b[2J\n2026 ERROR b\u{202e}\u{9b}\u{e0001}\r";
 
-    /// What the log makes of text that others wrote: one line without orders.
+    /// What the log makes of text that others wrote: one line without control characters.
     fn logged(format: LogFormat) -> String {
         let buffer = LogBuffer::default();
         let writer = buffer.clone();

@@ -90,8 +90,8 @@ fn status_of(error: &anyhow::Error) -> u8 {
     }
 }
 
-/// Whether who read standard output has left, as `head` does when it has enough: no failure, as ripgrep and others
-/// have it.
+/// Whether the reader of standard output has left, as `head` does when it has enough. That is no failure, for
+/// ripgrep and others too.
 fn is_unread(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let broken = cause.downcast_ref::<io::Error>();
@@ -100,7 +100,7 @@ fn is_unread(error: &anyhow::Error) -> bool {
     })
 }
 
-/// The command line asks for what cannot be.
+/// The command line asks for something that cannot be.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct BadUsage(String);
@@ -119,8 +119,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     }
 }
 
-/// Puts `--` before the script's name, so that all that follows is the script's own, whatever it
-/// looks like.
+/// Puts `--` before the script's name, so that everything behind it belongs to the script, whatever
+/// it looks like.
 fn with_program_apart(mut arguments: Vec<OsString>) -> Vec<OsString> {
     if let Some(at) = script_position(&arguments) {
         arguments.insert(at, "--".into());
@@ -128,8 +128,8 @@ fn with_program_apart(mut arguments: Vec<OsString>) -> Vec<OsString> {
     arguments
 }
 
-/// Where the script is named: the first argument that is no option, no option's value, no node, no port and
-/// no subcommand but the one that takes such a script.
+/// Where the script is named: the first argument that is no option, no option's value, no node, no port,
+/// and no subcommand except one that takes a script.
 fn script_position(arguments: &[OsString]) -> Option<usize> {
     let command = Cli::command();
     let attach = command.find_subcommand("attach").expect("it is one of them");

@@ -18,7 +18,7 @@ use crate::xdp::BPFFS;
 use super::configuration::Configuration;
 use super::log;
 
-/// The port of a network's first node, and of any node that is told no other.
+/// The port of a network's first node, and of any node that is not told another.
 pub(super) const DEFAULT_PORT: u16 = 8001;
 
 /// The arguments about the node that all commands share.
@@ -61,7 +61,7 @@ pub(super) fn parse_endpoint(text: &str) -> Result<Endpoint, String> {
     endpoint_of(text).ok_or_else(|| format!("expected HOST:PORT or a port, got '{text}'"))
 }
 
-/// An address, of IPv6 with or without the brackets that it has in front of a port.
+/// An address; IPv6 with or without the brackets that it has in front of a port.
 pub(super) fn parse_ip(text: &str) -> Result<IpAddr, String> {
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let ip = match bare {

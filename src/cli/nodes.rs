@@ -9,7 +9,7 @@ use crate::control::{Answer, Ask, Look, NodeView};
 use crate::net::door::{AttachError, Greeting, Met, Role, all};
 use crate::shell::{escape_json, escape_lines, kilobytes_of, say};
 
-/// A node that does not tell of itself within this time is listed without.
+/// A node that does not describe itself within this time is listed without details.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// What `nodes` takes.
@@ -24,7 +24,7 @@ pub(super) struct Arguments {
     json: bool,
 }
 
-/// A node, as it is listed.
+/// A line of the list.
 #[derive(Debug, Default, Serialize)]
 struct ListedNode {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -37,10 +37,10 @@ struct ListedNode {
     contacts: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     estimate: Option<f64>,
-    /// Of its process, in kilobytes.
+    /// Memory of its process, in kilobytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     memory: Option<f64>,
-    /// In seconds.
+    /// Its uptime in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     uptime: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -48,7 +48,7 @@ struct ListedNode {
     #[serde(skip_serializing_if = "Option::is_none")]
     process: Option<u32>,
     socket: String,
-    /// Why there is no more.
+    /// Why there are no more details.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
 }
@@ -58,7 +58,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let nodes = all(|_| true)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let rows = runtime.block_on(async {
-        // All are asked before the first is waited for.
+        // All nodes are asked before the first answer is awaited.
         let asked: Vec<_> = nodes.into_iter().map(|met| tokio::spawn(row(met))).collect();
         let mut rows = Vec::new();
         for row in asked {
@@ -84,7 +84,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What there is to tell of a node; nothing of one that is gone.
+/// The line of a node; `None` if the node is gone.
 async fn row(Met { socket, node }: Met) -> Option<ListedNode> {
     let mut row = ListedNode { socket: socket.display().to_string(), ..ListedNode::default() };
     let attached = match node {

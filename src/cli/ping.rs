@@ -1,4 +1,4 @@
-//! `kademlua ping`: whether a node answers, asked so that it remembers nobody.
+//! `kademlua ping`: asks whether a node answers, in such a way that it remembers nobody.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
-//! The program that a shell runs, where the command line says what it is: a chunk, a script, standard input, or
-//! none, and then there is a prompt.
+//! The program that a shell runs, as the command line says: a chunk, a script, standard input, or none, and
+//! then there is a prompt.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{IsTerminal as _, Read as _};
@@ -14,7 +14,7 @@ use crate::shell::{Chunk, Format, Options, Script};
 use super::BadUsage;
 use super::prompt::PromptArguments;
 
-/// What all commands with a shell on a node take beside the script.
+/// What all commands with a shell on a node take besides the script.
 #[derive(Debug, Args)]
 pub(super) struct ProgramArguments {
     /// Run one chunk and exit
@@ -34,8 +34,9 @@ pub(super) struct ProgramArguments {
 }
 
 impl ProgramArguments {
-    /// Reads the program, before there is a node to run it on: a missing file is a message, not a node. `words` are
-    /// the script and its arguments, `instead` what else may be meant by no program at all.
+    /// Reads the program, before there is a node to run it on: a missing file should cause a message, not a node.
+    /// `words` are the script and its arguments; `instead` is what the user may have meant by giving no program at
+    /// all.
     ///
     /// # Errors
     /// If there are two programs, or it cannot be read.

@@ -1,23 +1,23 @@
 //! A node without a shell shares its machine with a hundred others, so it gives back what only its start
 //! needed.
 
-/// Lets go of the program's code. Linux maps 16 pages around each that is touched, so that after a start most
-/// of the program is resident: the command line, the Lua that never runs. What runs from now on comes back,
-/// from the page cache.
+/// Lets go of the program's code. Linux maps 16 pages around each page that is touched, so that after a start
+/// most of the program is resident: the command line, the Lua that never runs. Code that runs from now on
+/// comes back from the page cache.
 #[cfg(target_os = "linux")]
 pub(super) fn give_back_code() {
     let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else { return };
     for (start, length) in maps.lines().filter_map(code) {
-        // A node that stays larger is a node all the same.
+        // If it fails the node stays larger, but works.
         let _ = give_back(start, length);
     }
 }
 
-/// Elsewhere it stays.
+/// On other systems the code stays.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn give_back_code() {}
 
-/// Where code of a file lies, by a line of `/proc/self/maps`, and how many bytes there are.
+/// Where a line of `/proc/self/maps` puts code from a file, and how many bytes there are.
 #[cfg(target_os = "linux")]
 fn code(line: &str) -> Option<(usize, usize)> {
     let mut fields = line.split_ascii_whitespace();
@@ -36,8 +36,8 @@ fn give_back(start: usize, length: usize) -> nix::Result<()> {
 
     let start = std::ptr::with_exposed_provenance_mut(start);
     let start = std::ptr::NonNull::new(start).ok_or(nix::errno::Errno::EINVAL)?;
-    // SAFETY: these pages are mapped from a file and cannot be written, so that they hold what the file
-    // holds: whoever reads or runs them next, in whichever thread, gets the same from there.
+    // SAFETY: these pages are mapped from a file and cannot be written, so they hold what the file
+    // holds: the next read or execution, in any thread, gets the same bytes from there.
     unsafe { madvise(start, length, MmapAdvise::MADV_DONTNEED) }
 }
 

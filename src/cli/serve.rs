@@ -1,8 +1,8 @@
 //! `kademlua serve`: a node without a shell.
 //!
-//! A node can be told to end with whoever started it, however that ends: it then holds the reading end
-//! of a pipe as its standard input, which the system closes. `scripts/start.sh` and the shell's `cluster`
-//! start their nodes so.
+//! A node can be told to end together with the process that started it, however that ends: its standard
+//! input is then the reading end of a pipe, which the system closes. `scripts/start.sh` and the shell's
+//! `cluster` start their nodes like this.
 
 use std::io::stdin;
 use std::os::fd::AsFd as _;
@@ -37,10 +37,11 @@ line on standard output, for programs to wait for; all else goes to the log, on 
 pub(super) struct Arguments {
     /// UDP port [default: 8001; 0 takes any free one and says which]
     port: Option<u16>,
-    /// Stop when standard input closes, which must be a pipe: with whoever started the node, however that ends
+    /// Stop when standard input closes, which must be a pipe: when the process that started the node ends,
+    /// however it ends
     #[arg(long)]
     until_eof: bool,
-    /// Check arguments and configuration, print what they come to, and start nothing
+    /// Check arguments and configuration, print the resulting settings, and start nothing
     #[arg(long)]
     check: bool,
     #[command(flatten)]
@@ -75,22 +76,22 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     })
 }
 
-/// Says what a node would run with. Of the id only where one is set: without, each node has its own.
+/// Prints what a node would run with. The id only if one is set: otherwise each node has its own.
 fn check(settings: &Settings) -> anyhow::Result<()> {
     let id = settings.ids.get(&Dialect::V1).map(|id| format!(" id={id}")).unwrap_or_default();
     say(format_args!("fine port={} address={}{id}", settings.bind.port(), settings.bind))?;
     Ok(())
 }
 
-/// Tells whoever waits for it that the node is there.
+/// Tells a waiting process that the node is ready.
 async fn say_ready(handle: &Handle) {
-    // Nobody there yet is no reason not to serve.
+    // A node serves even while nobody else is there.
     let _ = tokio::time::timeout(READY_WITHIN, handle.joined()).await;
     let Ok(snapshot) = handle.snapshot().await else { return };
     let (address, id, contacts) = (handle.local_addr(), handle.id(), snapshot.v1().contacts);
     let port = address.port();
     give_back_code();
-    // Nor is that nobody reads it.
+    // And even if nobody reads this line.
     let _ = say(format_args!("ready port={port} address={address} id={id} contacts={contacts}"));
 }
 
@@ -100,7 +101,8 @@ fn input() -> anyhow::Result<pipe::Receiver> {
     pipe::Receiver::from_owned_fd(input).context("--until-eof: standard input must be a pipe")
 }
 
-/// Waits until whoever holds the other end is gone; for ever without an input. What comes is read and means nothing.
+/// Waits until the process that holds the other end is gone; for ever without an input. Whatever comes is read and
+/// means nothing.
 async fn closed(input: Option<pipe::Receiver>) {
     let Some(input) = input else { return std::future::pending().await };
     let mut ignored = [0; 512];

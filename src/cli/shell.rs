@@ -12,10 +12,10 @@ use crate::shell::{LogWriter, Shell, ShellOutput, Subject, say};
 use super::program::ProgramArguments;
 use super::{BadUsage, NodeArguments};
 
-/// A program begins when the node has joined, or after this time without.
+/// A program begins when the node has joined, or after this time if it has not.
 const JOIN_WITHIN: Duration = Duration::from_secs(2);
 
-/// The first prompt comes when the node has joined, or after this time: who types is not kept
+/// The first prompt comes when the node has joined, or after this time: a person is not kept
 /// waiting for a network that is not there.
 const PROMPT_WITHIN: Duration = Duration::from_millis(300);
 
@@ -85,7 +85,7 @@ fn greet(handle: &Handle) -> std::io::Result<()> {
     say("help() lists what there is, Ctrl-C ends a program, Ctrl-D leaves")
 }
 
-/// Waits until the node has asked the network in, unless it is the network. Where nobody is there, the
+/// Waits until the node has joined the network, unless it is the network. If nobody is there, the
 /// program runs all the same, in a network of one.
 async fn joined(handle: &Handle) {
     handle.tried_to_join().await;

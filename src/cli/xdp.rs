@@ -28,7 +28,7 @@ pub(super) struct Arguments {
 enum XdpCommand {
     /// Load the program, attach it to an interface and leave it for the node
     Attach(Attach),
-    /// Take it away, with all that belongs to it, also where its interface or network namespace is gone
+    /// Take it away, with all that belongs to it, even if its interface or network namespace is gone
     Detach(Where),
     /// Tell what is attached and what it has done
     Status(StatusArguments),
@@ -44,7 +44,7 @@ struct Attach {
     /// How to meet packets
     #[arg(long, value_enum, default_value = "auto")]
     mode: ModeChoice,
-    /// User that the node runs as [default: who called sudo, else the caller]
+    /// User that the node runs as [default: the user who called sudo, else the caller]
     #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
     user: Option<String>,
     /// Requests a second that one source may ask in the kernel, 0 for any; loopback is exempt
@@ -208,7 +208,8 @@ fn orphan_as_text(orphan: &Orphan) -> String {
     format!("port {port} on {interface} of network namespace {namespace}, which is gone")
 }
 
-/// The user that the node will run as. Who attaches by sudo most likely runs the node without.
+/// The user that the node will run as. Somebody who attaches by sudo most likely runs the node
+/// without it.
 fn owner(user: Option<String>) -> anyhow::Result<Option<Owner>> {
     match user.or_else(|| std::env::var("SUDO_USER").ok()) {
         Some(name) => named(&name).map(Some),

@@ -17,8 +17,8 @@ use super::view::{
     TableView,
 };
 
-/// The answer to an [`Ask`]. Serialised it is what it holds: who reads it knows what was asked
-/// ([`Ask::read_answer`]).
+/// The answer to an [`Ask`]. Serialised, only the content of the variant is left: the reader knows
+/// what was asked ([`Ask::read_answer`]).
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Answer {
@@ -54,7 +54,7 @@ pub enum Answer {
     Packets(Vec<Reading>),
     /// To [`Ask::Capture`].
     Capture(CaptureView),
-    /// To what has no answer but that it is done.
+    /// To a question whose only answer is that it is done.
     Done(()),
 }
 
@@ -79,10 +79,10 @@ pub struct Ponged {
 /// Where a peer sees the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SocketView {
-    /// There.
+    /// The address that the peer sees.
     #[serde(flatten)]
     pub socket: Peer,
-    /// Who says so.
+    /// The peer.
     pub who: Peer,
     /// The round trip.
     pub ms: Duration,

@@ -1,4 +1,4 @@
-//! What can be asked of a node and is answered once, and why there may be no answer.
+//! The questions to a node that have one answer each, and why there may be none.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,8 +11,8 @@ use crate::serial::Bytes;
 use super::command::{Command, CommandError};
 use super::reading::Filter;
 
-/// Integers beyond are refused: an original node that read one could not write it again, and
-/// would hang at it.
+/// Larger integers are refused: an original node that read one could not write it again, and would
+/// hang.
 pub const INTEGER_MAX: i64 = 99_999_999_999_999;
 
 /// Something to ask of a node; each has one [`Answer`](super::Answer).
@@ -62,7 +62,7 @@ pub enum Look {
 pub enum Capture {
     /// To write all packets to a file from now on.
     Begin {
-        /// The file; where it is no whole path, as the node's process has it.
+        /// The file; a relative path starts where the node's process runs.
         file: Bytes,
         /// Whether to write over one that is there already.
         #[serde(default)]
@@ -141,7 +141,7 @@ impl From<CallError> for Problem {
 }
 
 impl Ask {
-    /// Looks for what no node should be asked, whoever asks it.
+    /// Looks for what no node should be asked, by anybody.
     ///
     /// # Errors
     /// Says what is wrong.

@@ -1,4 +1,4 @@
-//! What a node can be asked to start, and what that came to.
+//! What a node can be asked to start, and how that ended.
 
 use std::net::SocketAddr;
 
@@ -31,7 +31,7 @@ pub enum Command {
     FindValue {
         /// The key.
         key: Id,
-        /// Nodes with values after which the search ends.
+        /// The search ends once this many nodes have returned values.
         max_nodes: usize,
         /// Values asked of each node; [`ALL_ENTRIES`](crate::kad::lookup::ALL_ENTRIES), which is `"all"`, for all
         /// that it has.
@@ -68,7 +68,7 @@ pub enum Command {
     },
 }
 
-/// What a [`Command`] came to.
+/// How a [`Command`] ended.
 #[derive(Clone, Debug)]
 pub enum Reply {
     /// To [`Command::Bootstrap`].
@@ -128,7 +128,7 @@ impl Command {
         })
     }
 
-    /// The peer that is asked, where it is one.
+    /// The peer that is asked, if the command asks a single one.
     pub(super) fn peer(&self) -> Option<Peer> {
         match *self {
             Command::Ping { peer } | Command::GetSocket { peer } | Command::Call { peer, .. } => {

@@ -1,9 +1,9 @@
 //! The door of a node, for people and for tools: what can be asked, what is answered, what is told. Plain
 //! data, without behaviour.
 //!
-//! All of it is serialisable, and serialised in one way: what the shell has as tables and `--json` as lines
-//! is this data, with these names. Formatting is left to the shell, meaning to the node, waiting to whoever
-//! drives the node.
+//! All of it is serialisable, and serialised in one way: the tables of the shell and the lines of `--json`
+//! are this data, with these names. Formatting is left to the shell, meaning to the node, and waiting to
+//! the loop that drives the node.
 //!
 //! Read [`Ask`] and [`Answer`] first; [`Command`]s take time, [`Look`]s do not. [`Reading`] is what a packet
 //! says, [`Sight`] what there is to see while a node works.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::message::Contact;
 
-/// Packets that a ring keeps: the last seconds of a busy node, and a screen or two to look back on.
+/// Packets that a ring keeps: the last seconds of a busy node, or a screen or two to look back on.
 pub const RING_PACKETS: usize = 1_000;
 
 /// Bytes of packets that a ring keeps; large values push out more than one.

@@ -18,7 +18,7 @@ use super::packet::{Direction, Packet, Sight};
 /// Requests that are remembered until they are answered.
 const ASKED_MAX: usize = 4_096;
 
-/// A longer name is no name that anybody calls, and is not remembered.
+/// Nobody calls an RPC by a longer name, so such a name is not remembered.
 const NAME_MAX: usize = 64;
 
 /// What kind of message a packet is, or what else there was to see.
@@ -34,7 +34,7 @@ pub enum PacketKind {
     NoSuchRpc,
     /// The RPC failed.
     Failure,
-    /// None that can be read.
+    /// No message that can be read.
     Malformed,
     /// No packet: a contact has come into the routing table.
     #[serde(rename = "contact added")]
@@ -63,7 +63,7 @@ pub struct Reading {
     /// The number of the call, in hex digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call: Option<String>,
-    /// The name of the RPC; of an answer only if its request was seen.
+    /// The name of the RPC; for an answer, only if its request was seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rpc: Option<Bytes>,
     /// What a request brings.
@@ -81,7 +81,7 @@ pub struct Reading {
     /// All of it, where something is wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<Bytes>,
-    /// Events that were lost before it, of those that a tap tells one by one.
+    /// Events that a tap lost right before this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<u64>,
 }
@@ -159,7 +159,7 @@ impl Reader {
     fn remember(&mut self, call: TransactionId, reading: &Reading, packet: &Packet) {
         let call = (call, packet.peer, packet.direction);
         let Some(rpc) = reading.rpc.as_ref().filter(|rpc| rpc.0.len() <= NAME_MAX) else {
-            // What comes back belongs to this one, and to no earlier one of the same number.
+            // The answer belongs to this request, and to no earlier one of the same number.
             self.asked.remove(&call);
             return;
         };

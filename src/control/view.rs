@@ -1,5 +1,5 @@
-//! Views of a node at one moment, and of what it did: with spans of time in place of its clock, and
-//! with what can be counted of the rest.
+//! Views of a node at one moment, and of what it did: with spans of time instead of its clock, and
+//! with numbers that are counted from the rest.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -27,7 +27,7 @@ pub trait View: sealed::Sealed + Sized + Send + 'static {
 }
 
 mod sealed {
-    /// Nobody else gets to see a node: what more there is to see becomes a view here.
+    /// Nobody else gets to see a node: further things to see become views here.
     pub trait Sealed {}
     impl Sealed for super::Snapshot {}
     impl Sealed for super::TableView {}
@@ -35,13 +35,13 @@ mod sealed {
     impl Sealed for super::EstimateView {}
 }
 
-/// A node at one moment. Serialised, what it is in the network of v1 lies beside the rest.
+/// A node at one moment. Serialised, the fields of its v1 overlay lie beside the rest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(from = "SnapshotForm", into = "SnapshotForm")]
 pub struct Snapshot {
     /// Time since it began.
     pub uptime: Duration,
-    /// What it is in its networks, by what these speak; that of v1 is one.
+    /// What it is in each of its networks, by their dialect; v1's is always there.
     pub overlays: BTreeMap<Dialect, OverlaySnapshot>,
     /// Counters since the node began.
     pub counters: Counters,
@@ -127,13 +127,13 @@ pub struct NodeView {
 }
 
 impl NodeView {
-    /// Of a node that is `own` to others.
+    /// A view of the node that others know as `own`.
     pub fn of(own: Contact, snapshot: Snapshot, state: Option<StateView>) -> NodeView {
         NodeView { address: own.address.ip(), port: own.address.port(), snapshot, state }
     }
 }
 
-/// How it goes with a node's state on disk.
+/// How a node's state on disk fares.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StateView {
     /// The folder.
@@ -207,7 +207,7 @@ pub struct BucketSnapshot {
 /// A contact of the routing table at one moment.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct ContactSnapshot {
-    /// Who.
+    /// The contact.
     #[serde(flatten)]
     pub contact: Contact,
     /// Smoothed round trip.
@@ -222,7 +222,8 @@ pub struct ContactSnapshot {
     pub stale: bool,
 }
 
-/// Derived, a flattened contact would cost the name by which the shell knows what it is.
+/// If this were derived, flattening the contact would lose the name by which the shell recognises
+/// it.
 impl Serialize for ContactSnapshot {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
@@ -328,7 +329,7 @@ impl View for Lookups {
 }
 
 impl Lookups {
-    /// The latest first, of a node that is `own` to others.
+    /// Their views, the latest first, at the node that others know as `own`.
     pub fn into_views(self, own: Contact) -> Vec<LookupView> {
         let view = |record: LookupRecord| {
             let ago = Some(self.now.since(record.ended));
@@ -364,8 +365,8 @@ pub struct LookupView {
     /// What it cost.
     #[serde(flatten)]
     pub costs: Costs,
-    /// What was found, if values were looked for. Each value has a holder, the node itself where it had
-    /// it.
+    /// What was found, if values were looked for. Each value has a holder; that is the node itself for
+    /// a value of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub values: Option<Vec<Found>>,
     /// How many more values there are than were found, at least.
@@ -377,7 +378,7 @@ pub struct LookupView {
 }
 
 impl LookupView {
-    /// Of a lookup at a node that is `own` to others.
+    /// The view of a lookup at the node that others know as `own`.
     pub fn of(mut record: LookupRecord, own: Contact) -> LookupView {
         record.values.iter_mut().for_each(|found| _ = found.holder.get_or_insert(own));
         let costs = Costs {
@@ -404,7 +405,7 @@ pub struct StoreView {
     /// What it cost, the lookup included.
     #[serde(flatten)]
     pub costs: Costs,
-    /// Holders with addresses that anybody reaches.
+    /// Holders whose addresses anybody can reach.
     pub public: usize,
     /// Subnets in which these lie.
     pub subnets: usize,
@@ -446,7 +447,7 @@ pub struct EstimateView {
     pub samples: Vec<SampleView>,
 }
 
-/// The nodes nearest to one point, and how many there are by these alone.
+/// The nodes nearest to one point, and the size of the network estimated from these alone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SampleView {
     /// The point.
@@ -497,9 +498,9 @@ impl SampleView {
 pub struct SettingView {
     /// Its name.
     pub name: String,
-    /// What the node runs with.
+    /// The value that the node runs with.
     pub value: NumberView,
-    /// What it is if nobody sets it.
+    /// Its value if nobody sets it.
     pub default: NumberView,
     /// What it is counted in.
     pub unit: String,
@@ -511,13 +512,13 @@ pub struct SettingView {
     pub source: String,
 }
 
-/// A number: of things without a point.
+/// A number; a number of things has no fraction.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum NumberView {
-    /// Of things.
+    /// A number of things.
     Count(i64),
-    /// Of anything else.
+    /// Any other number.
     Measure(f64),
 }
 
@@ -573,7 +574,7 @@ pub struct FastPathView {
     /// Nanoseconds that a run of the program takes, where the kernel measures it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ns: Option<u64>,
-    /// What is done with packets, and how many of which.
+    /// What is done with packets, and how many of each kind.
     #[serde(flatten)]
     pub tallies: BTreeMap<String, BTreeMap<String, u64>>,
 }

@@ -1,24 +1,26 @@
-//! The numbers of calls, by which a node knows what was meant for it without remembering what it asked.
+//! The numbers of calls, by which a node recognises replies without remembering what it asked.
 //!
-//! An rpc id has two halves. The first is a keyed hash of the IP address that is asked, so only who
-//! receives there knows it: a filter in front of the socket can tell replies to us from what is forged
-//! in a peer's name. The second is random, or in a verification ping a keyed hash of address and time:
+//! A transaction id has two halves. The first is a keyed hash of the IP address that is asked, so only
+//! a node that receives there knows it: a filter in front of the socket can tell replies to us from
+//! datagrams forged in a peer's name. The second is random, or in a verification ping a keyed hash of
+//! address and time:
 //!
 //! ```text
 //! call               ┌ hash(ip) ┬ random              ┐    32 bits each
 //! verification ping  └ hash(ip) ┴ hash(address, tick) ┘
 //! ```
 //!
-//! So who answers a verification ping proves that it receives at its address, as with a SYN cookie
-//! (RFC 4987 §3.6) or the Retry of RFC 9000 §8.1.2, and a flood of strangers takes no memory. The hash
-//! does not cover an id: who lives at the address says in its answer who it is. So whoever forges
-//! strange ids at a newcomer's address only has it validated the sooner.
+//! So a node that answers a verification ping proves that it receives at its address, as with a SYN
+//! cookie (RFC 4987 §3.6) or the Retry of RFC 9000 §8.1.2, and a flood of strangers takes no memory.
+//! The hash does not cover an id: the node at the address says in its answer who it is. So forging
+//! strange ids at a newcomer's address only gets it validated sooner.
 //!
-//! A number counts once. Else one ping would let its receiver answer under as many ids as it likes, and
-//! have us ask about each of them. So the numbers that were answered are remembered until they are worth
-//! nothing any more: what a stranger takes it takes by an answer, and not by a question.
+//! A number counts once. Otherwise one ping would let its receiver answer under as many ids as it likes,
+//! and have us ask about each of them. So the numbers that were answered are remembered until they have
+//! lost their worth: a stranger can fill this memory only by answering, not by asking.
 //!
-//! No calls in flight here, nor how often somebody is pinged; see [`rations`](super::rations).
+//! Calls in flight are kept elsewhere, and [`rations`](super::rations) decides how often a stranger
+//! is pinged.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -34,18 +36,18 @@ use crate::time::{Duration, Instant};
 /// Two verification pings to one address have the same number only if one follows the other faster.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Ticks for which an answer counts: longer than an answer is waited for by default.
+/// Further ticks for which an answer counts: longer than the node waits for an answer by default.
 const TICKS_MORE: u64 = 2;
 
 /// Numbers that are remembered for having been answered: more than a node hands out to the internet
 /// while one of them counts, 8,192 a second. Takes less than a megabyte.
 const MAX_ANSWERED: usize = 32_768;
 
-/// Makes rpc ids, and knows its own.
+/// Makes transaction ids, and knows its own.
 pub(crate) struct Challenge {
     prefixes: SipHasher24,
     pings: SipHasher24,
-    /// Numbers that count no more, by the tick that they were made in.
+    /// Numbers that count no more, by the tick in which they were made.
     answered: BTreeSet<(u64, TransactionId)>,
 }
 
@@ -55,10 +57,10 @@ impl Challenge {
         Challenge { prefixes: hasher(), pings: hasher(), answered: BTreeSet::new() }
     }
 
-    /// The first half of each rpc id that goes to an address, or to the /64 of an IPv6 one: unknown to all
-    /// who receive nothing there.
+    /// The first half of each transaction id that goes to an address, or to the /64 of an IPv6 one:
+    /// unknown to everybody who receives nothing there.
     pub(crate) fn prefix(&self, ip: IpAddr) -> [u8; 4] {
-        // As wide as what is flooded from is kept out.
+        // As wide as the networks that are kept out in a flood.
         let subnet = Subnet::all_of(ip).next().expect("an address lies in some network");
         half(self.prefixes.hash(&subnet.to_bytes()))
     }
@@ -73,7 +75,7 @@ impl Challenge {
         join(self.prefix(address.ip()), self.proof(tick(now), address))
     }
 
-    /// Whether a reply from this address is the first that answers a verification ping which was sent
+    /// Whether a reply from this address is the first to answer a verification ping that was sent
     /// there lately.
     pub(crate) fn accept(&mut self, now: Instant, source: &SocketAddr, id: TransactionId) -> bool {
         let Some(made) = self.proves(now, source, id) else { return false };
@@ -81,12 +83,12 @@ impl Challenge {
         while self.answered.first().is_some_and(|(tick, _)| *tick < oldest) {
             self.answered.pop_first();
         }
-        // What cannot be remembered could be repeated, so it does not count at all.
+        // A number that cannot be remembered could be repeated, so it does not count at all.
         self.answered.len() < MAX_ANSWERED && self.answered.insert((made, id))
     }
 
-    /// The tick in which a verification ping was sent to this address that a reply from there answers,
-    /// if one was lately.
+    /// The tick in which the verification ping was sent that a reply from this address answers, if one
+    /// was sent there lately.
     fn proves(&self, now: Instant, source: &SocketAddr, id: TransactionId) -> Option<u64> {
         let (prefix, proof) = id.as_bytes().split_at_checked(4)?;
         let tick = tick(now);

@@ -1,9 +1,9 @@
 //! What a datagram costs the node, in nanoseconds of one core.
 //!
 //! A model and no clock: the same datagrams cost the same everywhere, so that a node in a simulator
-//! repeats itself, and what one source may ask is no matter of what runs beside the node. Measured with
-//! `cargo bench --bench node` (rows "of the cost model") on a virtual machine of 2026, 2.1 GHz, and
-//! rounded up; another machine is faster or slower at all of it, by about as much.
+//! repeats itself, and what one source may ask does not depend on what else the machine runs. Measured
+//! with `cargo bench --bench node` (rows "of the cost model") on a virtual machine of 2026, 2.1 GHz,
+//! and rounded up; another machine is faster or slower at all of it, by about as much.
 //!
 //! | what | measured | here |
 //! |---|---|---|
@@ -27,7 +27,7 @@ const SENT: u64 = 800;
 /// A byte of either.
 const BYTE_PICOS: u64 = 500;
 
-/// A token of a payload that is read, some three times over until a request is understood.
+/// A token of a payload: until a request is understood it is read some three times.
 const TOKEN_READ: u64 = 12;
 
 /// A token of a value that is put in canonical form.
@@ -48,8 +48,8 @@ const EXAMINED: u64 = 10;
 /// A row that was put in some order, to choose what an answer holds.
 const ORDERED: u64 = 40;
 
-/// The cheapest request, and no datagram that comes unasked counts for less: a ping of 54 bytes and six
-/// tokens, and its answer of 37.
+/// The cheapest request, a ping of 54 bytes and six tokens with its answer of 37 bytes. No unasked
+/// datagram counts for less.
 pub(crate) const CHEAPEST: u64 = RECEIVED + SENT + (54 + 37) * BYTE_PICOS / 1_000 + 6 * TOKEN_READ;
 
 /// What a datagram has cost so far.
@@ -119,7 +119,7 @@ mod tests {
         assert!(ping.nanos().abs_diff(CHEAPEST) <= 2);
     }
 
-    /// A limit lets in what exceeds it by one datagram: that may not be much.
+    /// A limit lets in one datagram too many: that may not cost much.
     #[test]
     fn no_datagram_costs_more_than_two_milliseconds() {
         let mut dearest = Bill::of_datagram(MAX_DATAGRAM);

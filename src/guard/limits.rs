@@ -1,18 +1,20 @@
-//! How much of the node's time one source may take, the networks around it, and all together.
+//! How much of the node's time one source may take, the networks around it, and all sources
+//! together.
 //!
-//! Token buckets, as the fast path in the kernel has them (the generic cell rate algorithm: of each
-//! bucket only the instant is kept until which its allowance is used up). What is taken is not a
-//! datagram but what it [costs](super::cost): a long one, or one that is dear to answer, counts for
-//! many. Whoever holds an address may hold its neighbours too, so an IPv4 address is charged together
-//! with its /24, and a /64 of IPv6 with its /56 and /48. A datagram is let in while each of them has
-//! something left, and is charged for when it is known what it cost.
+//! Token buckets, as the fast path in the kernel has them (the generic cell rate algorithm: a bucket
+//! is just the instant until which its allowance is used up). A datagram takes what it
+//! [costs](super::cost): a long one, or one that is dear to answer, counts for many. The owner of an
+//! address may own its neighbours too, so an IPv4 address is charged together with its /24, and a /64
+//! of IPv6 with its /56 and /48. A datagram is let in while each of them has something left, and is
+//! charged once its cost is known.
 //!
-//! The buckets are shared by a keyed hash, so that the table never grows and nobody is pushed out of
-//! it: sources that meet in one bucket share its allowance, and strangers cannot know which do.
-//! Of the allowance for all together a part is kept for those who have proved their address.
+//! A keyed hash assigns sources to buckets, so that the table never grows and nobody is pushed out
+//! of it: sources that meet in one bucket share its allowance, and strangers cannot know which do. A
+//! part of the common allowance is kept for sources with a validated address.
 //!
-//! A refused request costs little, but the queue of a socket is full before a flood was refused in
-//! turn. So who is refused most is told of, and the driver can have it dropped before the queue.
+//! A refused request costs little, but the socket's queue is full before a flood has been refused
+//! one by one. So the sources that are refused most are reported, and the driver can have them
+//! dropped before the queue.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -26,19 +28,20 @@ use crate::config::Config;
 use crate::guard::cost;
 use crate::time::Instant;
 
-/// Buckets for the networks of each width, 24 kB in all: who asks in peace shares one with a given
+/// Buckets for the networks of each width, 24 kB in all: a peaceful source shares one with a given
 /// flooder only now and then.
 const BUCKETS: usize = 1_024;
 
 /// Allowances of the networks of each width, the narrowest first, in halves of what a source has. An
-/// owner of many addresses, however many, gets no more than two who have one.
+/// owner of many addresses, however many, gets no more than two owners of one.
 const HALVES: [u64; Subnet::LEVELS_MAX] = [2, 3, 4];
 
-/// How much of a second's allowance may be used at once: who looks up a hundred values at the same
+/// How much of a second's allowance may be used at once: looking up a hundred values at the same
 /// moment does no harm.
 const BURST_NANOS: u64 = 250_000_000;
 
-/// The part of it that is left to sources with a proved address when others use up the allowance.
+/// The part of it that is left to sources with a validated address when others use up the
+/// allowance.
 const RESERVED_NANOS: u64 = BURST_NANOS / 2;
 
 /// Sources whose refusals are counted.
@@ -49,7 +52,7 @@ const WORST: usize = 16;
 const FLOOD: u32 = 1_000;
 const WINDOW_NANOS: u64 = 1_000_000_000;
 
-/// Prices are nanoseconds of an allowance for one of cost, with this many bits behind the point.
+/// Prices are nanoseconds of allowance for a nanosecond of cost, with this many fractional bits.
 const POINT: u32 = 16;
 
 /// The token buckets that a source takes from.
@@ -63,7 +66,7 @@ pub(crate) struct SourceBuckets {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
     Beyond,
-    /// Beyond by so much that it is worth telling.
+    /// So far beyond that it is worth telling.
     Flood,
 }
 
@@ -73,10 +76,12 @@ pub(crate) struct Limits {
     /// no limit.
     source_prices: [u64; Subnet::LEVELS_MAX],
     total_price: u64,
-    /// Until when the allowances are used up, by width; empty until a source has used some.
+    /// The instants until which the allowances are used up, by width; empty until a source has used
+    /// some.
     sources: Box<[[u64; BUCKETS]]>,
     total: u64,
-    /// Who is refused, by what anybody could have sent and by what only the source itself could.
+    /// The sources that are refused: for datagrams that anybody could have sent, and for those that
+    /// only the source itself could.
     forgeable: Worst,
     genuine: Worst,
 }
@@ -105,8 +110,8 @@ impl Limits {
         (is_limited && !is_loopback(source)).then(|| self.buckets_at(source.ip()))
     }
 
-    /// One hash serves all widths, each of which takes other bits of it; what tells the networks within
-    /// the widest from each other is added, so that no two neighbours ever share a bucket.
+    /// One hash serves all widths, each of which takes other bits of it. The bits that tell the
+    /// networks within the widest apart are added, so that no two neighbours ever share a bucket.
     #[inline]
     fn buckets_at(&self, ip: IpAddr) -> SourceBuckets {
         let (hash, within, levels) = match ip {
@@ -139,7 +144,8 @@ impl Limits {
             })
     }
 
-    /// Whether all together have something left, for those with a proved address what is reserved too.
+    /// Whether the common allowance has something left; for sources with a validated address the
+    /// reserve counts too.
     #[inline]
     pub(crate) fn has_left_for_all(&self, now: Instant, is_proved: bool) -> bool {
         let reserved = if is_proved { 0 } else { RESERVED_NANOS };
@@ -162,7 +168,7 @@ impl Limits {
         }
     }
 
-    /// Takes what a request has cost from the allowance of all together.
+    /// Takes what a request has cost from the common allowance.
     #[inline]
     pub(crate) fn charge_all(&mut self, now: Instant, cost: u64) {
         take(&mut self.total, nanos(now), cost, self.total_price);
@@ -186,9 +192,8 @@ fn take(used_until: &mut u64, now: u64, cost: u64, price: u64) {
     *used_until = now.max(*used_until).saturating_add(taken);
 }
 
-/// The sources that are refused the most, as Misra and Gries (1982) find what is frequent: of any
-/// that make up more than a seventeenth of what is refused none is missed, however many others
-/// there are.
+/// The sources that are refused the most, by the algorithm of Misra and Gries (1982): no source
+/// that makes up more than a seventeenth of all refusals is missed, however many others there are.
 #[derive(Default)]
 struct Worst {
     since: u64,
@@ -196,7 +201,7 @@ struct Worst {
 }
 
 impl Worst {
-    /// Counts one more; tells whether that makes a flood, from which the count starts anew.
+    /// Counts one more. Returns whether that makes a flood, after which the count starts anew.
     fn count(&mut self, now: u64, source: Subnet) -> bool {
         if now - self.since >= WINDOW_NANOS {
             self.since = now;
@@ -242,7 +247,7 @@ mod tests {
         (IpAddr::V4((0x0a00_0000 + (number << 8)).into()), 8_001).into()
     }
 
-    /// Asks something of that cost. Returns whether it was let in.
+    /// Asks something that costs `cost`. Returns whether it was let in.
     fn asks(limits: &mut Limits, now: Instant, source: &SocketAddr, cost: u64) -> bool {
         let Some(buckets) = limits.buckets_of(source) else { return true };
         let is_let_in = limits.has_left(now, &buckets);
@@ -252,7 +257,7 @@ mod tests {
         is_let_in
     }
 
-    /// How many of `count` pings, one each span, are let in.
+    /// How many of `count` pings, one every `every`, are let in.
     fn let_in(
         limits: &mut Limits,
         every: Duration,
@@ -297,7 +302,7 @@ mod tests {
         }
     }
 
-    /// How much more than one source the sources of a network get together, and of what they get.
+    /// How much the sources of a network get together, as a multiple of what one source gets.
     fn gain(addresses: &[&str]) -> f64 {
         let addresses: Vec<SocketAddr> =
             addresses.iter().map(|text| text.parse().unwrap()).collect();
@@ -416,8 +421,8 @@ mod tests {
         Subnet::all_of(source(number).ip()).next().unwrap()
     }
 
-    /// How many datagrams of a flood are refused until it is told of, if so many others come with
-    /// each, all of them from somewhere else.
+    /// How many datagrams of a flood are refused until it is reported, if `others` come with each,
+    /// all of them from somewhere else.
     fn told_after(others: u32) -> Option<u32> {
         let mut worst = Worst::default();
         let count = |worst: &mut Worst, number| worst.count(0, subnet(number));

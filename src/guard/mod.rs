@@ -1,6 +1,6 @@
 //! Who may ask what: which addresses are validated, what a datagram costs, how much each source may
-//! spend, the tokens that show who receives at an address. Each mechanism owns its state and knows
-//! no node.
+//! spend, the tokens that prove that somebody receives at an address. Each mechanism owns its state
+//! and knows no node.
 
 pub(crate) mod challenge;
 pub(crate) mod cost;

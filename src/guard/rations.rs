@@ -1,14 +1,14 @@
 //! How often strangers are asked back: verification pings, dealt out fairly among their networks.
 //!
-//! A stranger's address may be forged, and then the ping goes to somebody who asked for nothing. So a
-//! network, of every size that one owner may hold ([`Subnet::all_of`]), gets no more of them than a
-//! steady rate, and all together no more than a node can spare. Of the whole a part is kept for
-//! networks that got few lately: however many a flood from some of them uses up, a newcomer from
+//! A stranger's address may be forged, and then the ping goes to somebody who asked for nothing. So
+//! each network, of every size that one owner may hold ([`Subnet::all_of`]), gets pings at no more
+//! than a steady rate, and all together get no more than a node can spare. Part of the whole is kept
+//! for networks that got few lately: however many a flood from some networks uses up, a newcomer from
 //! another is asked at once.
 //!
-//! Where every source is forged at random, no network can be told from another, and all that helps is
-//! that the whole is large: 8,192 a second, so a newcomer is asked at its first word as long as all
-//! strangers together come no faster.
+//! Where every source is forged at random, no network can be told from another, and only the size of
+//! the whole helps: 8,192 a second, so a newcomer is asked at its first word unless strangers come
+//! faster than that.
 //!
 //! Token buckets as in [`limits`](super::limits), shared by a keyed hash: memory stays what it is.
 
@@ -35,26 +35,29 @@ const TO_IPV4: [u64; 2] = [FEW, IN_ALL / 2];
 /// The same to a /64, /56 and /48 of IPv6.
 const TO_IPV6: [u64; Subnet::LEVELS_MAX] = [256, 1_024, IN_ALL / 2];
 
-/// How far ahead a network may use up what it gets: sixteen pings at once to one IPv4 address.
+/// How far ahead a network may use up its ration, in microseconds: sixteen pings at once to one
+/// IPv4 address.
 const AHEAD: u64 = 1_000_000;
 
 /// The same for all together, and the part of that which is kept for networks that got few lately.
 const AHEAD_IN_ALL: u64 = 250_000;
 const RESERVED: u64 = AHEAD_IN_ALL / 2;
 
-/// What is few: pings a second to a /24 or a /48. So five hundred of them could use up the whole.
+/// What counts as few: pings a second to a /24 or a /48. So five hundred of these networks could
+/// use up the whole.
 const FEW: u64 = 16;
 
 /// Buckets of the networks that got more than few: 32 kB. Where a flood uses up the rates of all
-/// addresses of a /24, one in sixteen others shares a bucket with one of these; that matters to those
-/// alone in whose own /24 there is a flood, too.
+/// addresses of a /24, one in sixteen others shares a bucket with one of these; that only matters to
+/// addresses whose own /24 has a flood too.
 const BUCKETS: usize = 4_096;
 
-/// Buckets of what is few: 16 kB. If every source is forged, each still has four times as much to give
-/// as it is asked for.
+/// Buckets for the networks that got few: 16 kB. If every source is forged, each still has four times
+/// as much to give as it is asked for.
 const SHARES: usize = 2_048;
 
-/// An address that was pinged is not pinged again for as long as an answer is waited for by default.
+/// An address that was pinged is not pinged again for as long as the node waits for an answer by
+/// default.
 const AGAIN_AFTER: Duration = Duration::from_millis(1_500);
 
 /// Addresses pinged lately that are remembered for that. When there are more, the rates suffice, and
@@ -63,9 +66,10 @@ const RECENT_MAX: usize = 64;
 
 pub(crate) struct Rations {
     hasher: SipHasher13,
-    /// Until when the rations are used up, in microseconds; empty until there is a network to count.
+    /// The times until which the rations are used up, in microseconds; empty until there is a
+    /// network to count.
     networks: Box<[u64]>,
-    /// The same of what is few, of the widest networks.
+    /// The same for networks that got few, the widest alone.
     shares: Box<[u64]>,
     all: u64,
     /// The latest behind.
@@ -118,7 +122,7 @@ impl Rations {
         let subnets = Subnet::all_of(address.ip());
         let widest = subnets.clone().last().expect("each address lies in some network");
         let share = Use { bucket: self.hash(&widest) % SHARES, cost: 1_000_000 / FEW };
-        // Who got few from the widest got no more from those within it.
+        // Where the widest got few, the networks within it got no more.
         if share.is_left(&self.shares, now) && self.take_of_all(now, AHEAD_IN_ALL) {
             share.take(&mut self.shares, now);
             return true;
@@ -197,7 +201,7 @@ mod tests {
     };
 
     /// How many of twenty newcomers are pinged within ten seconds of a flood, if each asks once a
-    /// second, and how many at their first word.
+    /// second, and how many of them at their first word.
     fn pinged(flood: Flood, a_second: u64, newcomer: fn(u8) -> SocketAddr) -> (usize, usize) {
         let (mut rations, mut rng) = (rations(), ChaCha8Rng::seed_from_u64(2));
         let (mut pinged, mut at_once) = ([false; 20], 0);

@@ -1,11 +1,11 @@
-//! Write tokens: who stores something shows first that it receives what is sent to its address.
+//! Write tokens: a node that stores something first shows that it receives at its address.
 //!
-//! Anybody can write another's address on a store, and fill the place of that node, or ours, with
-//! what nobody answers for. So a sender that knows of tokens says so in each store, and if it lacks the
-//! right one is refused with a token for its address, which it sends back with the store: one round trip
-//! more, as with the Retry of RFC 9000 §8.1.2. That the address has answered before is no excuse: the
-//! store may be another's. Originals know of no tokens. What they store is a claim, see [`Standing`](crate::store::Standing), and
-//! with [`Config::require_tokens`] is taken only while their address is validated.
+//! Anybody can write another node's address on a store, and fill that node's places, or ours, with values that nobody
+//! answers for. So a sender that knows of tokens says so in each store. If it lacks the right one it is refused with
+//! a token for its address, which it sends back with the store: one more round trip, as with the Retry of RFC 9000
+//! §8.1.2. It does not help that the address has answered before: somebody else may have sent the store. Originals
+//! know of no tokens. What they store is a claim, see [`Standing`](crate::store::Standing), and with
+//! [`Config::require_tokens`] it is taken only while their address is validated.
 //!
 //! A findvalue may carry its token too, and is then answered in full.
 //!
@@ -47,7 +47,7 @@ impl TokenIssuer {
     pub(crate) fn accepts(&self, now: Instant, address: &SocketAddr, token: &[u8]) -> bool {
         let Ok(token) = token.try_into().map(u128::from_be_bytes) else { return false };
         let epoch = epoch(now);
-        // These hashes are compared in the same time wherever they differ.
+        // Comparing these hashes takes the same time wherever they differ.
         (epoch.saturating_sub(1)..=epoch)
             .any(|epoch| self.hash(epoch, address) == Hash128::from(token))
     }
@@ -82,7 +82,8 @@ struct CachedToken {
 }
 
 impl TokenCache {
-    /// Keeps a token for as long as it is good at least, and forgets the oldest if there are too many.
+    /// Keeps a token for as long as it is sure to be good, and forgets the oldest if there are too
+    /// many.
     pub(crate) fn keep(&mut self, now: Instant, holder: SocketAddr, token: &[u8]) {
         self.held.retain(|_, held| now < held.until);
         if self.held.len() >= MAX_HELD && !self.held.contains_key(&holder) {
@@ -93,8 +94,8 @@ impl TokenCache {
         self.held.insert(holder, CachedToken { token: token.to_vec(), until: now + EPOCH });
     }
 
-    /// The token that a holder has given lately. An empty one, if it has given none, still says that
-    /// this node knows of tokens.
+    /// The token that a holder has given lately. If it has given none the token is empty, which
+    /// still tells the holder that this node knows of tokens.
     pub(crate) fn token(&self, now: Instant, holder: &SocketAddr) -> Vec<u8> {
         let held = self.held.get(holder).filter(|held| now < held.until);
         held.map(|held| held.token.clone()).unwrap_or_default()

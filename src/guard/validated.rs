@@ -1,13 +1,13 @@
-//! Validated addresses: who is known to receive what is sent to its address.
+//! Validated addresses: the nodes that are known to receive what is sent to their address.
 //!
-//! Anybody can write another's address on a datagram. A node that answers a short question at
-//! length is an amplifier for those who do: what they send comes to the other multiplied. So because
-//! of one datagram from an address that is not validated no more than [`AMPLIFICATION_MAX`] times its
-//! bytes are sent, as RFC 9000 §8.1 has it for handshakes: the answer, whatever it holds, and the ping
-//! that validates the address. [`unvalidated_answer_max`] is how that is shared out.
+//! Anybody can write another's address on a datagram. A node that answers a short question at length
+//! is an amplifier for those who do: the victim gets a multiple of what they send. So one datagram
+//! from an address that is not validated causes at most [`AMPLIFICATION_MAX`] times its bytes, as RFC
+//! 9000 §8.1 has it for handshakes: the answer, whatever it holds, and the ping that validates the
+//! address. [`unvalidated_answer_max`] shares that out.
 //!
-//! What this does not prevent: a validated address is another node's, and whoever forges that one
-//! makes us answer it at full length.
+//! What this does not prevent: somebody who forges an address that another node has validated makes
+//! us answer that node at full length.
 //!
 //! [`AMPLIFICATION_MAX`]: crate::wire::AMPLIFICATION_MAX
 //! [`unvalidated_answer_max`]: crate::wire::Sizes::unvalidated_answer_max
@@ -17,28 +17,28 @@ use std::net::SocketAddr;
 
 use crate::address::{Scope, Subnet, is_loopback};
 
-/// Addresses that are remembered for having been validated. Those for whom the routing table has
-/// no place are to be found here: in a network of millions some three hundred nodes have one, about
-/// as many have us in theirs, and each lookup meets some thirty. Takes at most some 300 kB.
+/// How many validated addresses are remembered. These are nodes for which the routing table has no
+/// place: in a network of millions it has a place for some three hundred, about as many have us in
+/// theirs, and each lookup meets some thirty. Takes at most some 300 kB.
 const MAX_VALIDATED: usize = 1_024;
 
-/// How many of them are on one address of IPv4, or in one /64: its owner has every port of it, and would
-/// make all others forgotten. Several nodes behind one router have a place each.
+/// How many of them may be at one address of IPv4, or in one /64: its owner has every port of it, and
+/// could push all others out. Several nodes behind one router have a place each.
 const MAX_ON_ADDRESS: usize = 4;
 
-/// How many are in one /24, or in one /48. Of private networks each address is another owner's, so they
-/// have no such limit.
+/// How many may be in one /24, or in one /48. In private networks each address has another owner, so
+/// they have no such limit.
 const MAX_IN_NETWORK: usize = 64;
 
-/// Addresses that were validated lately, because something was answered from there or a token came
-/// back. The oldest give way: those on the same address if it has its share, then those in the same
-/// network, then whichever there are.
+/// Addresses that were validated lately, because an answer came from there or a token came back.
+/// The oldest give way: first those at the same address if it has its share, then those in the same
+/// network, then any.
 #[derive(Default)]
 pub(crate) struct Validated {
     /// Each with its number, which is the greater the later it was validated.
     numbers: BTreeMap<SocketAddr, u64>,
     addresses: BTreeMap<u64, SocketAddr>,
-    /// The numbers of those in each network that has but a share.
+    /// The numbers of the addresses in each network that is limited to a share.
     shares: BTreeSet<(Subnet, u64)>,
     last: u64,
 }
@@ -49,8 +49,8 @@ impl Validated {
             return;
         }
         if let Some(&number) = self.numbers.get(&address) {
-            // Of what was validated just now the order does not matter, and most are: answers of the
-            // same few peers cost one look.
+            // Among addresses that were validated just now the order does not matter, and most were:
+            // answers of the same few peers cost one look.
             if self.last - number < MAX_VALIDATED as u64 / 2 {
                 return;
             }
@@ -85,7 +85,8 @@ impl Validated {
     }
 }
 
-/// The networks of an address that have but a share, the narrowest first, and how much that is.
+/// The networks of an address that are limited to a share, the narrowest first, and how large it
+/// is.
 fn shares(address: &SocketAddr) -> impl Iterator<Item = (Subnet, usize)> + use<> {
     let mut networks = Subnet::all_of(address.ip());
     let narrowest = networks.next().map(|network| (network, MAX_ON_ADDRESS));
@@ -98,7 +99,7 @@ fn shares(address: &SocketAddr) -> impl Iterator<Item = (Subnet, usize)> + use<>
 mod tests {
     use super::*;
 
-    /// Of a lab, where each address is another owner's.
+    /// As in a lab, where each address has another owner.
     fn address(number: usize) -> SocketAddr {
         let [.., a, b] = number.to_be_bytes();
         ([10, 0, a, b], 1_024).into()

@@ -1,12 +1,12 @@
 //! What a lookup may send to addresses that it knows from others alone.
 //!
-//! A node that answers a lookup names the next to ask, and may name anybody: its questions would go to a
-//! victim of the liar's choice. So as long as nobody there has answered, a lookup asks an address, or a
-//! network that one owner may hold, twice at the most. And to the contacts that one node named, and of
-//! which nothing is known, go no more bytes together than that node's answers had. What an answer comes
-//! to was well spent, and may be spent again.
+//! A node that answers a lookup names the next nodes to ask, and it may name anybody: a liar could
+//! direct the lookup's questions at a victim. So until somebody there has answered, a lookup asks an
+//! address, or a network that one owner may hold, at most twice. And the unknown contacts that one node
+//! named are sent no more bytes together than that node's answers had. Bytes that bring an answer were
+//! well spent, and may be spent again.
 //!
-//! Only counts here; who is asked when, see [`lookup`](super::lookup).
+//! This module only counts; [`lookup`](super::lookup) decides who is asked when.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use crate::address::Subnet;
 use crate::address::is_loopback;
 use crate::message::Contact;
 
-/// Unanswered queries to one address, or one network of which nothing is known.
+/// Unanswered queries to one address, or to one network about which nothing is known.
 const MAX_UNANSWERED: u32 = 2;
 
 /// Bytes of what a lookup sends.
@@ -51,7 +51,7 @@ pub(crate) struct Debtor<'a> {
 /// What a lookup has spent, and what it may.
 pub(crate) struct Credit {
     sizes: QuerySizes,
-    /// Bytes that those who answered may cause yet.
+    /// Bytes that each node that answered may still cause.
     left: BTreeMap<SocketAddr, usize>,
     /// Queries without an answer to each address and port.
     at_address: BTreeMap<SocketAddr, u32>,
@@ -141,7 +141,7 @@ impl Credit {
         *self.left.entry(who).or_default() += bytes;
     }
 
-    /// Who of those that named a contact has most left to spend, and how much.
+    /// Of the nodes that named a contact, the one with most left to spend, and how much that is.
     fn payer(&self, named_by: &[SocketAddr]) -> Option<(SocketAddr, usize)> {
         let left = named_by.iter().filter_map(|who| Some((*who, *self.left.get(who)?)));
         left.max_by_key(|(_, left)| *left)
@@ -231,7 +231,8 @@ mod tests {
         let first = sent(&mut credit, &victims);
         assert_eq!(first.iter().map(bytes).collect::<Vec<_>>(), [485, 257, 161, 54]);
         assert_eq!(credit.left_for(&victims[50]), 1_000 - 485 - 257 - 161 - 54);
-        // What came to something may be spent again, and who answered may name others.
+        // Bytes that brought an answer may be spent again, and a node that answered may name
+        // others.
         credit.on_answer(0, &victims[0].contact.address, 300);
         assert_eq!(credit.left_for(&victims[50]), 1_000 - 257 - 161 - 54);
         let named = [victims[0].contact.address];

@@ -1,19 +1,19 @@
 //! Crowds: contacts whose addresses lie in one network, and may have one owner.
 //!
-//! A contact is counted with its /24 of IPv4, and with its /64, /56 and /48 of IPv6. Who is exempt,
-//! because the node itself lives where they do, is up to the caller.
+//! A contact is counted with its /24 of IPv4, and with its /64, /56 and /48 of IPv6. The caller
+//! decides which contacts are exempt because the node itself lives in their network.
 
 use std::net::IpAddr;
 
 use crate::address::Subnet;
 
-/// How many may be together of the networks of each width, the narrowest first, in times what is allowed
-/// of one subnet: who has a /64 usually has a /56, while a /48 may be a house or a company.
+/// How many contacts may share a network of each width, the narrowest first, as a multiple of what one
+/// subnet is allowed: the owner of a /64 usually has a /56, while a /48 may be a house or a company.
 const TIMES: [usize; Subnet::LEVELS_MAX] = [1, 1, 2];
 
 /// The networks around an address, and how many times the allowance each has.
 fn networks(ip: IpAddr) -> impl Iterator<Item = (Subnet, usize)> {
-    // Of an IPv4 address as many are allowed as of its /24, so that one need not be counted.
+    // An IPv4 address is allowed as many as its /24, so it need not be counted itself.
     Subnet::all_of(ip).zip(TIMES).skip(usize::from(ip.is_ipv4()))
 }
 

@@ -10,8 +10,8 @@
 //! ids that share four bits with the target, so that no node is counted twice. In networks of up to
 //! some two hundred nodes a lookup sees all nodes of its part, and the estimate is a count.
 //!
-//! Until there is a lookup to count by, the neighbourhood of the own id as the routing table knows
-//! it has to do.
+//! Until there is a lookup to count by, the neighbourhood of the own id in the routing table has to
+//! do.
 
 use rand::Rng;
 
@@ -59,8 +59,8 @@ impl<'a> Estimate<'a> {
 pub struct Sample {
     /// What was looked for.
     pub target: Id,
-    /// How far from there the nodes are that were found, and the own one, as shares of the id
-    /// space, the nearest first; at most k.
+    /// The distances from there of the nodes that were found, the own node among them, as shares of
+    /// the id space, the nearest first; at most k.
     pub distances: Vec<f64>,
     /// All that it found.
     whole: Count,
@@ -104,7 +104,8 @@ impl Estimator {
         distances.sort_unstable_by(f64::total_cmp);
         let whole = match distances.get(k - 1) {
             Some(&edge) => Count { nodes: k as f64, share: edge },
-            // One more than there are, as the k-th node is one more than lie before the edge.
+            // One more than there are, as above: there the k-th node lies on the edge, and one less
+            // inside.
             None => Count { nodes: distances.len() as f64 + 1.0, share: 1.0 },
         };
         let inside = if whole.share < PART {
@@ -145,7 +146,7 @@ impl Estimator {
         Estimate { nodes: nodes.max(contacts as f64 + 1.0), counted, samples }
     }
 
-    /// Points to look up, one in each part of which the network as it is now is not known.
+    /// Points to look up, one in each part of the id space where the present network is not known.
     pub(crate) fn targets(&self, contacts: usize, rng: &mut impl Rng) -> Vec<Id> {
         let current = |sample: &Option<Sample>| {
             sample.as_ref().is_some_and(|sample| sample.is_current(contacts))

@@ -1,11 +1,11 @@
-//! One iterative search: whom to ask next, when to stop, and the record of how it went.
+//! One iterative search: which node to ask next, when to stop, and the record of how it went.
 //!
 //! A lookup sends nothing and knows no clock. The node asks it for the next contact
 //! (`Lookup::next_query`), sends the query, and reports what became of it (`on_*`).
 //!
-//! It goes on one path, or on several that are disjoint: each hears only what those have to say that
-//! it asked itself, and nobody is asked on two of them. So liars lead astray no path but those that
-//! meet them. S/Kademlia (Baumgart and Mies, ICPADS 2007) §4.4.
+//! It follows one path, or several disjoint ones: each learns only from the nodes that it asked
+//! itself, and no node is asked on two of them. So liars lead astray only the paths that meet them.
+//! S/Kademlia (Baumgart and Mies, ICPADS 2007) §4.4.
 //!
 //! Read [`LookupRecord`] for what people get to see, then [`Lookup`].
 
@@ -30,11 +30,12 @@ use crate::time::{Duration, Instant};
 /// nearer contacts ends here.
 pub(crate) const MAX_QUERIES: usize = 256;
 
-/// Queries of one of several paths at the least: the limit above, shared by
-/// many, would end those that go around the liars.
+/// The fewest queries that one of several paths may send: the limit above, shared by many, would
+/// end the paths that go around the liars.
 const MAX_QUERIES_SHARED: usize = 32;
 
-/// Contacts to begin one of several paths with, at the least: one of them may lie, another be dead.
+/// The fewest contacts that one of several paths begins with: one of them may lie, another may be
+/// dead.
 const SEEDS_A_PATH: usize = 3;
 
 /// What a lookup is for.
@@ -53,7 +54,7 @@ pub enum Goal {
         /// The key.
         #[serde(rename = "target")]
         key: Id,
-        /// Nodes with values after which the lookup ends.
+        /// The lookup ends once this many nodes have returned values.
         max_nodes: usize,
         /// Values asked of each node; [`ALL_ENTRIES`] for all that it has, however many answers that takes.
         #[serde(with = "crate::serial::count_or_all")]
@@ -99,7 +100,7 @@ pub enum Cause {
     Replicate,
     /// The node joins the network, and looks for its neighbours.
     Join,
-    /// Part of the routing table has long not been asked for.
+    /// Nothing was looked up in part of the routing table for a long time.
     Refresh,
 }
 
@@ -186,23 +187,23 @@ pub struct Query {
     /// Who was asked.
     #[serde(rename = "who")]
     pub contact: Contact,
-    /// Who had named that contact; nobody if it came from the own routing table.
+    /// The node that named this contact; `None` if it came from the own routing table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub introduced_by: Option<Contact>,
     /// The path of the lookup on which it was asked, from 1.
     pub path: u32,
     /// How many introductions away: 1 for a contact of the own routing table.
     pub hop: u32,
-    /// 1 for what was asked before any answer had come on its path, else one more than the latest
-    /// round of which an answer had come.
+    /// 1 for queries sent before any answer had come on their path, else one more than the latest
+    /// round that had an answer.
     pub round: u32,
     /// Leading bits that its id shares with the target.
     pub bits: u32,
     /// When the question was sent: the time since the lookup began.
     pub sent: Duration,
-    /// How often it was sent: more than once where a node held values back until this one's address was
-    /// validated, or had more than fit an answer. A ping counts that had to be answered first. 0 if there
-    /// was no room to send it.
+    /// How often it was sent: more than once where a node held values back until this node's address was
+    /// validated, or had more values than fit one answer. A ping that had to be answered first counts
+    /// too. 0 if there was no room to send it.
     pub attempts: u32,
     /// Bytes of these datagrams.
     pub bytes_sent: usize,
@@ -243,17 +244,17 @@ pub enum Outcome {
         new: usize,
         /// Values in it.
         values: usize,
-        /// Values that the node told it has beside.
+        /// Further values that the node says it has.
         more: usize,
     },
     /// No answer came in time.
     #[serde(rename = "timed out")]
     TimedOut,
-    /// An answer came that was none.
+    /// Something came that is no valid answer.
     Failed,
 }
 
-/// A value and who had it.
+/// A value and the node that had it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Found {
     /// The value.
@@ -283,7 +284,7 @@ pub enum End {
     /// Nobody was known to ask.
     #[serde(rename = "no contacts")]
     NoContacts,
-    /// It took more queries than any honest network needs.
+    /// It would have taken more queries than any honest network needs.
     #[serde(rename = "too many queries")]
     TooManyQueries,
     /// The node had too much to do to begin with it.
@@ -297,9 +298,9 @@ pub struct Lookup {
     k: usize,
     max_per_subnet: usize,
     paths: Vec<Path>,
-    /// Where somebody was asked, and on which path.
+    /// The addresses that were asked, each with its path.
     asked: BTreeMap<SocketAddr, usize>,
-    /// What came in answer to queries that go on, by their number.
+    /// The answers so far to queries that go on, by the query's number.
     parts: BTreeMap<usize, Parts>,
     credit: Credit,
 }
@@ -318,7 +319,7 @@ struct Parts {
     answer: QueryAnswer,
     /// SHA-1 of the values in it.
     digests: BTreeSet<Id>,
-    /// Behind which value the last of them began.
+    /// The value behind which the last of them began.
     after: Option<Id>,
     /// The node was sent the token that it wanted.
     has_token: bool,
@@ -331,7 +332,7 @@ pub struct QueryAnswer {
     pub contacts: Vec<Contact>,
     /// Values in it.
     pub values: Vec<Value>,
-    /// Values that the node has beside.
+    /// Further values that the node has.
     pub more: usize,
     /// Bytes of its datagram.
     pub bytes: usize,
@@ -361,7 +362,7 @@ impl Lookup {
         };
         let paths = match cause {
             Cause::Search | Cause::Store | Cause::Replicate => config.paths,
-            // What these find is checked by asking on.
+            // Asking on checks what these lookups find.
             Cause::Join | Cause::Refresh => 1,
         };
         let limits = Bounds {
@@ -399,8 +400,8 @@ impl Lookup {
         }
     }
 
-    /// Takes in contacts that the node knows already, and deals them out to the paths. The own id is
-    /// left out.
+    /// Takes in contacts that the node knows already, and deals them out to the paths, all but the
+    /// own id.
     pub fn seed(&mut self, contacts: impl IntoIterator<Item = Contact>) {
         let paths = self.paths.len();
         for (number, contact) in contacts.into_iter().enumerate() {
@@ -436,7 +437,7 @@ impl Lookup {
     }
 
     /// The next contact to ask, which then counts as asked, and what to send it. Each path asks up to
-    /// alpha at once. `is_validated` tells whose address is known to be its own.
+    /// alpha at once. `is_validated` tells whether a contact's address is known to be its own.
     pub(crate) fn next_query(
         &mut self,
         now: Instant,
@@ -486,8 +487,8 @@ impl Lookup {
         query.bytes_sent += bytes;
     }
 
-    /// Takes in an answer that may be a part, with what the node says of the rest. Returns whether to send
-    /// the query once more, and for the values behind what.
+    /// Takes in an answer that may be only a part, with what the node says about the rest. Returns whether
+    /// to send the query once more, and behind which value to go on.
     pub fn on_part(
         &mut self,
         now: Instant,
@@ -509,8 +510,8 @@ impl Lookup {
         after
     }
 
-    /// Where the next part begins: where the last one did, if values were held back for want of a token,
-    /// or where the node says, if all are wanted.
+    /// Where the next part begins: where the last one did if values were held back for want of a token,
+    /// or where the node says if all values are wanted.
     fn next_part(&self, query: usize, answer: &QueryAnswer, rest: &Rest) -> Option<Option<Id>> {
         let Goal::Value { max_entries, .. } = self.record.goal else { return None };
         let parts = self.parts.get(&query);
@@ -540,8 +541,8 @@ impl Lookup {
         self.credit.on_answer(query, &contact.address, bytes);
     }
 
-    /// A query got an answer, or the last part of one. The own id is left out, and so are addresses on
-    /// this machine that somebody on another names, and values beyond those that were asked for.
+    /// A query got an answer, or the last part of one. Left out are the own id, addresses on this
+    /// machine that a node on another machine names, and values beyond those that were asked for.
     pub fn on_answer(&mut self, now: Instant, query: usize, answer: QueryAnswer) {
         self.note_received(query, answer.bytes);
         let mut parts = self.parts.remove(&query).unwrap_or_default();
@@ -586,15 +587,15 @@ impl Lookup {
         self.paths[path].on_overdue(distance);
     }
 
-    /// A query goes to somebody who is known to be silent: it holds up nobody, and the lookup does not
-    /// wait for it, unless nobody else answers.
+    /// A query goes to a contact that is known to be silent: it holds up no other, and the lookup does
+    /// not wait for it unless nobody else answers.
     pub fn on_hopeless(&mut self, query: usize) {
         let (path, distance) = self.place(query);
         self.paths[path].on_hopeless(distance);
     }
 
-    /// A query came to nothing, or to a datagram of `bytes` bytes that is no answer. What it brought
-    /// before counts all the same.
+    /// A query failed, or brought a datagram of `bytes` bytes that is no answer. What it brought
+    /// before still counts.
     pub fn on_failure(&mut self, now: Instant, query: usize, outcome: Outcome, bytes: usize) {
         self.note_received(query, bytes);
         if let Some(parts) = self.parts.remove(&query) {
@@ -630,7 +631,7 @@ impl Lookup {
         lacking.min_by_key(|c| c.distance()).map(|c| c.contact)
     }
 
-    /// Why all paths have ended, if they have: with values, if they brought enough together.
+    /// Why all paths have ended, if they have: with values, if together they brought enough.
     fn verdict(&self, is_validated: impl Fn(&Contact) -> bool) -> Option<End> {
         let may_ask =
             |candidate: &Candidate| self.credit.first(&debtor(candidate, &is_validated)).is_some();
@@ -647,7 +648,8 @@ impl Lookup {
         if is_enough {
             return Some(End::EnoughValues);
         }
-        // That one path ended for lack of contacts, or of values beyond its share, is no matter.
+        // It does not matter that one path ended for lack of contacts, or with only its own share
+        // of the values.
         let worst = [End::TooManyQueries, End::Converged, End::EnoughValues];
         let first = worst.into_iter().find(|end| ends.contains(end));
         Some(match first {
@@ -657,7 +659,7 @@ impl Lookup {
         })
     }
 
-    /// The k nearest nodes that answered on any path, no more of a subnet than is right.
+    /// The k nearest nodes that answered on any path, no more from one subnet than is allowed.
     fn closest(&self) -> Vec<Contact> {
         let mut answered: Vec<&Candidate> = self.candidates().filter(|c| c.answered()).collect();
         answered.sort_by_key(|c| c.distance());
@@ -695,7 +697,8 @@ impl Lookup {
         paths[path].add(Candidate::new(&target, contact, introduced_by, hop), may_ask)
     }
 
-    /// Whether a contact makes sense where it was named: nobody elsewhere knows this machine's own.
+    /// Whether a contact makes sense coming from the node that named it: no node elsewhere knows
+    /// this machine's loopback nodes.
     fn may_be_named(&self, contact: &Contact, by: Option<&SocketAddr>) -> bool {
         let is_from_afar = by.is_some_and(|by| !is_loopback(by));
         contact.id != self.own && !(is_from_afar && is_loopback(&contact.address))
@@ -709,7 +712,7 @@ impl Lookup {
 }
 
 impl Parts {
-    /// Adds what another answer of the same node has beside; what it says last of the rest is true.
+    /// Adds another answer of the same node; what it says last about the rest holds.
     fn join(&mut self, part: QueryAnswer) {
         let QueryAnswer { contacts, values, more, .. } = part;
         let digests = &mut self.digests;

@@ -1,5 +1,6 @@
 //! Kademlia as in the paper: the routing table, lookups, the estimate of the network's size, round
-//! trips. Told what happened, these say whom to ask; they read no bytes and send none.
+//! trips. These are told what happened, and say which node to ask next; they read no bytes and send
+//! none.
 
 pub(crate) mod credit;
 pub(crate) mod crowd;

@@ -1,8 +1,8 @@
-//! One path of a lookup: the contacts it has heard of, the nearest first, and whom of them to ask
+//! One path of a lookup: the contacts it has heard of, the nearest first, and which of them to ask
 //! next.
 //!
-//! A path learns from the answers to its own queries alone. What it must know of the other paths of
-//! its lookup, whom they have asked already, is handed in.
+//! A path learns only from the answers to its own queries. What it must know about the other paths
+//! of its lookup, namely the nodes that they have asked already, is handed in.
 
 use std::net::SocketAddr;
 
@@ -12,23 +12,24 @@ use crate::kad::crowd::Crowd;
 use crate::kad::lookup::{End, MAX_QUERIES};
 use crate::message::Contact;
 
-/// Contacts that a path keeps in mind, the nearest of those it heard of: no fewer than may be asked,
-/// so that whoever was asked is never forgotten.
+/// How many contacts a path keeps in mind, the nearest of those it heard of: no fewer than may be
+/// asked, so that no contact that was asked is ever forgotten.
 const MAX_CANDIDATES: usize = MAX_QUERIES;
 
-/// Nodes remembered for having named a contact: one of them may have been asked for too many already.
+/// How many of the nodes that named a contact are remembered: one of them may have been asked for too
+/// many already.
 const MAX_NAMERS: usize = 4;
 
 /// The bounds of a path.
 #[derive(Clone, Copy)]
 pub(super) struct Bounds {
-    /// The nearest contacts that are asked.
+    /// How many of the nearest contacts are asked.
     pub(super) k: usize,
     /// Queries at once.
     pub(super) alpha: usize,
     /// Queries in all.
     pub(super) queries: usize,
-    /// Nodes with values after which the path ends.
+    /// The path ends once this many nodes have returned values.
     pub(super) with_values: usize,
     /// Contacts of one subnet among the nearest.
     pub(super) per_subnet: usize,
@@ -42,7 +43,7 @@ pub(super) struct Path {
     with_values: usize,
     /// Queries that hold up others: sent, and neither answered, failed nor overdue.
     holding: usize,
-    /// The latest round of which an answer has come.
+    /// The latest round that had an answer.
     answered_round: u32,
 }
 
@@ -50,7 +51,7 @@ pub(super) struct Candidate {
     distance: Distance,
     pub(super) contact: Contact,
     pub(super) introduced_by: Option<Contact>,
-    /// Who has named it, a few of them; nobody if the node knew it before.
+    /// A few of the nodes that named it; none if the node knew it before.
     pub(super) named_by: Vec<SocketAddr>,
     pub(super) hop: u32,
     state: State,
@@ -82,7 +83,7 @@ impl Candidate {
         Candidate { distance, contact, introduced_by, named_by, hop, state: State::New }
     }
 
-    /// A contact of which a node told that the lookup does not ask.
+    /// A contact that a node named and the lookup does not ask.
     pub(super) fn named(target: &Id, contact: Contact, by: SocketAddr) -> Candidate {
         Candidate { named_by: vec![by], ..Candidate::new(target, contact, None, 1) }
     }
@@ -100,7 +101,7 @@ impl Candidate {
     }
 
     /// A contact that failed, or may not be asked, makes room for the same id at another address:
-    /// whoever introduced the first may have been mistaken, or lied.
+    /// the node that introduced the first may have been mistaken, or lied.
     fn give_way(&mut self, new: Candidate, may_ask: impl Fn(&Candidate) -> bool) -> bool {
         let is_lost = self.state == State::Failed || self.state == State::New && !may_ask(self);
         let is_same = self.contact == new.contact;
@@ -136,7 +137,7 @@ impl Path {
         self.with_values
     }
 
-    /// The round of what is asked now.
+    /// The round of queries that are sent now.
     pub(super) fn round(&self) -> u32 {
         self.answered_round + 1
     }
@@ -159,13 +160,13 @@ impl Path {
         }
     }
 
-    /// The next to ask, which then counts as asked. `is_taken` tells who was asked on other paths, and
-    /// `may_ask` whether somebody may be sent something now.
+    /// The next contact to ask, which then counts as asked. `is_taken` tells whether a contact was
+    /// asked on another path, and `may_ask` whether it may be sent something now.
     ///
-    /// At most alpha queries that are not overdue run at once, and only the k closest contacts are
-    /// ever asked, those not counted that failed, are overdue or hopeless: most of the latter are dead,
-    /// and whoever will be needed in their place is asked before that is certain. Who may not be asked now
-    /// is waited for while an answer may change that.
+    /// At most alpha queries that are not overdue run at once, and only the k closest contacts are ever
+    /// asked. Contacts that failed, are overdue or hopeless do not count among those k: most of the latter
+    /// two are dead, and a replacement is asked before that is certain. The path waits for a contact that
+    /// may not be asked now as long as an answer may change that.
     pub(super) fn next(
         &mut self,
         is_taken: impl Fn(&Contact) -> bool,
@@ -199,8 +200,8 @@ impl Path {
         }
     }
 
-    /// A query that was just sent goes to somebody who is known to be silent. Where most are, it waits
-    /// for the others of them after all: they are not all asked at once.
+    /// A query was just sent to a contact that is known to be silent. Where most contacts are silent,
+    /// the path waits for them after all: they are not all asked at once.
     pub(super) fn on_hopeless(&mut self, distance: Distance) {
         let hopeless = self.candidates.iter().filter(|c| c.state == State::Hopeless).count();
         if hopeless < self.limits.k
@@ -212,7 +213,7 @@ impl Path {
         }
     }
 
-    /// A query of that round was answered.
+    /// A query was answered.
     pub(super) fn on_answer(&mut self, distance: Distance, round: u32, with_values: bool) {
         self.settle(distance, State::Answered { with_values });
         self.answered_round = self.answered_round.max(round);
@@ -224,13 +225,14 @@ impl Path {
         self.settle(distance, State::Failed);
     }
 
-    /// Whether somebody is asked already, may be asked now, or may be once an answer comes that is due.
+    /// Whether a contact was asked already, may be asked now, or may be asked once an answer that is
+    /// due has come.
     fn counts(&self, candidate: &Candidate, may_ask: impl Fn(&Candidate) -> bool) -> bool {
         candidate.state != State::New || self.holding > 0 || may_ask(candidate)
     }
 
-    /// Why the path has ended, if it has. If anybody has answered on any path, the hopeless are not
-    /// waited for.
+    /// Why the path has ended, if it has. Once any node has answered on any path, the hopeless are
+    /// not waited for.
     pub(super) fn verdict(
         &self,
         has_answers: bool,
@@ -246,7 +248,7 @@ impl Path {
         let waiting = self.nearest(counts, is_taken).any(|at| !self.candidates[at].answered());
         match (waiting, self.queries) {
             (false, 0) => Some(End::NoContacts),
-            // Then nearer contacts may have found no place among the candidates.
+            // In that case nearer contacts may have found no place among the candidates.
             (_, queries) if queries >= self.limits.queries && !self.is_waiting() => {
                 Some(End::TooManyQueries)
             }
@@ -263,8 +265,8 @@ impl Path {
         self.candidates.iter().any(|c| matches!(c.state, State::Asked | State::Overdue))
     }
 
-    /// Where the k nearest are that may count, no more of a subnet than is right among them. Who
-    /// failed does not count, nor who was asked on another path.
+    /// The positions of the k nearest contacts that may count, no more from one subnet than is
+    /// allowed. Contacts that failed do not count, nor do those that were asked on another path.
     fn nearest(
         &self,
         counts: impl Fn(&Candidate) -> bool,
@@ -300,8 +302,8 @@ impl Path {
     }
 }
 
-/// Takes a candidate into a crowd. Private addresses count only where one told of them who does not have
-/// such an address; who has, and this node that hears him, live there.
+/// Takes a candidate into a crowd. Private addresses count only if a node with another kind of address
+/// named them: a node with a private address, and this node that hears it, live in that network.
 pub(super) fn admits(crowd: &mut Crowd, candidate: &Candidate) -> bool {
     let ip = candidate.contact.address.ip();
     let told_from = candidate.introduced_by.unwrap_or(candidate.contact).address.ip();

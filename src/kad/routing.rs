@@ -16,8 +16,8 @@
 //! Where [`Config::split_bits`] is more than 1 the other buckets are cut too, into parts of equal
 //! length with room for k contacts each, so that one step of a lookup leads farther (paper §4.2).
 //!
-//! The table is told what happened and decides who stays; it sends nothing. Whom to ping is handed
-//! back to the node. Contacts enter only after they have answered the node.
+//! The table is told what happened and decides who stays; it sends nothing. It hands the contacts
+//! to ping back to the node. Contacts enter only after they have answered the node.
 //!
 //! Addresses of one subnet are cheap for one owner to hold, so a bucket takes few of them, and the
 //! whole table a few times as many; see [`Config::max_per_subnet`].
@@ -36,11 +36,11 @@ use crate::kad::crowd;
 use crate::message::{Contact, EncodedContact};
 use crate::time::{Duration, Instant};
 
-/// A contact seen within this time is taken to be alive without asking: a strangers' flood of new
-/// ids must not turn into a flood of pings to those we know.
+/// A contact seen within this time is taken to be alive without asking: a flood of new ids from
+/// strangers must not turn into a flood of pings to the contacts we know.
 const FRESH: Duration = Duration::from_secs(15);
 
-/// How many times as many contacts of a subnet the whole table may have as one bucket: however many
+/// The whole table may have this many times as many contacts of a subnet as one bucket: however many
 /// ids an owner chooses, they are a few of the hundred or more contacts of a node in a large network.
 const TABLE_TIMES: usize = 3;
 
@@ -83,20 +83,20 @@ pub struct Entry {
     pub stale: bool,
 }
 
-/// What the table knows of somebody who asked something.
+/// What the table knows of a node that asked something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sighting {
     /// A contact that answers.
     Live,
     /// A contact that left something unanswered.
     Suspect,
-    /// The id is in the table at another address, which is named if it should be asked whether it
-    /// still lives there.
+    /// The id is in the table at another address. That contact is named if it should be asked
+    /// whether it still lives there.
     Elsewhere {
         /// The contact in the table.
         check: Option<Contact>,
     },
-    /// Nobody it knows, or who may take the place of a dead contact of the same id.
+    /// Not in the table, or free to take the place of a dead contact with the same id.
     Stranger,
     /// The node's own id.
     Own,
@@ -115,8 +115,8 @@ pub enum Insertion {
         /// The least recently seen contact of the bucket, unless it was seen just now.
         check: Option<Contact>,
     },
-    /// Its id is in the table at another address, which is named if it should be asked whether it
-    /// still lives there.
+    /// Its id is in the table at another address. That contact is named if it should be asked
+    /// whether it still lives there.
     Conflict {
         /// The contact in the table, unless it was seen just now.
         check: Option<Contact>,
@@ -128,8 +128,8 @@ pub enum Insertion {
 }
 
 impl Table {
-    /// An empty table around `own` with `k` contacts in a bucket, which it has ready as `encode` writes
-    /// them.
+    /// An empty table around `own` with room for `k` contacts in a bucket. It keeps each contact
+    /// encoded by `encode`, ready for answers.
     ///
     /// # Panics
     /// If `k` is 0 or above [`MAX_K`].
@@ -170,9 +170,9 @@ impl Table {
         self.entries().filter(|entry| entry.is_good())
     }
 
-    /// A number that grows whenever a contact becomes [good](Table::good), ceases to
-    /// be or moves to another address, and at no other time: who keeps a copy of these contacts
-    /// needs a new one.
+    /// A number that grows whenever a contact becomes [good](Table::good), ceases to be, or moves
+    /// to another address, and at no other time. When it has grown, copies of these contacts are
+    /// out of date.
     pub fn version(&self) -> u64 {
         self.version
     }
@@ -208,8 +208,8 @@ impl Table {
         }
     }
 
-    /// Where keys may lie to which no more than `rank` contacts are nearer than this node is, and of
-    /// which a new contact may be one of the `k` nearest: so many leading bits that all of them have.
+    /// The leading bits that all keys share for which at most `rank` contacts are nearer than this
+    /// node, and for which a new contact may be one of the `k` nearest.
     pub(crate) fn may_be_nearest(&self, new: &Id, rank: usize, k: usize) -> Vec<(Id, u32)> {
         let last = self.buckets.len() - 1;
         let shared = self.own.common_prefix(new) as usize;
@@ -218,8 +218,8 @@ impl Table {
             .iter()
             .map(|bucket| bucket.live_entries().filter(|entry| entry.contact.id != *new).count())
             .collect();
-        // Contacts that share more with the own id than the new one does are nearer than it to all keys
-        // that do so too; and so is this node.
+        // Contacts that share more bits with the own id than the new one does are nearer than it to all
+        // keys that do too, and so is this node.
         let deeper: usize = others.iter().skip(shared + 1).sum();
         let nearest = (0..=last).rev().filter(|&bucket| {
             let is_taken = bucket < last && others[bucket] > rank;
@@ -244,8 +244,8 @@ impl Table {
         has_place && !self.would_crowd(contact)
     }
 
-    /// Notes that a contact answered, in what time if that was measured, and takes it in if it is new
-    /// and there is room.
+    /// Notes that a contact answered, with its round trip if that was measured, and takes it in if it
+    /// is new and there is room.
     pub fn on_answer(
         &mut self,
         now: Instant,
@@ -271,20 +271,20 @@ impl Table {
         let bucket = self.bucket_mut(&contact.id);
         bucket.replacements.retain(|waiting| waiting.id != contact.id);
         bucket.entries.push(Entry::new(now, contact, rtt, encode));
-        // Whoever had to leave for it was stale, and not named anyway.
+        // A contact that had to leave for it was stale, and not named anyway.
         self.version += 1;
         Insertion::Added
     }
 
-    /// Notes somebody whose address is validated, and whose bucket has no room for it. Returns the
-    /// contact to ask whether it is still alive, if one is due for that.
+    /// Notes a node with a validated address whose bucket has no room for it. Returns the contact
+    /// to ask whether it is still alive, if one is due for that.
     pub fn on_stranger(&mut self, now: Instant, contact: Contact) -> Option<Contact> {
         self.wait(contact);
         self.due_for_check(now, &contact.id)
     }
 
-    /// The least recently seen of the contacts in whose place an id could come, if it is due to be
-    /// asked whether it is still alive.
+    /// The least recently seen of the contacts that an id could replace, if it is due to be asked
+    /// whether it is still alive.
     pub fn due_for_check(&self, now: Instant, id: &Id) -> Option<Contact> {
         self.alike(id).min_by_key(|entry| entry.last_seen)?.due_for_check(now)
     }
@@ -295,9 +295,9 @@ impl Table {
         !self.bucket(&contact.id).entries.iter().any(is_there) && self.would_crowd(contact)
     }
 
-    /// Whether there are as many contacts of its subnet besides a contact as may be, in its bucket or in
-    /// the whole table. Who answers from a loopback or private address does so because this node lives
-    /// there too, and is exempt.
+    /// Whether the subnet of a contact already has as many others as it may have, in its bucket or in
+    /// the whole table. Contacts that answer from a loopback or private address can do so because this
+    /// node lives there too, and are exempt.
     fn would_crowd(&self, contact: &Contact) -> bool {
         let (ip, max) = (contact.address.ip(), self.max_per_subnet);
         if Scope::of(ip) != Scope::Global || max >= self.k {
@@ -322,8 +322,8 @@ impl Table {
     }
 
     /// Notes that a contact failed its liveness check. It stays, marked stale, until its place is
-    /// needed. Returns `None` if it is not in the table or is stale already, else the contact that has
-    /// waited for a place the shortest, if one has: it should be pinged.
+    /// needed. Returns `None` if it is not in the table or is stale already, else the contact to ping:
+    /// the one that began to wait for a place last, if any waits.
     pub fn on_dead(&mut self, contact: &Contact) -> Option<Option<Contact>> {
         let marked = self.change(&contact.id, |entry| entry.on_dead(contact))?;
         marked.then(|| self.pop_replacement(&contact.id))
@@ -348,12 +348,13 @@ impl Table {
         touched.min_by_key(|&(_, touched)| touched).expect("a table has at least one bucket")
     }
 
-    /// Live contacts in the ranges nearest to the own id of which all nodes are known, and the size
-    /// of these ranges together as a share of the id space.
+    /// Live contacts in those ranges nearest to the own id in which all nodes are known, and the
+    /// size of these ranges together as a share of the id space.
     pub fn known_neighbourhood(&self) -> (impl Iterator<Item = &Entry>, f64) {
-        // Where buckets have parts one of them may be full; then less is taken as known than is.
+        // Where buckets have parts, one of them may be full; then less is taken as known than
+        // really is.
         let full = |bucket: &Bucket| bucket.live() >= self.k || !bucket.replacements.is_empty();
-        // The last bucket would have split if more were known of its range.
+        // The last bucket would have split if more contacts of its range were known.
         let last = self.buckets.len() - 1;
         let first = self.buckets[..last].iter().rposition(full).map_or(0, |index| index + 1);
         let known = self.buckets[first..].iter().flat_map(Bucket::live_entries);
@@ -391,7 +392,7 @@ impl Table {
         self.alike(id).count() >= self.k
     }
 
-    /// Drops a stale contact, if there is one, in whose place an id could come.
+    /// Drops a stale contact that an id could replace, if there is one.
     fn evict_stale(&mut self, id: &Id) -> bool {
         let Some(stale) = self.alike(id).find(|entry| entry.stale).map(|entry| entry.contact.id)
         else {
@@ -401,7 +402,7 @@ impl Table {
         true
     }
 
-    /// Takes out the contact that has waited the shortest for a place like an id's.
+    /// Takes out the contact that began last to wait for a place where an id belongs.
     fn pop_replacement(&mut self, id: &Id) -> Option<Contact> {
         let index = self.index(id);
         let part = self.part(index, id);
@@ -423,8 +424,8 @@ impl Table {
         self.bucket_mut(id).entries.iter_mut().find(|entry| entry.contact.id == *id)
     }
 
-    /// Does something to the contact of an id, if there is one, and notes whether it is now worth
-    /// naming otherwise than before.
+    /// Changes the contact of an id, if there is one, and notes whether it became good or ceased to
+    /// be.
     fn change<R>(&mut self, id: &Id, change: impl FnOnce(&mut Entry) -> R) -> Option<R> {
         let entry = self.entry_mut(id)?;
         let before = entry.named();
@@ -492,7 +493,7 @@ impl Bucket {
         let ip = contact.address.ip();
         let others = self.replacements.iter().map(|waiting| waiting.address.ip());
         if Scope::of(ip) == Scope::Global && crowd::is_crowded(others.clone(), ip, max_per_subnet) {
-            // Of those that are too many the oldest goes.
+            // When there are too many, the oldest goes.
             let oldest = (0..others.len()).find(|&at| {
                 let less = others.clone().enumerate().filter(|&(other, _)| other != at);
                 !crowd::is_crowded(less.map(|(_, ip)| ip), ip, max_per_subnet)
@@ -557,7 +558,7 @@ impl Entry {
         is_it && !self.stale
     }
 
-    /// Returns whether it is the contact that is meant, and was not stale before.
+    /// Returns whether this is that contact, and was not stale before.
     fn on_dead(&mut self, contact: &Contact) -> bool {
         let is_it = self.contact.address == contact.address && !self.stale;
         if is_it {
@@ -605,7 +606,8 @@ impl<'t> Closest<'t> {
         let number = usize::from(self.order[self.next_bucket - 1]);
         let bucket = &self.table.buckets[number];
         let step = self.parts.next().expect("made just above");
-        // All ids of a bucket are equally far from the target up to the bits that tell its parts.
+        // All ids of a bucket are equally far from the target up to the bits that tell its parts
+        // apart.
         let part = self.table.part(number, &self.target) ^ step;
         self.len = 0;
         for (index, entry) in bucket.entries.iter().enumerate() {
@@ -829,8 +831,8 @@ mod tests {
         assert_eq!(table.len(), 4);
     }
 
-    /// How many contacts with addresses like these a table takes beside as many others as it has room
-    /// for at the half, if their ids lie at all distances.
+    /// How many contacts with addresses like these a table takes in when it is half full of others,
+    /// if their ids lie at all distances.
     fn taken(addresses: impl Fn(u32) -> String) -> usize {
         let mut table = table();
         let mut add = |number: u32, tail: u8, ip: String| {
@@ -903,7 +905,7 @@ mod tests {
         assert!(table.is_empty());
     }
 
-    /// Something that a node tells its table, of one of some hundred contacts. Most share their
+    /// Something that a node tells its table about one of some hundred contacts. Most share their
     /// bucket, so that places are wanted; each has two addresses.
     #[derive(Clone, Copy, Debug)]
     struct Step {
@@ -933,7 +935,7 @@ mod tests {
         }
     }
 
-    /// Whom answers may name.
+    /// The contacts that answers may name.
     fn named(table: &Table) -> BTreeSet<Contact> {
         table.good().map(|entry| entry.contact).collect()
     }

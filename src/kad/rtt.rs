@@ -10,8 +10,8 @@ const PATIENCE_UNMEASURED: Duration = Duration::from_millis(300);
 /// for a moment is not slow.
 const PATIENCE_MIN: Duration = Duration::from_millis(4);
 
-/// After this number of calls in a row without an answer nothing is known any more: answers that come after
-/// the timeout are not measured, so that it would never grow with a network that has slowed down.
+/// After this number of calls in a row without an answer, what was measured is forgotten: answers that come
+/// after the timeout are not measured, so the timeout would never grow with a network that has slowed down.
 const MAX_SILENCES: u32 = 16;
 
 /// Round trips of a node's recent calls, smoothed.
@@ -42,7 +42,7 @@ impl RoundTrips {
         });
     }
 
-    /// Takes in that a call had no answer.
+    /// Notes that a call had no answer.
     pub(crate) fn on_silence(&mut self) {
         self.silences += 1;
         if self.silences == MAX_SILENCES {

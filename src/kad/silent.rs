@@ -1,27 +1,29 @@
 //! Contacts that left this node's own requests unanswered, whether the routing table has them or not.
 //!
 //! Others go on naming a dead contact for hours, and each lookup that hears of it would wait for it
-//! anew. So what one lookup has learnt is kept for the next: who is known to be silent is asked all the
-//! same, for it may be back, but not waited for. One answer ends that.
+//! anew. So what one lookup has learnt is kept for the next: a contact that is known to be silent is
+//! asked all the same, for it may be back, but the lookup does not wait for it. One answer ends that.
 //!
-//! While nobody at all answers, this node itself may be cut off, and silence tells nothing of others.
+//! While nobody at all answers, this node itself may be cut off, and silence tells nothing about
+//! others.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::message::Contact;
 use crate::time::{Duration, Instant};
 
-/// Contacts that are remembered, the latest: those that die in an hour around a node of a large network,
-/// in some 150 kB.
+/// How many contacts are remembered, the latest ones: as many as die in an hour around a node of a large
+/// network, in some 150 kB.
 const MAX_CONTACTS: usize = 1_024;
 
 /// Requests in a row after which a contact is taken to be silent: one datagram may get lost.
 const MIN_UNANSWERED: u32 = 2;
 
-/// How long after the last of them. Who is asked again and stays silent is remembered for longer.
+/// How long a contact is remembered after the last of them. A contact that is asked again and stays
+/// silent is remembered for longer.
 const REMEMBERED: Duration = Duration::from_secs(600);
 
-/// A request that is sent longer than this after the last answer of anybody tells nothing.
+/// A request that is sent longer than this after the last answer from anybody tells nothing.
 const CONNECTED: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Copy)]

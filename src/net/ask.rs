@@ -1,4 +1,4 @@
-//! What is asked of a node by its plain name is asked of its handle here.
+//! Answers an [`Ask`] through the handle of a node.
 
 use std::ffi::OsStr;
 use std::io;
@@ -76,7 +76,7 @@ impl Handle {
         Ok(FastPathView { reason: Some(reason), ..FastPathView::default() })
     }
 
-    /// What a filter takes of all that is to come.
+    /// All packets and news from now on that a filter takes.
     ///
     /// # Errors
     /// If the node has stopped.
@@ -113,16 +113,16 @@ fn attached(status: &xdp::Status) -> FastPathView {
     view
 }
 
-/// Packets and news as they come, read. Drop it to end it.
+/// Packets and news as they come, already read. Drop it to end it.
 #[derive(Debug)]
 pub struct Readings(WatchedNode);
 
-/// Of which node.
+/// The node that is watched.
 #[derive(Debug)]
 enum WatchedNode {
-    /// Of one in this process.
+    /// A node in this process.
     Here { tap: Tap, reader: Reader, filter: Box<Filter> },
-    /// Of one that this process is attached to.
+    /// A node that this process is attached to.
     There(Watch),
 }
 
@@ -133,7 +133,7 @@ impl From<Watch> for Readings {
 }
 
 impl Readings {
-    /// The next that is wanted; `None` once the node has ended.
+    /// The next that the filter takes; `None` once the node has ended.
     pub async fn next(&mut self) -> Option<Reading> {
         let losses = self.losses();
         let (tap, reader, filter) = match &mut self.0 {

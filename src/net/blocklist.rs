@@ -1,10 +1,11 @@
 //! Sources that flood the node, kept out for a while.
 //!
 //! A refused request costs the node little, but it has taken a place in the socket's queue, and a
-//! flood takes them all. So the system is asked to drop what comes from there before it is queued.
-//! Anybody can flood in another's name, so that replies which only the other itself can have sent are
-//! let in: it is heard in what it is asked, and keeps its place in the routing table, while its own
-//! requests are lost with the flood. Whoever floods with such replies is kept out altogether.
+//! flood takes them all. So the system is asked to drop datagrams from such a source before they are
+//! queued. Anybody can flood in another node's name, so replies that only that node itself can have
+//! sent are still let in: it can answer what it is asked, and keeps its place in the routing table,
+//! while its own requests are lost with the flood. A source that floods with such replies is kept out
+//! altogether.
 
 use std::io;
 use std::net::UdpSocket;
@@ -15,14 +16,14 @@ use super::socket::{self, KeptOut};
 use crate::address::Subnet;
 use crate::time::{Duration, Instant};
 
-/// How long a source is kept out. When it is let in again it takes some milliseconds to notice
-/// that it floods on: a thousandth of the time.
+/// How long a source is kept out. If it is let in again and floods on, the node notices within some
+/// milliseconds: a thousandth of the time.
 const KEPT_OUT: Duration = Duration::from_secs(10);
 
-/// Sources that are kept out at once: the filter must stay cheaper than what it saves.
+/// Sources that are kept out at once: the filter must cost less than it saves.
 const SOURCES_MAX: usize = 16;
 
-/// Who is kept out, and until when.
+/// The sources that are kept out, and until when.
 #[derive(Default)]
 pub(super) struct Blocklist {
     out: Vec<(KeptOut, Instant)>,
@@ -37,7 +38,7 @@ impl Blocklist {
         let is_it = |(other, _): &&mut (KeptOut, Instant)| subnet(other) == subnet(&source);
         if let Some((known, known_until)) = self.out.iter_mut().find(is_it) {
             *known_until = until;
-            // Not the reverse: what others forge in its name does not let its own flood in.
+            // Not the reverse: others that forge its name must not let its own flood in.
             if known.reply_prefix.is_some() && source.reply_prefix.is_none() {
                 known.reply_prefix = None;
                 self.is_changed = true;
@@ -48,7 +49,7 @@ impl Blocklist {
             let ip = source.ip;
             warn!(source = %ip, "a flood; for ten seconds only replies are received from there");
         } else {
-            // Whoever forges sources must not fill the log.
+            // Somebody who forges sources must not fill the log.
             debug!(?source, "a flood from there too");
         }
         if self.out.len() >= SOURCES_MAX {
@@ -64,7 +65,7 @@ impl Blocklist {
         self.out.iter().map(|&(_, until)| until).min().unwrap_or(Instant::NEVER)
     }
 
-    /// Lets in whose time is over, and tells the system what has changed.
+    /// Lets the sources in whose time is over, and tells the system what has changed.
     pub(super) fn tend<'a>(
         &mut self,
         now: Instant,
@@ -88,7 +89,7 @@ impl Blocklist {
     }
 }
 
-/// All that counts as one source.
+/// All addresses that count as one source.
 fn subnet(source: &KeptOut) -> Option<Subnet> {
     Subnet::all_of(source.ip).next()
 }

@@ -1,7 +1,7 @@
 //! The bootstrap nodes as the user names them: addresses, and host names, which are resolved here.
 //!
-//! When a node joins is its own business. A name is resolved at the start, and again when the node is
-//! alone or a bootstrap node does not answer: names move. Each has a task of its own, so that no
+//! When to join is the node's own business. A name is resolved at the start, and again when the node
+//! is alone or a bootstrap node does not answer: names move. Each has a task of its own, so that no
 //! packet ever waits for a resolver.
 
 use std::io;
@@ -22,7 +22,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// Addresses besides those of the settings that a user may add while the node runs.
 const ADDED_MAX: usize = 32;
 
-/// What came of resolving a name: its number, and its addresses.
+/// The outcome of resolving a name: its number, and its addresses.
 pub(super) type Resolved = (usize, io::Result<Vec<SocketAddr>>);
 
 /// The bootstrap nodes of one node.
@@ -42,12 +42,12 @@ pub(super) struct BootstrapNodes {
 struct HostName {
     endpoint: Endpoint,
     addresses: Vec<SocketAddr>,
-    /// It was said that it does not resolve.
+    /// Whether the log has said that it does not resolve.
     is_unknown: bool,
 }
 
 impl BootstrapNodes {
-    /// Those that are not the node's own. What comes of resolving is sent there.
+    /// All of `endpoints` but the node's own. `outcomes` gets the outcomes of resolving.
     pub(super) fn new(
         now: Instant,
         local: SocketAddr,
@@ -85,15 +85,15 @@ impl BootstrapNodes {
         self.resolving == 0
     }
 
-    /// Where to join through, as far as it is known. Of a name's addresses those count that `reaches`
-    /// tells can be reached at all.
+    /// The addresses to join through, as far as they are known. A name's addresses count only if
+    /// `reaches` says that they can be reached at all.
     pub(super) fn addresses(&self, reaches: impl Fn(SocketAddr) -> bool) -> Vec<SocketAddr> {
         let of_names = self.names.iter().flat_map(|name| &name.addresses).copied();
         let of_names: Vec<SocketAddr> = of_names.filter(|address| reaches(*address)).collect();
         [&self.addresses[..], &others(self.local, &of_names)].concat()
     }
 
-    /// Some more, to which the user has pointed.
+    /// Adds addresses that the user has named.
     pub(super) fn add(&mut self, addresses: &[SocketAddr]) {
         for address in others(self.local, addresses) {
             if !self.addresses.contains(&address) && self.added < ADDED_MAX {
@@ -108,7 +108,8 @@ impl BootstrapNodes {
         self.resolve_at
     }
 
-    /// The node is alone, or somebody does not answer: the names are resolved anew, after a pause.
+    /// The node is alone, or a bootstrap node does not answer: the names are resolved anew, after a
+    /// pause.
     pub(super) fn resolve_again(&mut self, now: Instant) {
         if !self.names.is_empty() && self.resolving == 0 && self.resolve_at == Instant::NEVER {
             self.resolve_at = now + self.pause;
@@ -130,7 +131,7 @@ impl BootstrapNodes {
         }
     }
 
-    /// A name was resolved, or was not. Whether there are other addresses now.
+    /// A name was resolved, or was not. Returns whether its addresses have changed.
     pub(super) fn on_resolved(&mut self, now: Instant, (number, resolved): Resolved) -> bool {
         self.resolving -= 1;
         let name = &mut self.names[number];
@@ -153,7 +154,7 @@ impl BootstrapNodes {
                         "the host name of '{name}' does not resolve ({error}); it is tried again"
                     );
                 }
-                // Addresses that it had may be right all the same.
+                // Its earlier addresses may be right all the same.
                 self.resolve_again(now);
                 false
             }
@@ -213,7 +214,7 @@ mod tests {
         assert!(bootstrap.on_resolved(at(1), (0, Ok(all.clone()))));
         let expected = addresses(&["10.0.0.1:1", "192.0.2.7:8003"]);
         assert_eq!(bootstrap.addresses(|address| address.is_ipv4()), expected);
-        // The same again is no news.
+        // The same addresses again are no news.
         bootstrap.resolving = 1;
         assert!(!bootstrap.on_resolved(at(2), (0, Ok(all))));
     }

@@ -1,10 +1,10 @@
 //! A node's own datagrams in a pcap file, as Wireshark and tcpdump read it.
 //!
-//! The node sees UDP payloads and no packets: the IP and UDP headers in the file are made up around
-//! them, with their checksums (link type 101: packets that begin with their IP header). Where the
-//! node is bound to no particular address, its own is the one from which the system would send to
-//! the peer. The file is written on a thread of its own, which waits for the disk; packets wait for it
-//! in a bounded queue, and those for which there is no room are counted as lost.
+//! The node sees UDP payloads and no packets: IP and UDP headers are made up around them, with
+//! checksums (link type 101: packets that begin with their IP header). If the node is bound to no
+//! particular address, the file shows the address from which the system would send to the peer. The
+//! file is written on a thread of its own, which waits for the disk; packets wait for it in a bounded
+//! queue, and packets that find no room there are counted as lost.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -44,7 +44,7 @@ const LINK_TYPE: u32 = 101;
 /// What most systems send with. The real one is not known here.
 const HOP_LIMIT: u8 = 64;
 
-/// Written at once: a system call for some hundred packets under load.
+/// Bytes written at once: under load one system call serves some hundred packets.
 const BUFFER: usize = 64 << 10;
 
 /// Addresses of peers for which the own address is remembered.
@@ -94,7 +94,7 @@ pub enum CaptureError {
     },
 }
 
-/// What the thread that writes tells about its progress.
+/// What the writing thread tells about its progress.
 #[derive(Debug, Default)]
 struct Progress {
     packets: AtomicU64,
@@ -110,7 +110,7 @@ pub(super) struct RunningCapture {
     ended: oneshot::Receiver<io::Result<()>>,
 }
 
-/// What there is to tell of a capture.
+/// What there is to tell about a capture.
 #[derive(Clone, Debug)]
 struct Written {
     file: PathBuf,
@@ -130,7 +130,7 @@ impl Written {
     }
 }
 
-/// The other side of [`RunningCapture`]: what the thread will need, once there is a file.
+/// The other end of a [`RunningCapture`]: what the writing thread will need, once there is a file.
 pub(super) struct BegunCapture {
     packets: Tap,
     written: Written,
@@ -164,10 +164,10 @@ impl RunningCapture {
         CaptureView { running: self.goes_on(), captured: Some(self.written.captured()) }
     }
 
-    /// Waits until all is in the file that came before.
+    /// Waits until all packets so far are in the file.
     ///
     /// # Errors
-    /// If writing failed; what was written before is a whole capture.
+    /// If writing failed; the packets written before that are a whole capture.
     pub(super) async fn end(self) -> Result<Captured, CaptureError> {
         let RunningCapture { source, written, ended } = self;
         drop(source);
@@ -216,7 +216,7 @@ fn open(file: &Path, existing: Existing) -> Result<File, CaptureError> {
     if existing == Existing::Keep {
         return Err(CaptureError::Exists(file.to_owned()));
     }
-    // In a folder that others share it may be anything, and a pipe would be waited for.
+    // In a folder that others share it may be anything, and opening a pipe would wait.
     let mut there = match open_plain(file, Access::Write) {
         Err(FolderError::Unsafe { .. }) => return Err(CaptureError::NoCapture(file.to_owned())),
         Err(FolderError::Io(error)) => return Err(failed(error)),
@@ -251,7 +251,7 @@ struct CaptureWriter<F> {
 
 /// What packets are written to.
 trait Sink: Write {
-    /// Cuts off what is no whole packet.
+    /// Cuts off the packet that is not whole.
     fn cut(&mut self, len: u64) -> io::Result<()>;
 }
 
@@ -267,7 +267,8 @@ impl<F: Sink> CaptureWriter<F> {
         CaptureWriter { file, own, progress, buffer: Vec::new(), ends: Vec::new(), whole: 0 }
     }
 
-    /// Writes until the node or the capture ends. What has come is in the file as soon as no more waits.
+    /// Writes until the node or the capture ends. Whenever no packet waits, all that came are in the
+    /// file.
     fn write_all(&mut self, mut packets: Tap) -> io::Result<()> {
         while let Some(sight) = packets.blocking_next() {
             self.put(sight);
@@ -327,7 +328,7 @@ impl<F: Sink> CaptureWriter<F> {
         Some(())
     }
 
-    /// Writes what waits. After an error the file ends with its last whole packet.
+    /// Writes the buffer to the file. After an error the file ends with its last whole packet.
     fn flush(&mut self) -> io::Result<()> {
         let mut written = 0;
         let mut outcome = Ok(());
@@ -357,7 +358,7 @@ impl<F: Sink> CaptureWriter<F> {
 }
 
 /// IP and UDP headers with their checksums, and the payload; `None` if it is too long for them, or
-/// the addresses are of two kinds.
+/// the addresses are of two families.
 fn put_datagram(
     out: &mut Vec<u8>,
     source: SocketAddr,
@@ -562,7 +563,7 @@ mod tests {
         fs::write(&file, "-- a program").unwrap();
         assert!(matches!(open(&file, Existing::Replace), Err(CaptureError::NoCapture(_))));
         assert_eq!(fs::read(&file).unwrap(), b"-- a program");
-        // As anybody may leave it in a folder that is shared.
+        // As anybody may leave one in a shared folder.
         let target = folder.join("b.pcap");
         fs::write(&target, MAGIC.to_be_bytes()).unwrap();
         fs::remove_file(&file).unwrap();

@@ -1,8 +1,8 @@
 //! The clocks of a node, and what they mean together.
 //!
-//! One clock runs evenly and stands while the machine sleeps, one runs on meanwhile, and the one on
-//! the wall is set now and then. A node's time is how long it has run, asleep or not. What the clock
-//! on the wall shows beyond that is a step: somebody has set it.
+//! One clock runs evenly and stands still while the machine sleeps, one runs on meanwhile, and the
+//! wall clock is set now and then. A node's time is how long it has run, asleep or not. If the wall
+//! clock has moved more than that, somebody has set it: a step.
 
 use std::cell::Cell;
 use std::time::{Duration as StdDuration, SystemTime, UNIX_EPOCH};
@@ -11,8 +11,8 @@ use tokio::time::Instant as TokioInstant;
 
 use crate::time::Instant;
 
-/// What two clocks drift apart by no step: readings are not taken at one moment, and what runs evenly
-/// is slowed and hastened together.
+/// How far two clocks may drift apart without a step: readings are not taken at the same moment, and
+/// the system adjusts even clocks together.
 const SAME: StdDuration = StdDuration::from_secs(1);
 
 /// What the clocks show at one moment.
@@ -22,7 +22,7 @@ struct ClockReading {
     monotonic: StdDuration,
     /// Since some moment; runs on.
     boottime: StdDuration,
-    /// Since 1970, as somebody has set it.
+    /// Since 1970, by the clock that somebody sets.
     realtime: StdDuration,
 }
 
@@ -32,7 +32,7 @@ struct Judge {
     first: ClockReading,
     /// Time asleep so far.
     asleep: StdDuration,
-    /// The first moment by the clock on the wall, as that stands now.
+    /// The moment of the first reading, by the wall clock as it stands now.
     epoch: StdDuration,
 }
 
@@ -45,14 +45,14 @@ impl Judge {
     fn elapsed(&mut self, now: ClockReading) -> StdDuration {
         let awake = now.monotonic.saturating_sub(self.first.monotonic);
         let asleep = now.boottime.saturating_sub(self.first.boottime).saturating_sub(awake);
-        // Less is what lies between two readings.
+        // A smaller difference is the time between two readings.
         if asleep > self.asleep + SAME {
             self.asleep = asleep;
         }
         awake + self.asleep
     }
 
-    /// The moment of the first reading by the clock on the wall. It changes only if that is set.
+    /// The moment of the first reading, by the wall clock. It changes only if that is set.
     fn epoch(&mut self, now: ClockReading) -> StdDuration {
         let elapsed = self.elapsed(now);
         let epoch = now.realtime.saturating_sub(elapsed);
@@ -77,14 +77,14 @@ impl Clock {
 
     pub(super) fn now(&self) -> Instant {
         let mut judge = self.judge.get();
-        // The clock on the wall is not asked: this is done for each batch of datagrams.
+        // The wall clock is not read: this is done for each batch of datagrams.
         let reading = ClockReading { realtime: StdDuration::ZERO, ..read_even(self.start) };
         let elapsed = judge.elapsed(reading);
         self.judge.set(judge);
         Instant::ZERO + elapsed.into()
     }
 
-    /// When a moment of the node's time is, unless the machine sleeps meanwhile.
+    /// When a moment of the node's time comes, unless the machine sleeps meanwhile.
     pub(super) fn at(&self, instant: Instant) -> TokioInstant {
         let elapsed = StdDuration::from_micros(instant.as_micros());
         self.start + elapsed.saturating_sub(self.judge.get().asleep)
@@ -98,7 +98,7 @@ impl Clock {
         }
     }
 
-    /// When the node started by the clock on the wall as it stands now, in milliseconds since 1970.
+    /// When the node started, by the wall clock as it stands now, in milliseconds since 1970.
     pub(super) fn epoch(&self) -> u64 {
         let mut judge = self.judge.get();
         let epoch = judge.epoch(read(self.start));
@@ -153,7 +153,7 @@ mod tests {
         }
     }
 
-    /// What readings mean: milliseconds that have passed, and how far the clock on the wall was set.
+    /// What readings mean: milliseconds that have passed, and how far the wall clock was set.
     fn judged(readings: &[(i64, i64, i64)]) -> Vec<(u128, i64)> {
         let mut judge = Judge::new(reading(0, 0, 0));
         let epoch = |judge: &mut Judge, now| judge.epoch(now).as_millis() as i64;

@@ -2,7 +2,7 @@
 //! and carries out what it wants.
 //!
 //! The only reader of the node's clock. No rule of the protocol lives here. [`Core`] is the node with
-//! all that its outputs go to; [`Driver`] adds the socket and the waiting.
+//! everything that its outputs go to; [`Driver`] adds the sockets and the waiting.
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::poll_fn;
@@ -42,10 +42,10 @@ use crate::time::{Duration, Instant};
 use crate::wire::Dialect;
 use crate::xdp::{self, Mirror};
 
-/// Orders that wait at the most; whoever gives one more waits with it.
+/// At most this many orders wait; giving one more waits for a place.
 const ORDERS: usize = 64;
 
-/// Calls of one registered RPC that wait for the application at the most; more of them fail.
+/// At most this many calls of one registered RPC wait for the application; more of them fail.
 const CALLS_WAITING: usize = 64;
 
 /// Batches received in a row before orders get their turn: a millisecond or two under a flood.
@@ -58,7 +58,7 @@ const SEND_PATIENCE: StdDuration = StdDuration::from_millis(20);
 /// How often the fast path hears that the node is alive: thrice before it would give the node up.
 const BEAT_EVERY: Duration = Duration::from_secs(1);
 
-/// Receive errors in a row after which the socket counts as broken. Single ones are news of the
+/// Receive errors in a row after which the socket counts as broken. Single ones are news about the
 /// network (a host that is gone), and a read consumes them.
 const RECEIVE_FAILURES_MAX: u32 = 100;
 
@@ -68,7 +68,7 @@ pub(super) struct Plan {
     pub(super) sockets: Vec<Bound>,
     /// The address of the first.
     pub(super) local: SocketAddr,
-    /// In each network that the node is in; that of v1 is one.
+    /// The node's id in each of its networks; v1 is one of them.
     pub(super) ids: BTreeMap<Dialect, Id>,
     pub(super) seed: [u8; 32],
     pub(super) bootstrap: Vec<Endpoint>,
@@ -101,7 +101,7 @@ pub(super) fn start(mut plan: Plan, watched: Watched) -> io::Result<Handle> {
             .block_on(async { Driver::new(plan, watched_sockets, told).run(&mut received).await });
         // A resolver may take its time; nobody waits for it.
         runtime.shutdown_background();
-        // Last of all: who waits for this channel to close finds node and socket gone.
+        // Last of all: once this channel is closed, node and socket are gone.
         drop(received);
     };
     handle.set_thread(thread::Builder::new().name("kademlua-node".into()).spawn(run)?);
@@ -168,14 +168,14 @@ enum Wake {
     Returned(Option<Returned>),
     Readable(io::Result<()>),
     Resolved(Resolved),
-    /// The kernel has answered these.
+    /// The kernel has answered these contacts.
     Strangers(Vec<Contact>),
     Timer,
 }
 
 struct Driver {
     clock: Clock,
-    /// Each with the outbox of the same place in the core.
+    /// The outbox of each has the same index in the core.
     lines: Vec<NodeSocket>,
     returned: mpsc::UnboundedReceiver<Returned>,
     resolved: mpsc::UnboundedReceiver<Resolved>,
@@ -184,8 +184,8 @@ struct Driver {
     core: Core,
 }
 
-/// Where the own machine at least reaches a socket that is bound there. Other addresses of one bound
-/// to all interfaces the node learns when it hears itself.
+/// An address at which at least this machine reaches a socket that is bound to `local`. If that is
+/// all interfaces, the node learns its other addresses when it hears itself.
 fn reached_at(local: SocketAddr) -> SocketAddr {
     let ip = match local.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -303,7 +303,7 @@ impl Driver {
         if due != Instant::NEVER && timer.deadline() != self.clock.at(due) {
             timer.as_mut().reset(self.clock.at(due));
         }
-        // Of several that are ready select takes one at random, so that none starves another.
+        // If several are ready, select takes one at random, so that none starves another.
         tokio::select! {
             order = orders.recv() => Wake::Order(order),
             returned = self.returned.recv() => Wake::Returned(returned),
@@ -380,7 +380,7 @@ impl FastPath {
         FastPath { mirror, beat_at: Instant::ZERO }
     }
 
-    /// If it is time, says that the node is alive, and returns who was seen.
+    /// If it is time, says that the node is alive, and returns the contacts that were seen.
     fn beat(&mut self, now: Instant) -> Vec<Contact> {
         if now < self.beat_at {
             return Vec::new();
@@ -398,7 +398,7 @@ async fn strangers(fast_path: &mut Option<FastPath>) -> Vec<Contact> {
     }
 }
 
-/// Sends what waits; a full send buffer is waited for, but not for long.
+/// Sends what waits. If the send buffer is full, waits for it, but not for long.
 async fn flush(
     outbox: &mut SendBatch,
     NodeSocket { bound: Bound { socket, .. }, watched, .. }: &NodeSocket,
@@ -418,19 +418,19 @@ async fn flush(
 struct Core {
     node: Node,
     local: SocketAddr,
-    /// Of the sockets, in their order.
+    /// The outboxes of the sockets, in their order.
     outboxes: Vec<SendBatch>,
     /// When the node wants to be told the time.
     due: Instant,
     bootstrap: BootstrapNodes,
     joining: watch::Sender<JoinProgress>,
-    /// Whether anybody was ever known, and whether it was said that nobody answers.
+    /// Whether a contact was ever known, and whether the log has said that nobody answers.
     has_joined: bool,
     has_complained: bool,
-    /// Who waits for the end of an operation.
+    /// The callers that wait for the end of an operation.
     running: HashMap<OperationId, AnswerSender<Reply>>,
     offered: HashMap<Vec<u8>, mpsc::Sender<IncomingCall>>,
-    /// Handed to each incoming call. Unbounded, but no more answers wait in it than calls were
+    /// Each incoming call gets a clone. Unbounded, but no more answers wait in it than calls were
     /// let in.
     answers: mpsc::UnboundedSender<Returned>,
     news: News,
@@ -444,7 +444,7 @@ impl Core {
         self.drain(now);
     }
 
-    /// These asked something, and were answered in the kernel.
+    /// These contacts asked something, and the kernel has answered.
     fn on_seen(&mut self, now: Instant, contacts: &[Contact]) {
         contacts
             .iter()
@@ -617,7 +617,7 @@ impl Core {
             && UdpSocket::bind((address.ip(), 0)).is_ok()
     }
 
-    /// Whoever has joined stays so, whatever becomes of the network.
+    /// A node that has joined counts as joined from then on, whatever becomes of the network.
     fn tell_joining(&self, joining: JoinProgress) {
         self.joining.send_if_modified(|told| {
             let is_news = *told != JoinProgress::Joined && *told != joining;
@@ -626,7 +626,7 @@ impl Core {
         });
     }
 
-    /// Who was alone was found by somebody else.
+    /// A node that was alone was found by another.
     fn tell_found(&self) {
         self.joining.send_if_modified(|told| {
             let is_news = *told == JoinProgress::Alone;
@@ -644,7 +644,7 @@ impl Core {
                 let way_back =
                     WayBack::new(move |result| drop(answers.send(Returned { token, result })));
                 let call = IncomingCall { from, name, args, way_back };
-                // One that cannot be delivered is dropped, and fails by that.
+                // A call that cannot be delivered is dropped, and so fails.
                 if let Some(calls) = calls {
                     drop(calls.try_send(call));
                 }
@@ -693,7 +693,7 @@ impl Core {
     }
 }
 
-/// Gives an answer to one who may have gone away meanwhile.
+/// Gives an answer to a caller that may have gone away meanwhile.
 fn give<T>(answer: oneshot::Sender<T>, value: T) {
     let _ = answer.send(value);
 }

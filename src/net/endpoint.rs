@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use tokio::time::timeout;
 
-/// Addresses that are taken of one name.
+/// Addresses that are taken from one name.
 const ADDRESSES_MAX: usize = 16;
 
 /// How long the system may take to resolve a name.
@@ -21,7 +21,7 @@ const NAME_MAX: usize = 253;
 pub enum Endpoint {
     /// The address itself.
     Address(SocketAddr),
-    /// A name, of which all addresses count.
+    /// A name; all its addresses count.
     Name {
         /// The name, such as `localhost`.
         host: String,
@@ -92,8 +92,8 @@ impl FromStr for Endpoint {
     }
 }
 
-/// Whether it can be a name: labels with dots between them, the last of which is no number, lest an
-/// address with a slip in it be looked up.
+/// Whether it can be a name: labels with dots between them, the last of which is not a number, lest
+/// a mistyped address be looked up.
 fn is_host(text: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
     let is_label = |label: &str| !label.is_empty() && label.len() <= 63 && label.bytes().all(fits);

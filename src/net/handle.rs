@@ -1,4 +1,4 @@
-//! What applications hold of a node: the handle, the calls that come in, the errors.
+//! What applications get from a node: its handle, the calls that come in, the errors.
 //!
 //! Orders go to the driver through a bounded channel; each carries the sender of its answer.
 
@@ -47,7 +47,7 @@ pub enum OperationError {
     /// The RPC cannot be offered.
     #[error(transparent)]
     Register(#[from] RegisterError),
-    /// Somebody else offers it here.
+    /// Another client offers it here.
     #[error("this node offers a function of that name already")]
     Taken,
 }
@@ -61,7 +61,7 @@ impl From<CommandError> for OperationError {
     }
 }
 
-/// What the driver is asked to do, and where the answer goes.
+/// An order to the driver, with the sender of its answer.
 pub(super) enum Order {
     Run { command: Command, answer: AnswerSender<Reply> },
     Look(NodeLook),
@@ -79,10 +79,10 @@ pub(super) enum Offer {
     Keep,
 }
 
-/// Begins or ends to look at what the node sends and receives.
+/// Begins or ends watching what the node sends and receives.
 pub(super) type Observe = Box<dyn FnOnce(&mut Observer) + Send>;
 
-/// Looks at the node, and sends what it sees where it is waited for.
+/// Looks at the node, and sends what it sees to the caller.
 pub(super) type NodeLook = Box<dyn FnOnce(&Node, Instant) + Send>;
 
 /// Takes the outcome of an operation that can fail.
@@ -90,8 +90,8 @@ pub(super) type AnswerSender<T> = oneshot::Sender<Result<T, OperationError>>;
 
 /// A running node, as applications hold it. Clones are handles to the same node.
 ///
-/// A future that is dropped abandons the answer alone: the operation ends by itself, as all of
-/// them do within a bounded time.
+/// Dropping a future only abandons the answer: the operation still ends by itself, within a bounded
+/// time.
 #[derive(Clone)]
 pub struct Handle {
     id: Id,
@@ -113,7 +113,7 @@ pub(super) enum JoinProgress {
     Joined,
 }
 
-/// What beside the node a handle can look at.
+/// What a handle can look at besides the node.
 #[derive(Clone)]
 pub(super) struct Watched {
     pub(super) config: Arc<Config>,
@@ -122,7 +122,7 @@ pub(super) struct Watched {
 }
 
 impl Handle {
-    /// Of a node whose [thread](Handle::set_thread) is about to begin.
+    /// The handle of a node whose [thread](Handle::set_thread) is about to begin.
     pub(super) fn new(
         id: Id,
         local: SocketAddr,
@@ -149,7 +149,7 @@ impl Handle {
         self.id
     }
 
-    /// The node as others know it, where the address that it is bound to is the one that they see.
+    /// The node as others know it, if they see the address that it is bound to.
     pub fn contact(&self) -> Contact {
         Contact { id: self.id, address: self.local }
     }
@@ -187,7 +187,7 @@ impl Handle {
         &self.watched.config
     }
 
-    /// How it goes with the node's state on disk, if it keeps one.
+    /// How the node's state on disk fares, if it keeps one.
     pub fn state(&self) -> Option<state::StateStatus> {
         self.watched.state.as_ref().map(state::StatusWatch::status)
     }
@@ -204,7 +204,7 @@ impl Handle {
     /// asked for `max_entries` values.
     ///
     /// # Errors
-    /// If the node has stopped. That nothing was found is no error.
+    /// If the node has stopped. To find nothing is no error.
     pub async fn find_value(
         &self,
         key: Id,
@@ -217,8 +217,8 @@ impl Handle {
     /// Stores a value on the nodes nearest to its key.
     ///
     /// # Errors
-    /// If the value cannot be stored anywhere, for its size, or the node has stopped. Nodes that
-    /// refused or were silent are in the report.
+    /// If the value is too large to be stored anywhere, or the node has stopped. Nodes that refused
+    /// or were silent are in the report.
     pub async fn store(
         &self,
         key: Id,
@@ -240,7 +240,7 @@ impl Handle {
         Ok(rtt)
     }
 
-    /// Asks a peer from which address it sees this node's datagrams come.
+    /// Asks a peer from which address this node's datagrams reach it.
     ///
     /// # Errors
     /// If it does not answer, or the node has stopped.
@@ -327,7 +327,7 @@ impl Handle {
         &self,
         look: impl FnOnce(&Node, Instant) -> T + Send + 'static,
     ) -> Result<T, Stopped> {
-        // Nobody waits for it any more if sending fails.
+        // If sending fails, nobody waits for it any more.
         let sent = |answer: oneshot::Sender<T>| -> NodeLook {
             Box::new(move |node, now| drop(answer.send(look(node, now))))
         };
@@ -346,7 +346,7 @@ impl Handle {
         self.offer(name, Offer::Replace).await
     }
 
-    /// The same of an RPC that nobody else offers here.
+    /// The same for an RPC that nobody else offers here.
     pub(super) async fn register_new(
         &self,
         name: &[u8],
@@ -380,8 +380,8 @@ impl Handle {
         self.observe(Observer::forget_packets).await
     }
 
-    /// All packets from now on, both ways, and contacts that come and go. Whoever does not keep up
-    /// with the node loses some.
+    /// All packets from now on, both ways, and contacts that come and go. A reader that does not
+    /// keep up with the node loses some.
     ///
     /// # Errors
     /// If the node has stopped.
@@ -390,14 +390,14 @@ impl Handle {
     }
 
     /// Writes all packets from now on to a pcap file, until [`end_capture`](Handle::end_capture) or
-    /// the end of the node. After an error, of which the log tells, the file is what was written so
-    /// far.
+    /// the end of the node. After an error, which the log reports, the file holds what was written
+    /// so far.
     ///
     /// # Errors
     /// If there can be no such file, one is being written already, or the node has stopped.
     pub async fn capture(&self, file: &Path, existing: Existing) -> Result<(), CaptureError> {
         let (running, begun) = capture::begin(file);
-        // Reserved first, so that of two that begin at once only one touches its file.
+        // Reserved first, so that if two begin at once only one touches its file.
         let reserve = move |observer: &mut Observer| match &observer.capture {
             Some(other) if other.goes_on() => Err(CaptureError::Running(other.file().to_owned())),
             _ => {
@@ -450,7 +450,7 @@ impl Handle {
         }
     }
 
-    /// The same for who is in no runtime, or in any: it blocks this thread meanwhile.
+    /// The same for callers outside a runtime, or in any: blocks this thread meanwhile.
     pub fn stop_and_wait(&self) {
         let stop = || {
             let _ = self.orders.blocking_send(Order::Stop);
@@ -463,7 +463,7 @@ impl Handle {
                 thread::sleep(std::time::Duration::from_millis(1));
             }
         };
-        // Within a runtime no thread of it may wait.
+        // A runtime's own threads may not wait.
         thread::scope(|scope| drop(scope.spawn(stop).join()));
     }
 
@@ -495,7 +495,7 @@ impl Handle {
         &self,
         observe: impl FnOnce(&mut Observer) -> T + Send + 'static,
     ) -> Result<T, Stopped> {
-        // Nobody waits for it any more if sending fails.
+        // If sending fails, nobody waits for it any more.
         let sent = |answer: oneshot::Sender<T>| -> Observe {
             Box::new(move |observer| drop(answer.send(observe(observer))))
         };

@@ -64,15 +64,15 @@ pub use crate::control::{
     Bootstrapped, CaptureView, Captured, Direction, Packet, RING_BYTES, RING_PACKETS, Sight,
 };
 
-/// How a node is to be set up. The default is the one that a lone original node has, at
-/// 127.0.0.1:8001 and with nobody to ask.
+/// How a node is to be set up. The default is that of a lone original node, at 127.0.0.1:8001 and
+/// with nobody to ask.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The address to receive on; port 0 takes any free one. `[::]` serves IPv4 too, by a socket of its
     /// own on the same port.
     pub bind: SocketAddr,
-    /// The node's id in a network, by what that speaks. Where none is given: on loopback the SHA-1 of the
-    /// port in decimal, as original nodes have it, elsewhere a random one.
+    /// The node's id in each network, by its dialect. If none is given: on loopback the SHA-1 of the port
+    /// in decimal, as original nodes have it, elsewhere a random one.
     pub ids: BTreeMap<Dialect, Id>,
     /// Nodes to join the network through, by their addresses or host names; the node's own address among
     /// them is left out.
@@ -87,7 +87,7 @@ pub struct Settings {
     pub state: Option<PathBuf>,
     /// Whether the node keeps its last packets from its start, for [`Handle::packets`].
     pub keeps_packets: bool,
-    /// What the node is part of, where other processes of its user may [attach](door) to it; `None`: they
+    /// What the node is part of, if other processes of its user may [attach](door) to it; `None`: they
     /// may not.
     pub control: Option<door::Role>,
 }

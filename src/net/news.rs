@@ -1,5 +1,5 @@
-//! What the log tells of a node's life at `info`: contacts that it met and lost, by name while they are
-//! few, and a sum once a minute in which anything happened.
+//! What the log tells about a node's life at `info`: contacts that it met and lost, by name while they
+//! are few, and a summary of every minute in which anything happened.
 //!
 //! Pure bookkeeping: the driver tells the time.
 
@@ -12,18 +12,18 @@ use crate::time::{Duration, Instant};
 /// What one line sums up.
 const SPAN: Duration = Duration::from_secs(60);
 
-/// Contacts that are named in one span, those that come and those that go each: a screenful. A node that
-/// joins a large network meets hundreds.
+/// Contacts that are named in one span, of those that come and of those that go: a screenful. A node
+/// that joins a large network meets hundreds.
 const NAMED_MAX: u64 = 20;
 
-/// What has happened since the last sum.
+/// What has happened since the last summary.
 #[derive(Debug, Default)]
 pub(super) struct News {
     joined: u64,
     lost: u64,
-    /// At the last sum.
+    /// The counters at the last summary.
     before: Counters,
-    /// When the next is due; nothing has happened without.
+    /// When the next summary is due; `None` if nothing has happened.
     due: Option<Instant>,
 }
 
@@ -55,12 +55,12 @@ impl News {
         }
     }
 
-    /// When there is a sum to tell.
+    /// When the next summary is due.
     pub(super) fn next_time(&self) -> Instant {
         self.due.unwrap_or(Instant::NEVER)
     }
 
-    /// Tells the sum if it is due, of a node that has counted this and has so many contacts.
+    /// Logs the summary if it is due, given the node's counters and number of contacts.
     pub(super) fn tend(&mut self, now: Instant, counters: &Counters, contacts: usize) {
         if let Some(Sum { joined, lost, stored, handed_over }) = self.sum(now, counters) {
             info!(joined, lost, stored, handed_over, contacts, "the last minute");

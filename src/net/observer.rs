@@ -1,9 +1,8 @@
-//! Who looks on while the node sends and receives: a ring of the last packets, and taps, which get
+//! Observers of what the node sends and receives: a ring of the last packets, and taps, which get
 //! packets and news as they come.
 //!
-//! Bytes are copied and not read; decoding them is left to those who look. Nobody who looks can hold
-//! the node up: what does not fit where it should go is counted as lost. While nobody looks a
-//! packet costs one branch.
+//! Bytes are copied and not read; decoding them is left to the observers. No observer can hold the
+//! node up: what finds no room is counted as lost. While nobody observes, a packet costs one branch.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,7 +20,7 @@ const TAP_EVENTS: usize = 4_096;
 /// Bytes of packets that wait for the owner of a tap: some milliseconds at the rate of a fast disk.
 const TAP_BYTES: usize = 8 << 20;
 
-/// What a sight takes of a tap's bytes.
+/// How many of a tap's bytes a sight takes.
 fn bytes_of(sight: &Sight) -> usize {
     match sight {
         Sight::Packet(packet) => packet.bytes.len(),
@@ -53,20 +52,20 @@ impl Losses {
         self.0.lost.load(Ordering::Relaxed)
     }
 
-    /// Of a tap that is elsewhere.
+    /// Sets the count, for a tap in another process.
     pub(super) fn set(&self, lost: u64) {
         self.0.lost.store(lost, Ordering::Relaxed);
     }
 }
 
 impl Tap {
-    /// The next event; `None` once the node or the tap has ended and all before has been taken.
+    /// The next event; `None` once the node or the tap has ended and all earlier events were taken.
     pub async fn next(&mut self) -> Option<Sight> {
         let sight = self.events.recv().await?;
         Some(self.taken(sight))
     }
 
-    /// As [`next`](Tap::next), for a thread that may block.
+    /// Like [`next`](Tap::next), for a thread that may block.
     ///
     /// # Panics
     /// On a thread that drives asynchronous tasks.
@@ -113,7 +112,7 @@ impl Source {
     }
 
     fn offer(&self, sight: &Sight) {
-        // Only this end adds, so that what is there cannot have grown meanwhile.
+        // Only this end adds, so the sum cannot have grown meanwhile.
         let fits = self.load.bytes.load(Ordering::Relaxed) + bytes_of(sight) <= TAP_BYTES;
         if fits && let Ok(place) = self.events.try_reserve() {
             self.load.bytes.fetch_add(bytes_of(sight), Ordering::Relaxed);
@@ -124,12 +123,12 @@ impl Source {
     }
 }
 
-/// All who look on.
+/// All observers.
 #[derive(Debug, Default)]
 pub(super) struct Observer {
     ring: Option<PacketRing>,
     taps: Vec<Source>,
-    /// The file that packets are written to, and what came of it.
+    /// The file that packets are written to, and how that goes.
     pub(super) capture: Option<RunningCapture>,
 }
 
@@ -173,7 +172,7 @@ impl Observer {
     }
 }
 
-/// The observer, there only while somebody looks.
+/// The observers, allocated only while somebody looks.
 #[derive(Debug, Default)]
 pub(super) struct Observed(Option<Box<Observer>>);
 
@@ -209,10 +208,10 @@ impl Observed {
         }
     }
 
-    /// The node ends: no more comes, and a capture is waited for until it is written.
+    /// The node ends: no more packets come. Waits until a capture is written.
     pub(super) async fn end(self) {
         if let Some(capture) = self.0.and_then(|observer| observer.capture) {
-            // What came of it was logged where it failed.
+            // A failure was logged where it happened.
             let _ = capture.end().await;
         }
     }

@@ -1,11 +1,11 @@
-//! What of a node is written to disk, and when: soon after something has changed, never while
-//! something is being written, and no more than the disk is to bear.
+//! Decides what a node writes to disk, and when: soon after something has changed, never while
+//! something is being written, and no more than the disk should bear.
 //!
-//! When a value expires is written down in the time that nodes of the folder have run, with how the
-//! clock on the wall stood to that. What lies between two nodes is known if the machine has run on; else
-//! only the clock on the wall tells. A value has expired for certain when they have run for as long as
-//! it was to live. If only the clock on the wall says so, that may be wrong: the node leaves the value
-//! out, and it stays on disk for a start with another clock.
+//! The time when a value expires is written down in the time that nodes of the folder have run, with the
+//! wall clock's offset to that. The time between two nodes is known if the machine has run on; otherwise
+//! only the wall clock tells. A value has certainly expired when nodes have run for as long as it was to
+//! live. If only the wall clock says so, that may be wrong: the node leaves the value out, and it stays
+//! on disk for a start with another clock.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -23,33 +23,35 @@ use crate::state::{
 use crate::store::{Change, Deposit, Party, RowId, Standing, Stored};
 use crate::time::{Duration, Instant};
 
-/// Time between two batches: with what writing one takes, less than the second that is promised.
+/// Time between two batches: together with writing one, less than the second that is promised.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Time between two batches where one does not take all there is.
+/// Time between two batches if one does not take everything.
 const PAUSE_SHORT: Duration = Duration::from_millis(10);
 
 /// Time until the next attempt after one that failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
-/// Contacts change all the time, and old ones do too.
+/// Contacts change all the time, and old ones will do too.
 const CONTACTS_EVERY: Duration = Duration::from_secs(10);
 
-/// Contacts that are kept: a bootstrap asks no more than 64, those named to the node first.
+/// Contacts that are kept: a bootstrap asks no more than 64 nodes, first those that were named to
+/// the node.
 const MAX_CONTACTS: usize = 60;
 
-/// How often to look whether the clock on the wall was set: a node that is killed later knows of it.
+/// How often to look whether the wall clock was set, so that it is written down should the node be
+/// killed.
 const CLOCK_EVERY: Duration = Duration::from_secs(1);
 
-/// Rows in one batch, so that to gather them holds nobody up.
+/// Rows in one batch, so that gathering them holds nobody up.
 const MAX_ROWS: usize = 1_024;
 
-/// The beginning of 2026, in milliseconds since 1970. A clock on the wall that shows less was never
-/// set: this program is younger.
+/// The beginning of 2026, in milliseconds since 1970. A wall clock that shows less was never set:
+/// this program is younger.
 const WALL_MIN: i64 = 1_767_225_600_000;
 
 /// Bytes of values that stay on disk though the node does not take them: as much as a store keeps by
-/// default. Of more, what expired first goes.
+/// default. If there are more, those that expired first go.
 const MAX_LEFT_OUT: usize = 64 << 20;
 
 pub(super) struct Persister {
@@ -58,24 +60,25 @@ pub(super) struct Persister {
     began: Stamp,
     /// When something was last handed over, or could not be.
     last: Instant,
-    /// What follows the last batch follows at once.
+    /// Whether another batch follows the last one at once.
     has_more: bool,
     contacts_due: Instant,
-    /// The version of the contacts that were looked at last, and those that were written last.
+    /// The table's version when it was looked at last, and the contacts that were written last.
     contacts: (Option<u64>, BTreeSet<SocketAddr>),
     clock_due: Instant,
-    /// When the node started by the clock on the wall, as it was written last.
+    /// When the node started by the wall clock, as it was written last.
     epoch: Option<u64>,
-    /// The clock on the wall was set since.
+    /// Whether the wall clock was set since.
     is_set: bool,
     budget: Budget,
-    /// What was spent of it, as the writer counts.
+    /// How much of it was spent, as the writer counts.
     spent: u64,
 }
 
 impl Persister {
-    /// Gives a node that knows nothing what it kept, and keeps what changes from now on. It has
-    /// started at these milliseconds since 1970, by the clock on the wall, and since the machine has.
+    /// Gives a fresh node what was kept, and keeps what changes from now on. `(wall, boottime)` is
+    /// when the node started, in milliseconds since 1970 by the wall clock, and since the machine
+    /// started.
     pub(super) fn new(
         writer: StateWriter,
         kept: SavedState,
@@ -123,7 +126,7 @@ impl Persister {
     }
 
     fn has_contacts(&self, node: &Node) -> bool {
-        // An empty table is what one has at first, and no reason to forget who was there before.
+        // Every table is empty at first, which is no reason to forget earlier contacts.
         self.contacts.0 != Some(node.table().version()) && !node.table().is_empty()
     }
 
@@ -177,7 +180,7 @@ impl Persister {
         self.writer.finish(last);
     }
 
-    /// Has what was not written written again.
+    /// Has the rows and contacts that were not written written again.
     fn take_back(&mut self, node: &mut Node, Unwritten { rows, contacts }: Unwritten) {
         note_rows(node, rows);
         if contacts {
@@ -185,7 +188,7 @@ impl Persister {
         }
     }
 
-    /// The contacts, if it is time for them and others than those that were written.
+    /// The contacts, if it is time for them and they differ from those that were written.
     fn contacts_to_write(&mut self, now: Instant, node: &Node) -> Option<Vec<SocketAddr>> {
         if !self.has_contacts(node) || now < self.contacts_due {
             return None;
@@ -256,11 +259,11 @@ fn record(stored: &Stored, began: u64) -> SavedValue {
     }
 }
 
-/// Gives a node what it kept, less what has expired. What does not fit its limits stays on disk:
-/// they may be others the next time.
+/// Gives a node the values that were kept, except for expired ones. Values that do not fit its
+/// limits stay on disk: the limits may be others next time.
 fn restore(now: Instant, began: Stamp, node: &mut Node, kept: SavedState) {
     let mut rows = kept.rows;
-    // What a publisher stored itself stands against hearsay, so it comes first.
+    // Values that publishers stored themselves keep hearsay out, so they come first.
     rows.sort_by_key(|row| (Reverse(row.record.standing), row.row));
     let (mut gone, mut left_out, mut refused) = (Vec::new(), Vec::new(), 0);
     for row in rows {
@@ -289,12 +292,12 @@ fn restore(now: Instant, began: Stamp, node: &mut Node, kept: SavedState) {
     note_rows(node, gone);
 }
 
-/// What there is to say of the life of a value.
+/// What can be said about the life of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Life {
-    /// Nodes have run since for as long as it was to live.
+    /// Nodes have run for as long as it was to live.
     Over,
-    /// The clock on the wall says so.
+    /// It is over by the wall clock.
     OverByTheWall,
     Left(Duration),
 }
@@ -305,7 +308,7 @@ impl Life {
             return Life::Over;
         };
         let wall = i64::try_from(now.wall).unwrap_or(i64::MAX);
-        // By the time of this life all is known; a clock of which one knows that it is wrong says nothing.
+        // This life's own time is known; a wall clock that is known to be wrong says nothing.
         if row.era == now.era || row.expires_wall.min(wall) < WALL_MIN {
             return Life::Left(Duration::from_millis(left));
         }
@@ -326,7 +329,7 @@ fn give(now: Instant, node: &mut Node, row: KeptRow, left: Duration) -> bool {
     deposit.is_some_and(|deposit| node.restore(now, number, deposit).is_ok())
 }
 
-/// Of values that are left out, those for which there is no room.
+/// Of the values that are left out, those that find no room on disk.
 fn beyond(mut left_out: Vec<(i64, usize, (u64, Id))>) -> Vec<(u64, Id)> {
     left_out.sort_by_key(|(expires, ..)| Reverse(*expires));
     let mut total = 0;
@@ -365,7 +368,7 @@ mod tests {
     const HOUR: u64 = 3_600_000;
     const DAY: u64 = 24 * HOUR;
 
-    /// Now, by the clock on the wall.
+    /// Now, by the wall clock.
     const WALL: u64 = 21_000 * DAY;
 
     /// How long nodes have run.
@@ -381,8 +384,8 @@ mod tests {
         Node::new(Instant::ZERO, Id::of_name("id"), config, [1; 32])
     }
 
-    /// Values with these hours to live at most, by the time that nodes have run and by a clock
-    /// on the wall that is right.
+    /// Values with these hours left to live, by the time that nodes have run and by a correct wall
+    /// clock.
     fn kept(hours: &[(i64, i64)]) -> SavedState {
         let time = TIME;
         let row = |(row, &(run, wall)): (u64, &(i64, i64))| KeptRow {
@@ -407,7 +410,7 @@ mod tests {
         begin(&kept(&[]), wall, 0)
     }
 
-    /// Which of such values a node has, and which are taken off the disk.
+    /// Which of these values a node has, and which are removed from the disk.
     fn restored(config: Config, wall: u64, hours: &[(i64, i64)]) -> (Vec<u64>, Vec<u64>) {
         let mut node = node(config);
         restore(Instant::ZERO, start(wall), &mut node, kept(hours));
@@ -456,7 +459,7 @@ mod tests {
             assert_eq!(expires, Instant::ZERO + Duration::from_secs(3 * 3_600), "{wall}");
             assert!(node.store().stored(&key(1)).next().is_none(), "{wall}");
         }
-        // Of another machine with the same number, or not known.
+        // From another machine with the same number, or not known.
         for boottime in [4 * HOUR, 0] {
             assert_eq!(begin(&kept(boottime), WALL, 3 * HOUR).era, 4);
         }
@@ -492,7 +495,7 @@ mod tests {
         assert!(gone.is_empty(), "{gone:?}");
     }
 
-    /// As where peers store more than the disk is to bear.
+    /// As if peers store more than the disk should bear.
     #[test]
     fn what_is_written_keeps_to_the_budget_and_all_is_written_in_the_end() {
         const RATE: u64 = 10_000;
@@ -521,8 +524,8 @@ mod tests {
             tend(&mut persister, &mut node, now);
         }
         let written = persister.writer.bytes();
-        // One batch more than there was is owed. And the thread that writes takes no batch before it waits
-        // for one, which on a busy machine may be a turn later.
+        // One batch more than the budget had is owed. And the writing thread only takes a batch once it
+        // waits for one, which on a busy machine may be a turn later.
         let most = RATE * (SECONDS + 2) + 25_000;
         assert!((RATE * SECONDS / 2..most).contains(&written), "{written} bytes");
         for _ in 0..100 {

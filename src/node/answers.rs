@@ -1,4 +1,4 @@
-//! Answering requests: the one reply that each gets, and the RPCs that the application answers.
+//! Answering requests: each gets one reply, from the node or from the application.
 
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -33,13 +33,13 @@ enum Validation {
     Wanted,
 }
 
-/// Why a store is not taken from whom it seems to come.
+/// Why a store is not taken from the node that it seems to come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 enum Inadmissible {
-    /// It lacks the right token, which is this.
+    /// It lacks the right token, which is this one.
     #[error("the address is not proved, send the token")]
     WantsToken([u8; 16]),
-    /// It comes from an original, whose address is not validated.
+    /// It comes from an original whose address is not validated.
     #[error("the address is not proved, and no token comes with the store")]
     KnowsNone,
 }
@@ -122,13 +122,13 @@ impl Active<'_> {
         if self.is_validated(&asked.by) { self.overlay.policy.answer_max } else { asked.reply_max }
     }
 
-    /// Appends what is not among the hot answers.
+    /// Appends a message that is not one of the hot answers.
     fn put<'a>(&mut self, asked: &Asked, message: impl Into<Message<'a>>) {
         wire::emit(&mut self.shared.out.bytes, &asked.header, message);
     }
 
     /// Appends the answer to a request, if it is to be given now. Returns whether a validated address
-    /// would get a better one.
+    /// would get a better answer.
     fn put_answer(&mut self, now: Instant, asked: &Asked, request: &Request<'_>) -> Validation {
         match *request {
             Request::Ping => self.put(asked, &Response::Pong),
@@ -147,8 +147,9 @@ impl Active<'_> {
         Validation::Enough
     }
 
-    /// Answers a search for values. Where an address that is not validated may not get them all, one
-    /// that knows of tokens is told so, and an original's question waits until it is validated.
+    /// Answers a search for values. An address that is not validated may be too little for all
+    /// values: then a node that knows of tokens is told so, and an original's question waits until
+    /// its address is validated.
     fn put_values_answer(
         &mut self,
         now: Instant,
@@ -209,14 +210,14 @@ impl Active<'_> {
     ) {
         let DeferredQuestion { asked, search } = question;
         let start = self.shared.out.bytes.len();
-        // It is the asker's, whatever datagram or timer brings it about.
+        // The asker pays for the answer, whatever datagram or timer brings it about.
         let before = std::mem::take(&mut self.shared.bill);
         self.put_values(now, asked, search, max);
         let bill = std::mem::replace(&mut self.shared.bill, before);
         self.shared.transmit_later(now, asked, start, bill);
     }
 
-    /// Hands a request to the application, or answers that it knows none of that name or cannot take it.
+    /// Hands a request to the application, or answers that there is no RPC of that name, or no room.
     fn ask_application(&mut self, now: Instant, asked: &Asked, name: &[u8], args: List<'_>) {
         if !self.shared.registered.contains(name) {
             return self.put(asked, RpcError::NoSuchRpc);
@@ -224,9 +225,9 @@ impl Active<'_> {
         let call = call_of(asked, name, args);
         let max = self.reply_max(asked);
         match self.shared.pending.repeats.earlier(now, &call) {
-            // The one answer serves both.
+            // One answer serves both.
             Some(Earlier::Unanswered) => return,
-            // It was cut to what the caller might get then.
+            // The answer was cut to what the caller might get then.
             Some(Earlier::Answered(answer)) if answer.len() <= max => {
                 return self.shared.out.bytes.extend_from_slice(answer);
             }
@@ -247,8 +248,9 @@ impl Active<'_> {
         self.shared.out.events.push_back(Event::Request { token, from: asked.by, name, args });
     }
 
-    /// What a store stands on, if it may be taken from whom it seems to come. Only what comes with the
-    /// datagram counts, not what its sender has shown before: anybody can write that one's address on it.
+    /// The standing of a store, if it may be taken from the node that it seems to come from. Only what
+    /// comes with the datagram counts, not what that node has shown before: anybody can write its address
+    /// on a datagram.
     fn admit(
         &mut self,
         now: Instant,
@@ -274,7 +276,7 @@ impl Active<'_> {
         }
     }
 
-    /// Whether a token is the one that was given to an address, which is then validated.
+    /// Whether a token is the one that was given to an address. If it is, the address is validated.
     fn is_right_token(&mut self, now: Instant, address: &SocketAddr, token: Option<&[u8]>) -> bool {
         let is_right =
             token.is_some_and(|token| self.shared.token_issuer.accepts(now, address, token));
@@ -336,7 +338,8 @@ impl Node {
         }
     }
 
-    /// Answers the questions that have waited in vain, as far as that goes.
+    /// Answers the questions that have waited in vain, as far as an address may be answered that is
+    /// not validated.
     pub(super) fn answer_overdue_questions(&mut self, now: Instant) {
         while let Some(question) = self.shared.deferred.take_overdue(now) {
             let max = question.asked.reply_max;
@@ -345,8 +348,8 @@ impl Node {
     }
 }
 
-/// The contacts nearest to a target that are good to the asker: those that answer, and
-/// that it can reach over the protocol family it uses, itself left out.
+/// The contacts nearest to a target that are useful to the asker: those that answer, and that it
+/// can reach over its own address family, all but the asker itself.
 fn closest_for<'t>(
     table: &'t Table,
     asker: &Contact,
@@ -386,7 +389,7 @@ fn pick<'s>(
     store.pick(key, *limit, max, after.as_ref(), rng)
 }
 
-/// Values were chosen from those under a key.
+/// Charges for choosing values from those under a key.
 fn charge(bill: &mut Bill, picked: &Picked<'_>) {
     if picked.is_ordered {
         bill.ordered(picked.examined);
@@ -412,14 +415,14 @@ fn put_refused(
     }
 }
 
-/// A value that a peer wants kept, with who is to be taken for its publisher.
+/// A value that a peer wants kept, with the node that is to be taken for its publisher.
 fn deposit(asker: &Contact, store: &StoreRequest<'_>, standing: Standing, value: Value) -> Deposit {
     let depositor = Party::Node(*asker);
     let (publisher, age) = match store.copy {
         None => (depositor, Duration::ZERO),
         Some(copy) => (copy.publisher.map_or(depositor, Party::Node), copy.age),
     };
-    // What is passed on replaces nothing, whatever it says.
+    // A copy replaces nothing, whatever it says.
     let mode = if publisher == depositor { store.mode } else { StoreMode::Add };
     Deposit { key: store.key, value, mode, publisher, depositor, standing, age }
 }
@@ -459,7 +462,7 @@ mod tests {
     #[test]
     fn rows_that_are_looked_at_are_paid_for() {
         let (key, now) = (Id::of_name("key"), Instant::ZERO);
-        // What 512 rows cost beyond one.
+        // What 512 rows cost more than one.
         let dearer = |ask: &dyn Fn(&mut Active<'_>)| {
             let cost = |rows| {
                 let mut node = node_with(rows, key);
@@ -479,7 +482,7 @@ mod tests {
         let first = Some(Id::new([0; Id::LEN]));
         assert_eq!(dearer(&find(1, first, Some(b""))), 512 * 40 - 40);
         assert_eq!(dearer(&find(1, None, Some(b""))), 512 * 40 - 10);
-        // It is held back, and nobody is named until it is answered.
+        // The question is held back, and no contacts are named until it is answered.
         assert_eq!(dearer(&find(512, None, None)) + 900, 512 * 40 - 2 * 10);
         let store = |active: &mut Active<'_>| {
             let value = Value::bytes("one too many");

@@ -20,12 +20,12 @@ pub(super) struct Named {
     pub(super) contacts: Vec<Contact>,
 }
 
-/// First questions to nodes of which only the address is known.
+/// First questions to nodes whose id is not known yet.
 pub(super) struct Bootstrap {
     waiting: usize,
     answered: usize,
     silent: Vec<SocketAddr>,
-    /// The lookup for the own id, which the first answer starts, runs.
+    /// Whether the lookup for the own id runs, which the first answer starts.
     joining: bool,
 }
 
@@ -50,14 +50,14 @@ impl Active<'_> {
     pub(super) fn tend_joining(&mut self, now: Instant) {
         let Overlay { joining, table, .. } = &mut *self.overlay;
         if joining.take_attempt(now, table.is_empty()) {
-            // It may end before it is told here which it is.
+            // It may end before its number is noted here.
             let operation = self.shared.next_operation();
             let addresses = joining.begin(now, operation, table.is_empty());
             self.start_bootstrap(now, &addresses);
         }
         if self.overlay.joining.is_asking_due(now) {
             self.plan_asking(now);
-            // Whoever is alone asks them anyway.
+            // A node that is alone asks them anyway.
             if !self.overlay.table.is_empty() {
                 self.ask_bootstrap_nodes(now);
             }
@@ -69,7 +69,7 @@ impl Active<'_> {
         self.overlay.joining.ask_at(now + every.jittered(&mut self.shared.rng));
     }
 
-    /// Asks those that were not heard of lately.
+    /// Asks the bootstrap nodes that were not heard of lately.
     fn ask_bootstrap_nodes(&mut self, now: Instant) {
         let is_fresh = |address: &SocketAddr| {
             let mut known =
@@ -99,8 +99,8 @@ impl Active<'_> {
         }
     }
 
-    /// Asks nodes of which only the address is known for the way to the own id, and joins through
-    /// those that answer.
+    /// Asks nodes whose id is not known yet for the contacts nearest to the own id, and joins
+    /// through those that answer.
     pub(super) fn start_bootstrap(
         &mut self,
         now: Instant,

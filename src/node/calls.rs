@@ -1,4 +1,4 @@
-//! The calls in flight: what was asked of whom, and until when an answer counts.
+//! The calls in flight: which peer was asked what, and until when an answer counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use crate::time::Instant;
 /// overdue. More means that something is wrong, not that more is needed.
 pub(super) const MAX_CALLS: usize = 4_096;
 
-/// A store is sent so often before its node counts as silent: one datagram may get lost.
+/// How often a store is sent before its node counts as silent: one datagram may get lost.
 const STORE_ATTEMPTS: u32 = 2;
 
 /// The same with the token that the node has asked for. It has just answered, so its silence is loss,
@@ -65,11 +65,11 @@ pub(super) enum Purpose {
     Publish { operation: OperationId, progress: Attempt },
     /// A copy passed on to another holder.
     Replicate { number: u64 },
-    /// A call that somebody made through the node.
+    /// A call that the node's caller made.
     Caller { operation: OperationId },
-    /// The first question to a node of which only the address is known.
+    /// The first question to a node whose id is not known yet.
     Bootstrap { operation: OperationId },
-    /// Is somebody there again who was lost, or still there who waits for a place?
+    /// Is a lost contact there again, or one that waits for a place still there?
     Recheck,
     /// Does a contact of the routing table still live?
     Liveness { attempt: u32 },
@@ -79,10 +79,10 @@ pub(super) enum Purpose {
     Witness,
 }
 
-/// What was tried before to bring a value to one holder.
+/// Earlier attempts to bring a value to one holder.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Attempt {
-    /// The attempts in a row that were left unanswered, and one.
+    /// The number of this attempt, counted from the last that was answered.
     pub(super) attempt: u32,
     /// The holder has asked for a token and got it; it does not get another.
     pub(super) has_token: bool,
@@ -91,7 +91,7 @@ pub(super) struct Attempt {
 impl Attempt {
     pub(super) const FIRST: Attempt = Attempt { attempt: 1, has_token: false };
 
-    /// The attempt after one that ended so, if that is worth one.
+    /// The next attempt after this one had an outcome, if another is worth while.
     pub(super) fn after(self, outcome: &Result<Response, CallError>) -> Option<Attempt> {
         let Attempt { attempt, has_token } = self;
         let attempts = if has_token { STORE_ATTEMPTS_WITH_TOKEN } else { STORE_ATTEMPTS };
@@ -115,13 +115,13 @@ pub(super) struct Call {
     pub(super) purpose: Purpose,
     pub(super) sent: Instant,
     pub(super) deadline: Instant,
-    /// When it stops holding up others; the deadline for calls that hold up nothing.
+    /// When it stops holding up others; for calls that hold up nothing, the deadline.
     pub(super) overdue: Instant,
-    /// The question has come to this node itself.
+    /// Whether the question has come to this node itself.
     pub(super) is_heard: bool,
 }
 
-/// What time brought.
+/// What happened because time passed.
 pub(super) enum Expired {
     /// The answer takes longer than usual.
     Overdue { overlay: OverlayId, operation: OperationId, query: usize },
@@ -141,7 +141,8 @@ impl Calls {
         self.calls.len()
     }
 
-    /// Draws until there is no call of that number: those to one address differ in half of it alone.
+    /// Draws numbers until there is no call with that number: calls to one address differ only in
+    /// half of it.
     pub(super) fn unused(&self, mut draw: impl FnMut() -> TransactionId) -> TransactionId {
         loop {
             let id = draw();
@@ -177,8 +178,8 @@ impl Calls {
         Some(call)
     }
 
-    /// A request under the node's own id came in. If it is one of the node's own, whose rpc id nobody else
-    /// can foresee, it went to the node itself.
+    /// A request under the node's own id came in. If its transaction id, which nobody else can foresee, is
+    /// that of a call in flight, the call went to the node itself.
     pub(super) fn on_heard(&mut self, id: &TransactionId) {
         if let Some(call) = self.calls.get_mut(id) {
             call.is_heard = true;

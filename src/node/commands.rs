@@ -1,4 +1,4 @@
-//! What a caller asks of a node, or looks at. It concerns the first overlay, that of v1.
+//! What a caller can ask of a node, or look at. All of it concerns the first overlay, that of v1.
 
 use std::net::SocketAddr;
 
@@ -20,16 +20,17 @@ use crate::node::{CallError, Counters, Node};
 use crate::store::{Change, Deposit, Refusal, RowId, Store};
 use crate::time::Instant;
 
-/// What a node is asked to do.
+/// What a node can be asked to do.
 impl Node {
     /// Joins the network through the nodes at these addresses, 64 at most, and keeps in touch with them
-    /// from now on; those of an earlier call that are not among them are forgotten. How an attempt went
-    /// is told as [`Event::Bootstrapped`](super::Event::Bootstrapped).
+    /// from now on; those of an earlier call that are not among them are forgotten.
+    /// [`Event::Bootstrapped`](super::Event::Bootstrapped) tells how an attempt went.
     pub fn join_through(&mut self, now: Instant, addresses: &[SocketAddr]) {
         self.first_active().join_through(now, addresses);
     }
 
-    /// The same for a caller that joins through them itself, by [`Node::start_bootstrap`].
+    /// Only keeps in touch with them: for a caller that joins through them itself, by
+    /// [`Node::start_bootstrap`].
     pub fn keep_in_touch(&mut self, now: Instant, addresses: &[SocketAddr]) {
         self.first_active().keep_in_touch(now, addresses);
     }
@@ -39,16 +40,16 @@ impl Node {
         self.first_active().overlay.joining.set_former(now, addresses);
     }
 
-    /// Begins the vigil: contacts are checked as [`Config::check`](crate::config::Config) says, and, if
-    /// others may lie behind more than loopback, neighbours are asked as
+    /// Begins the vigil: contacts are checked as [`Config::check`](crate::config::Config) says. Unless
+    /// the node is on loopback alone, neighbours are also asked for its address, as
     /// [`Config::keepalive`](crate::config::Config) says.
     pub fn keep_vigil(&mut self, now: Instant, is_loopback: bool) {
         self.first_active().keep_vigil(now, is_loopback);
     }
 
-    /// Asks nodes of which only the address is known for the way to the own id, and joins through
-    /// those that answer. Ends as [`Event::Bootstrapped`](super::Event::Bootstrapped). At most 64 addresses
-    /// are asked.
+    /// Asks nodes whose id is not known yet for the contacts nearest to the own id, and joins through those
+    /// that answer. Ends as [`Event::Bootstrapped`](super::Event::Bootstrapped). At most 64 addresses are
+    /// asked.
     pub fn start_bootstrap(&mut self, now: Instant, addresses: &[SocketAddr]) -> OperationId {
         self.first_active().start_bootstrap(now, addresses)
     }
@@ -147,8 +148,8 @@ impl Node {
         matches!(insertion, Insertion::Added | Insertion::Known)
     }
 
-    /// Tells the node where it is reached itself, so that it never asks there. It learns that too
-    /// when it hears itself.
+    /// Tells the node an address of its own, so that it never asks there. It also learns its
+    /// addresses when it hears itself.
     pub fn add_own_address(&mut self, address: SocketAddr) {
         self.shared.add_own_address(address);
     }
@@ -156,7 +157,7 @@ impl Node {
     /// Takes in a value that it kept in an earlier life, in the row of the store that it had then.
     ///
     /// # Errors
-    /// If a limit stands against it. The row's number is not given to another then either.
+    /// If a limit forbids it. Even then no other row gets this number.
     pub fn restore(&mut self, now: Instant, row: RowId, deposit: Deposit) -> Result<(), Refusal> {
         let Active { overlay, shared } = self.first_active();
         overlay.store.restore(now, row, deposit, &mut shared.rng)
@@ -167,7 +168,7 @@ impl Node {
         self.first_active().overlay.store.note_changes();
     }
 
-    /// Some of the rows of the store that have changed since they were last told, `max` at most;
+    /// Takes up to `max` rows of the store that have changed since they were last taken;
     /// [`Store::row`] tells what is there now.
     pub fn take_changed(&mut self, max: usize) -> Vec<Change> {
         self.first_active().overlay.store.take_changed(max)
@@ -235,7 +236,7 @@ impl Node {
         self.first().operation_count()
     }
 
-    /// How many nodes there are in the network, as far as this one can tell.
+    /// How many nodes there are in the network, as far as this node can tell.
     pub fn estimate(&self) -> Estimate<'_> {
         self.first().estimate()
     }

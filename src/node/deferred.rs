@@ -1,8 +1,9 @@
 //! Questions of originals that wait until the address of the asker is validated.
 //!
-//! Originals know of no tokens, and their short questions leave strangers no room for a long answer.
-//! So such a question is kept for a moment while its asker is pinged, and answered at length if the pong
-//! comes. Only the question is kept: a flood of forged ones takes little, and not the places of all.
+//! Originals know of no tokens, and their short questions leave no room for a long answer to a stranger.
+//! So such a question is kept for a moment while its asker is pinged, and is answered at length if the
+//! pong comes. Only the question is kept: a flood of forged ones takes little memory, and does not take
+//! everybody's places.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -19,7 +20,7 @@ const KEPT_FOR: Duration = Duration::from_secs(1);
 /// Questions kept at once: some 150 kB, and as many strangers a second as a node can ping.
 const MAX_DEFERRED: usize = 1_024;
 
-/// Questions of one network at once, by how wide it is, the narrowest first: an address and a /24 of
+/// Questions of one network at once, for each width, the narrowest first: an address and a /24 of
 /// IPv4; a /64, a /56 and a /48 of IPv6.
 const MAX_OF_SUBNET: [usize; Subnet::LEVELS_MAX] = [8, 32, 64];
 
@@ -59,7 +60,7 @@ impl Deferred {
         true
     }
 
-    /// Takes out a question that came to an overlay from an address.
+    /// Takes out a question that an overlay got from an address.
     pub(super) fn take_from(
         &mut self,
         overlay: OverlayId,

@@ -1,7 +1,7 @@
-//! A queue that serves many in turn: whoever puts much into it waits for himself alone.
+//! A queue that serves many in turn: somebody who puts much into it only waits for himself.
 //!
-//! One lane for each who put something in; lanes are served round robin. When all room is taken, the
-//! longest lane loses what came last into it.
+//! Each owner has a lane; lanes are served round robin. When all room is taken, the longest lane
+//! loses its last entry.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
@@ -30,8 +30,8 @@ impl<L: Ord + Copy, T> Fair<L, T> {
         self.len == 0
     }
 
-    /// Puts something at the end of a lane. Where `max` are in the queue, something leaves for it from
-    /// the longest lane, or, if that is its own, it is refused. Returns whether it is in.
+    /// Puts something at the end of a lane. If `max` entries are in the queue, one leaves from the
+    /// longest lane; if that is the same lane, the new entry is refused. Returns whether it is in.
     pub(super) fn push(&mut self, lane: L, item: T, max: usize) -> bool {
         if self.len >= max {
             let own = self.lanes.get(&lane).map_or(0, VecDeque::len);

@@ -1,5 +1,5 @@
-//! What a node does with the values that it keeps and finds: it passes them on to those that are to hold
-//! them, as [`replication`](super::replication) has it.
+//! What a node does with the values that it keeps and finds: it passes them on to the nodes that should
+//! hold them, as [`replication`](super::replication) has it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
@@ -17,7 +17,7 @@ use crate::time::{Duration, Instant};
 /// Values cached after one lookup.
 const MAX_CACHED: usize = 16;
 
-/// A cached copy that would live shorter is not worth its datagram.
+/// A cached copy that would live shorter than this is not worth its datagram.
 const MIN_CACHED: Duration = Duration::from_secs(60);
 
 impl Active<'_> {
@@ -33,8 +33,8 @@ impl Active<'_> {
         }
     }
 
-    /// Looks for keys of new contacts, and begins copies, as far as there is time for it. Returns when
-    /// there is more to do.
+    /// Looks for keys that concern new contacts, and begins copies, as far as there is time for it.
+    /// Returns when there is more to do.
     pub(super) fn replicate(&mut self, now: Instant) -> Instant {
         while let Some(search) = self.overlay.replication.next_search(now) {
             self.search(now, search);
@@ -81,7 +81,7 @@ impl Active<'_> {
         }
     }
 
-    /// Where the keys lie that are looked at for a new contact.
+    /// The ranges of keys that may concern a new contact.
     fn where_keys_may_concern(&self, new: &Contact, rank: usize) -> VecDeque<KeyRange> {
         let replicas = self.overlay.policy.replicas;
         let prefixes = self.overlay.table.may_be_nearest(&new.id, rank, replicas);
@@ -115,7 +115,7 @@ impl Active<'_> {
         }
     }
 
-    /// The nodes now nearest to a key that this node holds values of are known.
+    /// The nodes nearest to a key of this node's values are known.
     pub(super) fn on_holders_found(&mut self, now: Instant, key: Id, holders: &[Contact]) {
         for &to in holders.iter().take(self.overlay.policy.replicas) {
             self.queue_copies(key, to);
@@ -152,9 +152,9 @@ impl Active<'_> {
         self.overlay.maintenance.resume(now);
     }
 
-    /// Leaves what a lookup found at the nearest node that did not have it (paper §2.3), if at least two
-    /// nodes in different subnets returned it: what a single one says may be a lie, and
-    /// would be this node's from then on.
+    /// Leaves the values that a lookup found at the nearest node that did not have them (paper §2.3), if
+    /// at least two nodes in different subnets returned them: a single node may lie, and from then on
+    /// the lie would be this node's.
     ///
     /// The copy lives for half of the time that values live, halved again for each node that lies
     /// between the k holders and it, and ends before it would be republished. That departs
@@ -179,13 +179,13 @@ impl Active<'_> {
         let found = &lookup.record().values;
         let mut witnesses = BTreeMap::<&[u8], BTreeSet<Witness>>::new();
         for found in found {
-            // What this node holds itself it passes on with its publisher's name and its true age, but it
-            // may tell that another does not lie.
+            // Values that this node holds are passed on with their publisher's name and true age; but it
+            // may confirm what another node says.
             let witness = found.holder.map_or(Witness::Own, |holder| Witness::of(&holder));
             witnesses.entry(found.value.as_bytes()).or_default().insert(witness);
         }
         let mut seen = BTreeSet::new();
-        // What fits an answer need not fit a store.
+        // A value that fits an answer need not fit a store.
         let passable = found.iter().filter(|found| {
             let bytes = found.value.as_bytes();
             found.holder.is_some() && bytes.len() <= max && witnesses[bytes].len() > 1
@@ -198,7 +198,7 @@ impl Active<'_> {
     }
 }
 
-/// Who returned a value, as far as it costs something to be many.
+/// Who returned a value, counted so that being many costs something.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Witness {
     Own,
@@ -280,7 +280,7 @@ mod tests {
             assert_eq!(search.is_some(), turn <= 4, "turn {turn}");
             search.into_iter().for_each(|search| active.search(now, search));
             now += Duration::from_secs(1);
-            // Far ahead, so that no copy waits for its time.
+            // Far in the future, so that no copy waits for its time.
             while let Some((_, key, _)) = active.overlay.replication.next_copy(now) {
                 found.insert(key);
             }

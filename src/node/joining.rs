@@ -1,9 +1,9 @@
 //! The bootstrap nodes: the addresses that a node was told to join the network through.
 //!
-//! While it knows nobody it asks them all, soon at first and then ever more rarely. Once it knows
-//! somebody it goes on asking each now and then: a bootstrap node that was restarted learns of the
-//! network again that way, and two networks that were told of each other become one. Where one answers
-//! that did not before, or under another id, the node joins through it anew.
+//! While a node knows nobody it asks them all, soon at first and then ever more rarely. Once it knows
+//! somebody it still asks each now and then: that way a bootstrap node that was restarted learns of
+//! the network again, and two networks that were told of each other become one. If one answers that
+//! did not before, or answers under another id, the node joins through it anew.
 //!
 //! The larger the network, the rarer each node asks, so that a bootstrap node is asked equally often
 //! whatever the size of its network.
@@ -14,7 +14,8 @@ use crate::id::Id;
 use crate::kad::OperationId;
 use crate::time::{Duration, Instant};
 
-/// The first retry comes this soon: nodes that are started together wait for the first of them.
+/// The first retry comes this soon: nodes that are started together wait for the first of them to
+/// be ready.
 const RETRY_MIN: Duration = Duration::from_millis(200);
 
 /// Addresses taken for one bootstrap; a single one that answers is enough.
@@ -26,10 +27,11 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 /// A node of a small network asks each bootstrap node this often.
 pub(super) const ASK_EVERY: Duration = Duration::from_secs(30);
 
-/// In a network of at most this many nodes. In one twice as large each asks half as often, and so on.
+/// This holds for networks of at most this many nodes. In one twice as large each node asks half as
+/// often, and so on.
 const ASKERS: f64 = 8.0;
 
-/// But no more rarely than this.
+/// No node asks more rarely than this.
 const ASK_EVERY_MAX: Duration = Duration::from_secs(600);
 
 /// The state of joining.
@@ -45,7 +47,8 @@ pub(super) struct Joining {
     join_at: Instant,
     /// When to ask them whether they are there.
     ask_at: Instant,
-    /// Somebody is there who was not: the next attempt is made whoever is known.
+    /// A bootstrap node is there that was not before: the next attempt is made even if contacts are
+    /// known.
     is_news: bool,
 }
 
@@ -72,12 +75,12 @@ impl Default for Joining {
 
 impl Joining {
     pub(super) fn next_timeout(&self) -> Instant {
-        // The next attempt waits for the end of this one.
+        // The next attempt waits until this one has ended.
         let join_at = if self.running.is_some() { Instant::NEVER } else { self.join_at };
         join_at.min(self.ask_at)
     }
 
-    /// An address was asked; `answered` is the id of whoever answered there. Returns whether that is news
+    /// An address was asked; `answered` is the id of the node that answered. Returns whether that is news
     /// of a bootstrap node.
     pub(super) fn on_asked(&mut self, address: &SocketAddr, answered: Option<Id>) -> bool {
         let mut all = self.bootstrap_nodes.iter_mut();
@@ -106,12 +109,12 @@ impl Joining {
         has_new
     }
 
-    /// Where they are.
+    /// The addresses of the bootstrap nodes.
     pub(super) fn bootstrap_nodes(&self) -> impl Iterator<Item = SocketAddr> {
         self.bootstrap_nodes.iter().map(|node| node.address)
     }
 
-    /// Asks contacts of an earlier life too whenever nobody is known, and now.
+    /// From now on also asks contacts of an earlier life whenever nobody is known.
     pub(super) fn set_former(&mut self, now: Instant, addresses: &[SocketAddr]) {
         self.former = addresses.iter().copied().take(MAX_BOOTSTRAP).collect();
         if !addresses.is_empty() {
@@ -119,7 +122,7 @@ impl Joining {
         }
     }
 
-    /// Whether there are bootstrap nodes and it is not planned when to ask them.
+    /// Whether there are bootstrap nodes and no time is set to ask them.
     pub(super) fn wants_plan(&self) -> bool {
         !self.bootstrap_nodes.is_empty() && self.ask_at == Instant::NEVER
     }
@@ -131,7 +134,7 @@ impl Joining {
         Duration::from_micros(every).min(ASK_EVERY_MAX)
     }
 
-    /// Asks them at that time.
+    /// Sets the time to ask them.
     pub(super) fn ask_at(&mut self, at: Instant) {
         self.ask_at = at;
     }
@@ -141,13 +144,13 @@ impl Joining {
         self.ask_at <= now
     }
 
-    /// Somebody is there who was not: joins now, whoever is known.
+    /// A bootstrap node is there that was not before: joins now, even if contacts are known.
     pub(super) fn on_news(&mut self, now: Instant) {
         self.is_news = true;
         self.join_at = now;
     }
 
-    /// Whether it is time for an attempt to join; once for each.
+    /// Whether it is time for an attempt to join; true once for each attempt.
     pub(super) fn take_attempt(&mut self, now: Instant, is_alone: bool) -> bool {
         if self.join_at > now || self.running.is_some() {
             return false;
@@ -156,7 +159,7 @@ impl Joining {
         std::mem::take(&mut self.is_news) || is_alone
     }
 
-    /// An attempt begins, as that operation. Returns whom it asks.
+    /// An attempt begins, as `operation`. Returns the addresses to ask.
     pub(super) fn begin(
         &mut self,
         now: Instant,
@@ -188,7 +191,7 @@ impl Joining {
     /// The last contact was lost.
     pub(super) fn on_alone(&mut self, now: Instant) {
         if self.join_at == Instant::NEVER {
-            // Whoever answers and then falls silent must not have it ask for ever.
+            // A node that answers and then falls silent must not make this one ask for ever.
             if now.since(self.began) > RETRY_MAX.times(2) {
                 self.pause = RETRY_MIN;
             }
@@ -213,7 +216,7 @@ mod tests {
         ([127, 0, 0, 1], port).into()
     }
 
-    /// When attempts are made by a node that nobody answers, each of which takes a second.
+    /// When a node that nobody answers makes its attempts, each of which takes a second.
     fn attempts(joining: &mut Joining, until: Duration) -> Vec<u64> {
         let mut made = Vec::new();
         while joining.next_timeout() < Instant::ZERO + until {

@@ -1,22 +1,23 @@
 //! Contacts that stopped answering, and are asked again now and then.
 //!
 //! When a network falls apart, each part soon forgets the others, and would never find them again.
-//! So a node remembers some of the contacts that it lost, and asks one of them now and then. Where
-//! one answers others may, so more are asked then. Those that answer are taken in where there is
-//! room, as there is near the own id; lookups and hand-overs do the rest.
+//! So a node remembers some of the contacts that it lost, and asks one of them now and then. If one
+//! answers, others may too, so more are asked then. Those that answer are taken in if there is
+//! room, as there is near the own id; lookups and replication do the rest.
 
 use std::collections::VecDeque;
 
 use crate::message::Contact;
 use crate::time::{Duration, Instant};
 
-/// Lost contacts that are remembered, the latest: a part of a network that is away is found by any.
+/// How many lost contacts are remembered, the latest ones: any of them finds the part of the
+/// network that is away.
 const MAX_LOST: usize = 64;
 
 /// One of them is asked this often.
 pub(super) const ASK_EVERY: Duration = Duration::from_secs(60);
 
-/// So many more are asked for each that answers.
+/// How many more are asked for each that answers.
 const ASK_MORE: usize = 4;
 
 /// What a node remembers of contacts that it lost.
@@ -37,7 +38,7 @@ impl Lost {
         self.ask_at
     }
 
-    /// A contact is taken for dead. If no time is set to ask one, it is `ask_at`.
+    /// A contact is taken for dead. If no time is set to ask one, `ask_at` is set.
     pub(super) fn on_lost(&mut self, contact: Contact, ask_at: impl FnOnce() -> Instant) {
         self.remember(contact);
         if self.ask_at == Instant::NEVER {
@@ -45,7 +46,7 @@ impl Lost {
         }
     }
 
-    /// Whether it is time to ask one; once for each time. The one after it is asked at `next`, if there is any.
+    /// Whether it is time to ask one; true once each time. If there are others, the next is asked at `next`.
     pub(super) fn take_due(&mut self, now: Instant, next: impl FnOnce() -> Instant) -> bool {
         let is_due = self.ask_at <= now;
         if is_due {
@@ -55,14 +56,15 @@ impl Lost {
         is_due
     }
 
-    /// The one that was not asked for the longest.
+    /// The contact that was not asked for the longest time.
     pub(super) fn next(&mut self) -> Option<Contact> {
         let next = *self.contacts.front()?;
         self.contacts.rotate_left(1);
         Some(next)
     }
 
-    /// A contact has answered. How many others are to be asked for that: none if it was not lost.
+    /// A contact has answered. Returns how many others to ask because of that: none if it was not
+    /// lost.
     pub(super) fn on_back(&mut self, contact: &Contact) -> usize {
         if self.forget(contact) { ASK_MORE.min(self.contacts.len()) } else { 0 }
     }

@@ -24,18 +24,19 @@ const MAX_CHECKS: usize = 128;
 /// those that are in the table.
 const MAX_RECHECKS: usize = 128;
 
-/// How many of these may lie in one subnet: one publisher, who answers nothing, must not take all places.
+/// How many of these may lie in one subnet: one owner whose nodes answer nothing must not take all
+/// places.
 const MAX_RECHECKS_PER_SUBNET: usize = 4;
 
 /// Tasks and timers of upkeep.
 pub(super) struct Maintenance {
-    /// Points to look something up at, for what the answers do to the routing table.
+    /// Points to look up, only to fill the routing table with the answers.
     refreshes: VecDeque<Id>,
     /// Lookups that run, for replication too.
     running: usize,
     /// Contacts of the routing table that are being pinged.
     checking: BTreeSet<Contact>,
-    /// Former and future ones that are, no two at one address.
+    /// Former and future contacts that are being pinged, no two at one address.
     rechecking: BTreeSet<Contact>,
     refresh_at: Instant,
     measure_at: Instant,
@@ -62,12 +63,12 @@ impl Maintenance {
         self.refresh_at.min(self.measure_at).min(self.work_at)
     }
 
-    /// Something may begin, because it is new or because something else has ended.
+    /// A task may begin, because it is new or because another has ended.
     pub(super) fn resume(&mut self, now: Instant) {
         self.work_at = now;
     }
 
-    /// A call was answered, or was not in time: whoever was pinged by it may be pinged again.
+    /// A call was answered, or timed out: the contact that it pinged may be pinged again.
     pub(super) fn on_call_ended(&mut self, call: &Call) {
         let Peer { address, id: Some(id) } = call.peer else { return };
         let contact = Contact { id, address };
@@ -83,12 +84,12 @@ impl Maintenance {
         self.refresh_at <= now
     }
 
-    /// Looks for buckets to refresh at that time.
+    /// Sets the time to look for buckets to refresh.
     pub(super) fn refresh_at(&mut self, at: Instant) {
         self.refresh_at = at;
     }
 
-    /// A point that is to be looked up, when there is time for it.
+    /// Queues a point that is to be looked up when there is time for it.
     pub(super) fn queue(&mut self, now: Instant, target: Id) {
         if self.refreshes.len() < MAX_REFRESHES {
             self.refreshes.push_back(target);
@@ -110,14 +111,14 @@ impl Maintenance {
         self.running += 1;
     }
 
-    /// Measures the network at a time, if that is not planned yet.
+    /// Plans to measure the network, if that is not planned yet.
     pub(super) fn measure_at(&mut self, at: impl FnOnce() -> Instant) {
         if self.measure_at == Instant::NEVER {
             self.measure_at = at();
         }
     }
 
-    /// Whether it is time to measure the network; once for each time.
+    /// Whether it is time to measure the network; true once each time.
     pub(super) fn take_measuring(&mut self, now: Instant) -> bool {
         let is_due = self.measure_at <= now;
         if is_due {
@@ -131,12 +132,13 @@ impl Maintenance {
         self.work_at <= now
     }
 
-    /// Looks at the tasks at that time.
+    /// Sets the time to look at the tasks.
     pub(super) fn work_at(&mut self, at: Instant) {
         self.work_at = at;
     }
 
-    /// Whether one more contact of the routing table may be pinged, and this one is not.
+    /// Whether one more contact of the routing table may be pinged, and this one is not being
+    /// pinged.
     pub(super) fn has_room_to_check(&self, contact: &Contact) -> bool {
         self.checking.len() < MAX_CHECKS && !self.checking.contains(contact)
     }
@@ -146,7 +148,7 @@ impl Maintenance {
         self.checking.insert(contact);
     }
 
-    /// A former or future contact is.
+    /// A former or future contact is being pinged.
     pub(super) fn on_recheck_begun(&mut self, contact: Contact) {
         self.rechecking.insert(contact);
     }

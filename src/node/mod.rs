@@ -5,17 +5,17 @@
 //! [`kad::routing`](crate::kad::routing), [`kad::lookup`](crate::kad::lookup) and [`store`](crate::store).
 //!
 //! `calls`, `deferred`, `fair`, `joining`, `lost`, `maintenance`, `pending`, `repeats`, `replication` and
-//! `vigil` are mechanisms: each holds its state and decides, and knows no node. What is done with that,
-//! to an overlay and to what the overlays share, is in `answers`, `replies`, `operations`, `bootstrap`,
-//! `handover` and `upkeep`.
+//! `vigil` are mechanisms: each holds its state and decides, and knows no node. The code that acts on
+//! these decisions, on an overlay and on what the overlays share, is in `answers`, `replies`,
+//! `operations`, `bootstrap`, `handover` and `upkeep`.
 //!
 //! # The caller's contract
 //! - After each `handle`, `start_*` or `answer` drain [`Node::poll_output`] until it yields
 //!   [`Output::Timeout`], and call `handle` with [`Input::Timeout`] when that instant has come.
 //! - Time never runs backwards.
 //! - The same seed and the same calls give the same outputs, byte for byte.
-//! - Nothing that a datagram holds makes the node panic, or take more memory or time than the
-//!   bounds named at each table allow.
+//! - Nothing in a datagram makes the node panic, or take more memory or time than the bounds named
+//!   at each table allow.
 
 mod answers;
 mod bootstrap;
@@ -95,22 +95,22 @@ pub enum Input<'a> {
 pub enum Output<'a> {
     /// Send this datagram.
     Transmit {
-        /// To where.
+        /// The destination.
         destination: SocketAddr,
-        /// From where: for an answer the end that was asked.
+        /// The end of this machine to send from: for an answer, the end that was asked.
         local: LocalEnd,
         /// All of it.
         bytes: &'a [u8],
     },
     /// Somebody may want to know.
     Event(Event),
-    /// Nothing until then, [`Instant::NEVER`] if nothing is due.
+    /// Do nothing until this instant; [`Instant::NEVER`] if nothing is due.
     Timeout(Instant),
 }
 
 /// A Kademlia node: an [`Overlay`] in each of its networks, and what they share. The first byte of a
 /// datagram tells its dialect, and so which overlay it is for. What a caller asks of a node or sees of
-/// it concerns the overlay of v1, unless it is said otherwise.
+/// it concerns the overlay of v1, unless the docs say otherwise.
 ///
 /// ```
 /// use kademlua::address::LocalEnd;
@@ -237,14 +237,14 @@ impl Node {
         shared.counters.datagrams_in += 1;
         shared.counters.bytes_in += bytes.len() as u64;
         if !local.believes(&source) {
-            // Forged, so that nobody is to be charged for it.
+            // Forged, so nobody is charged for it.
             shared.counters.dropped += 1;
             return;
         }
         let Ok(envelope) = wire::parse(bytes) else {
             return shared.drop_unasked(now, source, bytes.len(), None);
         };
-        // In a network where this node is nobody it has asked nothing either.
+        // In a network where this node has no overlay, it has asked nothing either.
         let Some(mut overlay) = self.speaking(envelope.dialect, &source) else {
             return self.shared.drop_unasked(now, source, bytes.len(), None);
         };
@@ -341,7 +341,8 @@ mod tests {
         receive(node, source, &bytes);
     }
 
-    /// What the node sends: to whom, as whom, with which transaction id, and whether it asks something.
+    /// What the node sends: the destination, the sender's id, the transaction id, and whether it asks
+    /// something.
     fn sent(node: &mut Node) -> Vec<(SocketAddr, Id, TransactionId, bool)> {
         let mut sent = Vec::new();
         loop {
@@ -414,7 +415,7 @@ mod tests {
         assert_eq!(sent.len(), 1);
         let (to, own, transaction, _) = sent[0];
         assert_eq!((to, own), (peer.address, Id::of_name("ipv6")));
-        // Whatever comes in the other network is no answer to it.
+        // Nothing that comes in the other network is an answer to it.
         assert!(node.shared.calls.take(OverlayId::FIRST, transaction, &peer).is_none());
         answer(&mut node, IPV6, transaction, &Response::Nodes(Vec::new()));
         let events = std::iter::from_fn(|| node.shared.out.events.pop_front());

@@ -1,4 +1,4 @@
-//! Operations: what a caller starts, or the node for its own upkeep, and what comes of it.
+//! Operations: what a caller starts, or the node for its own upkeep, and how that ends.
 //!
 //! An operation is a lookup, a store that follows a lookup, or a bootstrap. Each ends in bounded
 //! time, because each of its calls does.
@@ -204,7 +204,7 @@ impl Active<'_> {
         self.on_lookup_done(now, lookup, then);
     }
 
-    /// A lookup, and whose address is validated.
+    /// A lookup, and a test whether a contact's address is validated.
     fn lookup_and_validated(
         &mut self,
         operation: OperationId,
@@ -217,7 +217,8 @@ impl Active<'_> {
         Some((lookup, |contact: &Contact| is_validated(validated, table, contact)))
     }
 
-    /// Sends a query of a lookup, padded as told, or its next part: for the values behind `after`.
+    /// Sends a query of a lookup, padded to `padded_to`, or asks for the next part: the values
+    /// behind `after`.
     fn send_query(
         &mut self,
         now: Instant,
@@ -398,7 +399,8 @@ impl Active<'_> {
         self.go_on_publishing(now, publish);
     }
 
-    /// Whether this node is one of the nearest to a key that hold its values, beside those that were found.
+    /// Whether this node, compared with those that were found, is one of the nearest to a key, which hold
+    /// its values.
     fn is_holder(&self, key: &Id, others: &[Contact]) -> bool {
         let own = key.distance(&self.overlay.id);
         let nearer = others.iter().filter(|contact| key.distance(&contact.id) < own).count();
@@ -472,7 +474,7 @@ impl Active<'_> {
     }
 }
 
-/// What an answer to a store, or its lack, means.
+/// What an answer to a store means, or its absence.
 fn delivered(outcome: Result<Response, CallError>) -> DeliveryOutcome {
     let reason = match outcome {
         Ok(Response::Stored) => return DeliveryOutcome::Stored,

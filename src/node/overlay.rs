@@ -1,9 +1,9 @@
 //! An overlay: one identity in one network, and what belongs to it there.
 //!
-//! A node may be in several networks, and in each of them is somebody else. What an overlay knows and
-//! keeps is its own; the calls in flight, the limits and all else that guards the node are
-//! [`Shared`] with the other overlays. [`Active`] is an overlay together with these: all that a node does
-//! in a network is done by it.
+//! A node may be in several networks, and has another identity in each. What an overlay knows and keeps
+//! is its own; it shares the calls in flight, the limits and all else that guards the node with the other
+//! overlays ([`Shared`]). [`Active`] is an overlay together with these: it does all that a node does in a
+//! network.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -47,7 +47,7 @@ impl OverlayId {
 
 /// One identity in one network.
 pub struct Overlay {
-    /// Which it is of its node.
+    /// Which of its node's overlays this is.
     pub(super) number: OverlayId,
     pub(super) dialect: Dialect,
     pub(super) id: Id,
@@ -69,7 +69,7 @@ pub struct Overlay {
 }
 
 impl Overlay {
-    /// One that knows nobody.
+    /// An overlay that knows nobody.
     pub(super) fn new(
         now: Instant,
         number: OverlayId,
@@ -140,8 +140,8 @@ impl Overlay {
         self.estimator.estimate(&self.table)
     }
 
-    /// Whether a contact receives what is sent to its address: it is in the routing table and answers, or has
-    /// lately answered something or sent a token back.
+    /// Whether a contact is known to receive what is sent to its address: it is in the routing table and
+    /// answers, or it has lately answered something or sent a token back.
     pub(super) fn is_validated(&self, validated: &Validated, contact: &Contact) -> bool {
         is_validated(validated, &self.table, contact)
     }

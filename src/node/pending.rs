@@ -9,19 +9,19 @@ use crate::node::repeats::{CallKey, Repeats};
 use crate::time::{Duration, Instant};
 use crate::wire::Header;
 
-/// Requests that wait for the application's answer at once: 16 MB if all are of the largest.
+/// Requests that wait for the application's answer at once: 16 MB if all are as large as can be.
 const MAX_PENDING: usize = 256;
 
 /// An original caller waits for 1.5 s; before that it should hear that the RPC failed.
 const ANSWER_WITHIN: Duration = Duration::from_millis(1_400);
 
-/// Somebody who asked something, and what his answer must know of that.
+/// Somebody who asked something, and what the answer depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Asked {
     /// Of which overlay.
     pub(super) overlay: OverlayId,
     pub(super) by: Contact,
-    /// Where the request came in, and the answer goes out.
+    /// Where the request came in and the answer goes out.
     pub(super) local: LocalEnd,
     /// The head of the answer.
     pub(super) header: Header,
@@ -62,7 +62,7 @@ impl Pending {
         self.requests.len() < MAX_PENDING
     }
 
-    /// A request is handed to the application, which did not come before.
+    /// A request that did not come before is handed to the application.
     pub(super) fn insert(&mut self, now: Instant, asked: &Asked, call: CallKey) -> RequestToken {
         self.repeats.remember(now, call);
         self.last += 1;
@@ -83,7 +83,7 @@ impl Pending {
     }
 
     pub(super) fn next_timeout(&self) -> Instant {
-        // All wait equally long, so the oldest is first.
+        // All wait equally long, so the oldest comes first.
         self.requests.first_key_value().map_or(Instant::NEVER, |(_, waiting)| waiting.deadline())
     }
 }

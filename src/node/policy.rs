@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::message::Contact;
 use crate::wire::Dialect;
 
-/// The rules of a network, as far as it has rules of its own.
+/// The rules in which networks differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// Contacts in a bucket of the routing table and in an answer, and nodes that a lookup looks for.
@@ -19,8 +19,8 @@ pub struct Policy {
     pub id_rule: IdRule,
     /// Bytes of the largest answer to a validated address.
     pub answer_max: usize,
-    /// Whether holders pass values on to others that are near the keys. Where they do not, whoever
-    /// published a value has to publish it again.
+    /// Whether holders pass values on to others near the keys. Where they do not, the publisher of
+    /// a value has to publish it again.
     pub holders_replicate: bool,
 }
 
@@ -41,7 +41,7 @@ pub enum IdRule {
 }
 
 impl Policy {
-    /// That of the network that speaks a dialect, for a node with these settings.
+    /// The policy of the network that speaks a dialect, for a node with these settings.
     pub fn of(dialect: Dialect, config: &Config) -> Policy {
         match dialect {
             Dialect::V1 => Policy {
@@ -55,7 +55,7 @@ impl Policy {
         }
     }
 
-    /// Whether there may be such a node in the network.
+    /// Whether a contact may be a node of the network.
     pub(super) fn allows(&self, contact: &Contact) -> bool {
         let is_id_allowed = match self.id_rule {
             IdRule::Any => true,
@@ -65,7 +65,7 @@ impl Policy {
 }
 
 impl Families {
-    /// Whether an address is of one of them.
+    /// Whether an address belongs to one of them.
     pub fn contain(self, address: &SocketAddr) -> bool {
         if address.is_ipv4() { self.ipv4 } else { self.ipv6 }
     }

@@ -1,7 +1,8 @@
 //! Calls of the application's RPCs that came before.
 //!
-//! A datagram may arrive twice, and what the application does may have an effect: each call is handed to it once. The
-//! same call is one with the same number, from the same address, for the same RPC with the same arguments.
+//! A datagram may arrive twice, and the application's answer may have effects, so each call is handed to it once. Two
+//! calls are the same if they have the same number, come from the same address and call the same RPC with the same
+//! arguments.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -25,7 +26,7 @@ const REMEMBERED: Duration = Duration::from_secs(10);
 pub(super) struct CallKey {
     source: SocketAddr,
     transaction: TransactionId,
-    /// The SHA-1 of name and arguments: a caller may number its calls in a way of its own.
+    /// The SHA-1 of name and arguments: a caller may use the same number for different calls.
     what: Id,
 }
 
@@ -35,7 +36,7 @@ impl CallKey {
     }
 }
 
-/// How far an earlier call is.
+/// How far an earlier call has come.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Earlier<'a> {
     /// The application has it; its answer will serve both.

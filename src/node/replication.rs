@@ -1,13 +1,13 @@
 //! Replication: values go to nodes that come near their keys, hourly to the k nearest of each key
 //! (paper §2.5), and from lookups to the nearest node that lacked them (§2.3).
 //!
-//! What waits to be copied is served in turn, target by target and for each of them depositor by
-//! depositor, so that neither who stored much here nor who takes long to answer keeps others waiting.
-//! A depositor is here the address that brought a value, because that is what many of cost something.
+//! Copies are served in turn, target by target and within each depositor by depositor, so that
+//! neither a node that stored much here nor one that takes long to answer keeps others waiting. A
+//! depositor here is the address that brought a value, because having many addresses costs something.
 //!
-//! All holders of a key think alike about a new one, so that one of them tells it: the nearest. It may
-//! be silent, or lie; so the next nearest does the same a little later. What the new holder has by then
-//! it takes without effect.
+//! All holders of a key come to the same view of a new holder, so only one of them tells it: the
+//! nearest. That one may be silent, or lie; so the next nearest does the same a little later. Copies
+//! that the new holder has by then have no effect.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -22,27 +22,27 @@ use crate::node::fair::Fair;
 use crate::store::{Party, RowId};
 use crate::time::{Duration, Instant};
 
-/// Copies on their way to other holders at once, beyond which none is begun. What lookups for values
-/// leave on their way, at most `MAX_CACHED` each, comes on top.
+/// Copies on their way to other holders at once; beyond that none is begun. Copies that lookups
+/// leave on their way, at most `MAX_CACHED` each, come on top.
 const MAX_TRANSFERS: usize = 256;
 
-/// Copies on their way to one holder at once; to all that left the last one unanswered, half of the
-/// whole at the most.
+/// Copies on their way to one holder at once. All holders that left their last one unanswered get
+/// half of the whole at the most.
 const TO_ONE: usize = 20;
 
-/// Time that each copy takes up. A quarter of what another lets one source send by default
-/// ([`Config::source_rate`](crate::config::Config::source_rate)): a holder that is near and quick could
-/// be handed more than it takes, and what it does not take is lost until it is republished.
+/// Time that each copy takes up: a quarter of the rate that a node lets one source send at by default
+/// ([`Config::source_rate`](crate::config::Config::source_rate)). A holder that is near and quick could
+/// otherwise be handed more than it takes, and a refused copy is lost until the value is republished.
 const COPY_EVERY: Duration = Duration::from_micros(200);
 
-/// Copies that may be begun ahead of their time: the timer is no finer.
+/// Copies that may be begun ahead of their time, since the timer is no finer.
 const COPIES_AHEAD: u64 = 64;
 
 /// Holders that copies wait for: k for each lookup that runs, and newcomers.
 const MAX_TARGETS: usize = 256;
 
-/// Copies that wait: some six megabytes. When there are more, each holder has room for the latter
-/// number all the same. A copy that finds no room comes up again when its key is next republished.
+/// Copies that wait: some six megabytes. When that is full, each holder still has room for
+/// [`MAX_WAITING_EACH`]. A copy that finds no room comes up again when its key is next republished.
 const MAX_WAITING: usize = 65_536;
 const MAX_WAITING_EACH: usize = 256;
 
@@ -52,24 +52,24 @@ const MAX_KEYS: usize = 65_536;
 /// New contacts whose keys are still to be found, of a burst of joins.
 const MAX_SEARCHES: usize = 256;
 
-/// Time that each key takes up that is looked at for a new contact: less than a quarter of it is spent.
+/// Time that looking at one key for a new contact takes up: less than a quarter of it is really spent.
 const LOOK_EVERY: Duration = Duration::from_micros(3);
 
-/// Keys that are looked at before whoever waits for an answer is served: less than a millisecond.
+/// Keys that are looked at in a row before requests are served again: less than a millisecond.
 pub(super) const LOOK_AT_ONCE: usize = 1_024;
 
-/// Time until the next are looked at. The time that all of a search take up is waited for at its end, so
-/// that among many keys none is found late.
+/// Time until the next keys are looked at. The time that all keys of a search take up is waited for at
+/// its end, so that among many keys none is found late.
 const LOOK_ON_AFTER: Duration = Duration::from_micros(1);
 
-/// So long after the nearest the second nearest node tells a new one of its values.
+/// The second nearest node tells a new holder of its values this long after the nearest.
 const SECOND_AFTER: Duration = Duration::from_secs(10);
 
-/// Who brought values here, as far as it costs something to be many.
+/// Who brought values here, counted so that being many costs something.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Depositor {
     Own,
-    /// Programs of this machine; each is one.
+    /// A program on this machine; each counts as one.
     Local(SocketAddr),
     Network(Subnet),
 }
@@ -103,12 +103,12 @@ pub(super) struct Transfer {
 struct Target {
     waiting: Fair<Depositor, (Id, RowId)>,
     under_way: usize,
-    /// It left the last copy unanswered.
+    /// Whether it left the last copy unanswered.
     is_silent: bool,
 }
 
-/// A search for the keys of which a new contact is a holder, and this node the one to tell it, having
-/// so many others nearer to it.
+/// A search for the keys that a new contact should hold, and for which this node is the one to tell
+/// it: the one to which `rank` others are nearer.
 pub(super) struct Search {
     at: Instant,
     pub(super) to: Contact,
@@ -119,7 +119,7 @@ pub(super) struct Search {
     looked_at: u64,
 }
 
-/// Keys from one to another.
+/// A range of keys.
 pub(super) type KeyRange = (Bound<Id>, Bound<Id>);
 
 #[derive(Default)]
@@ -131,20 +131,20 @@ pub(super) struct Replication {
     waiting: usize,
     /// The target that was served last.
     last: Option<Contact>,
-    /// Copies on their way, by a number that is theirs alone.
+    /// Copies on their way, by their numbers.
     transfers: BTreeMap<u64, Transfer>,
     last_transfer: u64,
-    /// Until when the time of the copies is taken up.
+    /// The time up to which the copies so far have used up their rate.
     taken_until: Instant,
-    /// Each by the time when it is due, and what has begun before them.
+    /// Searches by the time when they are due; those that have begun come first.
     first: VecDeque<Search>,
     second: VecDeque<Search>,
-    /// Until when the time to look at keys is taken up.
+    /// The time up to which looking at keys has used up its rate.
     looked_until: Instant,
 }
 
 impl Replication {
-    /// Notes that a key is due to be republished; `depositor` brought what is shown of it.
+    /// Notes that a key is due to be republished; `depositor` brought its values.
     pub(super) fn queue_key(&mut self, depositor: Party, key: Id) {
         self.keys.push(Depositor::of(depositor), key, MAX_KEYS);
     }
@@ -211,7 +211,7 @@ impl Replication {
         self.transfers.insert(number, transfer);
     }
 
-    /// It has arrived, or its holder does not say so.
+    /// A copy has arrived, or its holder does not say so.
     pub(super) fn on_ended(&mut self, number: u64, is_silent: bool) -> Transfer {
         let transfer = self.transfers.remove(&number).expect("it was on its way");
         let target = self.targets.get_mut(&transfer.to).expect("something was on its way");
@@ -220,7 +220,8 @@ impl Replication {
         transfer
     }
 
-    /// A contact is new, whose keys are to be searched for. Returns whether there is room for that.
+    /// A contact is new, and the keys that it should hold are to be found. Returns whether there is
+    /// room for that.
     pub(super) fn on_newcomer(&mut self, now: Instant, to: Contact) -> bool {
         if self.first.len() >= MAX_SEARCHES {
             return false;
@@ -238,7 +239,7 @@ impl Replication {
         true
     }
 
-    /// A search has looked at this many keys, which takes its time, and goes on if some are left.
+    /// A search has looked at `keys` keys, which takes up time, and goes on if some are left.
     pub(super) fn on_looked(&mut self, now: Instant, mut search: Search, keys: usize) {
         search.looked_at += keys as u64;
         if search.left.as_ref().is_some_and(|left| !left.is_empty()) {
@@ -302,7 +303,7 @@ mod tests {
                 replication.queue(contact(port), Party::Own, key, RowId(row));
             }
         }
-        // Far ahead, so that the time that copies take up keeps none.
+        // Far in the future, so that no copy waits for its time.
         let later = NOW + Duration::from_secs(1);
         let mut begun = Vec::new();
         while let Some(copy) = replication.next_copy(later) {

@@ -1,4 +1,4 @@
-//! Asking others: what is sent, and what comes of it.
+//! Asking others: what is sent, and what their answers mean.
 
 use crate::address::LocalEnd;
 use crate::kad::routing::Insertion;
@@ -56,7 +56,7 @@ impl Active<'_> {
         self.on_call_done(now, call, Some(contact), outcome, bytes);
     }
 
-    /// A reply to no call in flight: that of a stranger who was asked back, or nothing.
+    /// A reply to no call in flight: either from a stranger that was asked back, or meaningless.
     fn on_unawaited_reply(
         &mut self,
         now: Instant,
@@ -65,17 +65,17 @@ impl Active<'_> {
         bytes: usize,
     ) {
         let source = contact.address;
-        // Nobody is asked back under our own id, so who answers under it lies; what our own addresses
-        // are is learnt where we asked ourselves.
+        // Nobody is asked back under our own id, so a node that answers under it lies. Our own
+        // addresses are learnt where we asked ourselves.
         if contact.id == self.overlay.id || !self.shared.challenge.accept(now, &source, transaction)
         {
             return self.shared.drop_unasked(now, source, bytes, Some(transaction));
         }
-        // It is charged for like all that was not awaited; but whoever is flooded in its own name must
-        // be able to answer.
+        // It is charged for like anything unasked; but a node in whose name somebody floods us must
+        // still be able to answer.
         self.shared.charge_unasked(now, source, bytes, Some(transaction));
         match self.shared.rations.sent(now, &source) {
-            // Who asked is not there; who is there is asked under its own id.
+            // The asker is not at this address; the node that is there is asked under its own id.
             Some((_, asker)) if asker != contact.id => {
                 self.shared.validated.insert(source);
                 self.recheck(now, contact);
@@ -98,8 +98,8 @@ impl Active<'_> {
         self.on_call_done(now, call, None, Err(CallError::TimedOut), 0);
     }
 
-    /// Hands the end of a call to whatever it was made for. `bytes` are those of the datagram that
-    /// ended it, if one did.
+    /// Hands the end of a call to the purpose that it was made for. `bytes` is the length of the
+    /// datagram that ended it, if one did.
     fn on_call_done(
         &mut self,
         now: Instant,
@@ -138,7 +138,7 @@ impl Active<'_> {
         }
     }
 
-    /// A contact answered, in what time if that was measured: its address is its own, and it may enter
+    /// A contact answered, after `rtt` if that was measured: its address is its own, and it may enter
     /// the routing table.
     fn on_contact_answered(&mut self, now: Instant, contact: Contact, rtt: Option<Duration>) {
         self.overlay.silent.on_answer(now, &contact);
@@ -180,7 +180,7 @@ impl Active<'_> {
         self.send_padded(now, peer, request, purpose, None)
     }
 
-    /// Sends a request, padded as told if it is a lookup's.
+    /// Sends a request; a lookup's is padded to `padded_to`.
     pub(super) fn send_padded(
         &mut self,
         now: Instant,
@@ -214,8 +214,8 @@ impl Active<'_> {
         Ok(bytes)
     }
 
-    /// How long to wait for an answer. A peer that is slower than most is given its time, and one of
-    /// which nothing is known, or that lets an application answer, as much as there is.
+    /// How long to wait for an answer. A peer that is slower than most is given its time. The
+    /// longest wait is for peers about which nothing is known, and for answers of applications.
     fn timeout(&self, peer: &Peer, kind: Rpc, purpose: Purpose) -> Duration {
         let max = self.shared.config.rpc_timeout_max;
         let entry = peer.id.and_then(|id| self.overlay.table.entry(&id));

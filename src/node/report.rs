@@ -55,23 +55,24 @@ pub enum Event {
     ContactAdded(Contact),
     /// A contact of the routing table stopped answering.
     ContactLost(Contact),
-    /// A contact answers but is not taken in, because as many of its subnet are there as
-    /// [`Config::max_per_subnet`](crate::config::Config::max_per_subnet) allows. Told of once.
+    /// A contact answers but is not taken in, because the table has as many of its subnet as
+    /// [`Config::max_per_subnet`](crate::config::Config::max_per_subnet) allows. Reported once.
     Crowded(Contact),
-    /// Somebody sends far more than [`Config::source_rate`](crate::config::Config::source_rate). It is told about once for each thousand
-    /// datagrams that are refused.
+    /// Somebody sends far more than [`Config::source_rate`](crate::config::Config::source_rate). Reported about once
+    /// for each thousand refused datagrams.
     Flood {
         /// Its address; of IPv6 the whole /64 counts as one.
         source: IpAddr,
-        /// How the rpc ids of replies begin that only the source itself can send; what else comes from
-        /// there may be forged by others. `None` if these replies are the flood.
+        /// The first bytes of the transaction ids in replies that only the source itself can send;
+        /// other datagrams from there may be forged. `None` if these replies are the flood.
         reply_prefix: Option<[u8; 4]>,
     },
     /// A node that this one was told to join through did not answer when it was asked again.
     BootstrapNodeSilent(SocketAddr),
-    /// Another node, at this address, has this node's id. Told of once.
+    /// Another node, at this address, has this node's id. Reported once.
     Twin(SocketAddr),
-    /// A neighbour sees this node under another address than before. Its contacts are let know.
+    /// A neighbour sees this node under another address than before. The node lets its contacts
+    /// know.
     OwnAddressChanged {
         /// Where it was seen.
         before: SocketAddr,
@@ -80,8 +81,8 @@ pub enum Event {
     },
 }
 
-/// How a store went. Serialised it lacks what means nothing outside of the node;
-/// [`StoreView`](crate::control::StoreView) adds what is counted from it.
+/// How a store went. Serialised, it lacks fields that mean nothing outside the node;
+/// [`StoreView`](crate::control::StoreView) adds numbers that are counted from it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StoreReport {
     /// The operation.
@@ -89,7 +90,7 @@ pub struct StoreReport {
     pub id: OperationId,
     /// The key.
     pub key: Id,
-    /// What was sent to whom, in the order in which it was.
+    /// What was sent to each holder, in the order of sending.
     pub deliveries: Vec<Delivery>,
     /// Nodes that keep the value.
     pub stored: Vec<Contact>,
@@ -114,7 +115,7 @@ pub struct StoreReport {
 /// A value on its way to one of its holders.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivery {
-    /// To whom.
+    /// The holder.
     #[serde(rename = "who")]
     pub contact: Contact,
     /// When it was first sent: the time since the store began.
@@ -128,7 +129,7 @@ pub struct Delivery {
     pub answers: u32,
     /// Bytes of these answers.
     pub bytes_received: usize,
-    /// Round trip of the last attempt, or, without an answer, how long it was waited for.
+    /// Round trip of the last attempt; without an answer, how long the node waited.
     #[serde(rename = "ms")]
     pub took: Duration,
     /// What became of it.
@@ -152,7 +153,7 @@ pub enum DeliveryOutcome {
     TimedOut,
 }
 
-/// Who refused and why, as `{who, reason}` each.
+/// The refusals, each as `{who, reason}`.
 mod refusals {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -195,7 +196,7 @@ impl Delivery {
         }
     }
 
-    /// A call ended with an answer of so many bytes, or without one.
+    /// A call ended after `took`, with an answer of that many bytes or without one.
     pub(super) fn on_call_done(&mut self, took: Duration, bytes: usize) {
         self.answers += u32::from(bytes > 0);
         self.bytes_received += bytes;
@@ -250,7 +251,7 @@ pub enum CallError {
     /// The RPC failed at the peer.
     #[error("the RPC failed at the peer")]
     Failed,
-    /// The answer is none to this question.
+    /// The answer does not fit the question.
     #[error("the peer's answer makes no sense")]
     BadReply,
     /// Name and arguments do not fit a datagram.
@@ -292,11 +293,11 @@ pub struct Counters {
     pub refused: u64,
     /// Datagrams that are no message, or answer nothing that was asked.
     pub dropped: u64,
-    /// Requests beyond the limits of their source or of all, which got no answer.
+    /// Requests beyond the limits of their source or of all sources, which got no answer.
     pub limited: u64,
     /// Own calls that were never answered.
     pub timeouts: u64,
-    /// Values that others stored here, those that were stored anew with them.
+    /// Values that others stored here, repeated stores included.
     pub stored: u64,
     /// Values that this node handed over to others, in its upkeep.
     pub handed_over: u64,

@@ -24,12 +24,13 @@ use crate::node::pending::{Asked, Pending};
 use crate::node::{Counters, Event, Output};
 use crate::time::Instant;
 
-/// Own addresses that a node remembers: one a protocol family and interface, for most machines.
+/// Own addresses that a node remembers: for most machines one for each address family and
+/// interface.
 const MAX_OWN_ADDRESSES: usize = 16;
 
-/// What is one for all overlays.
+/// What all overlays share.
 pub(super) struct Shared {
-    /// Where the node is reached, as far as it knows.
+    /// The addresses at which the node is reached, as far as it knows.
     own_addresses: Vec<SocketAddr>,
     pub(super) config: Config,
     pub(super) rng: ChaCha8Rng,
@@ -47,14 +48,14 @@ pub(super) struct Shared {
     pub(super) pending: Pending,
     pub(super) deferred: Deferred,
     pub(super) counters: Counters,
-    /// Of the request that is being answered.
+    /// The bill of the request that is being answered.
     pub(super) bill: Bill,
     pub(super) out: Outbox,
 }
 
 impl Shared {
     pub(super) fn new(now: Instant, config: Config, seed: [u8; 32]) -> Shared {
-        // A stream of its own, so that it shifts nothing else that the seed decides.
+        // A stream of its own, so that secrets do not shift what else the seed decides.
         let mut secrets = ChaCha8Rng::from_seed(seed);
         secrets.set_stream(1);
         Shared {
@@ -104,7 +105,7 @@ impl Shared {
         next
     }
 
-    /// Charges a request for what it has cost, all that was sent since then with it.
+    /// Charges a request for what it has cost, including everything that was sent since `before`.
     pub(super) fn charge_request(
         &mut self,
         now: Instant,
@@ -117,7 +118,7 @@ impl Shared {
         self.limits.charge_all(now, self.bill.nanos());
     }
 
-    /// What is no message, or a reply to nothing, is dropped, and charged for all the same.
+    /// Drops a datagram that is no message, or a reply to nothing, and charges for it all the same.
     pub(super) fn drop_unasked(
         &mut self,
         now: Instant,
@@ -144,8 +145,8 @@ impl Shared {
         }
     }
 
-    /// Counts a datagram beyond the limits. What replies as only the source can is no matter of whoever
-    /// forges its address, and is counted apart.
+    /// Counts a datagram beyond the limits. Replies that only the source itself can send are counted
+    /// apart from what anybody may forge.
     pub(super) fn note_refused(
         &mut self,
         now: Instant,
@@ -160,8 +161,8 @@ impl Shared {
         }
     }
 
-    /// Sends an answer that was appended since `start`, and charges what it has cost since the request
-    /// was charged for.
+    /// Sends an answer that was appended since `start`, and charges for what it has cost since the
+    /// request was charged.
     pub(super) fn transmit_later(
         &mut self,
         at: Instant,
@@ -206,7 +207,7 @@ impl Outbox {
     /// Memory kept for the next datagrams: a usual burst.
     const KEPT: usize = 64 << 10;
 
-    /// What is to be done next, where something waits.
+    /// What is to be done next, if something waits.
     #[inline]
     pub(super) fn pop(&mut self) -> Output<'_> {
         match self.transmits.pop_front() {
@@ -217,7 +218,7 @@ impl Outbox {
         }
     }
 
-    /// Whether nothing waits. The memory of what was sent is then used again.
+    /// Whether nothing waits. If so, the memory of what was sent is used again.
     #[inline]
     pub(super) fn try_clear(&mut self) -> bool {
         if !self.transmits.is_empty() || !self.events.is_empty() {

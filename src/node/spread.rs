@@ -1,7 +1,7 @@
 //! How widely holders of a value are spread, as far as their addresses tell.
 //!
-//! Ids cost nothing: twenty holders may be one publisher's. Addresses cost a little, and those of one
-//! subnet often have one publisher. Nothing is decided by it here; a publisher is told.
+//! Ids cost nothing: twenty holders may belong to one owner. Addresses cost a little, and those of
+//! one subnet often have one owner. The spread decides nothing; it is told to the publisher.
 
 use std::collections::BTreeSet;
 
@@ -11,10 +11,10 @@ use crate::message::Contact;
 /// Where the holders of a value lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spread {
-    /// Holders with addresses that are reached from everywhere. Others say nothing about publishers: a
-    /// whole lab shares loopback, a house its private range.
+    /// Holders with addresses that are reached from everywhere. Other addresses say nothing about
+    /// owners: a whole lab shares loopback, a house its private range.
     pub global: usize,
-    /// Subnets in which these lie, each as wide as one publisher may hold it: /24 of IPv4, /48 of IPv6.
+    /// Subnets in which these lie, each as wide as one owner may hold: /24 of IPv4, /48 of IPv6.
     pub subnets: usize,
 }
 
@@ -28,7 +28,7 @@ impl Spread {
         Spread { global: global.len(), subnets }
     }
 
-    /// Whether few publishers may hold the value: there are more than two holders to a subnet.
+    /// Whether few owners may hold the value: there are more than two holders to a subnet.
     pub fn is_narrow(&self) -> bool {
         self.global > 2 * self.subnets
     }

@@ -1,6 +1,6 @@
-//! Upkeep: what a node does unasked. It checks contacts that seem dead and strangers that may
-//! become contacts, refreshes buckets, measures the size of the network, asks after those it lost, and
-//! keeps its [`vigil`](super::vigil); what it does for the values that it keeps is told in
+//! Upkeep: what a node does unasked. It checks contacts that seem dead and strangers that may become
+//! contacts, refreshes buckets, measures the size of the network, asks after contacts that it lost,
+//! and keeps its [`vigil`](super::vigil). What it does for the values that it keeps is in
 //! [`handover`](super::handover), and how it joins in [`bootstrap`](super::bootstrap).
 
 use std::net::SocketAddr;
@@ -45,7 +45,7 @@ impl Active<'_> {
         }
     }
 
-    /// Begins what there is room for.
+    /// Begins the tasks that there is room for.
     fn work(&mut self, now: Instant) {
         while self.overlay.maintenance.has_room_for_lookup()
             && let Some((target, then)) = self.next_lookup()
@@ -53,7 +53,7 @@ impl Active<'_> {
             self.overlay.maintenance.on_lookup_begun();
             self.begin_lookup(now, Goal::Node { target }, then);
         }
-        // Even if something of it has ended at once: there is no more to begin now.
+        // Even if one of them has ended at once: there is no more to begin now.
         let next = self.replicate(now);
         self.overlay.maintenance.work_at(next);
     }
@@ -64,8 +64,9 @@ impl Active<'_> {
     }
 
     /// A request came from somebody. A stranger must answer a ping before it becomes a contact,
-    /// because its address may be forged; and until then nobody else is pinged on its account. It is
-    /// asked from where it asked: a NAT or a firewall may let nothing else through to it.
+    /// because its address may be forged; and until then nobody else is pinged because of it. The
+    /// ping leaves from the end that was asked: a NAT or a firewall may let nothing else through to
+    /// it.
     pub(super) fn on_asked(&mut self, now: Instant, asker: Contact, local: LocalEnd) {
         let check = match self.overlay.table.on_seen(now, &asker) {
             Sighting::Live | Sighting::Own => None,
@@ -87,8 +88,8 @@ impl Active<'_> {
         }
     }
 
-    /// Pings an address that somebody asks from, to see whether it is that one's own. Nothing is
-    /// remembered of it; see [`Challenge`](super::challenge::Challenge).
+    /// Pings the address that somebody asks from, to see whether it is the asker's own. The node
+    /// remembers nothing about that; see [`Challenge`](super::challenge::Challenge).
     pub(super) fn verify(&mut self, now: Instant, asker: &Contact, local: LocalEnd) {
         let address = &asker.address;
         if !is_sendable(address)
@@ -104,7 +105,7 @@ impl Active<'_> {
         self.shared.transmit(*address, local, start);
     }
 
-    /// Pings somebody who was lost, or waits for a place in the routing table.
+    /// Pings a contact that was lost, or that waits for a place in the routing table.
     pub(super) fn recheck(&mut self, now: Instant, contact: Contact) {
         if self.overlay.maintenance.has_room_to_recheck(&contact)
             && self.send(now, contact.into(), &Request::Ping, Purpose::Recheck).is_ok()
@@ -200,8 +201,8 @@ impl Active<'_> {
         self.overlay.maintenance.measure_at(at);
     }
 
-    /// Looks up random points if too little is known about how densely nodes lie. Once only for each
-    /// change of the routing table: where lookups come to nothing, more of them would not help.
+    /// Looks up random points if too little is known about how densely nodes lie. Only once for each
+    /// change of the routing table: where lookups fail, more of them would not help.
     fn measure(&mut self, now: Instant) {
         let Overlay { table, estimator, maintenance, .. } = &mut *self.overlay;
         if table.is_empty() {
@@ -226,7 +227,7 @@ impl Active<'_> {
         }
     }
 
-    /// A contact answered that the routing table did not have; it may have been away.
+    /// A contact that the routing table did not have answered; it may have been away.
     pub(super) fn on_maybe_back(&mut self, now: Instant, contact: &Contact) {
         for _ in 0..self.overlay.lost.on_back(contact) {
             self.ask_next_lost(now);

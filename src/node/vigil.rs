@@ -1,14 +1,15 @@
-//! The vigil: what a node does so that its routing table stays true, and those of its neighbours.
+//! The vigil: what a node does to keep its routing table true, and those of its neighbours.
 //!
 //! A contact that was not heard of for a while is asked whether it is there, and leaves after two pings
-//! without an answer. Where many have gone the rest is asked at once. One ping tells two nodes: who is
-//! asked has heard of the asker. So a table costs each node about half a ping a contact and span.
+//! without an answer. Where many have gone the rest are asked at once. One ping tells two nodes: the
+//! node that is asked hears of the asker. So a table costs each node about half a ping for each contact
+//! and span.
 //!
 //! Off loopback a node also asks its nearest contacts in turn under which address they see it. That
 //! keeps open what a NAT or a firewall forgets, and tells when its own address has changed; then it
 //! lets all of its contacts know.
 //!
-//! Whoever owns the node says when the vigil begins: simulated networks do without unless they ask.
+//! The owner of the node says when the vigil begins: simulated networks do without unless they ask.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -19,17 +20,17 @@ use crate::time::{Duration, Instant};
 /// Contacts are looked at this often.
 pub(super) const TICK: Duration = Duration::from_secs(1);
 
-/// Contacts that are asked at one look: many were last heard of together, and whoever asks first spares
-/// the other the question.
+/// Contacts that are asked at one look: many were last heard of together, and the node that asks first
+/// spares the other the question.
 const CHECKS_PER_TICK: usize = 8;
 
-/// Where many have gone lately, who was heard of longer ago than this is asked.
+/// Where many have gone lately, contacts that were heard of longer ago than this are asked.
 const ALARMED: Duration = Duration::from_secs(10);
 
 /// How long a loss counts as lately.
 const LATELY: Duration = Duration::from_secs(60);
 
-/// Many have gone if one contact was lost lately for each of this many that are left.
+/// Many have gone if one contact was lost lately for every this many that are left.
 const CONTACTS_PER_LOSS: usize = 8;
 
 /// Neighbours that are asked in turn for the own address: each is asked again soon enough to notice a
@@ -41,7 +42,8 @@ pub(super) const WITNESSES: usize = 3;
 const TELL_AFTER: [Duration; 3] =
     [Duration::ZERO, Duration::from_secs(20), Duration::from_secs(40)];
 
-/// Another change is told of no earlier: a neighbour that lies must not make a node noisy.
+/// Contacts hear of another change no earlier than this: a neighbour that lies must not make a node
+/// noisy.
 const TELL_AGAIN: Duration = Duration::from_secs(90);
 
 /// When the vigil looks next, and what it remembers.
@@ -54,9 +56,9 @@ pub(super) struct Vigil {
     witnesses: VecDeque<(Contact, SocketAddr)>,
     /// Number of the next question.
     turn: usize,
-    /// When all contacts are told of the own address; the next in front.
+    /// When to tell all contacts of the own address; the next time in front.
     tell_at: VecDeque<Instant>,
-    /// Of which address they were told last, and when.
+    /// The address that they were told last, and when.
     told: Option<(Instant, SocketAddr)>,
 }
 
@@ -85,7 +87,7 @@ impl Vigil {
         self.tick_at = now + TICK;
     }
 
-    /// Asks neighbours, the next one at that time.
+    /// Sets the time to ask the next neighbour.
     pub(super) fn ask_at(&mut self, at: Instant) {
         self.ask_at = at;
     }
@@ -100,7 +102,7 @@ impl Vigil {
         self.ask_at <= now
     }
 
-    /// Whether it is time to tell all contacts of the own address; once for each time.
+    /// Whether it is time to tell all contacts of the own address; true once each time.
     pub(super) fn take_telling(&mut self, now: Instant) -> bool {
         let is_due = self.tell_at.front().is_some_and(|at| *at <= now);
         if is_due {
@@ -109,7 +111,7 @@ impl Vigil {
         is_due
     }
 
-    /// How long contacts go unasked, if there are that many and they are to be asked every `check`.
+    /// How long contacts go unasked, if there are `contacts` of them, to be asked every `check`.
     pub(super) fn span(&mut self, now: Instant, contacts: usize, check: Duration) -> Duration {
         while self.losses.front().is_some_and(|at| now.since(*at) > LATELY) {
             self.losses.pop_front();
@@ -117,14 +119,14 @@ impl Vigil {
         if self.is_alarmed(contacts) { check.min(ALARMED) } else { check }
     }
 
-    /// Of contacts that are not being asked, sorted by when they were last heard of, how many are asked
-    /// now.
+    /// How many of the contacts in `idle` to ask now. None of those is being asked already; they are
+    /// sorted by when they were last heard of.
     pub(super) fn due(now: Instant, idle: &[(Instant, Contact)], span: Duration) -> usize {
         let is_due = |(seen, _): &&(Instant, Contact)| now.since(*seen) >= span;
         idle.iter().take(CHECKS_PER_TICK).take_while(is_due).count()
     }
 
-    /// Looks at them again when another is due, but not before `soonest`.
+    /// Looks at the contacts again when another is due, but not before `soonest`.
     pub(super) fn look_again(
         &mut self,
         now: Instant,
@@ -132,15 +134,16 @@ impl Vigil {
         span: Duration,
         soonest: Instant,
     ) {
-        // Whoever comes or is heard of from now on is due no earlier than after a whole span.
+        // Contacts that come or are heard of from now on are due after a whole span at the
+        // earliest.
         let due = next.map_or(now, |(seen, _)| *seen) + span;
         self.tick_at = due.max(soonest);
     }
 
-    /// A contact of a routing table is taken for dead, which has this many left.
+    /// A contact of the routing table is taken for dead; `contacts` are left.
     pub(super) fn on_loss(&mut self, now: Instant, contacts: usize) {
         if self.tick_at != Instant::NEVER {
-            // More of them say no more.
+            // Remembering more of them would tell no more.
             if self.losses.len() >= contacts.max(1) {
                 self.losses.pop_front();
             }
@@ -158,8 +161,8 @@ impl Vigil {
         Some(witnesses[self.turn % witnesses.len()])
     }
 
-    /// A neighbour says where it sees this node. Where it saw it before, if contacts are now told of a
-    /// change.
+    /// A neighbour says where it sees this node. Returns where it saw it before, if contacts are now
+    /// told of a change.
     pub(super) fn on_witness(
         &mut self,
         now: Instant,
@@ -177,7 +180,8 @@ impl Vigil {
         Some(before)
     }
 
-    /// Notes where a neighbour sees this node. Where it saw it before, if that was elsewhere.
+    /// Notes where a neighbour sees this node. Returns where it saw it before, if that was
+    /// elsewhere.
     fn note(&mut self, witness: Contact, address: SocketAddr) -> Option<SocketAddr> {
         let at = self.witnesses.iter().position(|(other, _)| *other == witness);
         let before = at.and_then(|at| self.witnesses.remove(at)).map(|(_, before)| before);

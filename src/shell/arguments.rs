@@ -1,5 +1,5 @@
-//! Arguments of the shell's functions: taken one by one, checked, and if wrong answered with what
-//! was expected, what came, and what to write instead.
+//! Arguments of the shell's functions: taken one by one and checked. If one is wrong, the error
+//! says what was expected, what came, and what to write instead.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -25,7 +25,7 @@ impl Complaint {
         Complaint(format!("{function}: {error}"))
     }
 
-    /// The same about a function that is called otherwise.
+    /// The same complaint about another function.
     pub(crate) fn of(self, function: &str) -> Complaint {
         Complaint(format!("{function}{}", self.0))
     }
@@ -34,10 +34,10 @@ impl Complaint {
 /// How a function is called, for messages about its arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Usage {
-    /// What stands before the name where it is a method of a network or cluster: `n:`.
+    /// What stands before the name of a method of a network or cluster: `n:`.
     pub(crate) owner: &'static str,
     pub(crate) name: &'static str,
-    /// Arguments that are right; of a method without the number of the node.
+    /// Correct arguments; for a method, without the number of the node.
     pub(crate) example: &'static str,
 }
 
@@ -79,17 +79,17 @@ impl Arguments {
         Arguments { usage, values: values.into_iter().collect::<Vec<_>>().into_iter() }
     }
 
-    /// How the function that was called is called.
+    /// How the called function is used.
     pub(crate) fn usage(&self) -> Usage {
         self.usage
     }
 
-    /// Arguments of the same function that were inside of others.
+    /// Arguments of the same function that were inside others.
     pub(crate) fn inner(&self, value: LuaValue) -> Arguments {
         Arguments::new(self.usage, MultiValue::from_iter([value]))
     }
 
-    /// The same of a function that is a method.
+    /// The same for a method of `owner`.
     pub(crate) fn owned_by(self, owner: &'static str) -> Arguments {
         Arguments { usage: Usage { owner, ..self.usage }, ..self }
     }
@@ -115,7 +115,7 @@ impl Arguments {
         id_of(&value).ok_or_else(|| self.wrong(name, ID, &value, &self.advice()))
     }
 
-    /// A second id, where there may be one.
+    /// An id that may be left out.
     pub(crate) fn optional_id(&mut self, name: &str) -> Result<Option<Id>, Complaint> {
         if matches!(self.values.as_slice().first(), None | Some(LuaValue::Nil)) {
             self.any();
@@ -132,7 +132,7 @@ impl Arguments {
         }
     }
 
-    /// A whole number from 1 to `max`, or the default where nothing is given.
+    /// A whole number from 1 to `max`, or the default if nothing is given.
     pub(crate) fn count(
         &mut self,
         name: &str,
@@ -157,7 +157,7 @@ impl Arguments {
         self.counted(name, &value, default, max, ", or \"all\"")
     }
 
-    /// A count as the next value gives it; `or` is what else it may be.
+    /// The next value as a count; `or` says what else it may be.
     fn counted(
         &self,
         name: &str,
@@ -186,7 +186,7 @@ impl Arguments {
             LuaValue::Number(number) => number,
             _ => f64::NAN,
         };
-        // A century is for ever, and far from what overflows a timer.
+        // A century is for ever, and far from overflowing a timer.
         if (0.0..=3.2e9).contains(&seconds) {
             return Ok(Duration::from_secs_f64(seconds));
         }
@@ -291,7 +291,7 @@ fn peer_of_table(table: &Table) -> Option<Peer> {
     Some(Peer { address: SocketAddr::new(text.parse::<IpAddr>().ok()?, port), id })
 }
 
-/// As [`peer_of`], and where only the place counts: a host name may stand for an address.
+/// Like [`peer_of`], for where only the address counts: a host name may stand for it.
 pub(crate) fn endpoint_of_value(value: &LuaValue) -> Option<Endpoint> {
     if let Some(peer) = peer_of(value) {
         return Some(peer.address.into());

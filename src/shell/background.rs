@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use tokio::task::AbortHandle;
 
-/// Tasks at once; a program that starts ever more ends here and not in want of memory.
+/// Tasks at once; a program that starts ever more ends here, before it runs out of memory.
 pub(crate) const TASKS_MAX: usize = 10_000;
 
 /// The tasks that run.
@@ -28,7 +28,7 @@ pub(crate) struct Background {
 pub(crate) struct Task {
     abort: AbortHandle,
     kind: &'static str,
-    /// What it waits for by itself, where no function that it called waits.
+    /// What it waits for itself, while no function that it called waits.
     idle: &'static str,
     began: Instant,
     /// The name of the RPC that it answers.
@@ -37,7 +37,7 @@ pub(crate) struct Task {
     waits_in: Vec<&'static str>,
 }
 
-/// What is told of a task.
+/// What is told about a task.
 pub(crate) struct Listed {
     pub(crate) number: u64,
     pub(crate) kind: &'static str,
@@ -46,7 +46,7 @@ pub(crate) struct Listed {
 }
 
 impl Task {
-    /// One that begins now; it may answer the RPC of that name.
+    /// A task that begins now; it may answer the RPC `answers`.
     pub(crate) fn new(
         abort: AbortHandle,
         kind: &'static str,
@@ -80,7 +80,7 @@ impl Background {
         self.running.borrow_mut().insert(number, task);
     }
 
-    /// What a task does, by which is known in what function it waits.
+    /// Runs a task, so that it is known in which function it waits.
     pub(crate) async fn within<T>(&self, number: u64, running: impl Future<Output = T>) -> T {
         let mut running = pin!(running);
         poll_fn(|context| {
@@ -92,19 +92,20 @@ impl Background {
         .await
     }
 
-    /// The task whose turn it is, if it is one's, waits in that function until what is returned is dropped.
+    /// Notes that the current task, if there is one, waits in that function until the returned value is
+    /// dropped.
     pub(crate) fn waiting_for(&self, function: &'static str) -> Option<WaitingTask> {
         let number = self.current.get()?;
         self.running.borrow_mut().get_mut(&number)?.waits_in.push(function);
         Some(WaitingTask { running: self.running.clone(), number })
     }
 
-    /// A task came to no good end.
+    /// A task has failed.
     pub(crate) fn count_failure(&self) {
         self.failures.set(self.failures.get() + 1);
     }
 
-    /// How many did since this was asked.
+    /// How many have failed since this was asked last.
     pub(crate) fn failures(&self) -> u64 {
         self.failures.take()
     }
@@ -121,7 +122,7 @@ impl Background {
         running.iter().map(listed).collect()
     }
 
-    /// A task came to its end by itself.
+    /// A task has ended by itself.
     pub(crate) fn forget(&self, number: u64) {
         self.running.borrow_mut().remove(&number);
     }

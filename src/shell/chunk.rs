@@ -16,7 +16,7 @@ const ARGUMENT: &str = "=-e";
 pub struct Chunk {
     /// The source; Lua takes any bytes.
     pub source: Vec<u8>,
-    /// As Lua has it: `=name` is shown as it is, `@name` is a file.
+    /// In Lua's form: `=name` is shown as it is, `@name` is a file.
     pub name: String,
 }
 
@@ -36,8 +36,8 @@ impl Chunk {
         self.name == TYPED
     }
 
-    /// Whether an expression that ends it is its result: so in what a person types, but not in programs, which
-    /// `return` what they mean to.
+    /// Whether an expression at its end is its result: in chunks that a person types, but not in programs,
+    /// which `return` their results.
     fn has_last_expression(&self) -> bool {
         self.is_typed() || self.name == ARGUMENT
     }
@@ -47,8 +47,8 @@ impl Chunk {
         Chunk { source: source_of(source), name }
     }
 
-    /// Compiles the chunk as an expression, whose values it then returns; or as statements that end with one; or else
-    /// as statements.
+    /// Compiles the chunk as an expression, whose values it then returns; or as statements that end with an
+    /// expression; or else as statements.
     ///
     /// # Errors
     /// For a syntax error; it says so if the source merely ends too early.
@@ -90,7 +90,8 @@ fn load_expression(
     load(&[statements, b" return nil, ", expression].concat())
 }
 
-/// The chunk as statements that end with an expression, if it is so. It is an error if the expression ends too early.
+/// The chunk as statements that end with an expression, if it can be read so. It is an error if the expression ends
+/// too early.
 fn load_with_last(
     load: &impl Fn(&[u8]) -> mlua::Result<Function>,
     source: &[u8],
@@ -103,7 +104,8 @@ fn load_with_last(
         }
         match load_expression(load, statements, expression) {
             Ok(function) => return Some(Ok(function)),
-            // A statement that ends well is none that is cut short: `f()` and `x` before `= 1`.
+            // A statement that ends well is not one that was cut short: `f()`, and `x` before `=
+            // 1`.
             Err(error) if is_incomplete(&error, source) => {
                 return load(source).is_err().then_some(Err(error));
             }
@@ -113,9 +115,8 @@ fn load_with_last(
     None
 }
 
-/// The source in a file without what only looks like source: a byte order mark, and a first line that names an
-/// interpreter, which becomes a comment. (Lua's own loader drops any first line with `#`; here it may be an
-/// expression.)
+/// The source in a file, without a byte order mark, and with a first line that names an interpreter turned
+/// into a comment. (Lua's own loader drops any first line with `#`; here it may be an expression.)
 pub(crate) fn source_of(file: &[u8]) -> Vec<u8> {
     let source = file.strip_prefix(b"\xef\xbb\xbf").unwrap_or(file);
     let comment: &[u8] = if source.starts_with(b"#!") { b"--" } else { b"" };
@@ -129,7 +130,7 @@ pub(crate) enum Compiled {
 }
 
 impl Compiled {
-    /// Runs the chunk, by a function that calls what it is given, and gives the values that it returns.
+    /// Runs the chunk through `runner`, which calls its argument, and gives the values that it returns.
     pub(crate) async fn run(self, runner: &Function) -> mlua::Result<MultiValue> {
         match self {
             Compiled::Statements(function) => runner.call_async(function).await,
@@ -154,11 +155,11 @@ fn is_incomplete(error: &Error, source: &[u8]) -> bool {
 }
 
 thread_local! {
-    /// A Lua that only compiles, so that it answers whatever the programs are doing.
+    /// A Lua that only compiles, so that it answers even while programs are busy.
     static COMPILER: Lua = Lua::new_with(StdLib::NONE, LuaOptions::default()).expect("it asks for no library");
 }
 
-/// Whether the source ends too early; one that is plainly wrong does not.
+/// Whether the source ends too early; source that is plainly wrong does not.
 pub(crate) fn wants_more(source: &str) -> bool {
     COMPILER.with(|lua| match Chunk::typed(source).compile(lua, &lua.globals()) {
         Ok(_) => false,
@@ -249,7 +250,7 @@ mod tests {
             ("x = 1; function() end == nil", "false"),
             ("local x = 2 if x then x = 3 end x", "3"),
             ("repeat local x = 1 until x t.f(t.x)", "7"),
-            // What goes on is one statement and has no result.
+            // A statement that goes on over lines has no result.
             ("x = f\n(1)", ""),
             ("x = f\n{1}", ""),
             ("x = f\n'a'", ""),
@@ -274,7 +275,7 @@ mod tests {
                 ),
             }
         }
-        // In a program that is an error, or nothing that shows.
+        // In a program that is an error, or shows nothing.
         let program = |source: &str| returned(Chunk::program(source.as_bytes(), "@a.lua".into()));
         assert!(program("x = 5; x").await.is_err());
         assert_eq!(program("f() f(3)").await.unwrap(), "");

@@ -1,8 +1,8 @@
 //! Real nodes as child processes: `cluster` and what its methods are made of.
 //!
-//! A child is `kademlua serve PORT --until-eof`: it says when it is ready, and is asked at its control socket, as
-//! any node of this user is. It ends when its standard input does, which the system closes however this
-//! process ends, so no child is left behind.
+//! A child is `kademlua serve PORT --until-eof`: it says when it is ready, and answers at its control socket,
+//! like any node of this user. It ends when its standard input does, which the system closes however this process
+//! ends, so no child is left behind.
 
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -31,7 +31,7 @@ struct Cluster {
     _state: Option<TemporaryFolder>,
 }
 
-/// A folder that is gone with whoever holds it.
+/// A folder that is removed when this is dropped.
 struct TemporaryFolder(PathBuf);
 
 impl TemporaryFolder {
@@ -74,7 +74,7 @@ impl Member {
 struct ChildNode {
     child: Child,
     port: u16,
-    /// Closed, it ends the child.
+    /// When this is closed, the child ends.
     _input: ChildStdin,
     output: BufReader<ChildStdout>,
 }
@@ -96,7 +96,7 @@ impl Drop for ChildNode {
         // It may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        // Its socket is left behind, which whoever looks for it takes away.
+        // Its socket is left behind; looking for the node removes it.
         let _ = door::all(|port| port == self.port);
     }
 }
@@ -158,15 +158,15 @@ async fn start(
     };
     let members: Result<Vec<_>, _> = ports.into_iter().map(member).collect();
     let members = members.map_err(failed)?;
-    // They all start meanwhile, whichever is waited for first.
+    // They all start at the same time, whichever is waited for first.
     for member in &members {
         ready(member.clone()).await.map_err(|error| arguments.complaint(error))?;
     }
     Ok(lua.create_userdata(Cluster { members, _state: folder })?)
 }
 
-/// `c:start(i)`: a node that was killed comes back at its port, with its state if it keeps one. Whether
-/// it was dead.
+/// `c:start(i)`: a node that was killed comes back at its port, with its state if it keeps one. Returns
+/// whether it was dead.
 async fn restart(_: Rc<Context>, _: Lua, mut arguments: Arguments) -> Result<bool, Trouble> {
     let member = member_of(&mut arguments)?;
     {
@@ -182,7 +182,7 @@ async fn restart(_: Rc<Context>, _: Lua, mut arguments: Arguments) -> Result<boo
     Ok(true)
 }
 
-/// Waits until a child is ready, on a thread of its own, so that Ctrl-C does not have to wait for it.
+/// Waits on a thread of its own until a child is ready, so that Ctrl-C does not have to wait for it.
 async fn ready(member: Arc<Member>) -> Result<(), String> {
     let waiting = tokio::task::spawn_blocking(move || match member.running().as_mut() {
         None => Err(member.killed()),
@@ -225,7 +225,7 @@ pub(crate) fn which(arguments: &mut Arguments) -> Result<Which, Complaint> {
     let member = member_of(arguments)?;
     let running = member.running();
     let running = running.as_ref().ok_or_else(|| arguments.complaint(member.killed()))?;
-    // Its port alone may be that of another node, on another address.
+    // Another node, on another address, may have the same port.
     Ok(Which::Process { port: member.port, process: running.child.id() })
 }
 

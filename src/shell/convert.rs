@@ -16,7 +16,7 @@ use crate::serial::{from_hex, hex};
 
 use super::escape::{escape, escape_json};
 
-/// No datagram carries more, so encoding stops here whatever the table holds.
+/// No datagram carries more, so encoding stops here, whatever the table holds.
 const ENCODED_BYTES_MAX: usize = 1 << 16;
 
 /// Why a Lua value cannot be sent, and where in it.
@@ -83,7 +83,7 @@ impl Encoder {
         if self.open.len() == MAX_VALUE_DEPTH {
             return Err(Reason::TooDeep);
         }
-        // Two bytes an item at the least: so many need not even be counted.
+        // Each item takes at least two bytes: so many items need not even be counted.
         if table.raw_len() > ENCODED_BYTES_MAX / 2 {
             return Err(Reason::TooLarge);
         }
@@ -185,7 +185,7 @@ fn describe_number(number: f64) -> String {
     number.to_string()
 }
 
-/// JSON of one result, at most. What is longer serves nobody, and would take memory beside that of Lua.
+/// The longest JSON of one result. More would serve nobody, and take memory beyond that of Lua.
 pub(crate) const JSON_BYTES_MAX: usize = 16 << 20;
 
 /// Why a result has no JSON form.
@@ -194,7 +194,7 @@ pub(crate) enum NoJson {
     /// It nests too deep, or contains itself.
     #[error("a result that nests deeper than {MAX_DEPTH} levels cannot be written as JSON")]
     TooDeep,
-    /// There is too much of it, or of what is reached by many ways.
+    /// There is too much of it, or many ways lead to the same tables.
     #[error("a result of more than {} MB cannot be written as JSON", JSON_BYTES_MAX >> 20)]
     TooLarge,
     /// Ctrl-C.
@@ -202,9 +202,9 @@ pub(crate) enum NoJson {
     Interrupted,
 }
 
-/// A result as JSON. Tables with the keys 1 to n are arrays, all others objects; functions and
-/// coroutines become their description, and numbers that JSON has not null. What stands for other things, as networks
-/// do, becomes what `data` makes of it. It ends early where `interrupted` says so.
+/// A result as JSON. Tables with the keys 1 to n are arrays, all others objects; functions and coroutines become
+/// their description, and numbers that JSON does not have become null. Values that stand for other things, such as
+/// networks, become what `data` makes of them. Ends early if `interrupted` says so.
 pub(crate) fn json(
     value: &LuaValue,
     data: impl Fn(&Table) -> Option<LuaValue>,
@@ -256,7 +256,7 @@ impl<Data: Fn(&Table) -> Option<LuaValue>, Look: Fn() -> bool> JsonWriter<Data, 
     }
 
     fn put_table(&mut self, table: &Table, levels: usize) -> Result<(), NoJson> {
-        // Two bytes an item at the least: so many need not even be counted.
+        // Each item takes at least two bytes: so many items need not even be counted.
         if table.raw_len() > JSON_BYTES_MAX / 2 {
             return Err(NoJson::TooLarge);
         }
@@ -272,12 +272,12 @@ impl<Data: Fn(&Table) -> Option<LuaValue>, Look: Fn() -> bool> JsonWriter<Data, 
         Ok(())
     }
 
-    /// The order of a Lua table is that of its hashes; lines are compared and searched, so it is that of the
+    /// Lua orders a table by its hashes; lines are compared and searched, so here the order is that of the
     /// keys.
     fn put_object(&mut self, table: &Table, levels: usize) -> Result<(), NoJson> {
         let start = self.out.len();
         let mut entries = BTreeMap::new();
-        // Texts first, which keep their names: of the others none takes the name of another.
+        // Texts first, since they keep their names: no other key may take the name of a text.
         for is_text in [true, false] {
             for (key, value) in table.pairs::<LuaValue, LuaValue>().flatten() {
                 let text = text_of(&key)?;
@@ -303,7 +303,7 @@ impl<Data: Fn(&Table) -> Option<LuaValue>, Look: Fn() -> bool> JsonWriter<Data, 
     }
 }
 
-/// The value that [`json`] made this of.
+/// The value from which [`json`] made this.
 pub(crate) fn from_json(lua: &Lua, json: &Json) -> mlua::Result<LuaValue> {
     Ok(match json {
         Json::Null => LuaValue::Nil,

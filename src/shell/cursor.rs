@@ -1,8 +1,8 @@
-//! Where the cursor is in Lua that is being typed, and need not be complete: behind what path of names and calls, inside
-//! of which call, at which argument.
+//! Where the cursor is in Lua that is being typed and need not be complete: behind which path of names and calls,
+//! inside which call, at which argument.
 //!
-//! It reads tokens and pairs brackets, no more; what it does not understand leads nowhere, and nothing is completed.
-//! What the names mean is looked up in `lua/complete.lua`.
+//! It reads tokens and pairs brackets, no more; if it does not understand something, nothing is completed.
+//! `lua/complete.lua` looks up what the names mean.
 
 use mlua::{IntoLua, Lua, Table, Value as LuaValue};
 
@@ -38,9 +38,9 @@ pub(crate) struct Cursor {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct OpenBrackets {
     bracket: char,
-    /// The steps to what is called with them, or indexed.
+    /// The steps to the value that is called or indexed with them.
     pub(crate) callee: Vec<Step>,
-    /// From 1 on.
+    /// The number of the argument, from 1 on.
     pub(crate) argument: usize,
     /// Whether nothing of this argument is there yet.
     pub(crate) is_blank: bool,
@@ -67,7 +67,7 @@ impl Cursor {
         self.around.last().filter(|frame| frame.is_call())
     }
 
-    /// The innermost call around the cursor, also from inside of a table or an index.
+    /// The innermost call around the cursor, even from inside a table or an index.
     pub(crate) fn call_around(&self) -> Option<&OpenBrackets> {
         self.around.iter().rev().find(|frame| frame.is_call())
     }
@@ -172,7 +172,7 @@ impl PathReader {
         }
     }
 
-    /// In brackets of an index that hold nothing before it.
+    /// Notes a literal that comes first in the brackets of an index.
     fn note_literal(&mut self, text: &str) {
         let was_blank = self.was_blank;
         let indexed = |frame: &&mut OpenBrackets| frame.bracket == '[' && was_blank;
@@ -221,7 +221,7 @@ impl PathReader {
         }
         let mut argument = 1;
         if bracket == '{' && callee.is_empty() {
-            // A table that is the whole argument is as good as one without brackets around it.
+            // A table that is the whole argument is like one without brackets around it.
             if let Some(outer) =
                 self.around.last().filter(|outer| outer.bracket == '(' && outer.is_blank)
             {

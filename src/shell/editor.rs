@@ -22,10 +22,11 @@ use super::highlight::{KEYWORDS, highlight};
 use super::pace::{EditorKeys, Pace};
 use super::{Shell, escape_lines, history, outside, terminal, words};
 
-/// Lines in a row that cannot be read, after which the terminal is taken for gone.
+/// After this many lines in a row that cannot be read, the terminal is taken to be gone.
 const FAILURES_MAX: u32 = 10;
 
-/// Reads and runs chunks until Ctrl-D. A line that cannot be read is no end: only a terminal that is gone is.
+/// Reads and runs chunks until Ctrl-D. A line that cannot be read does not end this; only a terminal that is
+/// gone does.
 pub(crate) fn interact(shell: &mut Shell) -> anyhow::Result<()> {
     let mut prompt = Prompt::new(shell)?;
     let mut failures = 0;
@@ -49,7 +50,7 @@ pub(crate) fn interact(shell: &mut Shell) -> anyhow::Result<()> {
     }
 }
 
-/// What to say of a line that could not be read.
+/// What to say about a line that could not be read.
 fn unreadable(error: &ReadlineError) -> String {
     match error {
         ReadlineError::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
@@ -110,8 +111,8 @@ impl Prompt {
         Ok(chunk)
     }
 
-    /// Reads lines until they are a whole chunk. What is typed comes at once, with all its lines, as the editor asks
-    /// the validator; what is pasted without brackets comes line by line.
+    /// Reads lines until they are a whole chunk. Typed lines come together, since the editor asks the validator;
+    /// lines that are pasted without brackets come one by one.
     fn read_chunk(&mut self, prompt: &str) -> rustyline::Result<String> {
         let mut chunk = String::new();
         let mut quiet = None;
@@ -128,7 +129,7 @@ impl Prompt {
             };
             match self.editor.readline(shown) {
                 Ok(line) => chunk.push_str(&line),
-                // At the beginning it leaves the shell, here what was begun.
+                // On a first line it leaves the shell, here only the chunk that was begun.
                 Err(ReadlineError::Eof) if !chunk.is_empty() => {
                     return Err(ReadlineError::Interrupted);
                 }
@@ -139,12 +140,13 @@ impl Prompt {
                 return Ok(chunk);
             }
             chunk.push('\n');
-            // Between two lines the terminal would show what comes by itself.
+            // Between two lines the terminal itself would echo what is typed.
             quiet = quiet.or_else(terminal::Quiet::begin);
         }
     }
 
-    /// What the user's editor makes of a chunk, shown as if it had been typed; nothing if it fails.
+    /// What the user's editor makes of a chunk, shown as if it had been typed; empty if the editor
+    /// fails.
     fn edited(&mut self, shell: &Shell, chunk: &str) -> String {
         match outside::edit(&shell.output, chunk) {
             Ok(edited) if edited.is_empty() => edited,
@@ -167,7 +169,7 @@ impl Prompt {
     fn remember(&mut self, line: &str) {
         let added = self.editor.add_history_entry(line).unwrap_or(false);
         if let Some(file) = self.history.as_ref().filter(|_| added) {
-            // A read-only home is no reason to stop.
+            // A read-only home is no reason to fail.
             let _ = self.editor.append_history(file);
         }
     }
@@ -183,7 +185,7 @@ const SETTINGS_HINTED: usize = 6;
 struct LuaHelper {
     engine: Engine,
     pace: Pace,
-    /// What was told of the calls in the line being edited: it is asked at each key.
+    /// The hints for calls in the line being edited: they are asked for at each key.
     hints: RefCell<HashMap<Vec<Step>, Option<Hint>>>,
 }
 
@@ -229,7 +231,7 @@ impl Completer for LuaHelper {
     }
 }
 
-/// The files whose names begin as what is in quotes from `start` on.
+/// The files whose names begin with the quoted text from `start` on.
 fn complete_file(line: &str, start: usize, at: usize) -> rustyline::Result<(usize, Vec<Pair>)> {
     // With its quote: in quotes a blank is a part of the name.
     let quoted = start.saturating_sub(1);
@@ -264,8 +266,8 @@ impl Hinter for LuaHelper {
     }
 }
 
-/// What a call takes beside what is there, or where nothing is there the name of the last result. It is only to be
-/// read.
+/// The arguments that a call still takes, or on an empty line the name of the last result. Only shown, never
+/// inserted.
 struct Remaining(String);
 
 impl Shown for Remaining {

@@ -1,8 +1,8 @@
 //! How a process with a node ends: whatever ends it, the node has written down what it acknowledged,
 //! its threads are gone, and the terminal is as it was.
 //!
-//! There is one way out, [`NodeGuard`]: it is gone through when the run returns, with an error or
-//! without, when it panics, and when a signal asks for it.
+//! There is one way out, [`NodeGuard`]: it is taken when the run returns, with an error or without,
+//! when it panics, and when a signal asks for it.
 
 use std::io::{self, Write as _};
 use std::sync::{Mutex, PoisonError};
@@ -15,19 +15,20 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::net::Handle;
 
-/// What a shell says of a process that a signal ended: this, and the signal's number.
+/// The exit status that shells report for a process ended by a signal: this plus the signal's
+/// number.
 const BY_SIGNAL: u8 = 128;
 
-/// What a process says whose program Ctrl-C has ended: SIGINT is 2 everywhere.
+/// The exit status of a process whose program Ctrl-C has ended: SIGINT is 2 everywhere.
 pub(crate) const INTERRUPTED: u8 = BY_SIGNAL + 2;
 
-/// Who comes second waits here for the process to end.
+/// A second thread that ends the process waits here until it has ended.
 static ENDING: Mutex<()> = Mutex::new(());
 
 /// Ends the node when it is dropped.
 pub(crate) struct NodeGuard(Way);
 
-/// The same for threads that cannot wait for that.
+/// The way out for other threads.
 #[derive(Clone)]
 pub(crate) struct Way {
     node: Option<Handle>,
@@ -36,8 +37,8 @@ pub(crate) struct Way {
 }
 
 impl NodeGuard {
-    /// From now on SIGTERM and SIGHUP end the process as its own end does, also where they would do
-    /// nothing, as they do to the first process of a container.
+    /// From now on SIGTERM and SIGHUP end the process as its own end does, even where they would
+    /// have no effect, as on the first process of a container.
     ///
     /// # Errors
     /// If the system has no thread or signal to give; the node has ended then.
@@ -62,7 +63,7 @@ impl NodeGuard {
 
 impl Drop for NodeGuard {
     fn drop(&mut self) {
-        // A signal comes first, and tells how the process ends.
+        // If a signal came first, it decides how the process ends.
         let _ending = ENDING.lock().unwrap_or_else(PoisonError::into_inner);
         self.0.stop_node();
     }
@@ -87,10 +88,10 @@ impl Way {
     fn restore_terminal(&self) {
         let stdin = io::stdin();
         let Some(before) = &self.terminal else { return };
-        // In the background one is stopped for trying, and the terminal is somebody else's.
+        // A process in the background is stopped for trying, and the terminal belongs to another.
         let is_ours = tcgetpgrp(&stdin).is_ok_and(|group| group == getpgrp());
         if is_ours && tcgetattr(&stdin).is_ok_and(|now| now != *before) {
-            // One that has hung up takes nothing.
+            // A terminal that has hung up takes nothing.
             let _ = tcsetattr(&stdin, SetArg::TCSANOW, before);
             let _ = io::stdout().write_all(b"\x1b[?2004l\r\n");
             let _ = io::stdout().flush();
@@ -118,7 +119,7 @@ impl Requests {
         })
     }
 
-    /// Waits for one; the status with which a process ends that it has ended.
+    /// Waits for one. Returns the exit status of a process that it ends.
     pub(crate) async fn next(&mut self) -> u8 {
         let hung_up = async {
             match &mut self.hang_up {

@@ -50,10 +50,11 @@ const STACK_BYTES: usize = 8 << 20;
 /// A text longer than this is not shown: escaped it grows, outside of the memory counted as Lua's.
 const SHOWN_BYTES_MAX: usize = 16 << 20;
 
-/// A question about names is dropped if Lua is too busy to answer while somebody waits for the next key.
+/// A question about names is dropped if Lua is too busy to answer it within this time, while somebody
+/// waits for the next key.
 const NAMES_WITHIN: Duration = Duration::from_millis(100);
 
-/// The same for the arguments of a call, for which nobody has asked.
+/// The same for the arguments of a call, which nobody asked for.
 const HINT_WITHIN: Duration = Duration::from_millis(20);
 
 /// How programs are run and how their results are shown.
@@ -80,7 +81,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// As the options of a command say.
+    /// The format that the options of a command ask for.
     pub(crate) fn of(json: bool, csv: bool) -> Format {
         match (json, csv) {
             (true, _) => Format::Json,
@@ -104,7 +105,7 @@ pub struct Script {
 /// What may stand at the cursor.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
-    /// In place of what is there, sorted.
+    /// The texts to put in place of what is there, sorted.
     pub(crate) texts: Vec<String>,
     /// Whether it is the name of a file.
     pub(crate) wants_file: bool,
@@ -180,7 +181,7 @@ impl Engine {
         self.results.load(Ordering::SeqCst)
     }
 
-    /// What the call that these steps lead to takes.
+    /// The arguments of the call that these steps lead to.
     pub(crate) fn hint(&self, callee: Vec<Step>) -> Option<Hint> {
         self.ask(HINT_WITHIN, |done| Job::Hint { callee, done }).flatten()
     }
@@ -222,7 +223,7 @@ struct World {
     output: Arc<ShellOutput>,
     context: Rc<Context>,
     show: Function,
-    /// What the values of a typed chunk mean: `help` alone is a call.
+    /// Decides what the values of a typed chunk mean: `help` alone is a call.
     meant: Function,
     /// What a lesson says after a chunk that was typed.
     after: Function,
@@ -291,7 +292,7 @@ impl World {
     async fn take(&self, job: Job) {
         match job {
             Job::Run { chunk, done } => drop(done.send(self.run(&chunk).await)),
-            // Whoever asked does without if the program broke its own tables.
+            // If the program broke its own tables, there is no answer.
             Job::Names { cursor, done } => {
                 let asked = self.names.call_async(cursor);
                 let names = tokio::time::timeout(NAMES_WITHIN, asked).await;
@@ -328,7 +329,7 @@ impl World {
                 if is_out_of_memory(&error) {
                     let _ = self.kept.forget();
                 }
-                // What filled the memory may be garbage by now.
+                // The values that filled the memory may be garbage by now.
                 let _ = self.lua.gc_collect();
                 Err(ChunkError::Failed(message_of(&error) + &self.consolation(chunk)))
             }
@@ -336,7 +337,8 @@ impl World {
         }
     }
 
-    /// Runs a chunk to its end; its values as they are to be shown, and what a lesson says to them.
+    /// Runs a chunk to its end. Returns its values as they are to be shown, with what a lesson says
+    /// about them.
     async fn results(&self, chunk: &Chunk) -> mlua::Result<String> {
         let compiled = chunk.compile(&self.lua, &self.environment)?;
         let mut values = compiled.run(self.context.runner()).await?;
@@ -386,7 +388,7 @@ fn bare_lua() -> mlua::Result<Lua> {
         | StdLib::MATH
         | StdLib::COROUTINE
         | StdLib::OS;
-    // The defaults leave Lua's own `pcall` in place, inside of which a program may wait.
+    // The defaults leave Lua's own `pcall` in place, inside which a program may wait.
     Lua::new_with(libraries, LuaOptions::default())
 }
 
@@ -433,7 +435,7 @@ fn functions(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
     Ok(functions.into_table())
 }
 
-/// The functions that ask a node, whichever: their first argument says.
+/// The functions that ask a node; their first argument says which.
 fn asking(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
     let asking = Functions::new(lua, context)?;
     network::add_to(&asking)?;
@@ -537,7 +539,7 @@ fn add_text(lua: &Lua, native: &Table, context: &Rc<Context>) -> mlua::Result<()
     let write = move |_: &Lua, text: LuaString| {
         let text = text.to_string_lossy();
         if own.format != Format::Text {
-            // Standard output is for programs, which read nothing there but results.
+            // Standard output is for programs, which expect only results there.
             own.output.note(&text);
             return Ok(());
         }
@@ -546,8 +548,8 @@ fn add_text(lua: &Lua, native: &Table, context: &Rc<Context>) -> mlua::Result<()
     native.set("write", plain_checked(lua, write)?)
 }
 
-/// An error of the shell's own functions as the user is to read it: with the place from which they were called.
-/// Any other error stays what it is.
+/// An error of the shell's own functions in the form that the user reads: with the place from which they were
+/// called. Any other error stays as it is.
 fn located(lua: &Lua, problem: LuaValue) -> mlua::Result<LuaValue> {
     let text = match &problem {
         LuaValue::Error(error) => message_of(error),
@@ -560,12 +562,13 @@ fn located(lua: &Lua, problem: LuaValue) -> mlua::Result<LuaValue> {
         }
         _ => return Ok(problem),
     };
-    // The prelude calls its own copies of some library functions so.
+    // The prelude's names for its own copies of some library functions.
     let text = text.replace("'raw_", "'");
     (place(lua) + &text).into_lua(lua)
 }
 
-/// What an error says that Lua or one of our functions raised; nothing of what a program raised that is no text.
+/// The message of an error that Lua or one of our functions raised; `None` for a value that a program raised and
+/// that is no text.
 fn message(_: &Lua, problem: LuaValue) -> mlua::Result<Option<String>> {
     let text = match &problem {
         LuaValue::Error(error) => message_of(error),

@@ -1,10 +1,10 @@
-//! Text of others, such as a terminal shows and never obeys.
+//! Text from others, in a form that a terminal shows and never obeys.
 //!
-//! Peers choose values, reasons, names and errors; all of it comes through here before it is shown, in whatever
-//! form: text, drawings, JSON, messages, the log. What is escaped: control characters (C0, DEL, C1), bytes that
-//! are no UTF-8, and every character that is invisible or changes how others look: format characters (Unicode's
-//! Cf, with all that turn the writing direction, and tags), line and paragraph separators, and what Unicode calls
-//! ignorable, fillers and variation selectors, in which text can be hidden.
+//! Peers choose values, reasons, names and errors; all of these come through here before they are shown, in
+//! whatever form: text, drawings, JSON, messages, the log. Escaped are control characters (C0, DEL, C1), bytes
+//! that are not UTF-8, and every character that is invisible or changes how others look: format characters
+//! (Unicode's Cf, with all that turn the writing direction, and tags), line and paragraph separators, and the
+//! ignorable characters of Unicode, fillers and variation selectors, in which text can be hidden.
 //!
 //! As text an escape is written as Lua reads it (`\x9b`, `\u{202e}`), in JSON as JSON does (`\u202e`).
 
@@ -80,7 +80,7 @@ fn put(out: &mut String, char: char, lines: bool) {
     }
 }
 
-/// JSON in which no such character stands raw. It means the same: they occur in its strings alone, and JSON has
+/// JSON in which no such character stands raw. It means the same: they occur only in its strings, and JSON has
 /// escapes for them.
 pub(crate) fn escape_json(json: &serde_json::Value) -> String {
     escape_json_text(&json.to_string())
@@ -111,8 +111,9 @@ const STYLES: [(&str, &str); 6] = [
     ("mark", "\x1b[35m"),
 ];
 
-/// As [`escape`] with lines, but the marks of drawings become styles: the seal, the name of a style
-/// and `;`. As nobody outside of this process knows the seal, whatever text is drawn cannot forge one.
+/// Like [`escape`] with lines, but the marks of drawings become styles: a mark is the seal, the name
+/// of a style and `;`. Since nobody outside this process knows the seal, text in a drawing cannot
+/// forge a mark.
 pub(crate) fn escape_styled(text: &[u8], seal: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let (mut plain, mut at) = (0, 0);

@@ -18,7 +18,8 @@ pub enum ChunkError {
     /// Tasks that the program began have failed, each with its own message.
     #[error("{}", tasks_failed(*.0))]
     Tasks(u64),
-    /// Who read standard output has left. That is no failure: it is how `head` ends what it reads.
+    /// The reader of standard output has left. That is no failure: `head` ends the programs that it
+    /// reads from like that.
     #[error("nobody reads standard output any longer")]
     Unread,
     /// The Lua thread is gone.
@@ -45,7 +46,7 @@ pub(crate) fn message_of(error: &mlua::Error) -> String {
     };
     let message = message.split_once("\nstack traceback:").map_or(&*message, |(text, _)| text);
     match without_place(message) {
-        // So it reads where a program or the prelude has passed it on.
+        // An error that a program or the prelude has passed on reads like this.
         OUT_OF_MEMORY => format!("{OUT_OF_MEMORY}: programs may use {} MB", MEMORY_MAX >> 20),
         message => message.to_owned(),
     }
@@ -58,7 +59,7 @@ pub(crate) fn is_out_of_memory(error: &mlua::Error) -> bool {
 
 const OUT_OF_MEMORY: &str = "not enough memory";
 
-/// How the names of the chunks in `lua/` begin; no file is called so.
+/// How the names of the chunks in `lua/` begin; no file has such a name.
 pub(crate) const BUILT_IN: &str = "(kademlua ";
 
 /// The name of a chunk in `lua/`, as Lua has it.
@@ -66,7 +67,7 @@ pub(crate) fn built_in(name: &str) -> String {
     format!("={BUILT_IN}{name})")
 }
 
-/// A message without the places in chunks of `lua/` before it: they say nothing to a user.
+/// A message without leading places in chunks of `lua/`: they mean nothing to a user.
 pub(crate) fn without_place(mut message: &str) -> &str {
     while let Some(rest) = strip_place(message) {
         message = rest;
@@ -83,11 +84,11 @@ fn strip_place(message: &str) -> Option<&str> {
 /// Lines of a traceback: the innermost, where one looks first.
 const FRAMES_MAX: usize = 12;
 
-/// Levels of the stack that are looked at for them; one that has overflown has 200,000.
+/// Levels of the stack that are searched for them; a stack that has overflowed has 200,000.
 const LEVELS_MAX: usize = 60;
 
-/// The user's own lines by which Lua came here, the innermost first, each as Lua's own traceback has it. None where
-/// there is but one: it stands in the message.
+/// The user's own lines through which Lua came here, the innermost first, each as in Lua's own traceback. Empty if
+/// there is only one: it stands in the message.
 pub(crate) fn trace(lua: &Lua) -> Vec<String> {
     let mut lines = Vec::new();
     for level in 0..LEVELS_MAX {
@@ -119,11 +120,12 @@ pub(crate) fn trace(lua: &Lua) -> Vec<String> {
     if lines.len() > 1 { lines } else { Vec::new() }
 }
 
-/// How the prelude calls what a program hands a function of ours to, without a line of its own in between.
+/// The prelude's names for functions that call what a program hands them, without a line of the program in
+/// between.
 const HANDED_TO: [&str; 2] = ["raw_pcall", "raw_xpcall"];
 
-/// The place in the user's own program from which Lua came here, as errors begin with it. Nothing where there is
-/// none: as Lua's own, `pcall(f)` calls `f` from no line.
+/// The place in the user's own program from which Lua came here, in the form with which errors begin. Empty if
+/// there is none: Lua's own `pcall(f)`, too, calls `f` from no line.
 pub(crate) fn place(lua: &Lua) -> String {
     let place_at = |level| {
         lua.inspect_stack(level, |frame| {

@@ -1,7 +1,7 @@
-//! Files of values: what `save` writes and `read` reads, and the programs of `dofile`.
+//! Files of values, for `save` and `read`, and the programs of `dofile`.
 //!
-//! Programs reach no other files: regular ones whose names end so, of a bounded size. A file appears whole or not at
-//! all, and one that is there is replaced only by who says so.
+//! Programs reach only such files: regular ones with these endings, of a bounded size. A file appears whole or not
+//! at all, and an existing one is replaced only if the program says so.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
@@ -16,10 +16,10 @@ use super::convert::describe;
 use super::escape::escape;
 use super::functions::{Functions, Trouble};
 
-/// A file is not larger: a value of that size fills much of Lua's memory.
+/// The largest file: a value of that size fills much of Lua's memory.
 const BYTES_MAX: usize = 16 << 20;
 
-/// What the name of a file tells of what is in it.
+/// The endings of names, which tell what is in a file.
 const ENDINGS: [&str; 4] = ["json", "csv", "lua", "txt"];
 
 /// Adds what the prelude makes `save`, `read` and `dofile` of.
@@ -66,7 +66,7 @@ fn complaint(caller: &str, path: &Path, error: io::Error) -> Complaint {
     Complaint::new(caller, format_args!("{}: {error}", escape(path.as_bytes(), false)))
 }
 
-/// The path, and by its ending what is in it.
+/// The path, and its ending, which tells what is in it.
 fn named(caller: &str, file: &LuaValue) -> Result<(PathBuf, &'static str), Complaint> {
     let text = file.as_string().map(LuaString::to_string_lossy);
     let path = text.map(PathBuf::from).unwrap_or_default();
@@ -90,7 +90,7 @@ fn named(caller: &str, file: &LuaValue) -> Result<(PathBuf, &'static str), Compl
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
-    // What is no regular file may never end, and opening it may wait.
+    // A file that is not regular may never end, and opening it may wait.
     let flags = nix::fcntl::OFlag::O_NONBLOCK.bits();
     let file = File::options().read(true).custom_flags(flags).open(path)?;
     if !file.metadata()?.is_file() {
@@ -108,7 +108,8 @@ fn too_large() -> io::Error {
     io::Error::other(format!("more than {} MB", BYTES_MAX >> 20))
 }
 
-/// Writes beside the place, and then puts it there: who reads meanwhile sees the old file or the new one.
+/// Writes a file beside the old one, and then puts it in its place: a reader sees the old file or the new
+/// one.
 fn write(path: &Path, bytes: &[u8], replaces: bool) -> io::Result<()> {
     if bytes.len() > BYTES_MAX {
         return Err(too_large());

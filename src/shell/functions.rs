@@ -40,10 +40,10 @@ pub(crate) struct Context {
     pub(crate) background: Background,
     /// The way out of the process.
     pub(crate) way: Way,
-    /// Calls a function of a program; its errors come back as they are told, with the lines of the program by which
-    /// they came about.
+    /// Calls a function of a program; its errors come back in the form that the user reads, with the lines of the
+    /// program that led to them.
     pub(crate) runner: OnceCell<Function>,
-    /// What a network, a cluster or a node of them has to tell, as plain tables; nothing of any other table.
+    /// Turns a network, a cluster or one of their nodes into plain tables; nil for any other table.
     pub(crate) data: OnceCell<Function>,
     /// How results are shown.
     pub(crate) format: Format,
@@ -55,7 +55,7 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// Writes to standard output. If who reads it has left the program ends, as by Ctrl-C but without a word.
+    /// Writes to standard output. If its reader has left the program ends, as by Ctrl-C but without a word.
     pub(crate) fn print(&self, text: &str) -> std::io::Result<()> {
         let printed = self.output.print(text);
         if self.output.is_closed() {
@@ -80,7 +80,7 @@ impl Context {
         self.runner.get().expect("it is set before any program runs")
     }
 
-    /// The Lua value of what a node tells.
+    /// The Lua value of a node's answer.
     pub(crate) fn to_lua<T: Serialize + ?Sized>(
         &self,
         lua: &Lua,
@@ -226,7 +226,7 @@ pub(crate) fn plain<A: FromLuaMulti, R: IntoLuaMulti>(
     lua.create_function(body)?.into_lua(lua)
 }
 
-/// As [`plain`], for what can go wrong in a way that the user should read.
+/// Like [`plain`], for functions that can fail in a way that the user should read.
 pub(crate) fn plain_checked<A: FromLuaMulti, R: IntoLuaMulti>(
     lua: &Lua,
     body: impl Fn(&Lua, A) -> Result<R, Trouble> + 'static,

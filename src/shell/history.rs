@@ -1,4 +1,4 @@
-//! Where what was typed in earlier runs is kept, and what a learner has reached.
+//! Where the history of typed lines is kept, and the results of lessons.
 
 use std::path::PathBuf;
 
@@ -14,8 +14,8 @@ const HISTORY: &str = "history";
 /// The results of lessons.
 pub(crate) const RESULTS: &str = "lessons.jsonl";
 
-/// The history file, its folder made if need be; `None` where there is no place for it, or others
-/// could have put there what is there.
+/// The history file, its folder made if need be; `None` if there is no place for it, or others
+/// could have put files there.
 pub(crate) fn file() -> Option<PathBuf> {
     let opened = folder().and_then(|folder| {
         match folder.open(HISTORY, Access::Write) {
@@ -33,7 +33,7 @@ pub(crate) fn file() -> Option<PathBuf> {
 /// The folder for such files, made if need be.
 ///
 /// # Errors
-/// Where there is no place for it, or others could have put there what is there.
+/// If there is no place for it, or others could have put files there.
 pub(crate) fn folder() -> Result<PrivateFolder, FolderError> {
     let place = folders::base("XDG_STATE_HOME", ".local/state");
     let place = place.or_else(|| folders::set("LOCALAPPDATA")).ok_or_else(|| {

@@ -1,5 +1,5 @@
-//! Whom the functions of the shell ask: its own node, one in another process, or a node of a simulated network.
-//! Each function is written once, over a [`Host`].
+//! The nodes that the functions of the shell ask: its own, one in another process, or a node of a simulated
+//! network. Each function is written once, over a [`Host`].
 
 use std::ffi::OsStr;
 use std::net::SocketAddr;
@@ -66,7 +66,7 @@ impl Host {
         }
     }
 
-    /// What a filter takes of all that the node sends, receives and hears of from now on.
+    /// All packets and news from now on that a filter takes.
     ///
     /// # Errors
     /// If the node is gone or cannot be watched.
@@ -78,7 +78,7 @@ impl Host {
         }
     }
 
-    /// Offers an RPC, whose calls then come.
+    /// Offers an RPC. Its calls come out of what this returns.
     ///
     /// # Errors
     /// If the node does not take it.
@@ -91,7 +91,7 @@ impl Host {
     }
 }
 
-/// Calls of an RPC as they come in. Dropped, it is no longer offered.
+/// Calls of an RPC as they come in. When this is dropped, the RPC is no longer offered.
 pub(crate) enum IncomingCalls {
     Own(tokio::sync::mpsc::Receiver<IncomingCall>),
     Attached(Offered),
@@ -106,7 +106,7 @@ impl IncomingCalls {
     }
 }
 
-/// What is asked about files means those of this process's folder, wherever the node's process is.
+/// Relative file names start in this process's folder, wherever the node's process runs.
 fn in_this_folder(ask: Ask) -> Result<Ask, Problem> {
     let Ask::Capture(Capture::Begin { file, replace }) = ask else { return Ok(ask) };
     let path = std::path::absolute(OsStr::from_bytes(&file.0));
@@ -115,7 +115,7 @@ fn in_this_folder(ask: Ask) -> Result<Ask, Problem> {
     Ok(Ask::Capture(Capture::Begin { file, replace }))
 }
 
-/// What only real nodes do.
+/// The problem with something that only real nodes do.
 pub(crate) fn not_simulated(what: &str) -> Problem {
     Problem::new(Code::Unsupported, format_args!("this is a simulated node: {what}"))
 }
@@ -134,7 +134,7 @@ pub(crate) struct Site {
 pub(crate) enum Place {
     /// It can be asked.
     Here(Host),
-    /// It is another of this user's, and is looked for when it is asked.
+    /// It is another node of this user, and is looked for when it is asked.
     Elsewhere(Which),
 }
 

@@ -1,4 +1,4 @@
-//! How far a line of Lua is indented that continues others.
+//! How far to indent a line of Lua that continues others.
 
 use super::highlight::{Kind, Lexeme, lexemes};
 
@@ -17,9 +17,9 @@ pub(crate) fn after(text: &str) -> Option<usize> {
         if is_open && matches!(kind, Kind::Text | Kind::Comment) && !is_line_comment(token) {
             return None;
         }
-        // Of earlier lines only strings matter, which may reach into this one.
+        // Of earlier lines only strings matter: they may reach into this one.
         if at >= start && kind != Kind::Space {
-            // What closes at the beginning stands where it belongs already.
+            // A line that begins with a closing token is in its place already.
             opened += if is_first && opens(token) < 0 { 0 } else { opens(token) };
             is_first = false;
         }

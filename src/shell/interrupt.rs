@@ -1,9 +1,9 @@
 //! Ctrl-C for Lua programs: a flag, and a hook that looks at it every few hundred instructions.
 //!
-//! The hook suspends the coroutine in which it strikes, and whoever drives that coroutine drops
-//! it; an error alone would end in the next `pcall`. Where a coroutine cannot be suspended (in a
-//! comparator of `table.sort`, say) the hook raises, and the `pcall` of the environment passes
-//! that on (see `lua/prelude.lua`).
+//! The hook suspends the coroutine in which it strikes, and the driver of that coroutine drops it;
+//! an error alone would end in the next `pcall`. Where a coroutine cannot be suspended (in a
+//! comparator of `table.sort`, say) the hook raises an error, which the `pcall` of the environment
+//! passes on (see `lua/prelude.lua`).
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -20,29 +20,31 @@ use tokio::sync::{Semaphore, watch};
 /// hundred slow library calls in a row stay within what a person takes for "at once".
 const LOOK_EVERY: u32 = 200;
 
-/// So long a coroutine in the background may go on after Ctrl-C, which was not meant for it
-/// unless it keeps all others from running.
+/// How long a coroutine in the background may go on after Ctrl-C, which was not meant for it unless
+/// it keeps all others from running.
 const BACKGROUND_GRACE: Duration = Duration::from_millis(20);
 
-/// So long a function that answers a peer may take: a moment later the node itself says that it failed.
+/// How long a function that answers a peer may take: a moment later the node itself says that it
+/// failed.
 pub(crate) const ANSWER_MAX: Duration = Duration::from_millis(1_300);
 
-/// So long a function that answers a peer may compute at first before others have their turn: many calls may come at
-/// once. One that is shorter, as most are, runs from wait to wait without another in between.
+/// How long a function that answers a peer may compute at first before others have their turn: many calls may come
+/// at once. A shorter one, as most are, runs from wait to wait without another in between.
 const FIRST_SLICE: Duration = Duration::from_millis(1);
 
-/// So long it may compute at a stretch afterwards.
+/// How long it may compute at a stretch afterwards.
 const SLICE: Duration = Duration::from_millis(4);
 
-/// The pause after a slice. Only when no coroutine is ready does the runtime look at what comes from other threads, the
-/// next call among it; the least that its clock knows.
+/// The pause after a slice: the shortest that the runtime's clock knows. Only when no coroutine is ready does the
+/// runtime look for messages from other threads, such as the next call.
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// Shared between the thread that sees Ctrl-C and the one that runs Lua.
 #[derive(Debug)]
 pub(crate) struct Interrupt {
     asked: watch::Sender<Option<Instant>>,
-    /// The last request, also when it has been heeded: what began before and goes on was meant too.
+    /// The last request, even if it has been heeded: anything that began before it and goes on was
+    /// meant too.
     last: watch::Sender<Option<Instant>>,
 }
 
@@ -51,7 +53,7 @@ impl Interrupt {
         Arc::new(Interrupt { asked: watch::Sender::new(None), last: watch::Sender::new(None) })
     }
 
-    /// Asks for the end of what runs now.
+    /// Asks the program that runs now to end.
     pub(crate) fn request(&self) {
         let now = Some(Instant::now());
         self.last.send_replace(now);
@@ -73,7 +75,7 @@ impl Interrupt {
         self.asked.borrow().is_some()
     }
 
-    /// Whether what has run since then without a pause was meant.
+    /// Whether a coroutine that has run since then without a pause was meant.
     fn meant(&self, since: Instant) -> bool {
         self.last.borrow().is_some_and(|at| at >= since && at.elapsed() >= BACKGROUND_GRACE)
     }
@@ -101,7 +103,7 @@ pub(crate) enum Turn {
 pub(crate) struct AnswerTurn {
     /// When it was called.
     called: Instant,
-    /// Since when it runs without a pause.
+    /// The time since which it runs without a pause.
     since: Instant,
     /// Whether it has used up a slice before.
     is_slow: bool,
@@ -124,8 +126,8 @@ pub(crate) struct Guard {
     turn: Rc<Cell<Turn>>,
     /// Whether a slice was over in the stretch that ran last.
     sliced: Rc<Cell<bool>>,
-    /// Taken by one function at a time of those that answer peers and have used up a slice: however many they are,
-    /// all else waits for one slice and not for as many.
+    /// Of the functions that answer peers and have used up a slice, one at a time takes this: however many there
+    /// are, everything else waits for only one slice.
     slow_lane: Rc<Semaphore>,
 }
 
@@ -144,7 +146,7 @@ impl Guard {
             if !hook_guard.strikes() {
                 return Ok(hook_guard.slice());
             }
-            // Where it cannot be suspended the coroutine goes on, and meets the error next time.
+            // If it cannot be suspended the coroutine goes on, and meets the error next time.
             match raise.replace(!raise.get()) {
                 true => Err(mlua::Error::runtime("interrupted")),
                 false => Ok(VmState::Yield),
@@ -168,7 +170,7 @@ impl Guard {
         }
     }
 
-    /// Suspends the coroutine that runs now if its slice is over. Where it cannot be suspended it goes on.
+    /// Suspends the coroutine that runs now if its slice is over. If it cannot be suspended it goes on.
     fn slice(&self) -> VmState {
         let Turn::Answer(AnswerTurn { since, is_slow, .. }) = self.turn.get() else {
             return VmState::Continue;
@@ -208,7 +210,7 @@ impl Guard {
         self.drive(|| Turn::Background(Instant::now()), program).await
     }
 
-    /// Runs a function that answers a peer that called then. It ends as those in the background do, or
+    /// Runs a function that answers a call from `called`. It ends like those in the background, or
     /// [`ANSWER_MAX`] after the call. When it computes for longer than a slice it takes turns with all others.
     pub(crate) async fn answer<T>(
         &self,
@@ -219,9 +221,9 @@ impl Guard {
         let mut deadline = pin!(tokio::time::sleep_until((called + ANSWER_MAX).into()));
         let (mut is_slow, mut lane) = (false, None);
         loop {
-            // One stretch: to the end, or to that of a slice.
+            // One stretch: to the end of the function, or of a slice.
             let stretch = poll_fn(|context| {
-                // Only for the sake of being woken: `strikes` knows the time.
+                // Polled only to be woken: `strikes` knows the time.
                 let _ = deadline.as_mut().poll(context);
                 self.sliced.set(false);
                 let turn = Turn::Answer(AnswerTurn { called, since: Instant::now(), is_slow });

@@ -15,7 +15,7 @@ const LAST: &str = "_";
 /// Results that are kept: what a person scrolls back to.
 const KEPT_MAX: usize = 100;
 
-/// Where Lua has less memory left than this, only the last result is kept.
+/// If Lua has less memory left than this, only the last result is kept.
 const ROOM_MIN: usize = MEMORY_MAX / 2;
 
 /// The results that are kept.

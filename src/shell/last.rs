@@ -1,19 +1,19 @@
 //! The last statement of a chunk, if it is an expression: where it begins.
 //!
-//! Tokens tell where a statement may begin; whether one does is asked of Lua's own compiler, so that no chunk comes to
-//! mean anything else: `x = f` and `(g)()` on the next line are one statement, and stay one.
+//! Tokens tell where a statement may begin; Lua's own compiler decides whether one does, so that no chunk changes its
+//! meaning: `x = f` and `(g)()` on the next line are one statement, and stay one.
 
 use super::highlight::{Kind, Lexeme, lexemes};
 
-/// Places that are looked at, from the end. There is one where an expression ends a chunk; more only where calls follow
+/// Places that are tried, from the end. If an expression ends a chunk there is one; more only where calls follow
 /// calls, and then each costs the time to compile the chunk.
 const TRIED_MAX: usize = 16;
 
-/// A longer chunk is no line that somebody waits for.
+/// A longer chunk is not a line that somebody waits for.
 const BYTES_MAX: usize = 256 << 10;
 
-/// A place where the last statement may begin, as an offset into the source, and what must not compile behind the
-/// source before it: Lua would read on there, where the statement before goes on.
+/// A place where the last statement may begin, as an offset into the source. If the source before it followed by
+/// `never_behind` compiles, the statement before goes on here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Beginning {
     pub(crate) at: usize,
@@ -46,7 +46,8 @@ pub(crate) fn places(source: &str) -> Vec<Beginning> {
         }
         let Some(never_behind) = beginning(&word) else { continue };
         found.push(Beginning { at, never_behind });
-        // What cannot go on begins a statement, and nothing before it begins the last.
+        // A token that cannot continue a statement begins one, and nothing before it begins the
+        // last.
         let before = &words[index - 1].1;
         let is_sure = before.kind != Kind::Other || matches!(before.text, ")" | "]" | "}" | ";");
         if never_behind.is_none() && is_sure {
@@ -75,7 +76,8 @@ fn ends_statement(token: &Lexeme<'_>) -> bool {
     }
 }
 
-/// Whether an expression may begin so; and if a statement may go on so too, what tells that it does.
+/// Whether an expression may begin with this token; and if a statement may go on with it too, what
+/// to compile to tell.
 fn beginning(token: &Lexeme<'_>) -> Option<Option<&'static str>> {
     match (token.kind, token.text) {
         (Kind::Name | Kind::Number, _)

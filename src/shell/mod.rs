@@ -1,9 +1,9 @@
 //! The Lua shell: a prompt, and programs that run in its environment.
 //!
-//! Three threads: the caller's edits lines and waits for programs, one runs Lua
-//! (`engine`), and the node has its own behind [`Handle`](crate::net::Handle), or is in another process, so that no program
-//! can stop it. Nothing here knows the protocol; what the functions do is the node's business, how they
-//! look and what they say is Lua's (`lua/` at the top of the repository).
+//! Three threads: the caller's edits lines and waits for programs, one runs Lua (`engine`), and the node has its own
+//! behind [`Handle`](crate::net::Handle), or is in another process, so that no program can stop it. Nothing here
+//! knows the protocol; the node does what the functions ask, and Lua decides how they look and what they say (`lua/`
+//! at the top of the repository).
 
 mod arguments;
 mod background;
@@ -60,7 +60,7 @@ pub use self::failure::ChunkError;
 pub use self::host::Subject;
 pub use self::output::{LogWriter, ShellOutput};
 
-// What the command line and configurations read as the shell does.
+// What the command line and configurations read in the same way as the shell.
 pub(crate) use self::arguments::{endpoint_of, endpoint_of_value, id_of};
 pub(crate) use self::chunk::source_of;
 pub(crate) use self::convert::describe;
@@ -76,11 +76,11 @@ use self::end::NodeGuard;
 use self::engine::Engine;
 use self::host::Host;
 
-/// After Ctrl-C a program ends within milliseconds, unless it is inside of a library function that
-/// takes long; then the user is told how to leave.
+/// After Ctrl-C a program ends within milliseconds, unless it is inside a library function that
+/// takes long; after this time the user is told how to leave.
 const STUCK_AFTER: Duration = Duration::from_secs(1);
 
-/// How long a node may take to tell what stands in the prompt.
+/// How long a node may take to answer for the prompt.
 const LOOK_WITHIN: Duration = Duration::from_secs(1);
 
 /// A shell over a node.
@@ -91,13 +91,14 @@ pub struct Shell {
     engine: Engine,
     output: Arc<ShellOutput>,
     ctrl_c: Signal,
-    /// Last, so that what else there is has ended.
+    /// Last, so that everything else has ended before.
     end: NodeGuard,
 }
 
 impl Shell {
-    /// Starts the Lua thread; without a node what needs one is not there. From now on Ctrl-C ends
-    /// programs and not the process, and the node ends with the shell, however that ends.
+    /// Starts the Lua thread; without a node, functions that need one are missing. From now on
+    /// Ctrl-C ends programs and not the process, and the node ends with the shell, however that
+    /// ends.
     ///
     /// # Errors
     /// If the system has no thread or signal to give.
@@ -133,7 +134,7 @@ impl Shell {
                 tokio::select! {
                     biased;
                     result = &mut running => return result,
-                    // It is for the program that has the terminal.
+                    // Ctrl-C is for the program that has the terminal.
                     _ = ctrl_c.recv() => if !output.is_lent() { break },
                 }
             }
@@ -151,7 +152,7 @@ impl Shell {
         })
     }
 
-    /// Waits for something, but no longer than that.
+    /// Waits for something, but no longer than `at_most`.
     ///
     /// # Errors
     /// If the user does not want to wait.
@@ -175,7 +176,7 @@ impl Shell {
         self.output.note(&format!("{}\n", escape_lines(&error.to_string())));
     }
 
-    /// Runs the user's start-up file, if there is one. Whatever is wrong with it is told.
+    /// Runs the user's start-up file, if there is one, and tells what is wrong with it.
     pub fn start_up(&mut self) {
         let Some(file) = folders::configuration().map(|folder| folder.join("init.lua")) else {
             return;
@@ -203,14 +204,14 @@ impl Shell {
         editor::interact(self)
     }
 
-    /// The prompt: `contacts~estimate | kilobytes > `, with `xdp` behind where a fast path is
+    /// The prompt: `contacts~estimate | kilobytes > `, with `xdp` at the end if a fast path is
     /// attached, or `sim | kilobytes > ` without a node.
     fn prompt(&self) -> String {
         let Some(node) = &self.node else {
             return format!("sim | {:4.0} > ", process_kilobytes());
         };
         let host = Host::from(node.clone());
-        // One in another process may hang.
+        // A node in another process may hang.
         let look = |look| {
             let asking = async { timeout(LOOK_WITHIN, host.ask(Ask::Look(look))).await };
             self.runtime.block_on(asking).ok()?.ok()
@@ -221,7 +222,7 @@ impl Shell {
         };
         let attached = matches!(look(Look::Xdp), Some(Answer::Xdp(view)) if view.attached);
         let mark = if attached { " xdp" } else { "" };
-        // What the node takes, not what is attached to it.
+        // The memory of the node, not of the shell that is attached to it.
         let memory = match node {
             Subject::Own(_) => process_kilobytes(),
             Subject::Attached(attached) => attached.process().map_or(0.0, kilobytes_of),
@@ -244,7 +245,7 @@ fn process_kilobytes() -> f64 {
     kilobytes_of(std::process::id())
 }
 
-/// That of another.
+/// Resident memory of another process.
 pub(crate) fn kilobytes_of(process: u32) -> f64 {
     let pid = Pid::from_u32(process);
     let mut system = System::new();

@@ -1,4 +1,4 @@
-//! `require`: files of the script's own folder, then those of the user's folder for modules, and nothing else.
+//! `require`: files in the script's own folder, then in the user's folder for modules, and nothing else.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -11,7 +11,7 @@ use super::convert;
 use super::escape::escape;
 use super::folders;
 
-/// A module is a program that a person wrote, and no larger.
+/// The largest module: it is a program that a person wrote.
 const MODULE_BYTES_MAX: u64 = 1 << 20;
 
 /// The source of a module and its path, beside the script in its folder; `a.b` is the file `a/b.lua`.

@@ -1,4 +1,4 @@
-//! The functions that ask the network or look at a node: each says what is asked, whoever is asked.
+//! The functions that ask the network or look at a node: each says what is asked, of any node.
 
 use mlua::{Lua, MultiValue};
 
@@ -10,8 +10,7 @@ use super::functions::{Context, Functions, Trouble};
 use super::host::Host;
 use super::packets;
 
-/// Nodes with values after which a search may be told to end: all holders of a value, were each
-/// of k = 20 to keep copies in five places.
+/// The largest `maxnodes`: all holders of a value, if each of k = 20 kept copies in five places.
 const MAX_NODES_MAX: usize = 100;
 
 /// Values asked of one node: more than any node keeps under a key by default.
@@ -20,7 +19,7 @@ const MAX_ENTRIES_MAX: usize = 1_000;
 /// What a call asks for.
 type Read = fn(&mut Arguments) -> Result<Ask, Complaint>;
 
-/// The functions that ask once, with arguments that are right.
+/// The functions that ask once, with correct arguments.
 const ASKING: [(&str, &str, Read); 15] = [
     ("add", KEY_AND_VALUE, |arguments| store(arguments, StoreMode::Add)),
     ("put", KEY_AND_VALUE, |arguments| store(arguments, StoreMode::Replace)),
@@ -76,7 +75,7 @@ async fn asked(
     Ok(values(context, lua, &answer)?)
 }
 
-/// What a function returned comes as its values, all else as one.
+/// The results of an RPC become separate values, any other answer one.
 pub(crate) fn values(context: &Context, lua: &Lua, answer: &Answer) -> mlua::Result<MultiValue> {
     match answer {
         Answer::Returned(values) => values.iter().map(|value| context.to_lua(lua, value)).collect(),

@@ -1,6 +1,8 @@
-//! Other nodes of this user, as functions of the shell ask them: `on(8017, tree)`, `node(8017).tree()`.
+//! Other nodes of this user, for functions of the shell that ask them: `on(8017, tree)`,
+//! `node(8017).tree()`.
 //!
-//! Who asks one attaches to it, and stays attached for the next time; a node that was restarted is found again.
+//! The shell attaches to a node to ask it, and stays attached for the next time; a node that was restarted is
+//! found again.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -29,7 +31,7 @@ impl Others {
             return Ok(known);
         }
         let wanted = which.clone();
-        // It blocks where a node hangs, and Ctrl-C does not wait for it.
+        // It blocks if a node hangs, and Ctrl-C does not wait for it.
         let attached = tokio::task::spawn_blocking(move || wanted.attach()).await;
         let attached = attached.map_err(|error| Problem::new(Code::System, error))?;
         let attached = attached.map_err(|error: FindError| Problem::new(Code::Gone, error))?;

@@ -14,16 +14,16 @@ use super::{outside, terminal};
 /// the terminal shows loses some rather than memory.
 const LATE_LINES_MAX: usize = 1_000;
 
-/// Bytes of text that wait while another program has the terminal; what comes beyond them is lost.
+/// Bytes of text that wait while another program has the terminal; more are lost.
 const HELD_BYTES_MAX: usize = 1 << 20;
 
 /// Shows a line of a command.
 ///
 /// # Errors
-/// If standard output takes no more; where its reader has left, with the kind `BrokenPipe`, which the command line
-/// takes for a quiet end.
+/// If standard output takes no more. If its reader has left the kind is `BrokenPipe`, which the command line takes
+/// for a quiet end.
 pub(crate) fn say(line: impl std::fmt::Display) -> io::Result<()> {
-    // One write a line: what is shown is whole.
+    // One write for each line, so that lines are shown whole.
     io::stdout().lock().write_all(format!("{line}\n").as_bytes())
 }
 
@@ -33,13 +33,13 @@ pub struct ShellOutput {
     editing: AtomicBool,
     closed: AtomicBool,
     late: OnceLock<SyncSender<String>>,
-    /// What is shown once the terminal is back, while another program has it.
+    /// Text to show once the terminal is back, while another program has it.
     held: Mutex<Option<String>>,
     /// Whether results that are longer than the screen go to the pager.
     pages: AtomicBool,
 }
 
-/// While it is held another program has the terminal.
+/// While this is held another program has the terminal.
 pub(crate) struct Lent<'a>(&'a ShellOutput);
 
 impl ShellOutput {
@@ -69,7 +69,7 @@ impl ShellOutput {
         self.closed.load(Ordering::SeqCst)
     }
 
-    /// Shows what is no result: errors, and lines of the log.
+    /// Shows text that is no result: errors, and lines of the log.
     pub(crate) fn note(&self, text: &str) {
         if !self.hold(text) && !self.print_late(text) {
             // Nobody is left to tell that standard error is closed.
@@ -116,7 +116,7 @@ impl ShellOutput {
         self.editing.load(Ordering::SeqCst)
     }
 
-    /// Gives the terminal to another program: until that ends nothing else is shown there, and Ctrl-C is for it alone.
+    /// Gives the terminal to another program: until it ends nothing else is shown there, and Ctrl-C is for it alone.
     pub(crate) fn lend(&self) -> Lent<'_> {
         *self.held() = Some(String::new());
         Lent(self)
@@ -154,7 +154,7 @@ impl ShellOutput {
 impl Drop for Lent<'_> {
     fn drop(&mut self) {
         let held = self.0.held().take();
-        // Who reads may have left meanwhile.
+        // The reader may have left meanwhile.
         let _ = self.0.print(&held.unwrap_or_default());
     }
 }

@@ -1,6 +1,6 @@
 //! Programs of the user's own that get the terminal for a while: the pager, as git and psql have it, and the editor.
 //!
-//! Meanwhile what the shell has to say waits ([`ShellOutput::lend`]). Where there is no terminal there is neither.
+//! Meanwhile the shell's own output waits ([`ShellOutput::lend`]). Without a terminal there is neither.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::{Command, Stdio};
@@ -13,15 +13,15 @@ use super::functions::{Context, Functions, Trouble};
 use super::output::ShellOutput;
 use super::terminal;
 
-/// The pager, where `PAGER` names none; and what it is told where `LESS` says nothing: to end by itself if all fits
-/// the screen, to let colours through, and to leave what it showed.
+/// The pager, if `PAGER` names none; and its options, if `LESS` has none: to end by itself if everything fits the
+/// screen, to let colours through, and to leave the text on the screen.
 const PAGER: &str = "less";
 const LESS: &str = "FRX";
 
-/// The editor, where neither `VISUAL` nor `EDITOR` names one.
+/// The editor, if neither `VISUAL` nor `EDITOR` names one.
 const EDITOR: &str = "vi";
 
-/// What a shell says of a command that it cannot run.
+/// The statuses with which a shell reports a command that it cannot run.
 const NOT_RUN: [i32; 2] = [126, 127];
 
 /// Adds what `pager` and `edit` are made of.
@@ -53,7 +53,7 @@ async fn edited(context: Rc<Context>, _: Lua, mut arguments: Arguments) -> Resul
     lent(&arguments, &context, move || edit(&output, &text)).await
 }
 
-/// Runs what takes the terminal while the node and what else there is go on.
+/// Runs a program that takes the terminal, while the node and everything else go on.
 async fn lent<T: Send + 'static>(
     arguments: &Arguments,
     context: &Context,
@@ -91,7 +91,7 @@ fn run_pager(output: &ShellOutput, program: &str, text: &str) -> io::Result<bool
     }
     let mut child = command.spawn()?;
     if let Some(mut input) = child.stdin.take() {
-        // Who has seen enough leaves.
+        // A reader who has seen enough leaves.
         let _ = input.write_all(text.as_bytes());
     }
     let status = child.wait()?;

@@ -1,8 +1,9 @@
-//! What keys mean that are not only typed, and how fast they come: what is pasted without brackets around it looks like
-//! typing, but comes in a burst.
+//! What special keys mean, and how fast keys come: text that is pasted without brackets around it looks like typing,
+//! but comes in a burst.
 //!
-//! Serial consoles, `screen` and `expect` paste so. The editor would redraw all lines at each key; in a burst it reads
-//! line by line instead, each with a prompt of its own, and draws each character once. Nothing is indented then.
+//! Serial consoles, `screen` and `expect` paste like this. The editor would redraw all lines at each key; in a burst
+//! it reads line by line instead, each with a prompt of its own, and draws each character once. Nothing is indented
+//! then.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,11 +17,11 @@ use super::{chunk, indent};
 /// Nobody types two keys within this time; a line of 2400 bits a second does.
 const BURST_GAP: Duration = Duration::from_millis(5);
 
-/// Keys of a burst after which it is not worth colouring what comes, and no tab is meant to complete anything: longer
-/// than what a script types in one go.
+/// After this many keys a burst is not worth colouring, and no tab in it is meant to complete anything: longer than a
+/// script types in one go.
 const LONG_BURST: usize = 64;
 
-/// Shared by the editor, which tells of keys, and what it asks about them.
+/// Shared by the editor, which reports keys, and the helpers that it asks about them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Pace(Arc<Mutex<Burst>>);
 
@@ -34,7 +35,7 @@ struct Burst {
     before: String,
     /// Whether the line is to go to an editor instead of being run.
     wants_editor: bool,
-    /// What is to stand before the cursor, from where on.
+    /// The text to put before the cursor, and where it begins.
     replacement: Option<(usize, String)>,
 }
 
@@ -44,7 +45,7 @@ impl Pace {
         self.with(|burst| before.clone_into(&mut burst.before));
     }
 
-    /// The lines that end with this, from the first on.
+    /// The whole chunk that ends with this line.
     pub(crate) fn chunk(&self, line: &str) -> String {
         self.with(|burst| burst.before.clone() + line)
     }
@@ -54,7 +55,7 @@ impl Pace {
         self.with(|burst| burst.wants_editor = true);
     }
 
-    /// What is to stand before the cursor, from where on: the only completion then.
+    /// The text to put before the cursor, and where it begins: then it is the only completion.
     pub(crate) fn take_replacement(&self) -> Option<(usize, String)> {
         self.with(|burst| burst.replacement.take())
     }
@@ -74,7 +75,7 @@ impl Pace {
         self.with(|burst| burst.is_paste())
     }
 
-    /// Notes a key. Whether it came in a burst, and whether that is a paste.
+    /// Notes a key. Returns whether it came in a burst, and whether that is a paste.
     fn on_key(&self, now: Instant) -> (bool, bool) {
         self.with(|burst| {
             let follows = |last| now.saturating_duration_since(last) < BURST_GAP;
@@ -101,7 +102,7 @@ impl ConditionalEventHandler for Pace {
         let &KeyEvent(key, modifiers) = event.get(0)?;
         let before = &at.line()[..at.pos()];
         let is_at_end = at.pos() == at.line().len();
-        // Whoever reads the line looks whether more is to come.
+        // The reader of the line looks whether more is to come.
         let accepts = is_fast && is_at_end;
         match (key, modifiers) {
             (KeyCode::Enter, Modifiers::NONE) | (KeyCode::Char('J' | 'M'), Modifiers::CTRL) => {
@@ -122,7 +123,7 @@ impl ConditionalEventHandler for Pace {
                 let (start, line) =
                     (before.len() - line.len(), format!("{}{char}", &line[columns..]));
                 self.with(|burst| burst.replacement = Some((start, line)));
-                // Of all commands only this one puts something in place of what stands before the cursor.
+                // This is the only command that replaces the text before the cursor.
                 Some(Cmd::Complete)
             }
             _ => None,

@@ -1,6 +1,6 @@
 //! The functions that show what a node sends and receives: `packets`, `tap`, `capture`.
 //!
-//! What is read of a packet stands in [`Reading`](crate::control::Reading); how it looks is Lua's.
+//! A [`Reading`](crate::control::Reading) has what is read from a packet; Lua decides how it looks.
 
 use std::rc::Rc;
 
@@ -19,7 +19,7 @@ use super::tasks;
 /// Packets that are shown unless more are asked for: a screen.
 const SHOWN: usize = 20;
 
-/// A filter, as one is written.
+/// An example of a filter.
 pub(crate) const FILTERED: &str = "{rpc = \"findnode\", peer = 8003}";
 
 /// What a filter may have.
@@ -92,7 +92,7 @@ fn filter(arguments: &Arguments, wanted: &LuaValue) -> Result<Filter, Complaint>
     Ok(filter)
 }
 
-/// What a text names of a kind that serialises as text.
+/// The value, of a type that serialises as text, that a text names.
 fn one_of<T: DeserializeOwned>(given: &mut Arguments, name: &'static str) -> Result<T, Complaint> {
     let text = given.string(name)?;
     let text = String::from_utf8_lossy(&text);

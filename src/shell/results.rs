@@ -15,7 +15,7 @@ use super::arguments::Complaint;
 use super::functions::Trouble;
 use super::history::{self, RESULTS};
 
-/// A file of results is not longer: that is thousands of lessons.
+/// The longest file of results: that is thousands of lessons.
 pub(crate) const BYTES_MAX: u64 = 4 << 20;
 
 /// How far somebody came in a lesson.

@@ -1,7 +1,7 @@
 //! Rows: a list of tables as CSV, and back.
 //!
-//! The first line names the columns. Cells are texts, numbers, true and false; nothing is an empty cell, a table its
-//! JSON. Read back, what looks like a number is one.
+//! The first line names the columns. Cells are texts, numbers, true and false; nil is an empty cell, a table its
+//! JSON. When read back, anything that looks like a number is one.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -122,16 +122,16 @@ impl Column {
 /// Where rows go to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RowReader {
-    /// A program that wants what was there.
+    /// A program that wants the exact bytes.
     Program,
-    /// Somebody who may look at it on a terminal: what one would obey is shown as an escape.
+    /// Somebody who may look at it on a terminal: characters that it would obey are escaped.
     Anybody,
 }
 
 /// A list of tables, or one table, as CSV.
 ///
 /// # Errors
-/// Says what has no rows, or what of it is no row.
+/// Says why the value has no rows, or which part of it is no row.
 pub(crate) fn csv(
     value: &LuaValue,
     reader: RowReader,
@@ -215,7 +215,7 @@ fn cell(value: &LuaValue, context: &Context) -> Result<Vec<u8>, String> {
 /// The rows of a CSV, as a list of tables.
 ///
 /// # Errors
-/// Says what in it is no CSV, and where.
+/// Says what is wrong, and where.
 pub(crate) fn read(lua: &Lua, bytes: &[u8]) -> Result<Table, String> {
     let fail = |error: mlua::Error| error.to_string();
     let mut reader = csv::Reader::from_reader(bytes);

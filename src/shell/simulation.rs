@@ -1,7 +1,7 @@
 //! Simulated networks inside of the shell: `net` and the methods of what it returns.
 //!
-//! The same nodes on virtual time (see [`crate::sim`]). What takes long is done in slices, between
-//! which other coroutines and Ctrl-C have their turn. Nodes are numbered from 1 here, as Lua counts.
+//! The same nodes on virtual time (see [`crate::sim`]). Long work is done in slices, between which
+//! other coroutines and Ctrl-C have their turn. Nodes are numbered from 1 here, as Lua counts.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -25,10 +25,10 @@ use super::functions::{Context, Functions, Trouble};
 use super::host::not_simulated;
 use super::suggest::did_you_mean;
 
-/// Simulated nodes at once, of all networks that a program holds: some 4 GB with full tables.
+/// Simulated nodes at once, in all networks that a program holds: some 4 GB with full tables.
 const NODES_MAX: usize = 50_000;
 
-/// Steps between two looks at what else there is to do: a few milliseconds.
+/// Steps in a row before other coroutines have their turn: a few milliseconds.
 const SLICE: usize = 2_000;
 
 /// Virtual time between nodes that join together.
@@ -229,7 +229,7 @@ async fn make(
     total: Rc<Cell<usize>>,
 ) -> Result<AnyUserData, Trouble> {
     let (settings, nodes) = settings(&mut arguments)?;
-    // Lua does not know how large networks are that nobody holds any more.
+    // Lua does not know how large the networks are that nobody holds any more.
     lua.gc_collect()?;
     let network = RefCell::new(Network::new(settings));
     let simulated = Simulated(Rc::new(Held { network, total, own: Cell::new(0) }));
@@ -260,7 +260,7 @@ fn settings(arguments: &mut Arguments) -> Result<(NetworkSettings, usize), Compl
             "addresses" => settings.addresses = addresses(arguments, &value)?,
             _ => {
                 set_constant(arguments, &mut settings.config, &name, &value)?;
-                // Whoever says how often wants it done.
+                // Somebody who sets the interval wants it done.
                 settings.has_vigil |= ["check", "keepalive"].contains(&&*name);
             }
         }
@@ -325,7 +325,7 @@ async fn run(_: Rc<Context>, _: Lua, mut arguments: Arguments) -> Result<f64, Tr
     Ok(now.since(Instant::ZERO).as_millis_f64() / 1e3)
 }
 
-/// `n:join(count, near, bits, ranges)`: new nodes join one after the other; their numbers.
+/// `n:join(count, near, bits, ranges)`: new nodes join one after the other. Returns their numbers.
 async fn join(_: Rc<Context>, lua: Lua, mut arguments: Arguments) -> Result<Table, Trouble> {
     let simulated = Simulated::of(&mut arguments)?;
     let count = arguments.count("count", 1, NODES_MAX)?;
@@ -361,7 +361,7 @@ fn ranges(arguments: &mut Arguments) -> Result<Vec<Prefix>, Complaint> {
     })
 }
 
-/// `n:kill(0.3)` kills a share, `n:kill{3, 5}` these; the numbers of those that died.
+/// `n:kill(0.3)` kills a share, `n:kill{3, 5}` these. Returns the numbers of those that died.
 fn kill(_: &Context, lua: &Lua, mut arguments: Arguments) -> Result<Table, Trouble> {
     let simulated = Simulated::of(&mut arguments)?;
     let mut network = simulated.0.network.borrow_mut();
@@ -421,7 +421,7 @@ fn chosen(network: &mut Network, value: &LuaValue) -> Option<Vec<NodeIndex>> {
     list.sequence_values::<LuaValue>().map(index).collect()
 }
 
-/// `n:loss(0.2)` sets the share of datagrams that are lost; what it is.
+/// `n:loss(0.2)` sets the share of datagrams that are lost. Returns the share.
 fn loss(_: &Context, _: &Lua, mut arguments: Arguments) -> Result<f64, Trouble> {
     let simulated = Simulated::of(&mut arguments)?;
     let value = arguments.any();
@@ -432,8 +432,8 @@ fn loss(_: &Context, _: &Lua, mut arguments: Arguments) -> Result<f64, Trouble> 
     Ok(network.settings().loss)
 }
 
-/// `n:lie(0.2)` makes a share lie to those that look something up, `n:lie{3, 5}` these, and nobody
-/// else; their numbers. They take turns at the ways of lying, or all lie in one way.
+/// `n:lie(0.2)` makes a share lie to nodes that look something up, `n:lie{3, 5}` these, and nobody
+/// else. Returns their numbers. They take turns at the ways of lying, or all lie in one way.
 fn lie(_: &Context, lua: &Lua, mut arguments: Arguments) -> Result<Table, Trouble> {
     let simulated = Simulated::of(&mut arguments)?;
     let mut network = simulated.0.network.borrow_mut();
@@ -460,7 +460,7 @@ fn ways(arguments: &mut Arguments) -> Result<Vec<Lie>, Complaint> {
 }
 
 /// `n:spoof(i, id, j)`: node i receives a ping that claims to come from `id` at the address of node
-/// j, or, without j, at one where nobody is.
+/// j, or, without j, at an address where nobody is.
 fn spoof(_: &Context, _: &Lua, mut arguments: Arguments) -> Result<(), Trouble> {
     let (simulated, index) = Simulated::with_node(&mut arguments)?;
     let (from, value) = (arguments.id("id")?, arguments.any());

@@ -1,8 +1,8 @@
-//! "Did you mean": the name that is nearest to one that is not there.
+//! "Did you mean": the existing name that is nearest to one that does not exist.
 
 use strsim::osa_distance;
 
-/// The candidate that somebody may have meant, as the end of a message; nothing where none is near.
+/// The candidate that somebody may have meant, as the end of a message; empty if none is near.
 pub(crate) fn did_you_mean<'a>(
     name: &str,
     candidates: impl IntoIterator<Item = &'a str>,

@@ -1,8 +1,8 @@
-//! Tables of plain data: what a node tells, as Lua has it.
+//! Lua tables of plain data: what a node tells.
 //!
 //! One serializer for all of it. mlua's own does not serve: it drops the names of structs, by which a
-//! table gets its shape (the metatable that shows it), has a value of its own for nothing, which is nil
-//! here, and calls itself human readable, so that bytes would come as text.
+//! table gets its shape (the metatable that shows it); it has a special value for null, which is nil
+//! here; and it calls itself human readable, so that bytes would come as text.
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
 //! Coroutines beside the one that the user waits for: `spawn`, `after`, `every`, `rpc`; `tasks`, which
-//! lists them, and `cancel`, which ends them. And the end of all, `exit`.
+//! lists them, and `cancel`, which ends them. And the end of everything, `exit`.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -21,13 +21,13 @@ use super::{convert, escape_lines};
 /// Calls of one registered function at once; further ones fail, which tells peers to slow down.
 const CALLS_MAX: usize = 64;
 
-/// `every` runs no more often: the clock that it goes by is no finer.
+/// `every` runs no more often than this: its clock is no finer.
 const PERIOD_MIN: Duration = Duration::from_millis(1);
 
 pub(crate) fn add_to(functions: &Functions) -> mlua::Result<()> {
     functions.add_async("sleep", "1", |_, _, mut arguments| async move {
         let span = arguments.seconds("seconds")?;
-        // A span of zero lets the others run all the same.
+        // Even a span of zero lets the others run.
         tokio::task::yield_now().await;
         sleep(span).await;
         Ok(())
@@ -154,7 +154,7 @@ async fn rpc(
     Ok(begin(&context, &lua, &arguments, "calls", Some(name), running)?.into_lua(&lua)?)
 }
 
-/// Begins a task and returns the table that stands for it; `idle` is what it waits for by itself.
+/// Begins a task and returns the table that stands for it; `idle` is what it waits for itself.
 pub(crate) fn begin(
     context: &Rc<Context>,
     lua: &Lua,
@@ -184,7 +184,7 @@ pub(crate) fn begin(
     Ok(table)
 }
 
-/// The result of a task that has ended; if it came to no good end the user is told.
+/// The result of a task that has ended; if it has failed the user is told.
 fn finished<T>(
     context: &Context,
     title: &str,

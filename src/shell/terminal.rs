@@ -7,13 +7,13 @@ use anstream::stream::RawStream;
 use anstream::{AutoStream, ColorChoice};
 use nix::sys::termios::{FlushArg, LocalFlags, SetArg, Termios, tcflush, tcgetattr, tcsetattr};
 
-/// The width where nobody tells: that of most terminals, and of no terminal at all.
+/// The width if nobody tells: that of most terminals, and of output that goes to none.
 const WIDTH: usize = 80;
 
 /// Widths that drawings are made for.
 const WIDTHS: std::ops::RangeInclusive<usize> = 40..=400;
 
-/// What `COLUMNS` says, as the user means it, else columns of standard output.
+/// The width that `COLUMNS` says, since the user means it, else that of standard output.
 pub(crate) fn width() -> usize {
     let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
     let terminal = || Some(usize::from(terminal_size::terminal_size_of(io::stdout())?.0.0));
@@ -45,7 +45,7 @@ pub(crate) fn takes_unicode() -> bool {
     locale.contains("utf-8") || locale.contains("utf8")
 }
 
-/// While it is held the terminal does not show what is typed by itself.
+/// While this is held the terminal does not echo what is typed.
 pub(crate) struct Quiet(Termios);
 
 impl Quiet {

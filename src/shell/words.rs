@@ -1,4 +1,4 @@
-//! What may be typed at the prompt though it is no Lua: `?name` and `name?`.
+//! What may be typed at the prompt although it is not Lua: `?name` and `name?`.
 
 use std::borrow::Cow;
 

@@ -1,8 +1,7 @@
-//! Where simulated nodes live: the addresses that a network deals out.
+//! Where simulated nodes live: the addresses that a network allocates.
 //!
-//! Limits of subnets mean something between public addresses alone, so a network can have them. What is
-//! dealt follows from the seed, and from a stream of its own: how a network behaves else does not
-//! depend on it.
+//! Subnet limits only matter between public addresses, so a network can have those. Allocation follows
+//! from the seed, with a random stream of its own: nothing else in a network depends on it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
@@ -17,13 +16,13 @@ const PORT: u16 = 8001;
 const PROVIDERS: usize = 256;
 
 /// First octets that hold documentation, private or shared ranges, and loopback. They are left out
-/// whole, so that what a program makes up in them is nobody's.
+/// whole, so that addresses which a program makes up there belong to nobody.
 const RESERVED: [u8; 8] = [10, 100, 127, 169, 172, 192, 198, 203];
 
 /// Which addresses the nodes of a network have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Addresses {
-    /// `10.0.0.1` and on, one after the other: one house, in which no subnet counts.
+    /// `10.0.0.1` and on, one after the other: one house, where subnets do not count.
     #[default]
     Private,
     /// The same of IPv6, in `fd00::/96`.
@@ -67,7 +66,8 @@ impl Prefix {
     }
 }
 
-/// What is no range of addresses: it is written as `203.0.113.0/24` or `2001:db8:0:100::/56`.
+/// The text is no range of addresses; such a range is written as `203.0.113.0/24` or
+/// `2001:db8:0:100::/56`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoPrefix;
 
@@ -87,7 +87,7 @@ impl FromStr for Prefix {
 pub(super) struct AddressAllocator {
     kind: Addresses,
     rng: ChaCha8Rng,
-    /// Of public addresses; else none.
+    /// The networks of providers; none unless addresses are public.
     providers: Vec<Prefix>,
 }
 
@@ -106,7 +106,7 @@ impl AddressAllocator {
         AddressAllocator { kind, rng, providers }
     }
 
-    /// The address of the node at an index, one that is not taken.
+    /// An address for the node at an index, one that is not taken.
     pub(super) fn allocate(
         &mut self,
         index: usize,
@@ -125,7 +125,7 @@ impl AddressAllocator {
         }
     }
 
-    /// A public address that is not taken, if this network has such.
+    /// A public address that is not taken, if this network has public ones.
     pub(super) fn allocate_free(
         &mut self,
         is_taken: impl Fn(&SocketAddr) -> bool,
@@ -138,8 +138,8 @@ impl AddressAllocator {
         self.allocate_in(&provider, is_taken)
     }
 
-    /// An address of a range that is not taken. More nodes than a range has addresses share these, on
-    /// further ports.
+    /// An address of a range that is not taken. If a range has fewer addresses than nodes, they share
+    /// addresses on further ports.
     pub(super) fn allocate_in(
         &mut self,
         prefix: &Prefix,

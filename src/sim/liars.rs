@@ -1,8 +1,8 @@
-//! Nodes that lie to those that look something up, in all else being like others.
+//! Nodes that lie to those that look something up, but are otherwise like others.
 //!
 //! The adversary of S/Kademlia (Baumgart and Mies, ICPADS 2007): a share of the nodes that has joined
-//! as others do, sits in routing tables, and works together. What it answers is made here, in place
-//! of the node; other RPCs and its own lookups go on, so that nobody finds it dead.
+//! like others, sits in routing tables, and works together. Their false answers are made here, in
+//! place of the node; other RPCs and their own lookups go on, so that nobody finds them dead.
 
 use std::net::SocketAddr;
 
@@ -21,14 +21,14 @@ const NAMED: usize = 20;
 /// Leading bits that invented contacts share with the target: nearer than any node.
 const INVENTED_BITS: u32 = 40;
 
-/// What a node does that is asked for nodes or values.
+/// What a liar does when it is asked for nodes or values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lie {
     /// It is silent.
     Drop,
-    /// It names those of the liars that are nearest, and no value.
+    /// It names the liars nearest to the target, and no value.
     Collude,
-    /// It names contacts nearest of all that do not exist, and a false value.
+    /// It names contacts that do not exist, nearer than all others, and a false value.
     Garbage,
 }
 
@@ -48,7 +48,7 @@ impl Network {
         self.places[index.0].lie
     }
 
-    /// Answers a datagram with a lie. Returns whether that was to be done.
+    /// Answers a datagram with a lie, if the node lies about it. Returns whether it did.
     pub(super) fn lie(&mut self, source: SocketAddr, liar: NodeIndex, bytes: &[u8]) -> bool {
         let (Some(lie), Some(contact)) = (self.lie_of(liar), self.contact(liar)) else {
             return false;

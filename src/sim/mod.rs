@@ -3,10 +3,10 @@
 //! The nodes are the same state machines that serve real packets; only sockets and time are made
 //! up. A run is a function of its seed: the same calls give the same network, packet by packet.
 //!
-//! Read [`Network`]: it is driven by [`Network::run_for`] and [`Network::run`], or in slices by
-//! [`Network::advance`], and asked through [`Network::start`]; [`Network::statistics`] says how that
-//! went. Left out on purpose: bandwidth, reordering beyond what latency brings, and any judgement
-//! about what a run should show.
+//! Read [`Network`]: [`Network::run_for`] and [`Network::run`] drive it, or [`Network::advance`] in
+//! slices; [`Network::start`] asks its nodes for something, and [`Network::statistics`] says how
+//! that went. Left out on purpose: bandwidth, reordering beyond what latency brings, and any
+//! judgement about what a run should show.
 
 mod addresses;
 mod liars;
@@ -78,7 +78,8 @@ pub struct Network {
     allocator: AddressAllocator,
     places: Vec<SimulatedMember>,
     by_address: BTreeMap<SocketAddr, NodeIndex>,
-    /// What is going to happen, the earliest on top; equal times in the order of queueing.
+    /// What is going to happen, the earliest on top; events of the same time in the order of
+    /// queueing.
     agenda: BinaryHeap<Reverse<(Instant, u64, Happening)>>,
     sequence: u64,
     replies: BTreeMap<(NodeIndex, OperationId), Reply>,
@@ -91,13 +92,13 @@ pub struct Network {
 struct SimulatedMember {
     address: SocketAddr,
     node: Option<Node>,
-    /// The timer that counts; others in the agenda are from before.
+    /// The timer that counts; others in the agenda are outdated.
     timer: Instant,
     /// Which part of a divided network it is in.
     side: usize,
     /// How it lies to those that look something up.
     lie: Option<Lie>,
-    /// Its last packets, from the first time on that somebody asks for them.
+    /// Its last packets, kept from the first time that somebody asks for them.
     ring: Option<PacketRing>,
 }
 
@@ -138,7 +139,7 @@ impl Network {
     }
 
     /// A network of `nodes` nodes whose routing tables are full already, without the traffic of
-    /// joining: each bucket holds random nodes of its range, all of them where they fit. Made for
+    /// joining: each bucket holds random nodes of its range, all of them if they fit. Made for
     /// networks of many thousands.
     pub fn settled(settings: NetworkSettings, nodes: usize) -> Network {
         let mut network = Network::new(settings);
@@ -166,7 +167,8 @@ impl Network {
         let node = places[index.0].node.as_mut().expect("just added");
         let own = node.id();
         let room = node.policy().k << (node.config().split_bits - 1);
-        // What shares more and more leading bits with the own id, narrowed down step by step.
+        // The nodes that share more and more leading bits with the own id, narrowed down step by
+        // step.
         let mut near = sorted;
         for bit in 0..Id::BITS {
             let split = near.partition_point(|contact| !contact.id.bit(bit));
@@ -190,8 +192,8 @@ impl Network {
     }
 
     /// Adds a node that chose its id or its address, as attackers do, and joins as others do. With
-    /// `near` the id shares exactly that many leading bits with another, with `range` the address
-    /// lies in that range; without they are what those of others are.
+    /// `near` its id shares exactly that many leading bits with another, with `range` its address
+    /// lies in that range; without them id and address are like those of others.
     ///
     /// # Panics
     /// If 160 or more bits are to be shared: no other id shares all.
@@ -253,8 +255,8 @@ impl Network {
         self.settings.loss = loss;
     }
 
-    /// Divides the network: datagrams reach only nodes of the sender's side. All are on side 0
-    /// before, and nodes that join later are.
+    /// Divides the network: datagrams reach only nodes on the sender's side. All nodes begin on
+    /// side 0, those that join later too.
     pub fn set_side(&mut self, index: NodeIndex, side: usize) {
         self.places[index.0].side = side;
     }
@@ -269,7 +271,7 @@ impl Network {
         self.places[index.0].side
     }
 
-    /// Delivers a datagram at once, whoever sent it and whatever sender it names.
+    /// Delivers a datagram at once, whatever sender it names.
     pub fn forge(&mut self, source: SocketAddr, destination: NodeIndex, bytes: &[u8]) {
         self.handle(destination, Input::Datagram { source, local: LocalEnd::default(), bytes });
     }
@@ -279,7 +281,7 @@ impl Network {
         &self.settings
     }
 
-    /// How what was [started](Network::start) and has ended went.
+    /// How the commands went that were [started](Network::start) and have ended.
     pub fn statistics(&self) -> &Statistics {
         &self.statistics
     }
@@ -304,7 +306,7 @@ impl Network {
         self.bytes
     }
 
-    /// Nodes that there ever were; their indices are below.
+    /// How many nodes there ever were; their indices are below this number.
     pub fn len(&self) -> usize {
         self.places.len()
     }
@@ -417,8 +419,8 @@ impl Network {
         }
     }
 
-    /// Runs the network until then, but takes no more than `steps` steps. Returns whether it got there;
-    /// call it again if not.
+    /// Runs the network until `until`, but takes no more than `steps` steps. Returns whether it got
+    /// there; call it again if not.
     pub fn advance(&mut self, until: Instant, steps: usize) -> bool {
         for _ in 0..steps {
             if !self.step(until) {
@@ -453,7 +455,7 @@ impl Network {
         self.now = until;
     }
 
-    /// Lets the next thing happen, if it does so by `until`.
+    /// Lets the next event happen, if it is due by `until`.
     fn step(&mut self, until: Instant) -> bool {
         match self.agenda.peek() {
             Some(Reverse((at, ..))) if *at <= until => {}

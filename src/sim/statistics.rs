@@ -1,7 +1,7 @@
 //! How the commands that were given to a virtual network went.
 //!
-//! Only what a caller started counts, not the upkeep of the nodes. The network knows all of its
-//! nodes, so it can say what no node can: whether a lookup found what was there to be found.
+//! Only commands that a caller started count, not the upkeep of the nodes. The network knows all of
+//! its nodes, so it can say what no node can: whether a lookup found what was there to find.
 
 use std::collections::VecDeque;
 
@@ -33,7 +33,7 @@ pub struct Finished {
 pub struct Statistics(VecDeque<Finished>);
 
 impl Statistics {
-    /// What has ended, in that order.
+    /// The commands that have ended, in the order of ending.
     pub fn finished(&self) -> impl ExactSizeIterator<Item = &Finished> {
         self.0.iter()
     }

@@ -1,8 +1,8 @@
 //! Writing a log: new entries go to the end of the youngest segment.
 //!
-//! When the segments take several times what still counts of them, the oldest is given up: what counts of it is
-//! written once more, at the end. A byte is therefore written a fifth again at the most, however its neighbours
-//! change.
+//! When the segments take several times the bytes that still count, the oldest is given up: the entries in it
+//! that count are written once more, at the end. So each byte costs at most a fifth more in writing, however
+//! its neighbours change.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Seek as _, Write as _};
@@ -20,21 +20,22 @@ use super::replay::{ENTRY_BYTES, Loaded, Location};
 use super::{Access, Batch, PrivateFolder, SavedValue, Stamp, StateError};
 use crate::id::Id;
 
-/// Segments may take this many times what counts of them, and [`SLACK`]: the more, the less is
-/// written again, and the more room is taken. With five a value of 16 kB costs 3.2 kB more at worst.
+/// Segments may hold this many times as much garbage as bytes that count, and [`SLACK`]: the more,
+/// the less is written again, and the more room is taken. With five a value of 16 kB costs 3.2 kB
+/// more at worst.
 pub(super) const GARBAGE: u64 = 5;
 
-/// Bytes that segments may take beside; writing a small state again and again costs more than that.
+/// Bytes that segments may take besides; less would mean writing a small state again and again.
 pub(super) const SLACK: u64 = 1 << 20;
 
-/// Bytes after which a segment ends: a quarter of what counts, within these bounds. A large one is
-/// given up at once, which must not take long.
+/// Bytes after which a segment ends: a quarter of the bytes that count, within these bounds. A
+/// segment is given up in one go, which must not take long.
 pub(super) const SEGMENT_BYTES: (u64, u64) = (256 << 10, 4 << 20);
 
 /// Bytes after which a frame ends: it is read as a whole.
 const FRAME_BYTES: usize = 256 << 10;
 
-/// Segments given up after one batch at the most, so that the next need not wait long.
+/// Segments given up after one batch at the most, so that the next batch need not wait long.
 const GIVEN_UP_MAX: usize = 4;
 
 /// Why something was not read or written.
@@ -68,12 +69,13 @@ pub(super) struct Log {
     /// Bytes that count.
     pub(super) live: u64,
     eras: Eras,
-    /// The oldest segment could not be given up.
+    /// Whether the oldest segment could not be given up.
     has_trouble: bool,
-    /// What was written since all was last brought to the disk: no more than a segment and a frame.
+    /// The frames written since all was last brought to the disk: no more than a segment and a
+    /// frame.
     unsynced: Vec<FrameBody>,
-    /// The disk failed to take that. The system may take it for written all the same, so neither a further
-    /// attempt nor what a file shows says anything.
+    /// Whether the disk failed to take those. The system may take them for written all the same, so
+    /// neither another attempt nor the file's content proves anything.
     is_in_doubt: bool,
     synced_at: Instant,
     /// Bytes written since they were asked for last.
@@ -158,7 +160,7 @@ impl Log {
         self.mark.synced == self.number
     }
 
-    /// Since when what is written waits to be brought there.
+    /// When everything was last on the disk.
     pub(super) fn synced_at(&self) -> Instant {
         self.synced_at
     }
@@ -172,7 +174,7 @@ impl Log {
             }
             None => LogEntry::Gone { row: *row },
         };
-        // What never was here need not be taken back.
+        // A row that was never here need not be taken back.
         let matters = |(row, _, record): &&(u64, Id, Option<SavedValue>)| {
             record.is_some() || self.rows.contains_key(row)
         };
@@ -181,8 +183,8 @@ impl Log {
         self.append_all(batch.stamp, rows.into_iter().chain(contacts))
     }
 
-    /// Appends entries in as many frames as they take, in one that is empty if there are none: the
-    /// clocks may have changed.
+    /// Appends entries in as many frames as they take; without entries, one empty frame: the clocks
+    /// may have changed.
     fn append_all(
         &mut self,
         stamp: Stamp,
@@ -208,7 +210,7 @@ impl Log {
         let full = (self.live / 4).clamp(SEGMENT_BYTES.0, SEGMENT_BYTES.1);
         let Some((&segment, &end)) = self.segments.last_key_value().filter(|&(_, &len)| len < full)
         else {
-            // Of what lies before the youngest segment all is on the disk.
+            // Everything before the youngest segment is on the disk.
             self.sync()?;
             self.append_segment(stamp, entries)?;
             return Ok(());
@@ -218,7 +220,7 @@ impl Log {
         let mut file = self.youngest.as_ref().expect("there are segments");
         let done = file.seek(io::SeekFrom::Start(end)).and_then(|_| file.write_all(&bytes));
         if let Err(error) = done {
-            // What is written next must not lie behind a part of this.
+            // The next frame must not lie behind a part of this one.
             file.set_len(end)?;
             return Err(error.into());
         }
@@ -266,7 +268,7 @@ impl Log {
         let entries = iter::once(again).chain(rows.into_values()).chain(contacts).collect();
         let in_doubt: usize = self.unsynced.iter().map(|body| log::emit(0, body).len()).sum();
         let before = self.append_segment(Stamp { time, wall, boottime, era }, entries)?;
-        // What is left there matters no more; it only takes room.
+        // Those frames do not matter any more; they only take room.
         if let (Some(len), Some(before)) = (self.segments.values_mut().nth_back(1), before) {
             *len = len.saturating_sub(in_doubt as u64);
             let _ = before.set_len(*len);
@@ -274,7 +276,8 @@ impl Log {
         Ok(())
     }
 
-    /// Notes a frame that was written at the end of a segment, with what lies before it there.
+    /// Notes a frame that was written at the end of a segment, with a new segment's magic before
+    /// it.
     fn note(&mut self, segment: u64, end: u64, len: usize, body: FrameBody) {
         let magic = if end == 0 { log::MAGIC.len() as u64 } else { 0 };
         self.number += 1;
@@ -300,8 +303,8 @@ impl Log {
         }
     }
 
-    /// Gives up the oldest segments while all take too much. Where that fails they take more yet,
-    /// and what was written is written all the same.
+    /// Gives up the oldest segments while all take too much. If that fails they take more room yet,
+    /// but what was written stays written.
     pub(super) fn give_up_old(&mut self, stamp: Stamp) {
         for _ in 0..GIVEN_UP_MAX {
             let total: u64 = self.segments.values().sum();
@@ -336,7 +339,7 @@ impl Log {
                 match entry {
                     LogEntry::Row { row, .. } => self.rows.get(row).copied() == location,
                     LogEntry::Contacts(_) => self.contacts == location,
-                    // Nothing older is left that it could take back.
+                    // No older entry is left that it could take back.
                     LogEntry::Gone { .. } | LogEntry::Head { .. } | LogEntry::Again { .. } => false,
                 }
             }));
@@ -373,7 +376,7 @@ impl Log {
         self.synced_at = Instant::now();
     }
 
-    /// Writes the mark, and removes what it does not count any more.
+    /// Writes the mark, and removes segments that no longer count.
     pub(super) fn set_mark(&mut self, mark: &FileBackend) -> Result<(), Failure> {
         self.mark.written = self.number;
         let bytes = self.mark.emit();
@@ -384,7 +387,7 @@ impl Log {
             (1..first).rev().map(|number| self.folder.path().join(segment_name(number)));
         let mut there = given_up.by_ref().take_while(|path| path.exists()).peekable();
         if there.peek().is_some() {
-            // After the machine has stopped the mark must not count what is gone.
+            // Should the machine stop, the mark must not count a segment that is gone.
             mark.sync_data(false)?;
         }
         for path in there {

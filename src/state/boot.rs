@@ -1,10 +1,10 @@
-//! Which start of the machine this is. A mark remembers it: what was not on the disk when the machine stopped
-//! may be gone.
+//! Which start of the machine this is. The mark remembers it: after another start, whatever was not on the
+//! disk when the machine stopped may be gone.
 
 use std::fs;
 
-/// Where the system does not tell which start of the machine this is. All goes to the disk at once
-/// there, since nobody can tell a machine that has stopped from one that ran on.
+/// For systems that do not tell which start of the machine this is. There everything goes to the
+/// disk at once, since nobody can tell a machine that has stopped from one that ran on.
 pub(super) const NO_BOOT: [u8; 16] = [0; 16];
 
 /// Which start of the machine this is.

@@ -2,15 +2,15 @@
 
 use crate::time::{Duration, Instant};
 
-/// Bytes a second in the long run: 86 GB a day, which an ordinary SSD bears for years. A lab's and a
-/// busy node's stores stay far below; only who aims at the disk gets there.
+/// Bytes a second in the long run: 86 GB a day, which an ordinary SSD bears for years. The stores of
+/// a lab or a busy node stay far below; only an attack on the disk gets there.
 pub(crate) const RATE: u64 = 1 << 20;
 
-/// Bytes that may be written at once: a whole store of the default size, so that what is acknowledged
-/// in an ordinary rush is on disk within the second that is promised.
+/// Bytes that may be written at once: a whole store of the default size, so that stores which are
+/// acknowledged in an ordinary rush are on disk within the second that is promised.
 pub(crate) const BURST: u64 = 64 << 20;
 
-/// A bucket of bytes that fills at a rate. What is written may exceed what is left, and is owed then.
+/// A bucket of bytes that fills at a rate. A write may exceed what is left; the excess is owed then.
 #[derive(Clone, Debug)]
 pub(crate) struct Budget {
     rate: u64,
@@ -21,16 +21,16 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
-    /// A full one.
+    /// A full bucket.
     pub(crate) fn new(now: Instant, rate: u64, burst: u64) -> Budget {
         Budget { rate, burst, left: clamped(burst), at: now }
     }
 
-    /// Notes what was written.
+    /// Notes that bytes were written.
     pub(crate) fn spend(&mut self, now: Instant, bytes: u64) {
         let since = now.since(self.at).as_micros();
         let earned = u128::from(since) * u128::from(self.rate) / 1_000_000;
-        // Fractions are lost only where time is not counted on.
+        // Time that adds less than a byte is not counted as passed, so no fraction is lost.
         if earned > 0 || since > 1_000_000 {
             self.at = now;
             let earned = i64::try_from(earned).unwrap_or(i64::MAX);

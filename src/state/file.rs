@@ -1,7 +1,7 @@
 //! The log and its mark in a folder.
 //!
-//! What is read is [`replay`](super::replay)'s business, what is written the [`appender`](super::appender)'s. Here stands
-//! what may be there, who may open it, and what is made of a state of an earlier version.
+//! [`replay`](super::replay) reads a log, [`appender`](super::appender) writes one. This module decides which files
+//! may be there and who may open them, and migrates states of earlier versions.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,11 +18,11 @@ use super::replay::{Loaded, MISSING, Unreadable, segments};
 use super::{Access, Batch, FolderError, PrivateFolder, SavedState, Stamp, StateError, old};
 use crate::id::Id;
 
-/// What must be there, and its lock keeps other nodes away.
+/// The mark must be there, and its lock keeps other nodes away.
 pub(super) const MARK: &str = "state.mark";
 
-/// After this time what was written is brought to the disk. It outlives this process before that, and
-/// the machine after; each time costs a page or two.
+/// After this time the written bytes are brought to the disk. They outlive this process before that,
+/// and the machine afterwards; each time costs a page or two.
 const SYNC_EVERY: Duration = Duration::from_secs(5);
 
 /// The state of a node in its folder.
@@ -32,9 +32,9 @@ pub(super) struct File {
     /// The lock.
     mark: Option<FileBackend>,
     pub(super) open: Option<Log>,
-    /// Which file the mark is, from when it was opened first.
+    /// Which file the mark was when it was opened first.
     inode: Option<Inode>,
-    /// What there was has been read.
+    /// Whether the earlier state has been read.
     is_read: bool,
     /// Bytes written in all.
     written: u64,
@@ -44,7 +44,7 @@ pub(super) struct File {
 type Inode = (u64, u64);
 
 impl File {
-    /// Opens what is in a folder, or makes it for a node of this id. Also tells why nothing can be
+    /// Opens the state in a folder, or makes one for the node `id`. Also returns why nothing can be
     /// written there, if so; that is tried again with each batch.
     pub(super) fn open(
         folder: &Path,
@@ -74,9 +74,9 @@ impl File {
         self.written
     }
 
-    /// Writes a batch; this process may be killed then.
+    /// Writes a batch. Once this returns, it survives the end of this process.
     pub(super) fn write(&mut self, batch: &Batch) -> Result<(), Failure> {
-        // What is written to a file without a name is lost.
+        // Anything written to a file without a name is lost.
         if self.inode.is_some_and(|inode| inode_of(&self.path.join(MARK)).ok() != Some(inode)) {
             return Err(Failure::Gone);
         }
@@ -88,7 +88,7 @@ impl File {
                 self.open = None;
                 return Err(StateError::Id { folder, kept, wanted }.into());
             }
-            // Rows of that would be taken for rows of this.
+            // Its rows would be taken for rows of this node.
             if !self.is_read && !there.rows.is_empty() {
                 self.open = None;
                 return Err(Failure::Gone);
@@ -107,7 +107,7 @@ impl File {
         result.and(marked)
     }
 
-    /// Brings to the disk what was written, if that is due or `now` asks for it.
+    /// Brings the written bytes to the disk, if that is due or `now` asks for it.
     pub(super) fn sync(&mut self, now: bool) -> Result<(), Failure> {
         let Some(log) = &mut self.open else { return Ok(()) };
         if log.is_synced() || !(now || log.synced_at().elapsed() >= SYNC_EVERY) {
@@ -123,7 +123,7 @@ impl File {
         self.open.as_ref().is_none_or(Log::is_synced)
     }
 
-    /// Takes the lock and opens the log; what it keeps.
+    /// Takes the lock and opens the log. Returns what the log keeps.
     fn attach(&mut self) -> Result<SavedState, Failure> {
         let folder = PrivateFolder::make(&self.path, &[MARK, old::FILE]);
         let folder = folder.map_err(|refused| self.refused(refused))?;
@@ -151,7 +151,7 @@ impl File {
         Ok(kept)
     }
 
-    /// Reads what a folder keeps in which nothing can be written.
+    /// Reads the state in a folder where nothing can be written.
     fn look(&mut self) -> Result<Option<SavedState>, StateError> {
         // A folder that may not be read keeps nothing that could be lost here.
         if fs::read_dir(&self.path).is_err() {
@@ -183,13 +183,13 @@ impl File {
             }
         };
         if !is_locked {
-            // To write takes one that was opened for it.
+            // Writing takes a mark that was opened for it.
             self.mark = None;
         }
         Ok(kept)
     }
 
-    /// Where no mark is there must be nothing else.
+    /// If there is no mark, there must be nothing else.
     fn check_unmarked(&self, folder: &PrivateFolder) -> Result<(), StateError> {
         match self.has_old(folder)? || !self.segments(folder)?.is_empty() {
             true => Err(self.damaged(MISSING)),
@@ -197,7 +197,8 @@ impl File {
         }
     }
 
-    /// Whether there is a database of an earlier version. One that a log has replaced is gone.
+    /// Whether there is a database of an earlier version. A database is removed once a log has
+    /// replaced it.
     fn has_old(&self, folder: &PrivateFolder) -> Result<bool, StateError> {
         match folder.open(old::FILE, Access::Read) {
             Err(FolderError::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -209,7 +210,7 @@ impl File {
         let unreadable = |error: io::Error| self.damaged(&error.to_string());
         let mark = self.mark.as_ref().expect("taken before it is read");
         let len = mark.len().map_err(unreadable)?;
-        // None is longer.
+        // No mark is longer.
         let len = len.min(Watermark::LEN as u64 + 1) as usize;
         mark.read(0, len).map_err(unreadable)
     }
@@ -226,7 +227,7 @@ impl File {
 
     /// Begins a log where there is none.
     fn begin(&self, folder: PrivateFolder) -> Result<(SavedState, Log), Failure> {
-        // Of one that was begun and never written to there may be the first frame.
+        // The first frame of a log may be there that was begun and never written to.
         let segments = self.segments(&folder)?.len();
         if segments > 1 || (segments == 1 && self.load(&folder, None, Access::Read)?.number > 1) {
             return Err(self.damaged("the mark is empty").into());
@@ -237,7 +238,7 @@ impl File {
         Ok((SavedState { next_era: log.next_era(), ..SavedState::new(self.id) }, log))
     }
 
-    /// A log without a segment; what there is of others is removed.
+    /// A log without a segment. Segments of others are removed.
     fn new_log(&self, folder: PrivateFolder, id: Id) -> Result<Log, Failure> {
         for number in self.segments(&folder)? {
             fs::remove_file(folder.path().join(segment_name(number)))?;
@@ -305,7 +306,7 @@ impl File {
     fn migrate(&self, folder: PrivateFolder, mark: &[u8]) -> Result<(SavedState, Log), Failure> {
         let mut kept = self.read_old(&folder, mark)?;
         let mut log = self.new_log(folder, kept.v1().id)?;
-        // The times of their clock, which is the only one there is.
+        // Their times are those of the wall clock, the only one there was.
         let offset =
             kept.rows.first().map_or(0, |row| row.expires_wall - row.record.expires as i64);
         let stamp = Stamp { wall: offset.max(0) as u64, ..Stamp::default() };
@@ -349,7 +350,7 @@ impl File {
         }
     }
 
-    /// The same, where nothing else is to be tried.
+    /// The same, if nothing else is to be tried.
     fn stated(&self, refused: FolderError) -> StateError {
         match refused {
             FolderError::Io(error) => self.damaged(&error.to_string()),
@@ -358,7 +359,7 @@ impl File {
     }
 }
 
-/// Whether a mark may be that of an earlier version, which may have been empty.
+/// Whether a mark may belong to an earlier version, whose mark could be empty.
 fn is_old_mark(mark: &[u8]) -> bool {
     mark.is_empty() || mark.len() == old::MARK_BYTES
 }
@@ -369,7 +370,7 @@ fn inode_of(path: &Path) -> io::Result<Inode> {
     fs::symlink_metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
-/// Here no more is known than that there is one.
+/// On this system all that can be told is that there is one.
 #[cfg(not(unix))]
 fn inode_of(path: &Path) -> io::Result<Inode> {
     fs::metadata(path).map(|_| (0, 0))

@@ -1,8 +1,8 @@
-//! A folder that is one user's alone, and files in it that are opened without trust: no link is
-//! followed, nothing that is no plain file is opened, and what belongs to somebody else is refused.
+//! A folder that belongs to one user alone, and files in it that are opened without trust: no link
+//! is followed, only plain files are opened, and files that belong to somebody else are refused.
 //!
-//! A folder in a place where others may write may have been made by them, with anything in it. What
-//! is in a folder that nobody else can write to was put there by its owner.
+//! A folder in a place where others may write may have been made by them, with anything in it. If
+//! nobody else can write to a folder, its owner put everything there.
 
 use std::fs::{self, File, Metadata};
 use std::io;
@@ -29,11 +29,11 @@ pub(crate) enum FolderError {
 /// What is to be done with a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// It is only read, also where nothing can be written.
+    /// It is only read, even where nothing can be written.
     Read,
     /// It is read and written.
     Write,
-    /// It is read, and written at its end alone, whoever else writes there.
+    /// It is read, and only written at its end, whoever else writes there.
     Append,
 }
 
@@ -42,9 +42,9 @@ pub(crate) enum Access {
 pub(crate) struct PrivateFolder(PathBuf);
 
 impl PrivateFolder {
-    /// Checks a folder that is there. One that others may enter is closed to them if it is empty or
-    /// one of the files named here lies in it; if it holds other things it is left as it is, and
-    /// refused where others may write.
+    /// Checks a folder that is there. If others may enter it, it is closed to them if it is empty
+    /// or contains one of the files in `known`. If it holds other things it is left as it is, and
+    /// refused if others may write to it.
     ///
     /// # Errors
     /// Of kind `NotFound` if it is not there; [`FolderError::Unsafe`] if it cannot be trusted.
@@ -76,7 +76,7 @@ impl PrivateFolder {
     /// The same, but makes the folder if it is not there, for its owner alone.
     ///
     /// # Errors
-    /// [`FolderError`], and what making it may say.
+    /// [`FolderError`], and errors of making it.
     pub(crate) fn make(path: &Path, known: &[&str]) -> Result<PrivateFolder, FolderError> {
         match PrivateFolder::existing(path, known) {
             Err(FolderError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
@@ -140,14 +140,15 @@ impl PrivateFolder {
 /// # Errors
 /// As [`PrivateFolder::open`].
 pub(crate) fn open_plain(path: &Path, access: Access) -> Result<File, FolderError> {
-    // Looked at first: to open a device may do something.
+    // Looked at first: opening a device may have effects.
     check_file(path, &fs::symlink_metadata(path)?)?;
     let file = open(path, access)?;
     check_file(path, &file.metadata()?)?;
     Ok(file)
 }
 
-/// Where a folder is whose name may be a link: one that others could have put there is not followed.
+/// Where a folder is, if its name is a link. A link that others could have put there is not
+/// followed.
 fn resolved(path: &Path) -> Result<PathBuf, FolderError> {
     let link = fs::symlink_metadata(path)?;
     if !link.is_symlink() {
@@ -176,7 +177,7 @@ fn check_file(path: &Path, metadata: &Metadata) -> Result<(), FolderError> {
     Ok(())
 }
 
-/// Opens what is there, unless it has become a link; a pipe is not waited for.
+/// Opens the file, unless it has become a link by now; does not wait for a pipe.
 fn open(path: &Path, access: Access) -> io::Result<File> {
     let mut options = fs::OpenOptions::new();
     options.read(true).write(access == Access::Write).append(access == Access::Append);
@@ -189,8 +190,8 @@ fn open(path: &Path, access: Access) -> io::Result<File> {
     options.open(path)
 }
 
-/// Takes a file or a folder from all but its owner. Where that cannot be, as where nothing can be
-/// written, it stays as it is.
+/// Closes a file or a folder to all but its owner. If that cannot be done, as on a read-only disk,
+/// it stays as it is.
 #[cfg(unix)]
 fn close(path: &Path, file: &File, mode: u32) {
     use std::os::unix::fs::PermissionsExt as _;
@@ -212,13 +213,13 @@ fn is_open(metadata: &Metadata) -> bool {
     std::os::unix::fs::MetadataExt::mode(metadata) & 0o077 != 0
 }
 
-/// Whether it is a file in another place, too.
+/// Whether the file has another name elsewhere.
 #[cfg(unix)]
 fn has_other_names(metadata: &Metadata) -> bool {
     std::os::unix::fs::MetadataExt::nlink(metadata) > 1
 }
 
-/// Whether others may put something there, also where only its owner could take it away again.
+/// Whether others may put something there, even if only its owner could remove it again.
 #[cfg(unix)]
 fn others_write(metadata: &Metadata) -> bool {
     std::os::unix::fs::MetadataExt::mode(metadata) & 0o022 != 0
@@ -227,7 +228,7 @@ fn others_write(metadata: &Metadata) -> bool {
 #[cfg(not(unix))]
 fn close(_: &Path, _: &File, _: u32) {}
 
-/// Here a folder is its user's by the rules of the system.
+/// On this system, the system's own rules make a folder its user's.
 #[cfg(not(unix))]
 fn is_own(_: &Metadata) -> bool {
     true
@@ -303,7 +304,7 @@ mod tests {
         assert_eq!((place.mode("a"), place.mode("a/known")), (0o700, 0o600));
     }
 
-    /// As somebody may name the home or `/tmp` by mistake.
+    /// Somebody may name the home or `/tmp` by mistake.
     #[test]
     fn a_folder_with_other_things_in_it_is_not_changed() {
         let place = Dir::new("other");
@@ -333,7 +334,7 @@ mod tests {
                 assert!(is_refused(folder.open(name, access)), "{name}");
             }
         }
-        // Made anew it is not followed either.
+        // A link is not followed when the folder is made either.
         folder.create("link").unwrap();
         assert_eq!(fs::read(place.0.join("target")).unwrap(), b"precious");
     }

@@ -1,4 +1,4 @@
-//! The bytes of a log: what is written down of a node, one entry behind the other.
+//! The bytes of a log: what is written down about a node, one entry after the other.
 //!
 //! A log lies in segments. Each begins with a magic, then come frames, numbered without a gap across
 //! all segments:
@@ -9,10 +9,9 @@
 //! │ bytes │ check         │ number        │ body: bytes …
 //! └───────┴───────────────┴───────────────┴───────────────
 //! ```
-//! The check is over length, number and body. A body says when it was written, by the time that nodes
-//! of this folder have run and by the clock on the wall, and holds entries in the encoding of postcard.
-//! The first frame of a segment begins with a [`LogEntry::Head`]. Of two entries about one row the later
-//! counts.
+//! The check covers length, number and body. A body says when it was written, by the time that nodes of
+//! this folder have run and by the wall clock, and holds entries encoded by postcard. The first frame of
+//! a segment begins with a [`LogEntry::Head`]. Of two entries about one row the later counts.
 //!
 //! Numbers of this machine's size are little-endian.
 
@@ -35,18 +34,17 @@ const SEGMENT: (&str, &str) = ("state.", ".log");
 /// Bytes before a body.
 pub(super) const FRAME_HEAD: usize = 20;
 
-/// Lives of a node whose clocks are remembered. Beyond that the oldest two are taken for one, with the
-/// clock by which values live longer.
+/// How many lives of a node have their clocks remembered. Beyond that the oldest two are merged, with
+/// the clock by which values live longer.
 const MAX_ERAS: usize = 1_024;
 
-/// How the clock on the wall stood to the time that nodes of a folder have run, in milliseconds:
-/// what has to be added to the latter. One for each life of a node, by its number, since nothing is
-/// known of the time between.
+/// The offset from the time that nodes of a folder have run to the wall clock, in milliseconds.
+/// There is one for each life of a node, by its number, since the time between lives is not known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Eras(BTreeMap<u32, i64>);
 
 impl Eras {
-    /// Takes note of what a life says last.
+    /// Notes the latest offset of a life.
     pub(super) fn note(&mut self, era: u32, offset: i64) {
         self.0.insert(era, offset);
         while self.0.len() > MAX_ERAS {
@@ -57,7 +55,7 @@ impl Eras {
         }
     }
 
-    /// The offset of a life; of one that is forgotten, that which stands for it.
+    /// The offset of a life; for a forgotten life, the oldest that is remembered.
     pub(super) fn offset(&self, era: u32) -> i64 {
         let known = self.0.get(&era).or_else(|| self.0.values().next());
         known.copied().unwrap_or_default()
@@ -72,16 +70,17 @@ impl Eras {
 /// One thing that is written down.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum LogEntry {
-    /// The beginning of a segment: whose it is, which one, and the clocks of earlier lives.
+    /// The beginning of a segment: its node, its number, and the clocks of earlier lives.
     Head { node: [u8; Id::LEN], segment: u64, eras: Eras },
-    /// What lies in a row now. Its record's times are those of a life.
+    /// What lies in a row now. The times in its record are those of the life `era`.
     Row { row: u64, key: [u8; Id::LEN], era: u32, record: SavedValue },
     /// Nothing lies in a row any more.
     Gone { row: u64 },
     /// Where contacts are now.
     Contacts(Vec<SocketAddr>),
-    /// Behind the head of a segment: the disk failed to take what came after frame `after`. All that
-    /// counts of it is said again in this frame, so it does not matter what is left of those.
+    /// Behind the head of a segment: the disk failed to take the frames after frame `after`.
+    /// Everything in them that counts is said again in this frame, so it does not matter what is
+    /// left of them.
     Again { after: u64 },
 }
 
@@ -147,14 +146,14 @@ pub(super) fn segment_of(name: &str) -> Option<u64> {
     number.parse().ok().filter(|&number| segment_name(number) == name)
 }
 
-/// Against damage, not against people: who can write here can do what he likes.
+/// Against damage, not against people: somebody who can write here can do anything.
 fn check(number: u64, body: &[u8]) -> u64 {
     let mut hasher = SipHasher13::new_with_keys(number, body.len() as u64);
     hasher.write(body);
     hasher.finish()
 }
 
-/// How much has been written and what must be there: the content of the mark.
+/// How far the log has been written, and what of it must be there: the content of the mark.
 ///
 /// ```text
 /// 0         8         16        24        32             48        56

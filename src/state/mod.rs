@@ -1,24 +1,24 @@
 //! What a node keeps on disk: its id, its contacts and its values.
 //!
-//! Opening reads what is there and hands over a writer, which has a thread of its own: whoever
-//! gives it something never waits for the disk. A state that is damaged, that another node has open or
-//! that others may have put there is left as it is, and the node does not start. Where nothing can be
-//! written the node starts with what can be read, and keeps what comes in memory.
+//! Opening reads what is there and hands over a writer, which has a thread of its own: giving it
+//! something never waits for the disk. If a state is damaged, if another node has it open or others
+//! may have put it there, it is left as it is, and the node does not start. If nothing can be written,
+//! the node starts with what can be read, and keeps new things in memory.
 //!
-//! It is a log: each change of a row of the store is one entry at its end, so that what is written
-//! follows what changes, whatever lies beside it. (A database of pages does not: redb 2.6, measured,
-//! writes 16 kB for a commit that changes one row of 82 bytes.) When the log is much longer than what
-//! counts of it, its beginning is given up.
-//! All of it has checksums, which are checked before anything is believed.
+//! It is a log: each change of a row of the store is one entry at its end, so that the bytes written
+//! depend on what changes, and not on what lies beside it. (In a database of pages they do: redb 2.6,
+//! measured, writes 16 kB for a commit that changes one row of 82 bytes.) When the log is much longer
+//! than the entries that still count, its beginning is given up. All of it has checksums, which are
+//! checked before anything is believed.
 //!
-//! Beside it lies a mark, the number of the last entries. It tells a log that was cut off, which is whole
-//! in itself, and its lock keeps other nodes away. What was written outlives the process at once, and
-//! the machine seconds later.
+//! Beside it lies a mark with the numbers of the last entries. It exposes a log that was cut off, which
+//! would look whole by itself, and its lock keeps other nodes away. Written entries outlive the process
+//! at once, and the machine seconds later.
 //!
-//! Times in the log count how long nodes of the folder have run, since a clock on the wall may be
-//! wrong: how that stood is noted beside, once for each life of a node, and may be corrected later. A
-//! node that starts while the machine runs on continues the life before it: what lies between is known
-//! by the clock that counts from the start of the machine.
+//! Times in the log count how long nodes of the folder have run, since a wall clock may be wrong. The
+//! wall clock's offset is noted besides, once for each life of a node, and may be corrected later. A
+//! node that starts while the machine runs on continues the life before it: the clock that counts from
+//! the start of the machine tells the time between.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -50,8 +50,8 @@ pub(crate) use budget::{BURST, Budget, RATE};
 pub(crate) use folder::{Access, FolderError, PrivateFolder, open_plain};
 pub(crate) use writer::{StateWriter, StatusWatch, Unwritten};
 
-/// What was kept by an earlier version may live this long by the time that nodes run, in
-/// milliseconds: thirty days, longer than it was meant to.
+/// Values that an earlier version kept may live this long by the time that nodes run, in
+/// milliseconds: thirty days, longer than they were meant to.
 const OLD_LIFE: u64 = 30 * 24 * 3_600_000;
 
 /// A contact as it is written.
@@ -64,7 +64,7 @@ pub(crate) struct SavedValue {
     pub(crate) publisher: Option<Who>,
     /// Who brought it.
     pub(crate) depositor: Option<Who>,
-    /// What it stands on: 0 hearsay, 1 claimed, 2 published.
+    /// Its standing: 0 hearsay, 1 claimed, 2 published.
     pub(crate) standing: u8,
     /// When it is forgotten, in milliseconds that nodes of the folder have run.
     pub(crate) expires: u64,
@@ -81,7 +81,7 @@ pub(crate) struct KeptRow {
     pub(crate) record: SavedValue,
     /// The life in which it was written.
     pub(crate) era: u32,
-    /// When it is forgotten by the clock on the wall, in milliseconds since 1970.
+    /// When it is forgotten by the wall clock, in milliseconds since 1970.
     pub(crate) expires_wall: i64,
 }
 
@@ -89,14 +89,15 @@ pub(crate) struct KeptRow {
 #[derive(Clone, Debug)]
 pub(crate) struct Identity {
     pub(crate) id: Id,
-    /// Where contacts were that answered.
+    /// The addresses of contacts that answered.
     pub(crate) contacts: Vec<SocketAddr>,
 }
 
-/// What was there.
+/// The state that was there.
 #[derive(Debug)]
 pub(crate) struct SavedState {
-    /// What the node is in its networks. The log has that of v1 alone, and the rows are of its store.
+    /// The node's identity in each of its networks. The log has only that of v1, and the rows belong
+    /// to v1's store.
     pub(crate) identities: BTreeMap<Dialect, Identity>,
     /// In the order of their numbers.
     pub(crate) rows: Vec<KeptRow>,
@@ -104,17 +105,17 @@ pub(crate) struct SavedState {
     pub(crate) last: Stamp,
     /// Whether the machine has run on since then.
     pub(crate) is_same_boot: bool,
-    /// The number of a life that begins.
+    /// The number of the next life.
     pub(crate) next_era: u32,
 }
 
 impl SavedState {
-    /// Nothing.
+    /// The state of a node that kept nothing.
     pub(crate) fn new(id: Id) -> SavedState {
         SavedState::with(id, Vec::new())
     }
 
-    /// No rows.
+    /// A state without rows.
     fn with(id: Id, contacts: Vec<SocketAddr>) -> SavedState {
         SavedState {
             identities: BTreeMap::from([(Dialect::V1, Identity { id, contacts })]),
@@ -130,8 +131,8 @@ impl SavedState {
         &self.identities[&Dialect::V1]
     }
 
-    /// What an earlier version kept, with rows numbered anew. It had no time but the wall's, by which
-    /// they go on to be judged.
+    /// The state that an earlier version kept, with rows numbered anew. It only knew wall clock time,
+    /// by which its rows are still judged.
     fn of_old(old: old::OldState) -> SavedState {
         let expiries = old.values.iter().flat_map(|(_, records)| records);
         let first = expiries.map(|record| record.expires).min().unwrap_or_default();
@@ -186,7 +187,7 @@ pub enum StateError {
         "the state in {0} belongs to another node that runs; give each node a folder of its own"
     )]
     InUse(PathBuf),
-    /// What is there cannot be believed.
+    /// The content cannot be believed.
     #[error(
         "the state in {folder} is damaged ({reason}); nothing was taken from it or changed in it. Put \
          a copy of the folder back, or move it away to begin anew"
@@ -197,7 +198,7 @@ pub enum StateError {
         /// What is wrong.
         reason: String,
     },
-    /// Others may have put there what is there.
+    /// Others may have put the content there.
     #[error("the state in {folder} is not used: {reason}")]
     Unsafe {
         /// The folder.
@@ -226,7 +227,7 @@ pub enum StateError {
     Thread(io::Error),
 }
 
-/// How it goes with the state on disk.
+/// How the state on disk fares.
 #[derive(Clone, Debug)]
 pub struct StateStatus {
     /// The folder.
@@ -235,12 +236,12 @@ pub struct StateStatus {
     pub written: Option<Instant>,
     /// Bytes written since the node started.
     pub bytes: u64,
-    /// Why nothing is written at present; what came since then is in memory alone.
+    /// Why nothing is written at present; newer things are only in memory.
     pub problem: Option<String>,
 }
 
-/// Opens the state in a folder, or makes one for a node of this id. Where nothing can be written the
-/// [`StateStatus`] says so, and what there is to read is read.
+/// Opens the state in a folder, or makes one for the node `wanted`, or `default`. If nothing can be
+/// written the [`StateStatus`] says so, and what can be read is read.
 ///
 /// # Errors
 /// See [`StateError`].

@@ -16,7 +16,7 @@ use crate::id::Id;
 /// The database.
 pub(super) const FILE: &str = "state.redb";
 
-/// It, before it had anything in it.
+/// The database before it had anything in it.
 pub(super) const NEW_FILE: &str = "state.redb.new";
 
 /// Bytes of a mark.
@@ -87,13 +87,13 @@ pub(super) fn read(file: &[u8], mark: &[u8]) -> Result<OldState, Unread> {
 
 fn read_database(file: &[u8]) -> Result<(OldState, u64), Unread> {
     let damaged = |reason: &str| Unread::Damaged(reason.to_owned());
-    // In memory, because it mends its file as it opens it.
+    // In memory, because redb mends a file as it opens it.
     let memory = InMemoryBackend::new();
     let io = |error: std::io::Error| Unread::Damaged(error.to_string());
     memory.set_len(file.len() as u64).map_err(io)?;
     memory.write(0, file).map_err(io)?;
     let mut database = Database::builder().create_with_backend(memory)?;
-    // What a process that was killed left half done is undone by then, and not counted.
+    // Work that a killed process left half done is undone by then, and not counted.
     if !database.check_integrity()? {
         return Err(damaged("checksums are wrong"));
     }
@@ -132,8 +132,8 @@ thread_local! {
     static IS_QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Does something with a library that trusts what it wrote, and panics over what somebody else did:
-/// `None` then, and nothing is printed.
+/// Does something with a library that trusts files it wrote, and panics over others: `None` then,
+/// and nothing is printed.
 fn quietly<T>(act: impl FnOnce() -> T) -> Option<T> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -210,7 +210,7 @@ mod tests {
         assert!(matches!(read(&file, &mark[..15]), Err(Unread::Damaged(_))));
         assert!(matches!(read(&[], &mark), Err(Unread::Damaged(_))));
         assert!(matches!(read(b"no database", &mark), Err(Unread::Damaged(_))));
-        // In the pages that are in use, and nothing else.
+        // Only in the pages that are in use.
         let refused = (0..file.len()).step_by(97).filter(|&at| file[at] != 0).take(30);
         let refused = refused.filter(|&at| {
             let mut damaged = file.clone();

@@ -13,7 +13,7 @@ use crate::id::Id;
 /// Bytes of an entry beside its value, about.
 pub(super) const ENTRY_BYTES: usize = 64;
 
-/// What is wrong with a log of which a part is not there.
+/// What is wrong with a log if a part of it is not there.
 pub(super) const MISSING: &str = "a file is missing";
 const LAST_MISSING: &str = "the last that was written is missing";
 
@@ -21,7 +21,7 @@ const LAST_MISSING: &str = "the last that was written is missing";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Location {
     pub(super) segment: u64,
-    /// Of its frame, in which a row is named once.
+    /// The offset of its frame, which names a row only once.
     pub(super) offset: u32,
     /// Bytes of the entry, about.
     pub(super) bytes: u32,
@@ -37,10 +37,10 @@ pub(super) struct Loaded {
     pub(super) rows: HashMap<u64, (Location, Id, u32, SavedValue)>,
     pub(super) contacts: Option<(Location, Vec<SocketAddr>)>,
     pub(super) eras: Eras,
-    /// The frame from which on the disk may not have them, and what is in those.
+    /// The last frame that is surely on the disk, and the bodies of the frames behind it.
     synced: u64,
     pub(super) unsynced: Vec<FrameBody>,
-    /// What was read last ends before its file does.
+    /// Whether the part that was read last ends before its file does.
     is_cut: bool,
 }
 
@@ -78,7 +78,7 @@ impl Loaded {
     ) -> Result<Loaded, Unreadable> {
         let needed = mark.map_or(0, |mark| match mark.boot == boot() {
             true => mark.written,
-            // What was not on the disk when the machine stopped may be missing.
+            // Frames that were not on the disk when the machine stopped may be missing.
             false => mark.synced,
         });
         let oldest = mark.map_or(1, |mark| mark.oldest);
@@ -115,7 +115,7 @@ impl Loaded {
         Ok(loaded)
     }
 
-    /// Takes in what of a segment is whole and belongs to the log.
+    /// Takes in the part of a segment that is whole and belongs to the log.
     fn take(&mut self, segment: u64, bytes: &[u8]) {
         let magic = bytes.strip_prefix(log::MAGIC);
         let (mut rest, mut whole) = (magic.unwrap_or_default(), 0);
@@ -136,7 +136,7 @@ impl Loaded {
             whole = offset + frame.len;
         }
         self.is_cut |= whole < bytes.len();
-        // Of the last, nothing may have been written yet.
+        // The last segment may still be empty.
         if whole > 0 {
             self.segments.insert(segment, whole as u64);
         }
@@ -178,7 +178,7 @@ impl Loaded {
         self.eras.note(body.era, (body.wall as i64).saturating_sub(body.time as i64));
     }
 
-    /// What is kept of it.
+    /// The state that it describes.
     pub(super) fn kept(self) -> SavedState {
         let Loaded { id, last, is_same_boot, rows, contacts, eras, .. } = self;
         let row = |(row, (_, key, era, record)): (u64, (Location, Id, u32, SavedValue))| {
@@ -186,7 +186,7 @@ impl Loaded {
             KeptRow { row, key, record, era, expires_wall }
         };
         let mut rows: Vec<KeptRow> = rows.into_iter().map(row).collect();
-        // As they came.
+        // In the order in which they came.
         rows.sort_by_key(|row| row.row);
         let contacts = contacts.map(|(_, contacts)| contacts).unwrap_or_default();
         SavedState {

@@ -136,7 +136,7 @@ fn what_was_written_is_there_after_each_end_and_segments_are_given_up() {
             }
         }
         if rng.random_bool(0.02) {
-            // As a process ends that is killed.
+            // As if the process were killed.
             drop(file);
             let (kept, next) = folder.open();
             assert_eq!(
@@ -150,7 +150,7 @@ fn what_was_written_is_there_after_each_end_and_segments_are_given_up() {
     assert!(oldest > 10, "{oldest}");
 }
 
-/// Has the next attempt to bring the log to the disk fail.
+/// Makes the next attempt to bring the log to the disk fail.
 #[cfg(target_os = "linux")]
 fn break_disk(file: &mut File) {
     file.open.as_mut().unwrap().youngest = Some(fs::File::open("/dev/null").unwrap());
@@ -161,7 +161,8 @@ fn segment(folder: &TestFolder, number: u64) -> PathBuf {
     folder.0.join(segment_name(number))
 }
 
-/// A disk that failed once is not believed when it fails no more: what it had dropped is not there.
+/// A disk that failed once is not believed when it no longer fails: what it had dropped is still
+/// missing.
 #[cfg(target_os = "linux")]
 #[test]
 fn what_the_disk_failed_to_take_is_written_again_elsewhere_before_it_counts_as_kept() {
@@ -176,7 +177,7 @@ fn what_the_disk_failed_to_take_is_written_again_elsewhere_before_it_counts_as_k
     let all = fs::read(segment(&folder, 1)).unwrap();
     break_disk(&mut file);
     file.sync(true).unwrap_err();
-    // While there is no other place nothing is taken for kept.
+    // While there is no other place, nothing counts as kept.
     fs::create_dir(segment(&folder, 2)).unwrap();
     file.sync(true).unwrap_err();
     file.write(&batch(4, &[(4, Some(b"four"))])).unwrap_err();
@@ -209,7 +210,7 @@ fn what_the_disk_failed_to_take_is_written_again_elsewhere_before_it_counts_as_k
         let lost = &taken[..taken.len() - 1];
         assert!(matches!(try_with(mark, lost, &again), Err(StateError::Damaged { .. })));
     }
-    // Killed, or stopped with the machine, while it wrote that.
+    // Killed, or stopped with the machine, while it wrote the second segment.
     for len in 0..again.len() {
         let (values, contacts) = try_with(before, &all, &again[..len]).unwrap();
         assert_eq!((&values[&1][..], contacts), (&b"again"[..], 1), "{len}");
@@ -270,7 +271,7 @@ fn a_process_that_is_killed_at_any_byte_loses_no_more_than_it_was_writing() {
     let after = fs::read(folder.0.join("state.1.log")).unwrap();
     drop(file);
     for len in before.len()..=after.len() {
-        // What was in doubt is said again there.
+        // The frames that were in doubt are said again there.
         let _ = fs::remove_file(folder.0.join("state.2.log"));
         fs::write(folder.0.join(MARK), &mark).unwrap();
         fs::write(folder.0.join("state.1.log"), &after[..len]).unwrap();
@@ -283,8 +284,8 @@ fn a_process_that_is_killed_at_any_byte_loses_no_more_than_it_was_writing() {
     }
 }
 
-/// After the machine has stopped, what was not brought to the disk may be missing; what was may
-/// not, and the mark may say more than there is.
+/// After the machine has stopped, frames that were not brought to the disk may be missing; others
+/// may not, and the mark may say more than there is.
 #[test]
 fn a_machine_that_stops_takes_the_last_seconds_and_no_more() {
     let folder = TestFolder::new("stopped");
@@ -371,7 +372,7 @@ fn a_state_of_an_earlier_version_is_taken_over_once() {
         let by_wall: Vec<i64> = kept.rows.iter().map(|row| row.expires_wall).collect();
         assert_eq!(by_wall.iter().min(), Some(&(EXPIRES as i64)));
         assert_eq!(by_wall.iter().max(), Some(&(EXPIRES as i64 + 2)));
-        // Only the clock on the wall tells how long they live.
+        // Only the wall clock tells how long they live.
         assert!(kept.rows.iter().all(|row| row.record.expires > kept.last.time + 86_400_000));
     }
     let mut names: Vec<_> =

@@ -17,7 +17,7 @@ use crate::id::Id;
 /// How often to look whether something has to be brought to the disk.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// What was not written, to be given again.
+/// The rows and contacts that were not written, to be given again.
 #[derive(Debug, Default)]
 pub(crate) struct Unwritten {
     /// Rows with their keys.
@@ -32,11 +32,11 @@ impl Unwritten {
     }
 }
 
-/// What writer and node share.
+/// What the writer and the node share.
 struct WriterState {
     status: StateStatus,
     unwritten: Unwritten,
-    /// A batch is being written.
+    /// Whether a batch is being written.
     is_busy: bool,
 }
 
@@ -70,7 +70,7 @@ impl StateWriter {
             unwritten: Unwritten::default(),
             is_busy: false,
         }));
-        // Takes one only while the thread waits for it.
+        // A channel that takes a batch only while the thread waits for one.
         let (batches, received) = sync_channel::<Batch>(0);
         let told = shared.clone();
         let run = move || write_all(&mut file, &received, &told);
@@ -101,7 +101,7 @@ impl StateWriter {
         !lock(&self.shared).is_busy
     }
 
-    /// Hands over a batch unless the one before is still being written; then it comes back.
+    /// Hands over a batch. If the one before is still being written, the batch comes back.
     pub(crate) fn offer(&self, batch: Batch) -> Option<Batch> {
         let mut shared = lock(&self.shared);
         match self.batches.as_ref()?.try_send(batch) {
@@ -128,7 +128,7 @@ impl StateWriter {
 fn write_all(file: &mut File, batches: &Receiver<Batch>, shared: &Mutex<WriterState>) {
     let mut unsynced = false;
     loop {
-        // Waits for the next batch, and no longer than is good for what was written before.
+        // Waits for the next batch, but brings earlier ones to the disk in time.
         let received = match unsynced {
             true => batches.recv_timeout(LOOK_EVERY),
             false => batches.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -142,14 +142,14 @@ fn write_all(file: &mut File, batches: &Receiver<Batch>, shared: &Mutex<WriterSt
             Some(batch) => file.write(batch).and_then(|()| file.sync(false)),
             None => file.sync(false),
         };
-        // A node serves on whatever becomes of its state.
+        // A node goes on serving, whatever becomes of its state.
         let done = catch_unwind(AssertUnwindSafe(act)).unwrap_or(Err(Failure::Panic));
         unsynced = !file.is_synced();
         if batch.is_some() || done.is_err() {
             tell(shared, batch, file.written(), done);
         }
     }
-    // What the disk fails to take is written to another file by the second attempt.
+    // If the disk fails to take something, the second attempt writes it to another file.
     if let Err(error) = file.sync(true).or_else(|_| file.sync(true)) {
         complain(&lock(shared).status.folder.display().to_string(), &error.to_string());
     }

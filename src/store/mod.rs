@@ -1,16 +1,16 @@
 //! The values that a node keeps for the network.
 //!
 //! Under a key lies one value for each publisher that stored it here itself, and beside them the copies
-//! that other holders passed on. What a value stands on, its [`Standing`], decides what it may do to
-//! others: what is lower never replaces, refreshes or drops what is higher, nor takes any of its room.
-//! A copy puts off the republishing of what its publisher brought here, by one span at most. A copy whose
-//! publisher was here itself, and proved it, is not kept at all.
+//! that other holders passed on. The [`Standing`] of a value decides what it may do to others: a lower
+//! one never replaces, refreshes or drops a higher one, nor takes any of its room. A copy puts off the
+//! republishing of the value that its publisher brought here by one span at most. A copy is not kept at
+//! all if its publisher was here itself, and proved it.
 //!
 //! Each deposit is charged to the address that brought it and to the networks around that (`shares`),
-//! none of which may take more than a tenth of the store or of a key's places; what nobody proved takes
-//! a quarter at most, all together. When room is short it is taken from whoever holds most, and of
-//! that what lies farthest from the own id, the oldest first. The node's own values are no stranger's:
-//! they have no such limits, and leave for nobody. In private networks each address has its own share.
+//! none of which may take more than a tenth of the store or of a key's places; all unproved values
+//! together take a quarter at most. When room is short it is taken from the account that holds most,
+//! the values farthest from the own id first, and of these the oldest. The node's own values have no
+//! such limits, and make room for nobody. In private networks each address has its own share.
 //!
 //! Nothing is sent from here; the store says which keys are due for republishing, the node does it.
 //! Read [`Store::put`] first; [`Store::pick`] chooses what an answer holds.
@@ -37,15 +37,15 @@ use self::slot::{RowEntry, Slot};
 pub use self::pick::{Picked, Values};
 pub use self::shares::Holder;
 
-/// Memory that a value takes beside its bytes: what there is to know of it, its place under its key and
-/// in its account. Trees are between half full and full, and allocators round up, so this and the next
-/// are what is right within a tenth; `store_memory` measures that.
+/// Memory that a value takes beside its bytes: its fields, its place under its key and in its account.
+/// Trees are between half full and full, and allocators round up, so this and the next are right within
+/// a tenth; `store_memory` measures that.
 const ROW: usize = 280;
 
 /// Memory that a key takes: its place and its date.
 const SLOT: usize = 138;
 
-/// Memory that a passer-on takes who is not the publisher.
+/// Memory that the depositor of a copy takes, who is not its publisher.
 const PASSER_ON: usize = 56;
 
 /// Memory that a change takes until it is told.
@@ -54,17 +54,17 @@ const CHANGE: usize = 50;
 /// No account takes more of the store, or of a key's places, than one part in this.
 const SHARE: usize = 10;
 
-/// What nobody proved takes no more than one part in this, of the store, of a key's places, and of the
-/// share of an account, which somebody else can so use up in its name.
+/// Unproved values take no more than one part in this: of the store, of a key's places, and of the
+/// share of an account, since anybody can store in the name of its address.
 const UNPROVED: usize = 4;
 
-/// Others put off the republishing of a value for no longer than this many times the usual span: who
-/// brings it here need not bring it to others.
+/// Others put off the republishing of a value for no longer than this many times the usual span: a
+/// node that brings it here need not bring it to other holders.
 const PUT_OFF_MAX: u64 = 8;
 
-/// The same for what its publisher brought here itself. Not put off at all, every holder would pass it on
-/// every hour; put off by one span, it is passed on at half the usual rate at worst, whoever sends
-/// copies to keep it from that.
+/// The same for a value that its publisher brought here itself. If nothing put it off, every holder would
+/// pass it on every hour; put off by one span, it is passed on at half the usual rate at worst, whatever
+/// copies somebody sends to prevent it.
 const PUBLISHED_PUT_OFF_MAX: u64 = 2;
 
 /// Whose value it is, or who brought it here.
@@ -76,15 +76,15 @@ pub enum Party {
     Node(Contact),
 }
 
-/// What a value has to stand on, the least first.
+/// What vouches for a value, the weakest first.
 ///
-/// It is decided from the datagram that brought the value and from nothing else: what somebody proved
-/// earlier is no authority for what comes in his name now.
+/// It is decided from the datagram that brought the value and from nothing else: what a node proved
+/// earlier says nothing about a datagram that comes in its name now.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Standing {
-    /// A holder passed it on, and proved its own address. Who published it, and when, it claims.
+    /// A holder passed it on, and proved its own address. It claims who published it, and when.
     Hearsay,
-    /// Its publisher seems to have sent it, and proved nothing, as originals cannot.
+    /// Its publisher seems to have sent it, but proved nothing; originals cannot.
     Claimed,
     /// Its publisher sent it, and proved that it receives what is sent to its address.
     Published,
@@ -117,7 +117,7 @@ pub struct Deposit {
     pub publisher: Party,
     /// Who brought it; the publisher itself, or a holder that passes on a copy.
     pub depositor: Party,
-    /// What all this stands on.
+    /// What vouches for it.
     pub standing: Standing,
     /// How long ago it was published.
     pub age: Duration,
@@ -130,20 +130,20 @@ pub struct Stored {
     pub row: RowId,
     /// The value.
     pub value: Value,
-    /// Who published it, as far as its standing goes.
+    /// Who published it, as surely as its standing says.
     pub publisher: Party,
     /// Who brought it, if not the publisher.
     passer_on: Option<Box<Party>>,
-    /// What it stands on.
+    /// What vouches for it.
     pub standing: Standing,
-    /// Somebody was told of the row.
+    /// Whether a change of the row was told.
     is_told: bool,
-    /// When it will be forgotten. When it was published follows from that; the reverse would not
-    /// do, for that may have been before the clock began to count.
+    /// When it will be forgotten. The time of its publication follows from that; the reverse would
+    /// not do, for that may lie before the clock began to count.
     pub expires: Instant,
     /// When it is passed on to other holders, unless somebody else does so before.
     republish: Instant,
-    /// When it is passed on whoever else does.
+    /// When it is passed on, whoever else does so too.
     republish_max: Instant,
     /// SHA-1 of the value, so that equal values are found without comparing them.
     digest: Id,
@@ -160,7 +160,7 @@ pub enum Refusal {
         /// The limit.
         max: usize,
     },
-    /// [`Config::max_values_per_key`] is reached, or what of it is for values that nobody proved.
+    /// [`Config::max_values_per_key`] is reached, or the part of it for unproved values.
     #[error("the key holds {max} values already")]
     KeyFull {
         /// The limit.
@@ -188,7 +188,7 @@ pub enum Refusal {
         /// The limit.
         max: usize,
     },
-    /// What nobody proved has its share of [`Config::max_store_bytes`].
+    /// Unproved values have their share of [`Config::max_store_bytes`].
     #[error("values without a token take their {max} bytes already")]
     UnprovedFull {
         /// The limit.
@@ -211,12 +211,12 @@ pub struct Store {
     slots: BTreeMap<Id, Slot>,
     /// One entry for each slot: when to look whether something is to be done about it.
     due: BTreeSet<(Instant, Id)>,
-    /// Accounts of those that brought values, by what these stand on.
+    /// The accounts of depositors, one pool for each standing.
     pools: [Pool; 3],
     count: usize,
     /// What the values take, without keys and accounts.
     row_bytes: usize,
-    /// Rows that have changed, where somebody wants to know.
+    /// Rows that have changed, if somebody wants to know.
     changed: Option<BTreeSet<Change>>,
     /// The change that was told last.
     last_told: Change,
@@ -234,7 +234,8 @@ struct Capacity {
 }
 
 impl Capacity {
-    /// Bytes that one account may take with values of a standing and what is limited with these.
+    /// Bytes that one account may take with values of a standing and those that are limited
+    /// together with it.
     fn share_bytes(&self, standing: Standing) -> usize {
         // A tenth of a small store would be less than one value.
         let least = ROW + SLOT + 3 * ACCOUNT + PASSER_ON + self.value_bytes;
@@ -246,7 +247,7 @@ impl Capacity {
         share(self.per_key, standing).max(1)
     }
 
-    /// Bytes that all values together may take that nobody proved.
+    /// Bytes that all unproved values together may take.
     fn unproved_bytes(&self) -> usize {
         self.bytes / UNPROVED
     }
@@ -266,7 +267,8 @@ fn share(all: usize, standing: Standing) -> usize {
 }
 
 impl Standing {
-    /// What it makes room for, the first to leave first. A claim and hearsay make none for each other.
+    /// The standings that make room for this one, the first to leave first. Claims and hearsay make
+    /// none for each other.
     fn lower(self) -> &'static [Standing] {
         match self {
             Standing::Published => &[Standing::Claimed, Standing::Hearsay],
@@ -282,7 +284,7 @@ impl Standing {
         }
     }
 
-    /// For how many spans others put off the republishing of a value.
+    /// For how many spans others can put off the republishing of a value.
     fn put_off_max(self) -> u64 {
         match self {
             Standing::Published => PUBLISHED_PUT_OFF_MAX,
@@ -296,7 +298,7 @@ impl Standing {
     }
 }
 
-/// What becomes of a deposit, seen from what lies under its key.
+/// What becomes of a deposit, given the values under its key.
 struct Ruling {
     fit: Fit,
     /// Values that it makes superfluous.
@@ -344,12 +346,12 @@ impl Store {
         self.slots.keys()
     }
 
-    /// Those of them that lie in a range.
+    /// Those of the keys that lie in a range.
     pub(crate) fn keys_within(&self, range: impl RangeBounds<Id>) -> impl Iterator<Item = &Id> {
         self.slots.range(range).map(|(key, _)| key)
     }
 
-    /// How many rows there are under one of them.
+    /// How many rows there are under a key.
     pub(crate) fn count_under(&self, key: &Id) -> usize {
         self.entries(key).len()
     }
@@ -387,13 +389,13 @@ impl Store {
         self.changed.get_or_insert_default();
     }
 
-    /// Whether there are such rows.
+    /// Whether there are changes that were not taken yet.
     pub(crate) fn has_changes(&self) -> bool {
         self.changed.as_ref().is_some_and(|changed| !changed.is_empty())
     }
 
-    /// Takes some such rows, `max` at most. All have their turn, also where some change faster than
-    /// they are taken.
+    /// Takes up to `max` changes. All have their turn, even where some rows change faster than they
+    /// are taken.
     pub(crate) fn take_changed(&mut self, max: usize) -> Vec<Change> {
         let Some(changed) = &mut self.changed else { return Vec::new() };
         let after = (Bound::Excluded(self.last_told), Bound::Unbounded);
@@ -423,7 +425,7 @@ impl Store {
         Some(shown(slot).map(|stored| &stored.value))
     }
 
-    /// The rows of the different values under a key, each with who brought it.
+    /// The rows of the different values under a key, each with its depositor.
     pub(crate) fn shown(&self, key: &Id) -> impl Iterator<Item = (RowId, Party)> {
         let shown = self.slots.get(key).into_iter().flat_map(shown);
         shown.map(|stored| (stored.row, *stored.depositor()))
@@ -443,7 +445,7 @@ impl Store {
     /// Keeps a value.
     ///
     /// # Errors
-    /// If a limit stands against it or the publisher knows better; nothing has changed then.
+    /// If a limit forbids it or the publisher knows better; nothing has changed then.
     pub fn put(
         &mut self,
         now: Instant,
@@ -491,7 +493,7 @@ impl Store {
             return Err(Refusal::Expired);
         }
         let (key, mode) = (deposit.key, deposit.mode);
-        // Whoever brought it brings it to the other holders too, so ours can wait (paper §2.5).
+        // The node that brought it brings it to the other holders too, so we can wait (paper §2.5).
         let republish = now + self.republish.jittered(rng);
         let mut new = Box::new(Stored {
             row,
@@ -597,13 +599,13 @@ impl Store {
                 drops.extend(published.and(claimed));
                 Ok(Ruling { fit, drops })
             }
-            // Nobody knows whether it is the publisher's: it takes no other's place.
+            // Nobody knows whether the publisher sent it: it takes no other value's place.
             Standing::Claimed => match claimed {
                 Some(index) => alone(self.succeed(key, index, new)?),
                 None => alone(Fit::New),
             },
-            // A claim stands in nobody's way: anybody can make one, and would so keep the publisher's true
-            // value from here.
+            // A claim stands in nobody's way: anybody can make one, and could use it to keep the
+            // publisher's true value away.
             Standing::Hearsay => match published {
                 Some(index) if self.entries(key)[index].stored.digest == new.digest => {
                     alone(Fit::Known(index))
@@ -614,8 +616,8 @@ impl Store {
         }
     }
 
-    /// Whether one of the two is a copy of what this node published, as others say, and the other what it
-    /// did publish.
+    /// Whether one of the two is a copy that others say this node published, and the other is what it did
+    /// publish.
     fn is_own_copy(&self, entry: &RowEntry, new: &Stored) -> bool {
         let (old, is_old_copy) = (&entry.stored.publisher, entry.standing == Standing::Hearsay);
         match (old, &new.publisher) {
@@ -627,7 +629,7 @@ impl Store {
         }
     }
 
-    /// What the publisher brings is put in the place of what it brought before, if it is newer.
+    /// A value that the publisher brings replaces the one that it brought before, if it is newer.
     fn succeed(&self, key: &Id, index: usize, new: &Stored) -> Result<Fit, Refusal> {
         let old = &self.entries(key)[index].stored;
         match (new.expires > old.expires, new.digest == old.digest) {
@@ -639,7 +641,7 @@ impl Store {
     }
 
     /// A value that is here already was brought again: its republishing can wait, but not for ever if
-    /// it was brought by others than its publisher.
+    /// others than its publisher bring it.
     fn put_off(&mut self, key: &Id, index: usize, new: &Stored) {
         let slot = self.slots.get_mut(key).expect("the slot of a known value");
         let old = slot.stored_mut(index);
@@ -696,7 +698,7 @@ impl Store {
         (*key, stored)
     }
 
-    /// Takes the oldest value away that an account has under a key.
+    /// Takes away the oldest value that an account has under a key.
     fn evict(&mut self, standing: Standing, place: &Rank) -> (Id, Box<Stored>) {
         let key = Id::new(turned(&self.own, &place.nearness));
         let slot = self.slots.get(&key).expect("the slot of a place");
@@ -712,7 +714,7 @@ impl Store {
         }
     }
 
-    /// Of what came and went before anybody was told there is nothing to tell.
+    /// A row that came and went before anybody was told is not told at all.
     fn note_gone(&mut self, key: Id, stored: &Stored) {
         let change = Change { key, row: stored.row };
         if stored.is_told {
@@ -740,8 +742,8 @@ fn turned(own: &Id, bytes: &[u8; Id::LEN]) -> [u8; Id::LEN] {
     std::array::from_fn(|at| !(bytes[at] ^ own.as_bytes()[at]))
 }
 
-/// What a value counts for against the share of an account: its key is charged to each that has
-/// something there.
+/// What a value counts against the share of an account: a key is charged to each account that has
+/// something under it.
 fn charge(stored: &Stored) -> usize {
     stored.cost() + SLOT
 }

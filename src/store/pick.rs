@@ -1,8 +1,8 @@
-//! Which of the values under a key an answer holds, where it does not hold them all.
+//! Which of the values under a key an answer holds, where it has no room for all.
 //!
-//! Whoever came first is not served first: accounts take turns, in random order, and what nobody
-//! proved takes turns with what somebody did. What was chosen is laid down small ones first, so that
-//! a large one never takes the place of others. With a cursor the values come one after the other, in
+//! The first to come is not served first: accounts take turns, in random order, and unproved values
+//! take turns with proved ones. Of the chosen values the small ones are laid down first, so that a
+//! large one never takes the place of others. With a cursor the values come one after the other, in
 //! the order of their digests.
 
 use std::ops::Range;
@@ -80,7 +80,7 @@ impl Slot {
         let mut dealer = Dealer::new(self, rng);
         let mut chosen: Vec<&RowEntry> =
             std::iter::from_fn(|| dealer.next(rng)).take(limit).collect();
-        // Stable: of equal size those stay first that were dealt first.
+        // Stable: of values of equal size those that were dealt first stay first.
         chosen.sort_by_key(|entry| entry.len);
         let mut left = max_bytes;
         let mut fits = |entry: &RowEntry| {
@@ -98,7 +98,7 @@ impl Slot {
             }
         }
         let more = count - chosen.len();
-        // From the first on: what was chosen at random is no place to go on from.
+        // From the first value on: one cannot go on from a random choice.
         let next = (more > 0).then_some(Id::new([0; Id::LEN]));
         let values = Values(Choice::Some(chosen.into_iter()));
         Picked { values, more, next, examined: self.len(), is_ordered: true }
@@ -108,7 +108,7 @@ impl Slot {
         let shown = self.entries().iter().filter(|entry| entry.is_shown);
         let mut page: Vec<&RowEntry> = shown.filter(|entry| entry.stored.digest > *after).collect();
         let behind = page.len();
-        // What would not fit alone is not waited for.
+        // A value that would not fit even alone is skipped.
         page.retain(|entry| usize::from(entry.len) <= max_bytes);
         let fitting = page.len();
         // Only the first are needed, and only they are sorted.
@@ -137,7 +137,7 @@ impl Slot {
 struct Dealer<'s> {
     /// What is not dealt yet, account by account.
     entries: Vec<&'s RowEntry>,
-    /// What somebody proved, and what nobody did.
+    /// Proved values, and unproved ones.
     sides: [Side; 2],
     turn: usize,
 }
@@ -145,7 +145,7 @@ struct Dealer<'s> {
 /// Accounts that take turns.
 #[derive(Default)]
 struct Side {
-    /// Where each has what it has left.
+    /// Where the remaining values of each lie.
     accounts: Vec<Range<usize>>,
     /// How many have had their turn.
     at: usize,
@@ -176,7 +176,7 @@ impl<'s> Dealer<'s> {
         if *at >= accounts.len() {
             *at = 0;
         }
-        // One of those that have not had their turn, and one of what it has.
+        // One of the accounts that have not had their turn, and one of its values.
         let next = (!accounts.is_empty()).then(|| rng.random_range(*at..accounts.len()))?;
         accounts.swap(*at, next);
         let account = &mut accounts[*at];

@@ -1,8 +1,8 @@
 //! Who makes room for a value.
 //!
-//! What has to leave is taken away one by one, first under the key and then in the accounts, until the
-//! value fits or nothing is left that may leave for it. What is chosen next follows from what lies
-//! there; nothing is changed by choosing.
+//! Values leave one by one, first under the key and then in the accounts, until the new value fits or
+//! nothing is left that may leave for it. The choice depends only on what lies there, and choosing
+//! changes nothing.
 
 use super::shares::{ACCOUNT, AccountPath, Holder, Pool, Rank};
 use super::slot::RowEntry;
@@ -13,7 +13,7 @@ use crate::id::Id;
 const STRANGERS: [Standing; 3] = [Standing::Claimed, Standing::Hearsay, Standing::Published];
 
 impl Store {
-    /// Takes from others what a value needs, as far as they have more than is theirs.
+    /// Takes the room that a value needs from those who have more than their share.
     pub(super) fn make_room(
         &mut self,
         key: &Id,
@@ -39,8 +39,8 @@ impl Store {
         Ok(())
     }
 
-    /// The node's own user is no stranger to be limited: its values leave for nobody, and strangers'
-    /// for them.
+    /// The node's own user is no stranger to be limited: its values make room for nobody, and
+    /// strangers' values make room for them.
     fn in_the_way_of_own_under_key(&self, key: &Id) -> Result<Option<usize>, Refusal> {
         let max = self.limits.per_key;
         let Some(slot) = self.slots.get(key).filter(|slot| slot.len() >= max) else {
@@ -64,7 +64,7 @@ impl Store {
         spare.map(Some).ok_or(Refusal::StoreFull)
     }
 
-    /// What a stranger's value needs the place of under its key.
+    /// The value under the same key that has to leave for a stranger's.
     fn in_the_way_under_key(
         &self,
         key: &Id,
@@ -75,7 +75,7 @@ impl Store {
         let (standing, tag) = (new.standing, path.leaf().tag());
         let (max, share) = (self.limits.per_key, self.limits.share_places(standing));
         let is_limited = |entry: &RowEntry| standing.limited_with().contains(&entry.standing);
-        // Those of the widest account on the path that has but a share.
+        // Those of the widest account on the path that is limited to a share.
         let is_own = |entry: &RowEntry| {
             entry.tag == tag && (path.limited == 0 || entry.is_from(path.leaf()))
         };
@@ -108,7 +108,7 @@ impl Store {
         Ok(Some(spare))
     }
 
-    /// What a stranger's value needs the memory of.
+    /// The value that has to leave in the accounts for a stranger's.
     fn in_the_way_in_accounts(
         &self,
         key: &Id,
@@ -154,8 +154,8 @@ impl Store {
         Ok(Some(spare))
     }
 
-    /// Memory that a value would take, with what it needs of keys and accounts, and to tell of it and of
-    /// what makes room.
+    /// Memory that a value would take, with its key and accounts, and with the changes to tell: its own
+    /// and those of the values that make room.
     fn needed(&self, key: &Id, new: &Stored, path: Option<&AccountPath>, gone: &Gone) -> usize {
         let slot = if self.slots.contains_key(key) { 0 } else { SLOT };
         let accounts = path.map_or(0, |path| self.pool(new.standing).missing(path));

@@ -2,8 +2,8 @@
 //!
 //! A deposit is charged to the address that brought it and to each network that one publisher may hold
 //! with it, which makes the accounts a tree: under a /48 its /56, under these their /64; under a /24
-//! its addresses. What makes room goes from the widest account down to whoever holds most at each
-//! level, so that a neighbour of one that floods keeps its own. Loopback, where a lab shares an
+//! its addresses. Making room goes down from the widest account, at each level into the account that
+//! holds most, so that the neighbour of a flooder keeps its values. Loopback, where a lab shares an
 //! address, has an account for each port.
 //!
 //! Nothing here knows of values; a row is a number under a key, and what it takes.
@@ -53,8 +53,8 @@ impl Holder {
         Holder { bits, prefix: prefix.try_into().expect("16 of 17"), port: [0; 2] }
     }
 
-    /// The number of the widest network that it is in. Of IPv4 no two have the same; of the others two
-    /// in 2^31 have, and then share a share under the keys where they meet.
+    /// A number for the widest network that it is in. No two of IPv4 have the same. Two of IPv6 meet
+    /// with a chance of one in 2^31, and then share a share under the keys where both have values.
     pub(super) fn tag(&self) -> u32 {
         let [.., a, b, c, d] = self.prefix;
         match (
@@ -102,8 +102,9 @@ impl fmt::Debug for Holder {
 pub(super) struct AccountPath {
     holders: [Holder; Subnet::LEVELS_MAX],
     len: usize,
-    /// The widest that has but its share: elsewhere that is what one publisher may hold; a private network
-    /// is a house full of publishers, or a lab, where each address has a share of its own.
+    /// The widest level that is limited to a share: elsewhere that is the network that one publisher may
+    /// hold; a private network is a house full of publishers, or a lab, where each address has a share of
+    /// its own.
     pub(super) limited: usize,
 }
 
@@ -115,7 +116,7 @@ impl AccountPath {
         let mut networks = Subnet::all_of(address.ip()).map(Holder::of_subnet);
         match (scope, address.is_ipv6()) {
             (Scope::Loopback, _) => path.fill([own]),
-            // Of a private /64 each address is another's.
+            // In a private /64 each address has another owner.
             (Scope::Private, true) => path.fill([own].into_iter().chain(networks.step_by(2))),
             (Scope::Private | Scope::Global, _) => path.fill(&mut networks),
         }
@@ -143,7 +144,7 @@ impl AccountPath {
     }
 }
 
-/// A row in the order in which those of one account leave: the farthest key first.
+/// A row's place in the order in which the rows of one account leave: the farthest key first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank {
     /// The narrowest account.
@@ -157,7 +158,7 @@ pub(super) struct Rank {
 #[derive(Default, PartialEq)]
 pub(super) struct Pool {
     accounts: BTreeMap<Holder, Account>,
-    /// Each account below that which it lies in, by what it holds.
+    /// Each account below the one that it lies in, by what it holds.
     ranking: BTreeSet<(Holder, usize, Holder)>,
     places: BTreeSet<Rank>,
     bytes: usize,
@@ -165,7 +166,7 @@ pub(super) struct Pool {
 
 #[derive(Clone, Copy, Default, PartialEq)]
 struct Account {
-    /// What its rows take, and it and the accounts below it.
+    /// What its rows take, the account itself and the accounts below it included.
     bytes: usize,
     rows: usize,
 }
@@ -230,8 +231,8 @@ impl Pool {
         }
     }
 
-    /// A row of whoever holds most, if that is more than the account beside it that a deposit of some
-    /// bytes goes to. Accounts are compared from a level of the path on.
+    /// A row of the account that holds most, if it holds more than the account beside it would with a
+    /// deposit of `bytes`. Accounts are compared from `level` of the path on.
     pub(super) fn heavier(&self, path: &AccountPath, level: usize, bytes: usize) -> Option<Rank> {
         (level..path.levels().len()).find_map(|level| {
             let own = &path.levels()[level];
@@ -241,12 +242,12 @@ impl Pool {
         })
     }
 
-    /// A row of whoever holds most.
+    /// A row of the account that holds most.
     pub(super) fn heaviest(&self) -> Option<Rank> {
         self.below(&Holder::ALL).next().map(|(_, holder)| self.farthest(holder))
     }
 
-    /// A row in an account, of whoever holds most of it.
+    /// A row in an account, of the account below it that holds most.
     pub(super) fn heaviest_in(&self, holder: &Holder) -> Option<Rank> {
         self.accounts.contains_key(holder).then(|| self.farthest(*holder))
     }

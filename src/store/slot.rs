@@ -12,14 +12,14 @@ use crate::time::Instant;
 /// The values under a key, those of one account beside each other.
 pub(super) struct Slot {
     entries: Vec<RowEntry>,
-    /// Its entry in the schedule: not later than anything is to be done.
+    /// Its entry in the schedule: no later than the first thing that is to be done.
     pub(super) due: Instant,
 }
 
-/// A value, with what most questions about it ask, so that they pass over the others without looking
-/// them up.
+/// A value, with the fields that most searches compare, so that they can skip a value without
+/// looking it up.
 pub(super) struct RowEntry {
-    /// The widest account; nothing of the node's own.
+    /// The tag of the widest account; [`OWN`] for the node's own values.
     pub(super) tag: u32,
     /// The first bytes of the publisher's id.
     publisher: u32,
@@ -28,7 +28,7 @@ pub(super) struct RowEntry {
     /// Encoded bytes.
     pub(super) len: u16,
     pub(super) standing: Standing,
-    /// It stands for all that are equal to it.
+    /// It stands for all values that are equal to it.
     pub(super) is_shown: bool,
     pub(super) stored: Box<Stored>,
 }
@@ -85,8 +85,8 @@ impl Slot {
         stored
     }
 
-    /// Lets one of equal values stand for all: that of the highest standing, of these that which lives
-    /// longest, of these the first.
+    /// Lets one of equal values stand for all: the one of the highest standing, among these the one
+    /// that lives longest, among these the first.
     fn mark_shown(&mut self, digest: &Id) {
         let best = self.equal_to(digest).max_by_key(|(index, entry)| {
             (entry.standing, entry.stored.expires, std::cmp::Reverse(*index))
@@ -120,8 +120,9 @@ impl Slot {
         of_account.min_by_key(|(_, entry)| entry.stored.expires).map(|(index, _)| index)
     }
 
-    /// A value with a standing of whoever has most of these here, if that is more than the account
-    /// beside it that has one more on `path`; of the widest account on the path alone, if told so.
+    /// A value of a standing that belongs to the account with most of these here, if it has more
+    /// than the account on `path` beside it would with one more. If `within`, only the widest
+    /// account on the path is looked at.
     pub(super) fn heavier(
         &self,
         standing: Standing,
@@ -137,7 +138,8 @@ impl Slot {
         }
     }
 
-    /// A value with a standing of whoever has most of these here; of one account, if a tag is given.
+    /// A value of a standing that belongs to the account with most of these here; among the
+    /// accounts tagged `within`, if that is given.
     pub(super) fn heaviest(&self, standing: Standing, within: Option<u32>) -> Option<usize> {
         let (tag, _) =
             self.most_common(standing, |tag| within.is_none_or(|within| tag == within))?;
@@ -158,8 +160,8 @@ impl Slot {
         counts.max_by_key(|(_, count)| *count)
     }
 
-    /// The oldest value of whoever has most of a widest account, seen from a depositor below it if
-    /// there is one: who then has no more than it leaves nothing.
+    /// The oldest value of the account that has most within a widest account. If a depositor lies
+    /// below that one too, nothing is picked unless the other has more than it.
     fn pick(&self, standing: Standing, tag: u32, mut path: Option<&AccountPath>) -> Option<usize> {
         let mut rows: Vec<(AccountPath, usize)> = Vec::new();
         for (index, entry) in self.entries.iter().enumerate() {
@@ -212,7 +214,7 @@ impl RowEntry {
         }
     }
 
-    /// Whether the two are of one account: what nobody proved is not mixed with what somebody did.
+    /// By this values are grouped into accounts: unproved values are not mixed with proved ones.
     pub(super) fn group(&self) -> (bool, u32) {
         (self.standing == Standing::Claimed, self.tag)
     }
@@ -221,7 +223,7 @@ impl RowEntry {
         self.publisher == first_of(publisher) && self.stored.publisher == *publisher
     }
 
-    /// Whether it was brought from the narrowest of accounts.
+    /// Whether it was brought from the account `leaf`, a narrowest one.
     pub(super) fn is_from(&self, leaf: &Holder) -> bool {
         self.depositor().is_some_and(|address| Holder::of(address) == *leaf)
     }

@@ -10,7 +10,7 @@ use super::*;
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// A key of that number is the farther the greater the number.
+/// Keys are numbered: the greater the number, the farther the key.
 const OWN: Id = Id::new([0; Id::LEN]);
 
 fn node(port: u16) -> Party {
@@ -168,7 +168,7 @@ fn nobody_tells_this_node_what_it_published() {
     bench.put(1, Deposit { mode, ..deposit("new", Party::Own, Party::Own) }).unwrap();
     assert_eq!(bench.texts(), ["new"]);
     assert_eq!(bench.put(2, deposit("old", ours, node(2))), Err(Refusal::Superseded));
-    // Somebody else that has the same id, or says so, is somebody else.
+    // Another node that has the same id, or says so, is another node.
     for standing in [Standing::Claimed, Standing::Published] {
         bench.put(2, Deposit { standing, mode, ..deposit("other", ours, ours) }).unwrap();
     }
@@ -372,7 +372,7 @@ fn every_limit_refuses_and_changes_nothing() {
         bench.put(0, deposit("a", node(port), node(port))).unwrap();
     }
     let before = bench.rows();
-    // The copies were brought by one, who has more than the next.
+    // One node brought the copies, and has more than the next.
     bench.put(0, deposit("b", node(40), node(40))).unwrap();
     bench.put(0, deposit("b", node(41), node(41))).unwrap();
     bench.put(0, deposit("b", node(42), node(42))).unwrap();
@@ -620,7 +620,7 @@ fn deposits() -> impl Strategy<Value = (u64, Deposit)> {
     })
 }
 
-/// What a deposit makes of what lies under its key, where there is room for all.
+/// What lies under a key after a deposit, where there is room for all.
 fn expected(now: Instant, mut rows: Vec<StoredRow>, deposit: &Deposit) -> Option<Vec<StoredRow>> {
     let new = StoredRow {
         standing: deposit.standing,
@@ -671,7 +671,7 @@ fn sorted(mut rows: Vec<StoredRow>) -> Vec<StoredRow> {
 }
 
 impl Bench {
-    /// That what is counted is what is there.
+    /// Checks that what is counted is what is there.
     fn check(&self) {
         let store = &self.store;
         let rows = self.rows();
@@ -732,7 +732,7 @@ proptest! {
         }
     }
 
-    /// Where room is short, whoever has to leave.
+    /// Where room is short, whatever has to leave.
     #[test]
     fn nothing_lower_changes_what_is_higher(
         bytes in 3_000_usize..40_000,
@@ -768,7 +768,7 @@ proptest! {
             for slot in bench.store.slots.values() {
                 prop_assert!(slot.len() <= per_key);
             }
-            // Whoever writes down what is told has all in the end.
+            // A listener that writes down the changes has everything in the end.
             if number % 3 == 0 {
                 for Change { key, row } in bench.store.take_changed(2) {
                     match bench.store.row(&key, row) {
@@ -810,7 +810,7 @@ proptest! {
         prop_assert!(chosen.len() <= limit && chosen.concat().len() <= max_bytes);
         prop_assert_eq!(more, all.len() - chosen.len());
         prop_assert_eq!(chosen.iter().collect::<BTreeSet<_>>().len(), chosen.len());
-        // It is full: what was left out would not have fitted.
+        // The answer is full: the values that were left out would not have fitted.
         let left = max_bytes - chosen.concat().len();
         let mut others = fitting.iter().filter(|value| !chosen.contains(value));
         prop_assert!(chosen.len() == limit || others.all(|value| value.len() > left));
@@ -827,7 +827,7 @@ proptest! {
     }
 }
 
-/// What an answer holds of some values, over many askers: how often each text came.
+/// Which of some values answers hold, over many askers: how often each text came.
 fn served(bench: &mut Bench, limit: usize, max_bytes: usize) -> BTreeMap<String, usize> {
     let mut served = BTreeMap::new();
     for _ in 0..1_000 {

@@ -15,9 +15,8 @@ use crate::message::{
     Contact, EncodedContact, FindValue, Request, Response, Rest, Rpc, RpcError, TransactionId,
 };
 
-/// How many times the bytes of a datagram all that is sent because of it may have, where nobody knows
-/// whether the address that it came from is the sender's own: whoever forges one gains no more than
-/// that. The limit of RFC 9000 §8.1.
+/// A datagram from an address that is not validated may cause at most this many times its own bytes:
+/// somebody who forges the address gains no more than that. The limit of RFC 9000 §8.1.
 pub const AMPLIFICATION_MAX: usize = 3;
 
 /// Largest datagram of any dialect, padding included.
@@ -35,7 +34,7 @@ pub enum Dialect {
 pub struct Sizes {
     /// Of the largest datagram, padding included.
     pub datagram_max: usize,
-    /// Of the largest answer as far as it names contacts: one unfragmented packet on any usual path.
+    /// Of the largest answer, not counting values: one unfragmented packet on any usual path.
     pub answer_max: usize,
     /// Of a ping: what it costs to find out whether an address is the sender's own.
     pub ping: usize,
@@ -51,7 +50,7 @@ pub struct Sizes {
     pub token_max: usize,
 }
 
-/// Where each datagram of a dialect has what a packet filter looks at.
+/// Where the datagrams of a dialect have the bytes that a packet filter looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offsets {
     /// The transaction id begins.
@@ -82,7 +81,7 @@ pub struct Envelope<'a> {
     pub sender: Option<Id>,
     /// The call.
     pub transaction: TransactionId,
-    /// Whether the sender answers nothing, so that it belongs into no routing table.
+    /// Whether the sender answers nothing, so that it belongs in no routing table.
     pub is_read_only: bool,
     /// What kind of message it is.
     pub body: Body<'a>,
@@ -93,7 +92,7 @@ pub struct Envelope<'a> {
 pub enum Body<'a> {
     /// A request, unread.
     Query(UnreadQuery<'a>),
-    /// The answer to one, unread: that takes what was asked.
+    /// The answer to one, unread: reading it takes knowing what was asked.
     Answer(UnreadAnswer<'a>),
     /// What a node says in place of an answer.
     Error(RpcError),
@@ -231,7 +230,7 @@ impl Dialect {
         self.contact_encoder()(contact)
     }
 
-    /// What encodes contacts, for who does not know the dialect.
+    /// What encodes contacts, for callers that do not know the dialect.
     pub fn contact_encoder(self) -> fn(&Contact) -> EncodedContact {
         match self {
             Dialect::V1 => v1::encode_contact,
@@ -287,14 +286,15 @@ impl<'a> UnreadQuery<'a> {
         self.read_counting().0
     }
 
-    /// The same, and how many tokens were read for it, or of a malformed payload may have been.
+    /// The same, and how many tokens were read for it; for a malformed payload, how many may have
+    /// been.
     pub fn read_counting(self) -> (Result<Request<'a>, PayloadError>, usize) {
         match self.dialect {
             Dialect::V1 => v1::request_counting(self.bytes),
         }
     }
 
-    /// Name and arguments as far as they can be read, also of a request that is refused.
+    /// Name and arguments as far as they can be read, even those of a request that is refused.
     pub fn outline(self) -> (Option<&'a [u8]>, Option<Item<'a>>) {
         match self.dialect {
             Dialect::V1 => v1::outline(self.bytes),
@@ -343,8 +343,9 @@ pub fn parse(datagram: &[u8]) -> Result<Envelope<'_>, ParseError> {
 /// Appends the datagram of a message. An answer names as many contacts and values as there is room for.
 ///
 /// # Panics
-/// If the header's transaction id is none of the dialect, as one is that was parsed or drawn for it; or
-/// if a request or an RPC's values exceed 65,535 bytes, which a node refuses long before.
+/// If the header's transaction id has a length that the dialect does not know, which cannot happen to
+/// one that was parsed or drawn for it; or if a request or an RPC's values exceed 65,535 bytes, which a
+/// node refuses long before.
 #[inline]
 pub fn emit<'a>(out: &mut Vec<u8>, header: &Header, message: impl Into<Message<'a>>) {
     let message = message.into();

@@ -30,23 +30,23 @@ pub enum Counter {
     PassedIncomplete,
     /// Passed up: several contacts share the asker's address.
     PassedAmbiguous,
-    /// Passed up: the full answer is more than an address gets that has proved nothing.
+    /// Passed up: the full answer is more than an unvalidated address may get.
     PassedUnproved,
     /// Passed up: the packet cannot grow to the length of the reply here.
     PassedNoRoom,
-    /// Passed up: the source asks more than its share.
+    /// Passed up: the source asks for more than its share.
     PassedLimitSource,
-    /// Passed up: all together ask too much.
+    /// Passed up: all sources together ask too much.
     PassedLimitTotal,
-    /// Dropped: the source asks more than its share.
+    /// Dropped: the source asks for more than its share.
     DroppedLimitSource,
-    /// Dropped: all together ask too much.
+    /// Dropped: all sources together ask too much.
     DroppedLimitTotal,
-    /// Dropped: the reply could not be written, and the packet was no longer as it came.
+    /// Dropped: the reply could not be written, and the packet was already changed.
     DroppedFailed,
-    /// Strangers that the node was told of.
+    /// Strangers that the node was told about.
     StrangersTold,
-    /// Strangers that it was not told of, because too many came at once.
+    /// Strangers that it was not told about, because too many came at once.
     StrangersUntold,
 }
 
@@ -76,7 +76,7 @@ impl Counter {
         Counter::StrangersUntold,
     ];
 
-    /// Whether what it counts are surely requests to the node.
+    /// Whether the packets that it counts are surely requests to the node.
     pub(super) fn is_request(self) -> bool {
         match self {
             Counter::AnsweredPing

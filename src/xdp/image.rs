@@ -1,6 +1,6 @@
 //! The table that the kernel answers from, made from contacts.
 //!
-//! Built whole for each change and handed over whole; `bpf/fastpath.h` says how it is read.
+//! It is built whole for each change and handed over whole; `bpf/fastpath.h` says how it is read.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -13,17 +13,18 @@ use super::{CONTACTS_MAX, DIALECT, Error, LOCALS_MAX};
 use crate::id::Id;
 use crate::message::Contact;
 
-/// Seeds to try before a table counts as one that does not fit; one of a thousand needs a second.
+/// Seeds to try before a table counts as one that does not fit; one table in a thousand needs a
+/// second seed.
 const SEEDS_MAX: u64 = 64;
 
-/// All that answers of one address family depend on.
+/// Everything that the answers of one address family depend on.
 #[derive(Clone)]
 pub(super) struct Content {
     pub(super) own_id: Id,
     pub(super) k: usize,
     /// The addresses of the node.
     pub(super) locals: Vec<IpAddr>,
-    /// Whom it may name, each with the number of its place in the memory of who was seen when.
+    /// The contacts that it may name, each with its slot in the memory of when contacts were seen.
     pub(super) contacts: Vec<(Contact, u16)>,
     /// Odd and random, so that nobody can choose ids that fall into one bucket.
     pub(super) seed: u64,
@@ -53,7 +54,7 @@ impl Content {
         let mut contacts: Vec<_> = self.contacts.iter().filter(of_family).copied().collect();
         contacts.sort_unstable_by_key(|(contact, _)| contact.id);
         if contacts.len() > CONTACTS_MAX || !self.fill(&mut table, &contacts) {
-            // Pings need no contact but one: an empty table is passed up whole.
+            // Even pings need one contact: with an empty table all requests are passed up.
             contacts.truncate(1);
             self.fill(&mut table, &contacts);
             table.incomplete = 1;
@@ -80,7 +81,7 @@ impl Content {
             Some((seed, index(hashes)?))
         });
         let by_endpoint = seeds().find_map(|seed| {
-            // Of several at one endpoint the first stands for all: they are marked.
+            // If several share an endpoint, the first stands for all, marked as ambiguous.
             let mut met = std::collections::HashSet::new();
             let hashes = contacts.iter().map(|contact| {
                 met.insert(contact.endpoint).then(|| hash_endpoint(&contact.endpoint, seed))
@@ -121,8 +122,8 @@ fn put_bytes(table: &mut KernelTable, contacts: &[(Contact, u16)]) {
     table.marks[contacts.len()] = mark;
 }
 
-/// Builds the tree over sorted ids of which the first has that number; returns its root, which
-/// stands between two neighbours that differ earlier than any other two.
+/// Builds the tree over sorted ids, the first of which has the number `first`. Returns its root,
+/// which stands between the two neighbours that differ in the earliest bit.
 fn put_splits(splits: &mut [Split; CONTACTS_MAX], ids: &[&Id], first: usize) -> u32 {
     let prefix = |pair: &[&Id]| pair[0].common_prefix(pair[1]);
     let Some((at, bit)) = ids.windows(2).map(prefix).enumerate().min_by_key(|&(_, bit)| bit) else {
@@ -151,7 +152,7 @@ fn sparse_index(hashes: impl Iterator<Item = Option<u64>>) -> Option<Index> {
     Some(index)
 }
 
-/// The Internet checksum's sum of bytes of which the first stands at that place; not folded.
+/// The Internet checksum's sum of bytes, the first of which stands at `place`; not folded.
 fn sum(place: usize, bytes: &[u8]) -> u32 {
     let weigh = |(offset, byte): (usize, &u8)| u32::from(*byte) << (8 * (1 - (place + offset) % 2));
     bytes.iter().enumerate().map(weigh).sum()

@@ -1,4 +1,4 @@
-//! The shapes of the maps, as `bpf/fastpath.h` has them, where each field is explained.
+//! The shapes of the maps, as in `bpf/fastpath.h`, which explains each field.
 //!
 //! Addresses and ports are as on the wire, all else is little-endian.
 

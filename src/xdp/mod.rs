@@ -4,9 +4,9 @@
 //! of the node's routing table, and passes everything else to the node as it came. [`attach`] loads
 //! it and leaves it in the bpf file system with its maps, [`detach`] takes it away, [`status`] reads
 //! what it counts. All that takes root. The node needs no privilege: its `Mirror` opens the maps
-//! that were left to its user, writes the table and a heartbeat, and hears who asked.
+//! that were left to its user, writes the table and a heartbeat, and hears which contacts asked.
 //!
-//! No protocol rules here: what a reply looks like is `wire`'s business, whom it names the node's.
+//! No protocol rules here: `wire` decides what a reply looks like, the node which contacts it names.
 //! `layout` has the shapes that both sides share, `counter` what is counted, `image` makes the
 //! kernel's table from contacts, `linux` has all that speaks to the kernel, and `stub` stands for it
 //! elsewhere.
@@ -40,7 +40,7 @@ pub use self::system::{attach, detach, found, orphans, status};
 /// each doubling of the network, so this is enough for one of 2^25 nodes.
 pub const CONTACTS_MAX: usize = 512;
 
-/// Addresses of one family that a node on a wildcard address is answered for.
+/// Addresses of one family at which the kernel answers for a node on a wildcard address.
 pub const LOCALS_MAX: usize = 16;
 
 /// Without a heartbeat for this long the kernel takes the node for dead.
@@ -52,7 +52,7 @@ pub(crate) const DIALECT: Dialect = Dialect::V1;
 /// Where the bpf file system usually is.
 pub const BPFFS: &str = "/sys/fs/bpf";
 
-/// Where a fast path is left: of the node on a port, in the network namespace of the caller.
+/// Where the fast path of the node on a port is pinned, in the network namespace of the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pinning {
     /// The mount point of a bpf file system.
@@ -76,7 +76,7 @@ impl Mode {
     /// All of them.
     pub const ALL: [Mode; 3] = [Mode::Native, Mode::Generic, Mode::Tcx];
 
-    /// As the command line and the status have it.
+    /// Its name on the command line and in the status.
     pub fn name(self) -> &'static str {
         match self {
             Mode::Native => "native",
@@ -98,7 +98,7 @@ pub enum OverLimit {
 /// What to attach.
 #[derive(Clone, Debug)]
 pub struct Attachment {
-    /// Where it is left.
+    /// Where it is pinned.
     pub place: Pinning,
     /// The interface.
     pub interface: String,
@@ -110,12 +110,12 @@ pub struct Attachment {
     pub source_rate: u64,
     /// Requests a second from all sources together; 0: any. Loopback is exempt.
     pub total_rate: u64,
-    /// What becomes of those beyond.
+    /// What becomes of requests beyond a limit.
     pub over_limit: OverLimit,
 }
 
 impl Attachment {
-    /// For the caller's own node, met as suits the interface best, without limits.
+    /// For the caller's own node, in the mode that suits the interface best, without limits.
     pub fn new(place: Pinning, interface: impl Into<String>) -> Attachment {
         Attachment {
             place,
@@ -143,7 +143,7 @@ pub struct Owner {
 pub struct Attached {
     /// How packets are met.
     pub mode: Mode,
-    /// Why so.
+    /// Why this mode was taken.
     pub reason: String,
     /// What to know about it, if something.
     pub warning: Option<String>,
@@ -158,7 +158,7 @@ pub struct Status {
     pub port: u16,
     /// The interface, by the name that it has now, or had while it was there.
     pub interface: String,
-    /// Whether the interface is gone: no packet is met any more.
+    /// Whether the interface is gone, so that no packet is met any more.
     pub is_gone: bool,
     /// How packets are met.
     pub mode: Mode,
@@ -168,7 +168,8 @@ pub struct Status {
     pub heartbeat: Option<Duration>,
     /// Contacts mirrored, IPv4 and IPv6.
     pub contacts: [usize; 2],
-    /// Whether a table has more contacts than fit, so that its lookups are left to the node.
+    /// Whether the routing table has more contacts than fit, so that findnodes are left to the
+    /// node.
     pub incomplete: bool,
     /// Limit on one source and on all, in requests a second; 0: none.
     pub rates: [u64; 2],
@@ -180,7 +181,8 @@ pub struct Status {
 }
 
 impl Status {
-    /// Whether the kernel answers: the interface is there, and the node lives and has told of contacts.
+    /// Whether the kernel answers: the interface is there, and the node lives and has mirrored
+    /// contacts.
     pub fn is_answering(&self) -> bool {
         let alive = self.heartbeat.is_some_and(|age| age < HEARTBEAT_MAX);
         alive && !self.is_gone && self.contacts.iter().any(|&count| count > 0)
@@ -204,8 +206,8 @@ impl Status {
         (requests > 0).then(|| self.answered() as f64 / requests as f64)
     }
 
-    /// What was counted as the shell and `--json` have it: what is done with packets, which
-    /// packets, how many; none left out.
+    /// The counters as the shell and `--json` show them: what is done with packets, which packets,
+    /// and how many; none left out.
     pub fn tallies(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
         Counter::ALL.into_iter().map(|counter| {
             let (what, which) = counter.names();
@@ -266,9 +268,9 @@ pub enum Error {
     Foreign {
         /// The folder.
         folder: PathBuf,
-        /// Whose it is.
+        /// Its owner.
         uid: u32,
-        /// Who may do what with it.
+        /// Its permissions.
         mode: u32,
     },
     /// The kernel lacks something.
@@ -276,7 +278,7 @@ pub enum Error {
     Kernel {
         /// What needs it.
         what: &'static str,
-        /// Since which version there is one.
+        /// The first version that has it.
         needed: &'static str,
         /// What runs here.
         running: String,
@@ -289,10 +291,10 @@ pub enum Error {
         /// The interfaces that there are.
         there: String,
     },
-    /// Frames of the interface are not Ethernet's.
+    /// The frames of the interface are not Ethernet frames.
     #[error("{0} carries no Ethernet frames, which the fast path reads")]
     NotEthernet(String),
-    /// A fast path of this port is there.
+    /// A fast path for this port is there already.
     #[error(
         "a fast path for port {port} is attached to {interface} already; first: sudo kademlua xdp \
          detach --port {port}"
@@ -308,7 +310,7 @@ pub enum Error {
         "an XDP program is at {0} already, and there is room for one; --mode tcx works beside it"
     )]
     Occupied(String),
-    /// The driver cannot.
+    /// The driver cannot do it.
     #[error("the driver of {0} runs no XDP; leave --mode out, and what works is chosen")]
     NoDriver(String),
     /// Replies would be lost.
@@ -322,7 +324,7 @@ pub enum Error {
         /// Its other end.
         peer: String,
     },
-    /// None is there.
+    /// There is none.
     #[error("no fast path is attached for port {0}; attach one: sudo kademlua xdp attach")]
     NotAttached(u16),
     /// The maps are those of another version.

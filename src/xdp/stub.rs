@@ -1,4 +1,4 @@
-//! Where there is no fast path: everything says so, and a mirror has nothing to do.
+//! For systems without a fast path: everything says so, and a mirror has nothing to do.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

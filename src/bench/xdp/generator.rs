@@ -1,4 +1,4 @@
-//! Asks from within the kernel, millions of times a second, and counts what comes back.
+//! Asks from within the kernel, millions of times a second, and counts the replies.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -24,8 +24,8 @@ const GENERATE_EXTRA: usize = 16;
 /// Headers in front of a message.
 pub(super) const HEADERS: usize = 14 + 20 + 8;
 
-/// Frames that the kernel makes at once, and between two looks at the clock: to begin takes it so
-/// long that fewer would not load anybody.
+/// Frames that the kernel makes in one go, and between two looks at the clock: starting takes it so
+/// long that fewer would load nobody.
 const BATCH: u32 = 64;
 const BETWEEN_LOOKS: u32 = 262_144;
 
@@ -40,11 +40,11 @@ struct KernelQuestion {
     bytes: [u8; QUESTION_MAX],
 }
 
-/// What came at the client.
+/// What arrived at the client.
 #[derive(Clone, Copy, Default, Pod, Zeroable)]
 #[repr(C)]
 pub(super) struct Replies {
-    /// All datagrams, and those of which that are responses, with the bytes of their frames.
+    /// All datagrams; and the responses among them, with the bytes of their frames.
     pub(super) any: u64,
     pub(super) responses: u64,
     pub(super) bytes: u64,
@@ -70,7 +70,7 @@ impl Generator {
         Ok(Generator { ebpf, server, frame: Vec::new() })
     }
 
-    /// Attaches `sink` or `swap` to an interface, for as long as what is returned lives.
+    /// Attaches `sink` or `swap` to an interface, for as long as the returned link lives.
     pub(super) fn attach(&mut self, name: &str, end: &LinkEnd) -> anyhow::Result<XdpLink> {
         let program = program(&mut self.ebpf, name);
         let id = end.within(|| program.attach(&end.interface, XdpMode::Driver))?;
@@ -91,7 +91,7 @@ impl Generator {
         let at_target = target.and_then(place).map_or(0, |at| HEADERS + at);
         message.resize(len, 0);
         self.frame = udp_frame(SocketAddr::new(client.ip(), PORT), self.server, &message);
-        // The checksum would be another one for each target; without one none is missed.
+        // The checksum would differ for each target; UDP over IPv4 can do without.
         self.frame[HEADERS - 2..HEADERS].fill(0);
         let mut question = KernelQuestion::zeroed();
         let used = self.frame.len().min(QUESTION_MAX);
@@ -104,7 +104,7 @@ impl Generator {
         Ok(())
     }
 
-    /// Asks for that long, and returns what came in how much time.
+    /// Asks for `time`, and returns what came and how long that really took.
     pub(super) fn run(
         &mut self,
         client: &LinkEnd,

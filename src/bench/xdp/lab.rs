@@ -1,6 +1,6 @@
 //! Two network namespaces with a pair of interfaces between them.
 //!
-//! They have no names and belong to this process and its children alone, as the mounts do: however
+//! They have no names and belong only to this process and its children, as the mounts do: however
 //! it ends, nothing of them is left.
 
 use std::fs::{self, File};
@@ -32,18 +32,18 @@ pub(super) struct Lab {
 /// A namespace and its interface.
 pub(super) struct LinkEnd {
     pub(super) interface: String,
-    /// What arrives is handled by this core.
+    /// This core handles arriving packets.
     pub(super) core: usize,
     namespace: File,
-    /// Switches of the interface in sysfs: a thread of its own for what arrives, and the cores
-    /// that may see to it where it has none.
+    /// Switches of the interface in sysfs: a thread of its own for arriving packets, and the cores
+    /// that handle them if it has none.
     threaded: PathBuf,
     cores: PathBuf,
 }
 
 impl Lab {
-    /// Sets all up, with what arrives at the server handled by one core and what arrives at the
-    /// client by the other.
+    /// Sets everything up, so that one core handles packets that arrive at the server, and the
+    /// other those at the client.
     pub(super) fn new(cores: (usize, usize)) -> anyhow::Result<Lab> {
         ensure!(geteuid().is_root(), "--xdp makes network namespaces, which takes root: use sudo");
         for (tool, package) in [("ip", "iproute2"), ("chrt", "util-linux")] {
@@ -51,7 +51,7 @@ impl Lab {
             ensure!(is_there, "--xdp needs '{tool}' of {package}");
         }
         unshare(CloneFlags::CLONE_NEWNS).context("cannot make a mount namespace")?;
-        // What is mounted from here on is seen by nobody else.
+        // Nobody else sees what is mounted from here on.
         let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
         mount(None::<&str>, "/", None::<&str>, private, None::<&str>)?;
         let (server, client) = (LinkEnd::new("s", cores.0)?, LinkEnd::new("c", cores.1)?);
@@ -95,14 +95,14 @@ impl LinkEnd {
         unshare(CloneFlags::CLONE_NEWNET).context("cannot make a network namespace")?;
         let namespace = current()?;
         setns(&outside, CloneFlags::CLONE_NEWNET)?;
-        // Threads of the kernel are found by this name, so nobody else may have it.
+        // Kernel threads are found by this name, so nobody else may have it.
         let interface = format!("k{letter}{}", std::process::id());
         let of = PathBuf::from(SYSFS).join("class/net").join(&interface);
         let (threaded, cores) = (of.join("threaded"), of.join("queues/rx-0/rps_cpus"));
         Ok(LinkEnd { interface, namespace, core, threaded, cores })
     }
 
-    /// Does something in this namespace; what it starts stays there.
+    /// Does something in this namespace; processes that it starts stay there.
     pub(super) fn within<T>(&self, work: impl FnOnce() -> T) -> anyhow::Result<T> {
         let outside = current()?;
         setns(&self.namespace, CloneFlags::CLONE_NEWNET)?;
@@ -115,13 +115,13 @@ impl LinkEnd {
         Ok(self.within(|| if_nametoindex(self.interface.as_str()))??)
     }
 
-    /// Without XDP: what arrives is handled by this end's core, whoever sent it.
+    /// Without XDP: this end's core handles arriving packets, whichever core sent them.
     pub(super) fn steer_ordinary(&self, on: bool) -> anyhow::Result<()> {
         let mask = if on { 1_u64 << self.core } else { 0 };
         self.write(&self.cores, &format!("{mask:x}"))
     }
 
-    /// With XDP: what arrives is handled by a thread on this end's core.
+    /// With XDP: a thread on this end's core handles arriving packets.
     pub(super) fn steer_xdp(&self) -> anyhow::Result<()> {
         self.write(&self.threaded, "1")?;
         let end = Instant::now() + PATIENCE;
@@ -130,8 +130,9 @@ impl LinkEnd {
                 let mut only = CpuSet::new();
                 only.set(self.core)?;
                 sched_setaffinity(Pid::from_raw(thread as i32), &only)?;
-                // It takes turns with who else is on this core, the generator, after each batch:
-                // ordinary threads take so long ones that meanwhile its queue is full or empty.
+                // After each batch it takes turns with the generator, which is on this core too:
+                // ordinary threads take such long turns that meanwhile its queue runs full or
+                // empty.
                 run("chrt", &["--fifo", "--pid", "1", &thread.to_string()])?;
                 return Ok(());
             }
@@ -155,7 +156,7 @@ fn current() -> std::io::Result<File> {
     File::open("/proc/thread-self/ns/net")
 }
 
-/// The thread of the kernel whose name begins so.
+/// The kernel thread whose name begins with `prefix`.
 fn kernel_thread(prefix: &str) -> Option<u32> {
     let id = |entry: std::io::Result<fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
     let mut ids = fs::read_dir("/proc").ok()?.filter_map(id);

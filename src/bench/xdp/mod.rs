@@ -1,10 +1,10 @@
-//! `kademlua bench --xdp`: the fast path beside the node's own way, over a veth pair between two
+//! `kademlua bench --xdp`: the fast path beside the node itself, over a veth pair between two
 //! network namespaces, in turns.
 //!
-//! The server's side has one core and the client's another. The node's own way is loaded by the
-//! ordinary client; since no socket asks as fast as the kernel answers, the fast path is loaded from
-//! within the kernel, where replies are counted too. Before that an ordinary client reads a sample
-//! of them whole.
+//! The server's side has one core and the client's another. The ordinary client loads the node
+//! itself; since no socket asks as fast as the kernel answers, the fast path is loaded from within
+//! the kernel, where replies are counted too. Before that an ordinary client reads a sample of the
+//! replies in full.
 //!
 //! `lab` makes the namespaces, `generator` asks and counts.
 
@@ -55,14 +55,14 @@ struct Rate {
 }
 
 impl Rate {
-    /// What it would be if the server's core did nothing else; where that is idle for a part of the
-    /// time, the client is what bounds the rate.
+    /// What the rate would be if the server's core did nothing else; if that core is idle part of
+    /// the time, the client bounds the rate.
     fn each_busy_second(&self) -> f64 {
         self.each_second / self.busy
     }
 }
 
-/// Looks how busy the server's core is meanwhile.
+/// Measures how busy the server's core is meanwhile.
 struct CoreWatch {
     core: usize,
     before: [u64; 2],
@@ -73,7 +73,7 @@ impl CoreWatch {
         CoreWatch { core, before: host::core_time(core).unwrap_or_default() }
     }
 
-    /// The share of the time since, 0 to 1.
+    /// The share of the time since then, 0 to 1.
     fn busy(&self) -> f64 {
         let after = host::core_time(self.core).unwrap_or_default();
         let [busy, all] = [0, 1].map(|index| after[index].saturating_sub(self.before[index]));
@@ -149,7 +149,8 @@ impl Bench<'_> {
     /// Ping and findnode.
     fn fast_path(&mut self, mode: Mode) -> anyhow::Result<[Rate; 2]> {
         let _sink = self.generator.attach("sink", &self.lab.client)?;
-        // It passes what comes here, but frames that the kernel makes are taken only where XDP is.
+        // It passes all packets that come here, but an interface takes frames made by the kernel
+        // only if it has XDP.
         let _entrance = match mode {
             Mode::Tcx => Some(self.generator.attach("sink", &self.lab.server)?),
             _ => None,
@@ -158,7 +159,7 @@ impl Bench<'_> {
         self.steer_xdp()?;
         let len = |rpc| match (rpc, mode) {
             (Workload::FindNode, Mode::Native) => PADDED,
-            // As it is.
+            // In the state that it is in.
             _ => 0,
         };
         let mut rates = [Rate::default(); 2];
@@ -176,7 +177,7 @@ impl Bench<'_> {
         self.lab.server.steer_xdp()
     }
 
-    /// Replies to an ordinary client, read whole; the kernel must have answered them.
+    /// Checks replies to an ordinary client in full; the kernel must have sent them.
     fn check_sample(&self, place: &Pinning, rpc: Workload, len: usize) -> anyhow::Result<()> {
         let answered = || -> anyhow::Result<u64> {
             let status = self.lab.server.within(|| xdp::status(place))??;
@@ -200,7 +201,8 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// What the generator reaches; `responses`: nothing but whole responses may come back.
+    /// The rate that the generator reaches; if `responses`, nothing but whole responses may come
+    /// back.
     fn rate(&mut self, rpc: Workload, len: usize, responses: bool) -> anyhow::Result<Rate> {
         let questions = Questions::new(rpc).padded(len);
         let (message, target) = questions.first();

@@ -1,7 +1,7 @@
-//! The other end of the door: a node in another process, asked as one's own.
+//! The other end of the door: a node in another process, asked like one's own.
 //!
-//! A thread reads what the node says and hands it to whoever waits for it, in whatever runtime that is; requests are
-//! written by who makes them.
+//! A thread reads what the node says and hands it to the task that waits for it, in any runtime; the task that makes
+//! a request writes it.
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read as _, Write as _};
@@ -25,28 +25,28 @@ use crate::net::ask::Readings;
 use crate::net::handle::{IncomingCall, WayBack};
 use crate::net::observer::Losses;
 
-/// Events that wait for who watches, in this process; in the node's as many again wait as it keeps for a tap.
+/// Events that wait in this process for the watcher; in the node's process, as many more wait as a tap holds.
 const EVENTS_MAX: usize = 1_024;
 
-/// Calls that wait for who answers them; more of them fail.
+/// Calls that wait for the task that answers them; more of them fail.
 const CALLS_MAX: usize = 64;
 
 /// Why a node cannot be attached to.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
-    /// The node is gone, or there never was one.
+    /// There is no node any more, or there never was one.
     #[error("no node listens at {}", .0.display())]
     Gone(PathBuf),
     /// It is there and says nothing.
     #[error("the node at {} does not answer", .0.display())]
     Silent(PathBuf),
-    /// Its process is another user's.
+    /// Its process belongs to another user.
     #[error("the process at {} is not one of yours", .0.display())]
     Strange(PathBuf),
-    /// It says no.
+    /// It refuses.
     #[error("{0}")]
     Refused(Problem),
-    /// It speaks otherwise.
+    /// It speaks another version of the protocol.
     #[error(
         "the node speaks version {0} of the control protocol, and this program version {PROTOCOL}"
     )]
@@ -82,7 +82,7 @@ impl Drop for Connection {
     }
 }
 
-/// The connection, and who waits for what.
+/// The connection, and the tasks that wait for something.
 #[derive(Debug)]
 struct Wire {
     stream: UnixStream,
@@ -92,10 +92,10 @@ struct Wire {
     waiting: Mutex<Option<HashMap<u64, Waiter>>>,
 }
 
-/// Who waits for what is said to a request.
+/// What waits for the answers to a request.
 #[derive(Debug)]
 enum Waiter {
-    /// For one answer, as it is written.
+    /// A task that waits for one answer, in the form in which it came.
     Answer(oneshot::Sender<Result<String, Problem>>),
     Events {
         begun: Option<BegunSender>,
@@ -114,11 +114,11 @@ enum Waiter {
 type BegunSender = oneshot::Sender<Result<(), Problem>>;
 
 impl AttachedNode {
-    /// Attaches to the node whose control socket this is. What a dead node left in the folder of sockets is
-    /// taken away. Blocks, for some seconds where a node hangs.
+    /// Attaches to the node whose control socket this is. A socket that a dead node left in the folder is
+    /// removed. Blocks, for some seconds if the node hangs.
     ///
     /// # Errors
-    /// If there is no node of this user and of this version, or it lets nobody in.
+    /// If there is no node of this user with this version of the protocol, or it lets nobody in.
     pub fn connect(path: &Path) -> Result<AttachedNode, AttachError> {
         let failed = |reason: io::Error| {
             let path = path.to_owned();
@@ -150,7 +150,7 @@ impl AttachedNode {
         Ok(AttachedNode(Arc::new(Connection { greeting, process, last, wire })))
     }
 
-    /// What the node said first.
+    /// The first line that the node said.
     pub fn greeting(&self) -> &Greeting {
         &self.0.greeting
     }
@@ -180,7 +180,7 @@ impl AttachedNode {
         })
     }
 
-    /// What a filter takes of all that is to come.
+    /// All packets and news from now on that a filter takes.
     ///
     /// # Errors
     /// If the node is gone.
@@ -195,7 +195,7 @@ impl AttachedNode {
         Ok(Watch { events, losses, _request: request }.into())
     }
 
-    /// Offers an RPC at the node, whose calls then come.
+    /// Offers an RPC at the node. Its calls come out of what this returns.
     ///
     /// # Errors
     /// If the node does not take it.
@@ -228,7 +228,7 @@ impl Drop for PendingRequest {
     fn drop(&mut self) {
         let wire = &self.attached.0.wire;
         if wire.forget(self.id).is_some() {
-            // Where it cannot be written, nothing goes on either.
+            // If that cannot be written, nothing goes on anyway.
             let _ = wire.write(&ClientRequest { id: self.id, what: What::Cancel {} });
         }
     }
@@ -260,7 +260,7 @@ pub struct Offered {
 }
 
 impl Offered {
-    /// The next call; `None` once the node takes no more answers.
+    /// The next call; `None` once the node is gone or has ended the offer.
     pub async fn recv(&mut self) -> Option<IncomingCall> {
         self.calls.recv().await
     }
@@ -287,7 +287,7 @@ impl Wire {
     /// Nothing more comes or goes.
     fn close(&self) {
         let _ = self.stream.shutdown(Shutdown::Both);
-        // Who waits learns it as the senders go.
+        // Waiting tasks learn about it when the senders are dropped.
         let waiting = self.waiting().take();
         drop(waiting);
     }
@@ -321,7 +321,7 @@ impl Wire {
         let mut waiting = self.waiting();
         let Some(all) = waiting.as_mut() else { return };
         if let Some(problem) = problem {
-            // It is the last that is said to a request.
+            // A request hears nothing after this.
             match all.remove(&id) {
                 Some(Waiter::Answer(sender)) => drop(sender.send(Err(problem))),
                 Some(
@@ -355,7 +355,7 @@ impl Wire {
                 if let Some(begun) = begun.take() {
                     let _ = begun.send(Ok(()));
                 }
-                // One that finds no place fails as it is dropped, which writes a line.
+                // A call that finds no place fails when it is dropped, which writes a line.
                 let call = call.map(|call| self.incoming(id, name, call));
                 let refused = call.and_then(|call| calls.try_send(call).err());
                 drop(waiting);
@@ -388,7 +388,7 @@ fn peer_of(stream: &UnixStream) -> io::Result<(u32, Option<u32>)> {
     use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
     let peer = getsockopt(stream, PeerCredentials)?;
-    // One outside of this namespace of processes has no number here.
+    // A process outside this pid namespace has no number here.
     Ok((peer.uid(), u32::try_from(peer.pid()).ok().filter(|&process| process > 0)))
 }
 

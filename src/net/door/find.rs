@@ -1,4 +1,4 @@
-//! Which node is meant, of those of this user that run.
+//! Finding the node that is meant, among the running nodes of this user.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -9,10 +9,10 @@ use std::thread;
 use super::client::{AttachError, AttachedNode};
 use super::place::{PlaceError, port_of, sockets};
 
-/// Nodes that are named where one must be chosen.
+/// Nodes that an error names where one must be chosen.
 const NAMED_MAX: usize = 10;
 
-/// Connections that are made at once: one that hangs holds up few others.
+/// Connections that are made at once: a node that hangs holds up few others.
 const AT_ONCE: usize = 32;
 
 /// Which node is meant.
@@ -35,7 +35,7 @@ pub enum Which {
     Socket(PathBuf),
 }
 
-/// A control socket that was met.
+/// A control socket that was found.
 #[derive(Debug)]
 pub struct Met {
     /// The socket.
@@ -47,10 +47,10 @@ pub struct Met {
 /// Why there is no node to attach to.
 #[derive(Debug, thiserror::Error)]
 pub enum FindError {
-    /// None is there.
+    /// There is none.
     #[error("no node of yours runs{0}; 'kademlua nodes' lists those that run")]
     Missing(String),
-    /// More than one is.
+    /// There is more than one.
     #[error("{count} nodes of yours run{place}; name one of them: {names}")]
     Several {
         /// How many.
@@ -63,13 +63,13 @@ pub enum FindError {
     /// It is there, and cannot be attached to.
     #[error(transparent)]
     Attach(#[from] AttachError),
-    /// Nothing can be said of where the sockets are.
+    /// The folder of the sockets is not there or cannot be used.
     #[error(transparent)]
     Place(#[from] PlaceError),
 }
 
 impl Which {
-    /// The node that a word names; `None` if it names none: ports, addresses and sockets do.
+    /// The node that a word names: by port, address or socket. `None` if it names none.
     pub fn of(word: &Path) -> Option<Which> {
         let text = word.to_str().unwrap_or_default();
         let is_socket = || std::fs::metadata(word).is_ok_and(|it| it.file_type().is_socket());
@@ -100,7 +100,7 @@ impl Which {
             (0, Some(error)) => Err(error.into()),
             (0, None) => Err(FindError::Missing(self.to_string())),
             (count, _) => {
-                // By its port where it is the only one there; by its socket where only that tells it apart.
+                // By its address if any node would do; else by its socket, which alone tells them apart.
                 let name = |(path, attached): &(PathBuf, AttachedNode)| match self {
                     Which::Only => attached.greeting().contact.address.to_string(),
                     _ => path.display().to_string(),
@@ -123,7 +123,7 @@ impl Which {
         }
     }
 
-    /// Whether it is a node on the port.
+    /// Whether it is the node that is meant.
     fn is(&self, node: &AttachedNode) -> bool {
         match self {
             Which::Address(wanted) => node.greeting().contact.address == *wanted,
@@ -133,7 +133,7 @@ impl Which {
     }
 }
 
-/// Where such a node is, behind a space; nothing where any will do.
+/// Where such a node would be, behind a space; nothing if any node will do.
 impl fmt::Display for Which {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,7 +1,7 @@
 //! The lines that go over a control socket: one JSON object each.
 //!
-//! The node says the first, its [`Greeting`]. Then the client sends [`ClientRequest`]s, each with a number of its
-//! choice, and the node what it [`Said`] to each.
+//! The node sends the first line, its [`Greeting`]. Then the client sends [`ClientRequest`]s, each with a number
+//! of its choice, and the node answers each with what it [`Said`].
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -10,14 +10,14 @@ use crate::bencode::Value;
 use crate::control::{Answer, Ask, Bytes, Filter, Problem, Reading};
 use crate::message::Contact;
 
-/// The version of the protocol. What is added to it leaves it as it is; what would break a client makes the
-/// next.
+/// The version of the protocol. Additions leave it as it is; changes that would break a client raise it.
 pub const PROTOCOL: u32 = 1;
 
-/// Bytes of a request: the longest value that fits a datagram, each byte an escape of six, and the rest.
+/// Bytes of a request: the longest value that fits a datagram, each byte as an escape of six characters,
+/// and the rest.
 pub(super) const REQUEST_MAX: usize = 512 << 10;
 
-/// Bytes of what a node says: ten times what all its last packets come to.
+/// Bytes of a line from the node: ten times what all its last packets take.
 pub(super) const SAID_MAX: usize = 64 << 20;
 
 /// What a node is part of.
@@ -52,7 +52,7 @@ pub struct Greeting {
     pub protocol: u32,
     /// What the node is part of.
     pub role: Role,
-    /// Its process, as that itself has it.
+    /// Its process, by the number that it has for itself.
     pub process: u32,
     /// The node.
     #[serde(flatten)]
@@ -62,7 +62,7 @@ pub struct Greeting {
 /// What a client sends.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct ClientRequest {
-    /// By which the client knows what is said to it.
+    /// The client recognises the answers by this number.
     pub(super) id: u64,
     #[serde(flatten)]
     pub(super) what: What,
@@ -78,13 +78,13 @@ pub(super) enum What {
     Watch(Filter),
     /// To answer the calls of an RPC, until it is cancelled.
     Offer(Bytes),
-    /// It answers a call of what it offers by the same number.
+    /// To answer a call of what it offers under the same number.
     Return(CallResult),
-    /// No more of that number.
+    /// To end the request with this number.
     Cancel {},
 }
 
-/// What a call came to.
+/// The result of a call.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct CallResult {
     pub(super) call: u64,
@@ -96,7 +96,7 @@ pub(super) struct CallResult {
 /// What the node says.
 #[derive(Debug, Serialize)]
 pub(super) struct Line<'a> {
-    /// To which request; `None` where it cannot be told.
+    /// The request that it answers; `None` if that cannot be told.
     pub(super) id: Option<u64>,
     #[serde(flatten)]
     pub(super) said: Said<'a>,
@@ -109,7 +109,7 @@ pub(super) enum Said<'a> {
     Answer(&'a Answer),
     /// Why there is none, or no more.
     Problem(&'a Problem),
-    /// Something that was watched for.
+    /// A packet or news that was watched for.
     Event(&'a Reading),
     /// A call of what is offered.
     Call(OfferedCall),
@@ -118,7 +118,7 @@ pub(super) enum Said<'a> {
 /// A peer calls.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct OfferedCall {
-    /// By which it is answered.
+    /// The number to answer it with.
     pub(super) call: u64,
     /// Who calls.
     pub(super) from: Contact,
@@ -129,7 +129,7 @@ pub(super) struct OfferedCall {
 #[derive(Debug, Deserialize)]
 pub(super) struct Heard<'a> {
     pub(super) id: Option<u64>,
-    /// Of a shape that only who asked knows.
+    /// Its shape follows from the question.
     #[serde(default, borrow, deserialize_with = "there")]
     pub(super) answer: Option<&'a RawValue>,
     #[serde(default)]
@@ -140,7 +140,7 @@ pub(super) struct Heard<'a> {
     pub(super) call: Option<OfferedCall>,
 }
 
-/// An answer that is `null` is there all the same.
+/// An answer that is `null` is an answer all the same.
 fn there<'de: 'a, 'a, D: serde::Deserializer<'de>>(
     from: D,
 ) -> Result<Option<&'a RawValue>, D::Error> {

@@ -1,13 +1,13 @@
-//! The door of a running node: a Unix socket of its user's, at which other processes of that user ask what
-//! is asked of a node ([`control`](crate::control)), as lines of JSON.
+//! The door of a running node: a Unix socket of its user, through which other processes of that user can
+//! ask anything that can be asked of a node ([`control`](crate::control)), as lines of JSON.
 //!
-//! `place` says where the sockets lie and what they are called, `lines` what goes over them; `server` is
-//! the node's end, [`AttachedNode`] the other, and [`Which`] finds the node that is meant. What the lines mean is told in `docs/control.md`, exactly enough
-//! to write a client from it.
+//! `place` says where the sockets lie and what they are called, `lines` what goes over them; `server` is the node's
+//! end, [`AttachedNode`] the other, and [`Which`] finds the node that is meant. `docs/control.md` tells what the
+//! lines mean, exactly enough to write a client from it.
 //!
-//! Nobody but the user gets in: the socket lies in a folder that is the user's alone, and both ends look at
-//! whose process the other is. Whoever is in is bounded all the same, so that a client with a fault costs
-//! the node little.
+//! Nobody but the user gets in: the socket lies in a folder that only the user can enter, and each end
+//! checks which user the other process belongs to. Clients are bounded all the same, so that a faulty one
+//! costs the node little.
 
 mod client;
 mod find;

@@ -1,9 +1,9 @@
 //! Where the control sockets of a user's nodes lie, and what they are called.
 //!
-//! In the runtime folder, in a folder that is the user's alone: `8001.sock` is that of the node on port 8001.
-//! Two nodes can have one port, on different addresses or in different namespaces of the network: the second is
-//! `8001-127.0.0.2.sock`, and then they are counted. What a node that was killed left behind is taken away
-//! by whoever meets it. The folder is locked meanwhile, so that of two only one does.
+//! They lie in the runtime folder, in a folder that only the user can enter: `8001.sock` belongs to the node on
+//! port 8001. Two nodes can have the same port, on different addresses or in different network namespaces: the
+//! second is `8001-127.0.0.2.sock`, and further ones are counted. If a killed node left its socket behind, the
+//! next process that finds it removes it. The folder is locked meanwhile, so that only one process does.
 
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -22,17 +22,18 @@ use crate::state::{FolderError, PrivateFolder};
 
 const SUFFIX: &str = ".sock";
 
-/// Nodes of one port and address, in namespaces of the network.
+/// Nodes of one port and address, in different network namespaces.
 const TWINS_MAX: usize = 100;
 
 /// Clients that wait to be let in: as many as are served.
 const BACKLOG: i32 = 16;
 
-/// How long the folder's lock is waited for. It is held for less than a millisecond.
+/// How often, and how far apart, the folder's lock is tried. It is held for less than a
+/// millisecond.
 const LOCK_TRIES: u32 = 1_000;
 const LOCK_PAUSE: Duration = Duration::from_millis(1);
 
-/// How long an end of the socket may take to let the other in or to take what it sends.
+/// How long an end of the socket may take to let the other in, or to take what the other sends.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why there is no place for sockets.
@@ -60,7 +61,7 @@ impl From<FolderError> for PlaceError {
     }
 }
 
-/// The name of a control socket that is listened at. Dropped, it is gone.
+/// The name of a control socket in use. When it is dropped, the socket is removed.
 #[derive(Debug)]
 pub(super) struct BoundName {
     pub(super) path: PathBuf,
@@ -69,7 +70,7 @@ pub(super) struct BoundName {
 
 impl Drop for BoundName {
     fn drop(&mut self) {
-        // Without the lock, and if it is another's by now, it stays.
+        // Without the lock it stays, and if another node owns the name by now.
         let Some(_lock) = self.path.parent().and_then(|folder| lock(folder).ok()) else { return };
         if fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode) {
             let _ = fs::remove_file(&self.path);
@@ -100,7 +101,7 @@ pub(super) fn listen(local: SocketAddr) -> Result<(UnixListener, BoundName), Pla
 fn bind(path: &Path) -> io::Result<UnixListener> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(&SockAddr::unix(path)?)?;
-    // Nobody else gets into the folder; nor to the socket, should it be opened.
+    // Nobody else gets into the folder, nor to the socket, should the folder be opened.
     fs::set_permissions(path, Permissions::from_mode(0o600))?;
     socket.set_nonblocking(true)?;
     socket.listen(BACKLOG)?;
@@ -111,7 +112,7 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
 pub(super) fn connect(path: &Path) -> io::Result<UnixStream> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_read_timeout(Some(PATIENCE))?;
-    // For connecting, too: a node that takes nobody in has a full backlog some day.
+    // This bounds connecting too: a node that takes nobody in has a full backlog some day.
     socket.set_write_timeout(Some(PATIENCE))?;
     socket.connect(&SockAddr::unix(path)?)?;
     Ok(std::os::fd::OwnedFd::from(socket).into())
@@ -134,7 +135,7 @@ pub(super) fn sockets() -> Result<Vec<PathBuf>, PlaceError> {
     Ok(names.into_iter().map(|name| folder.path().join(name)).collect())
 }
 
-/// Takes away what a dead node left, if that is what lies there.
+/// Removes the socket that a dead node left, if that is what lies there.
 pub(super) fn clean(path: &Path) {
     let is_ours = path.parent().is_some_and(|folder| folder == place());
     if let Some(folder) = path.parent().filter(|_| is_ours)
@@ -144,7 +145,7 @@ pub(super) fn clean(path: &Path) {
     }
 }
 
-/// Whether nothing lies there, after what a dead node left was taken away. The folder is locked.
+/// Whether nothing lies there, once the socket of a dead node was removed. The folder is locked.
 fn is_free(path: &Path) -> bool {
     let Ok(found) = fs::symlink_metadata(path) else { return true };
     let is_dead =
@@ -166,7 +167,8 @@ fn lock(folder: &Path) -> io::Result<Flock<File>> {
     Err(io::ErrorKind::TimedOut.into())
 }
 
-/// The folder. A runtime folder of another user's, as `su` leaves it in the environment, is none.
+/// The folder. A runtime folder that belongs to another user, as `su` leaves it in the environment,
+/// does not count.
 fn place() -> PathBuf {
     let user = geteuid();
     let is_own = |path: &PathBuf| {
@@ -183,14 +185,14 @@ fn place() -> PathBuf {
     }
 }
 
-/// What lies in the folder by names such as ours.
+/// The files in the folder with names like ours.
 fn names(folder: &Path) -> io::Result<Vec<String>> {
     let name = |entry: io::Result<fs::DirEntry>| entry.ok()?.file_name().into_string().ok();
     let names = fs::read_dir(folder)?.filter_map(name);
     Ok(names.filter(|name| port_of(name).is_some()).collect())
 }
 
-/// What the socket of a node at an address may be called, the first that is free.
+/// The names that the socket of a node at an address may have; the first free one is taken.
 fn names_of(local: SocketAddr) -> impl Iterator<Item = String> {
     let (ip, port) = (local.ip(), local.port());
     let twins = (2..=TWINS_MAX).map(move |number| format!("{port}-{ip}-{number}"));

@@ -1,10 +1,10 @@
-//! The node's end of the door: who is let in, and what is done for them.
+//! The node's end of the door: it lets clients in, and serves them.
 //!
-//! A task on the node's own thread waits for clients. They are served on another thread, which begins with the
-//! first of them: what is written for them holds up no packet.
+//! A task on the node's own thread waits for clients. They are served on another thread, which starts with the
+//! first of them, so that writing to them holds up no packet.
 //!
-//! What a client does costs bounded memory. It has few requests under way, its lines have a longest, and
-//! nothing is made for it while it does not read what is there: one that does not is dropped.
+//! A client costs bounded memory. It has few requests under way, its lines have a longest length, and no
+//! line is made for it while it does not read the last one; if it stops reading it is dropped.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -41,10 +41,11 @@ const UNDER_WAY_MAX: usize = 64;
 /// up sooner.
 const CALLS_MAX: usize = 64;
 
-/// A client that takes nothing of what is there for it for this long is dropped.
+/// A client that reads nothing for this long although something is there for it is dropped.
 const READ_WITHIN: Duration = Duration::from_secs(10);
 
-/// Where no more clients can be let in, for want of descriptors, it is tried again after this time.
+/// When no more clients can be let in for want of descriptors, the node tries again after this
+/// time.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// The door of a node that is about to begin.
@@ -103,7 +104,7 @@ impl Door {
                     .ok();
             }
             if let Some(clients) = &clients {
-                // The other end waits for as long as this one is there.
+                // The other end waits as long as this one exists.
                 let _ = clients.send(admitted);
             }
         }
@@ -113,7 +114,7 @@ impl Door {
 /// A client at the door, and its place.
 type Admitted = (std::os::unix::net::UnixStream, OwnedSemaphorePermit);
 
-/// Lets in the node's own user, if there is room.
+/// Lets in clients of the node's own user, if there is room.
 fn admit(stream: UnixStream, places: &Arc<Semaphore>) -> Option<Admitted> {
     let peer = stream.peer_cred().ok()?;
     if peer.uid() != geteuid().as_raw() {
@@ -125,7 +126,7 @@ fn admit(stream: UnixStream, places: &Arc<Semaphore>) -> Option<Admitted> {
         Err(_) => {
             let problem = format_args!("{CLIENTS_MAX} clients are attached to this node already");
             let problem = Problem::new(Code::Busy, problem);
-            // A socket that nothing was written to takes a line at once.
+            // A socket takes its first line at once.
             let _ = stream.try_write(&written(&Line { id: None, said: Said::Problem(&problem) }));
             None
         }
@@ -134,7 +135,7 @@ fn admit(stream: UnixStream, places: &Arc<Semaphore>) -> Option<Admitted> {
 
 /// Starts the thread that serves clients, until nobody can send it more.
 fn begin(desk: Arc<DoorState>) -> io::Result<mpsc::UnboundedSender<Admitted>> {
-    // As many as have places.
+    // No more clients wait here than have places.
     let (sender, mut admitted) = mpsc::unbounded_channel::<Admitted>();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let serve = move || {
@@ -157,9 +158,9 @@ fn begin(desk: Arc<DoorState>) -> io::Result<mpsc::UnboundedSender<Admitted>> {
 struct DoorState {
     node: WeakHandle,
     greeting: Vec<u8>,
-    /// Whether the node keeps its last packets whoever asks.
+    /// Whether the node keeps its last packets in any case.
     keeps_packets: bool,
-    /// Clients that it keeps them for.
+    /// The number of clients for which it keeps them.
     rings: AtomicUsize,
 }
 
@@ -188,11 +189,11 @@ struct UnderWay {
     ends: Ends,
 }
 
-/// How a request comes to its end.
+/// How a request ends.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Ends {
     Itself,
-    /// Only with the client, or by its word.
+    /// Only when the client leaves or cancels it.
     Never,
 }
 
@@ -228,7 +229,7 @@ impl Client {
                 Err(problem) => return out.say(None, Said::Problem(&problem)).await,
             }
         }
-        // It may have closed the one direction alone: what it has asked is still answered.
+        // It may have closed only one direction: what it has asked is still answered.
         self.under_way.retain(|_, request| request.ends == Ends::Itself);
         let answers = async {
             for request in self.under_way.values_mut() {
@@ -265,7 +266,7 @@ impl Client {
         }
     }
 
-    /// What takes time goes on beside the rest; all else is done at once, and so for one request at a time.
+    /// Requests that take time go on beside the others; the rest are answered at once, one at a time.
     async fn ask(&mut self, id: u64, ask: Ask) -> Result<(), Problem> {
         self.check_number(id)?;
         if matches!(ask, Ask::Run(_)) {
@@ -315,7 +316,7 @@ impl Client {
         Ok(())
     }
 
-    /// Whether there can be a request of that number.
+    /// Whether there can be a request with that number.
     fn check_number(&mut self, id: u64) -> Result<(), Problem> {
         self.under_way.retain(|_, request| !request.task.is_finished());
         if self.under_way.contains_key(&id) {
@@ -331,7 +332,7 @@ impl Client {
 
     fn on_returned(&mut self, id: u64, CallResult { call, values }: CallResult) {
         let calls = self.under_way.get(&id).and_then(|request| request.calls.as_ref());
-        // One that the node has given up is gone.
+        // A call that the node has given up is gone.
         if let Some(call) = calls.and_then(|calls| calls.take(call)) {
             match values {
                 Some(values) => call.answer(values),
@@ -343,12 +344,12 @@ impl Client {
     async fn cancel(&mut self, id: u64) {
         if let Some(mut request) = self.under_way.remove(&id) {
             request.task.abort();
-            // What it held is gone before the next request: an RPC can be offered anew.
+            // What it held is released before the next request, so that an RPC can be offered anew.
             let _ = (&mut request.task).await;
         }
     }
 
-    /// The node is again what it was.
+    /// Puts the node back as it was before this client.
     async fn leave(&mut self) {
         self.under_way.clear();
         let Ok(node) = self.desk.node.upgrade() else { return };
@@ -360,13 +361,13 @@ impl Client {
             && let Some(captured) = view.captured
             && captured.file.as_os_str().as_encoded_bytes() == file.0
         {
-            // Another may be written by now, which somebody else has begun.
+            // By now another capture may be running, which somebody else has begun.
             let _ = node.end_capture().await;
         }
     }
 }
 
-/// The number of a request that cannot be read otherwise.
+/// The number of a request of which nothing else can be read.
 fn number_of(line: &[u8]) -> Option<u64> {
     #[derive(Deserialize)]
     struct Numbered {
@@ -375,7 +376,7 @@ fn number_of(line: &[u8]) -> Option<u64> {
     serde_json::from_slice(line).ok().map(|Numbered { id }| id)
 }
 
-/// Tells what a filter takes of all that there is to see.
+/// Tells the client about the packets and news that a filter takes.
 async fn watch(desk: Arc<DoorState>, out: Arc<Out>, id: u64, filter: Filter) {
     let begun = async { Ok::<_, Problem>(desk.node.upgrade()?.readings(filter).await?) };
     let mut readings = match begun.await {
@@ -478,9 +479,9 @@ impl Out {
 /// The lines of a client.
 struct Lines {
     stream: OwnedReadHalf,
-    /// What has come and was not handed on.
+    /// Bytes that have come and were not handed on.
     buffer: Vec<u8>,
-    /// Bytes of it in which no line ends.
+    /// How many of these were searched and contain no end of a line.
     searched: usize,
 }
 
@@ -489,7 +490,7 @@ impl Lines {
         Lines { stream, buffer: Vec::new(), searched: 0 }
     }
 
-    /// The next; `None` when there are no more. Dropped before, it loses nothing.
+    /// The next line; `None` when there are no more. Dropping the future early loses nothing.
     async fn next(&mut self) -> Result<Option<Vec<u8>>, Problem> {
         loop {
             if let Some(at) = self.buffer[self.searched..].iter().position(|&byte| byte == b'\n') {

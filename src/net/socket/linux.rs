@@ -1,5 +1,5 @@
-//! `recvmmsg` and `sendmmsg` with the ends that datagrams come in at and leave from, and a filter of
-//! what is received.
+//! `recvmmsg` and `sendmmsg`, with the local ends that datagrams come in at and leave from, and a
+//! filter for what is received.
 
 use std::array;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -22,13 +22,13 @@ use super::{BATCH, KeptOut, Parcel, Received, SLOT};
 use crate::address::LocalEnd;
 use crate::wire::{Dialect, MAX_DATAGRAM, Offsets};
 
-/// Every network namespace has its loopback interface under that number.
+/// Every network namespace has its loopback interface under this number.
 const LOOPBACK_INTERFACE: u32 = 1;
 
 /// Datagrams as they were received, in buffers that are used again and again.
 ///
-/// Each inbox serves one socket, or several alike: what the system is told of the room for a sender's address and for the
-/// end that a datagram came in at is what the last one took.
+/// An inbox serves one socket, or several alike: the system is told that there is as much room for the sender's
+/// address and the local end as the last datagram took.
 pub struct ReceiveBatch {
     slots: Vec<u8>,
     /// Sender, end, length.
@@ -101,7 +101,7 @@ fn socket_address(address: &SockaddrStorage) -> Option<SocketAddr> {
     address.as_sockaddr_in6().map(|v6| (*v6).into())
 }
 
-/// Has the system tell with each datagram where it came in.
+/// Makes the system tell where each datagram came in.
 pub(super) fn tell_ends(socket: &UdpSocket, is_ipv4: bool) -> io::Result<()> {
     let done = match is_ipv4 {
         true => setsockopt(socket, sockopt::Ipv4PacketInfo, &true),
@@ -112,13 +112,13 @@ pub(super) fn tell_ends(socket: &UdpSocket, is_ipv4: bool) -> io::Result<()> {
 
 /// Where a datagram came in, if the socket [tells that](tell_ends).
 fn local_end(message: &RecvMsg<'_, '_, SockaddrStorage>) -> LocalEnd {
-    // What is cut short could be anything.
+    // A message that is cut short could be anything.
     let unknown = LocalEnd { is_outside: true, ..LocalEnd::default() };
     let Ok(mut told) = message.cmsgs() else { return unknown };
     let (ip, interface) = match told.next() {
         None => return LocalEnd::default(),
         Some(ControlMessageOwned::Ipv4PacketInfo(info)) => {
-            // For a broadcast not the address that was asked, but that of the interface.
+            // For a broadcast, the address of the interface instead of the one that was asked.
             let ip = Ipv4Addr::from(info.ipi_spec_dst.s_addr.to_ne_bytes());
             (IpAddr::V4(ip), info.ipi_ifindex as u32)
         }
@@ -129,25 +129,26 @@ fn local_end(message: &RecvMsg<'_, '_, SockaddrStorage>) -> LocalEnd {
     };
     let is_scoped = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
     LocalEnd {
-        // Nothing leaves from a group.
+        // Nothing can leave from a multicast group.
         ip: (!ip.is_multicast()).then_some(ip),
         scope: if is_scoped { interface } else { 0 },
         is_outside: interface != LOOPBACK_INTERFACE,
     }
 }
 
-/// Attaches the program that decides what the socket queues, in the language of the packet filters
-/// that the kernel runs for any user (classic BPF).
+/// Attaches the program that decides what the socket queues, in classic BPF, which the kernel runs
+/// for any user.
 pub(super) fn set_filter(socket: &UdpSocket, kept_out: &[KeptOut]) -> io::Result<()> {
     SockRef::from(socket).attach_filter(&filter(kept_out))
 }
 
-/// The program: what comes from 127.0.0.0/8, but not over the loopback interface, is emptied (the
-/// system itself drops ::1 then; and what it tells with a datagram is the interface that an address
-/// belongs to, also of one that was sent to it over loopback); what is longer than any message is dropped, and of sources that are kept out all but
-/// replies that begin as they are to. The first half of an IPv6 address decides, all of an IPv4 one.
+/// The program. A datagram from 127.0.0.0/8 that does not come over the loopback interface is emptied (for ::1 the
+/// system itself drops it; and the interface that the system tells with a datagram is the one that the address
+/// belongs to, even if it came over loopback). A datagram that is longer than any message is dropped. From sources
+/// that are kept out only replies with the right first bytes are let in. A source is matched by its IPv4 address, or
+/// by the first half of its IPv6 address.
 fn filter(kept_out: &[KeptOut]) -> Vec<SockFilter> {
-    // Offsets count from the UDP header, these from that of IPv4 or IPv6.
+    // Offsets count from the UDP header; these count from the IPv4 or IPv6 header.
     const VERSION: u32 = SKF_NET_OFF as u32;
     const IPV4_SOURCE: u32 = VERSION + 12;
     const IPV6_SOURCE: u32 = VERSION + 8;
@@ -195,12 +196,12 @@ fn filter(kept_out: &[KeptOut]) -> Vec<SockFilter> {
     program
 }
 
-/// What decides about a datagram of a source that is kept out.
+/// The part that decides about a datagram from a source that is kept out.
 fn let_in(reply_prefix: Option<[u8; 4]>) -> Vec<SockFilter> {
     const OFFSETS: Offsets = Dialect::V1.offsets();
     let Some(prefix) = reply_prefix else { return vec![drop()] };
     vec![
-        // What is too short to have these bytes is dropped by that.
+        // This drops datagrams that are too short to have these bytes.
         load(BPF_W, UDP_HEADER + OFFSETS.transaction as u32),
         skip_unless(BPF_JEQ, u32::from_be_bytes(prefix), 3),
         load(BPF_B, UDP_HEADER + OFFSETS.call as u32),
@@ -252,8 +253,8 @@ impl Sender {
         }
     }
 
-    /// Sends from the front, from the end of the first, and tells how many went; an error is about the
-    /// first of them.
+    /// Sends datagrams from the front of the batch, all from the local end of the first. Returns how
+    /// many went; an error is about the first of them.
     pub(super) fn send(
         &mut self,
         socket: &UdpSocket,

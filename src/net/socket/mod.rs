@@ -1,9 +1,9 @@
 //! Datagrams in batches: [`ReceiveBatch`] receives and [`SendBatch`] sends many with one system call where
 //! the system has one for that (Linux), one at a time elsewhere.
 //!
-//! No protocol and no event loop here. Both take any std socket, and wait where that socket
-//! blocks. `bind_all` makes the nonblocking ones that a node uses: each hears one address family, so
-//! that no IPv4 address comes in the clothes of IPv6, and tells where a datagram came in.
+//! No protocol and no event loop here. Both take any std socket, and wait if that socket blocks.
+//! `bind_all` makes the nonblocking ones that a node uses: each hears one address family, so that no
+//! IPv4 address comes dressed up as IPv6, and tells where a datagram came in.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
@@ -26,22 +26,24 @@ use portable as system;
 
 pub use system::ReceiveBatch;
 
-/// Datagrams in a batch at the most: a system call's fixed cost is spread thin enough, and what
-/// has arrived meanwhile never waits long.
+/// Datagrams in a batch at the most: enough to spread the fixed cost of a system call, few enough
+/// that the datagrams that arrive meanwhile never wait long.
 pub const BATCH: usize = 32;
 
-/// Bytes of a receive slot: what fills it is longer than any message, and dropped for that. Only the
-/// pages that datagrams really fill take up memory.
+/// Bytes of a receive slot: a datagram that fills it is longer than any message, and is dropped for
+/// that. Only the pages that datagrams really fill take up memory.
 const SLOT: usize = MAX_DATAGRAM + 1;
 
-/// An outbox counts as full from here on, so that few large datagrams do not make it grow.
+/// An outbox counts as full from this many bytes on, so that a few large datagrams do not make it
+/// grow.
 const OUTBOX_BYTES: usize = 64 << 10;
 
-/// Asked of the system for each direction; it may grant less. Linux counts some 800 bytes for a
-/// small datagram, so its default holds back only some 250 of them while the node is busy.
+/// The system is asked for this much in each direction; it may grant less. Linux counts some 800
+/// bytes for a small datagram, so its default holds back only some 250 of them while the node is
+/// busy.
 const SOCKET_BUFFER: usize = 1 << 20;
 
-/// Ports that are tried for one that is free for both families.
+/// Ports that are tried to find one that is free for both families.
 const PORTS_TRIED: u32 = 16;
 
 /// What Linux, Windows and the others say where an address family is missing.
@@ -55,13 +57,13 @@ const NO_FAMILY: i32 = match (cfg!(target_os = "linux"), cfg!(windows)) {
 #[derive(Debug)]
 pub(super) struct Bound {
     pub(super) socket: UdpSocket,
-    /// Whether the system keeps loopback sources from elsewhere away. Where it does not, the interface
-    /// that it tells has to do, which makes strangers of neighbours on this machine too.
+    /// Whether the system keeps forged loopback sources away. If it does not, the interface that it
+    /// tells has to do, which also makes strangers of neighbours on this machine.
     is_guarded: bool,
 }
 
 impl Bound {
-    /// Where a datagram came in, as far as its source is concerned.
+    /// Where a datagram came in, for judging its source.
     pub(super) fn local_end(&self, told: LocalEnd) -> LocalEnd {
         LocalEnd { is_outside: told.is_outside && !self.is_guarded, ..told }
     }
@@ -75,8 +77,8 @@ pub fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
     bind_after(address, |_| Ok(())).map(|bound| bound.socket)
 }
 
-/// Binds the sockets of a node, which tell where datagrams come in: one, and for `[::]` one of IPv4
-/// beside it on the same port. Where the machine has but one of the families it is that one alone.
+/// Binds the sockets of a node, which tell where datagrams come in: one, and for `[::]` another one
+/// of IPv4 on the same port. If the machine has only one of the families, there is only that one.
 ///
 /// # Errors
 /// Those of the system, with the address that they are about.
@@ -122,7 +124,8 @@ fn is_without_family(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(NO_FAMILY)
 }
 
-/// Binds a socket after something else has been set: what arrives in between would come without.
+/// Binds a socket after `set` has prepared it: datagrams that arrive in between would come without
+/// that.
 fn bind_after(
     address: SocketAddr,
     set: impl FnOnce(&UdpSocket) -> io::Result<()>,
@@ -137,7 +140,7 @@ fn bind_after(
     let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
     socket.set_nonblocking(true)?;
     let socket = socket.into();
-    // Where it is not to be had, the queue has less room in a flood.
+    // Without it, the queue has less room in a flood.
     let filtered = set_filter(&socket, &[]);
     if let Err(error) = &filtered {
         debug!(%error, "no filter before the socket's queue");
@@ -147,19 +150,20 @@ fn bind_after(
     Ok(Bound { socket, is_guarded: filtered.is_ok() })
 }
 
-/// A source of which the system is to drop most before it takes a place in the socket's queue.
+/// A source whose datagrams the system should mostly drop before they take a place in the socket's
+/// queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct KeptOut {
-    /// Its address; of IPv6 the whole /64 is meant.
+    /// Its address; for IPv6 the whole /64 is meant.
     pub(super) ip: IpAddr,
-    /// Replies whose rpc id begins so are let in: who only writes this address on its datagrams does
-    /// not know how. `None`: nothing is.
+    /// Replies whose transaction id begins with these bytes are let in: somebody who merely forges
+    /// the address does not know them. `None`: nothing is let in.
     pub(super) reply_prefix: Option<[u8; 4]>,
 }
 
-/// Has the system drop what is longer than any message, and most of what comes from these sources,
-/// before it takes a place in the socket's queue. Replaces what was asked for before; [`bind`] asks for
-/// a filter that keeps nobody out.
+/// Makes the system drop datagrams that are longer than any message, and most of those from these
+/// sources, before they take a place in the socket's queue. Replaces the filter before; [`bind`] sets
+/// one that keeps nobody out.
 ///
 /// # Errors
 /// Those of the system; `Unsupported` where it has no such filter.
@@ -172,7 +176,7 @@ pub(super) fn set_filter(socket: &UdpSocket, kept_out: &[KeptOut]) -> io::Result
 pub struct Received<'a> {
     /// Who sent it, by its own account.
     pub source: SocketAddr,
-    /// Where it came in; of sockets that do not tell the default.
+    /// Where it came in; the default for sockets that do not tell.
     pub local: LocalEnd,
     /// All of it.
     pub bytes: &'a [u8],
@@ -191,8 +195,8 @@ pub struct SendBatch {
     sender: system::Sender,
 }
 
-/// One datagram: where to (`None`: the peer that the socket is connected to), from where, and which
-/// bytes.
+/// One datagram: its destination (`None`: the peer that the socket is connected to), the local end,
+/// and its bytes.
 struct Parcel {
     destination: Option<SocketAddr>,
     from: LocalEnd,
@@ -216,13 +220,13 @@ impl SendBatch {
         }
     }
 
-    /// Whether the socket can send there: not to the other address family.
+    /// Whether the socket can send there: only to its own address family.
     pub fn reaches(&self, destination: SocketAddr) -> bool {
         self.local.is_ipv4() == destination.is_ipv4()
     }
 
-    /// Adds a datagram that is to leave from there; the system chooses where it is told nothing, and
-    /// where the socket has but one address it is that one. What the socket [cannot
+    /// Adds a datagram that is to leave from `from`. If that names nothing the system chooses; if
+    /// the socket has only one address it is that one. A datagram that the socket [cannot
     /// send](SendBatch::reaches) is lost.
     pub fn push(&mut self, from: LocalEnd, destination: SocketAddr, bytes: &[u8]) {
         if !self.reaches(destination) {
@@ -275,7 +279,7 @@ impl SendBatch {
         &mut self,
         mut send: impl FnMut(&mut system::Sender, &[Parcel], &[u8]) -> io::Result<usize>,
     ) -> Result<(), Blocked> {
-        // The system takes those together that leave from one end.
+        // The system takes datagrams together if they leave from the same end.
         let waiting = &mut self.waiting[self.sent..];
         if !waiting.is_sorted_by_key(|parcel| parcel.from) {
             waiting.sort_by_key(|parcel| parcel.from);
@@ -452,7 +456,7 @@ mod tests {
         assert!(inbox.is_empty());
     }
 
-    /// Which of these senders a socket still hears, if each sends these bytes.
+    /// Which of `senders` a socket still hears, if each sends these bytes.
     #[cfg(target_os = "linux")]
     fn heard(socket: &UdpSocket, senders: &[&str], bytes: &[u8]) -> Vec<IpAddr> {
         let port = socket.local_addr().unwrap().port();
@@ -462,7 +466,7 @@ mod tests {
             let to = if own.is_ipv4() { "127.0.0.1".parse().unwrap() } else { own };
             sender.send_to(bytes, SocketAddr::new(to, port)).unwrap();
         }
-        // On loopback what was sent is there.
+        // On loopback, sent datagrams are there at once.
         let mut heard = Vec::new();
         let mut inbox = ReceiveBatch::new();
         while inbox.receive(socket).is_ok() {
@@ -487,7 +491,7 @@ mod tests {
         assert_eq!(heard(), [one, two, three]);
         keep_out(&socket, &[two]);
         assert_eq!(heard(), [one, three]);
-        // As many as there may be, among them the last.
+        // As many as there may be, the last among them.
         let mut many: Vec<IpAddr> = (0..15).map(|number| [10, 0, 0, number].into()).collect();
         many.push(three);
         keep_out(&socket, &many);
@@ -516,7 +520,7 @@ mod tests {
         }
     }
 
-    /// The head of a message: a call, and an rpc id that begins so.
+    /// The head of a message: a call, and a transaction id that begins with `rpc_id`.
     #[cfg(target_os = "linux")]
     fn head(rpc_id: &[u8; 4], call: u8) -> Vec<u8> {
         let offsets = Dialect::V1.offsets();

@@ -1,8 +1,8 @@
 //! One datagram at a time, on any system.
 //!
-//! Where a datagram came in is not told: answers leave from where the system chooses, and a loopback
-//! source is what the system lets through. (Those of BSD and macOS drop one that comes in elsewhere than
-//! at a loopback interface, RFC 1122 §3.2.1.3 and RFC 4291 §2.5.3.)
+//! The system does not tell where a datagram came in: answers leave from where it chooses, and a
+//! loopback source is believed if the system lets it through. (BSD and macOS drop one that comes in
+//! elsewhere than at a loopback interface, RFC 1122 §3.2.1.3 and RFC 4291 §2.5.3.)
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -60,12 +60,12 @@ impl ReceiveBatch {
     }
 }
 
-/// Each system has a way of its own to do that, and some have none; nothing is told.
+/// Each system has its own way to do that, and some have none; nothing is told.
 pub(super) fn tell_ends(_: &UdpSocket, _is_ipv4: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// Each system has a way of its own to do that, and some have none.
+/// Each system has its own way to do that, and some have none.
 pub(super) fn set_filter(_: &UdpSocket, _: &[KeptOut]) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }

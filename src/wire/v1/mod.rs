@@ -22,8 +22,8 @@
 //! | `owner` | contact | who published the copy, if not the sender |
 //! | `token` | bytes | the sender knows of write tokens; empty, or the one it was given |
 //!
-//! A holder answers `[0, reason, token]` to such a sender whose token is not the right one, and takes the
-//! store when it comes once more with that token. It refuses a store of an original with call 131: an
+//! If the token of such a sender is not the right one, the holder answers `[0, reason, token]`, and takes
+//! the store when it comes once more with that token. It refuses a store of an original with call 131: an
 //! original takes any list for success.
 //!
 //! A findvalue has two arguments: key and number of values. Ours has a third, a dictionary, and so may the
@@ -38,7 +38,7 @@
 //! |---|---|---|
 //! | `more` | integer | other values that lie there |
 //! | `next` | 20 bytes | what to ask with as `after` for more of them |
-//! | `token` | bytes | values were held back: whoever asks with this gets them |
+//! | `token` | bytes | values were held back: ask with this token to get them |
 //!
 //! Two things that originals take are refused on purpose, because no two decoders agree on them: a
 //! length with leading zeros (`007:example`), and bytes behind the value within the payload's length.
@@ -132,7 +132,7 @@ const NAMES: [(&[u8], Rpc); 5] = [
 const MODE_REPLACE: i64 = 2;
 const MODE_REPLACE_ORIGINAL: i64 = 1;
 
-/// Takes a datagram apart that begins with [`VERSION`] and is no longer than [`MAX_DATAGRAM`].
+/// Takes apart a datagram that begins with [`VERSION`] and is no longer than [`MAX_DATAGRAM`].
 #[inline]
 pub(super) fn parse(datagram: &[u8]) -> Result<Envelope<'_>, ParseError> {
     const DIALECT: Dialect = Dialect::V1;

@@ -12,8 +12,8 @@ use crate::message::{
 use crate::time::Duration;
 use crate::wire::PayloadError;
 
-/// Reads the payload of a request, and tells how many tokens were read for it, or of a malformed
-/// payload may have been.
+/// Reads the payload of a request. Also returns how many tokens were read for it; for a malformed
+/// payload, how many may have been.
 pub(in crate::wire) fn request_counting(
     payload: &[u8],
 ) -> (Result<Request<'_>, PayloadError>, usize) {
@@ -183,7 +183,7 @@ pub(in crate::wire) fn response(kind: Rpc, payload: &[u8]) -> Result<Response, P
     }
 }
 
-/// `{retval: [value, …], closest: [contact, …]}`, and in ours what lies there beside. A value that cannot
+/// `{retval: [value, …], closest: [contact, …]}`, and in ours what else lies there. A value that cannot
 /// be read hides no other.
 fn found(item: Item<'_>) -> Result<Response, PayloadError> {
     let fields = item.dict().ok_or(PayloadError::Shape)?;

@@ -180,7 +180,7 @@ fn the_smallest_lookup_leaves_room_for_the_largest_answer_and_a_ping() {
     assert_eq!(ping.len(), SIZES.ping);
     assert!(SIZES.unvalidated_answer_max(SIZES.lookup_min()) >= MAX_REPLY);
     assert!(SIZES.unvalidated_answer_max(SIZES.lookup_min() - 1) < MAX_REPLY);
-    // Whatever is a frame may be told that it is no request.
+    // Anything that is a frame may be told that it is no request.
     assert!(SIZES.unvalidated_answer_max(HEADER_LEN) >= HEADER_LEN);
 }
 
@@ -427,7 +427,7 @@ fn a_value_that_cannot_be_read_hides_neither_values_nor_contacts() {
     };
     assert_eq!(values, [Value::bytes("ok"), Value::integer(7)]);
     assert_eq!(closest, [contact("127.0.0.1:8001")]);
-    // In any order, and however it cannot be read.
+    // In any order, and whatever makes it unreadable.
     let deep = "l".repeat(1_000) + &"e".repeat(1_000);
     for spoilt in [&deep, "i1e+14e", "d1:ai-1.5e+20ee", "03:abc", "i-infe"] {
         let payload = format!(

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-/// An Ethernet frame, <linux/if_ether.h>: to and from stations that nobody has given a name.
+/// An Ethernet frame, <linux/if_ether.h>, to and from made-up stations.
 const ETHERNET: [u8; 12] = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
 
 const PROTOCOL_UDP: u8 = 17;
@@ -19,7 +19,7 @@ pub fn udp_frame(source: SocketAddr, destination: SocketAddr, payload: &[u8]) ->
     let ports = [source.port().to_be_bytes(), destination.port().to_be_bytes()].concat();
     let addresses = [from, to].concat();
     let covered = [&addresses, &udp_len[..], &[0, PROTOCOL_UDP], &ports, &udp_len, payload];
-    // Zero would say that there is none.
+    // Zero would mean that there is no checksum.
     let check = match checksum(&covered.concat()) {
         0 => 0xffff_u16,
         check => check,

@@ -1,4 +1,4 @@
-//! What kind of interface a name is, and who is at its other end.
+//! What kind of interface a name is, and what is at its other end.
 
 use std::io;
 
@@ -50,7 +50,8 @@ impl Interface {
         all.iter().find(|interface| interface.index == index)
     }
 
-    /// The other end, where it is known and runs no XDP: it would lose what native XDP sends.
+    /// The other end, if it is known and runs no XDP: it would lose the packets that native XDP
+    /// sends.
     pub(super) fn deaf_peer<'a>(&self, all: &'a [Interface]) -> Option<&'a Interface> {
         let peer = all.iter().find(|other| Some(other.index) == self.peer)?;
         (!peer.has_xdp).then_some(peer)
@@ -86,7 +87,7 @@ impl Interface {
                 _ => {}
             }
         }
-        // The number then counts in another namespace.
+        // In that case the number counts in another namespace.
         interface.peer = interface.peer.filter(|_| !elsewhere);
         interface
     }

@@ -28,7 +28,7 @@ static OBJECT: &[u8] =
 /// What the programs need: `bpf_xdp_store_bytes` is the newest.
 const NEEDED: KernelVersion = KernelVersion(5, 18);
 
-/// Since when tcx is there.
+/// The first version with tcx.
 const NEEDED_FOR_TCX: KernelVersion = KernelVersion(6, 6);
 
 /// How long the kernel may take to let go of an interface.
@@ -58,7 +58,7 @@ impl KernelVersion {
 /// Loads the program, attaches it, and leaves it for the node's user.
 ///
 /// # Errors
-/// If something is missing that it needs, or the kernel refuses; nothing is left then.
+/// If something that it needs is missing, or the kernel refuses; nothing is left behind then.
 pub fn attach(attachment: &Attachment) -> Result<Attached, Error> {
     NEEDED.require("the fast path", "5.18")?;
     let interfaces = interface::all()?;
@@ -92,7 +92,7 @@ fn make_folder(place: &Pinning, owner: Owner) -> Result<std::path::PathBuf, Erro
         if let Some(there) = Interface::numbered(&interface::all()?, about.ifindex) {
             return Err(Error::Attached { port: place.port, interface: there.name.clone() });
         }
-        // Of one whose interface is gone nothing is of use.
+        // If its interface is gone, nothing of it is of use.
         remove(&place.bpffs, &folder);
     }
     let failed = |error: io::Error| match error.kind() {
@@ -100,7 +100,7 @@ fn make_folder(place: &Pinning, owner: Owner) -> Result<std::path::PathBuf, Erro
         _ => Error::failed("making a folder in the bpf file system", error),
     };
     make(&pins::all(&place.bpffs)).map_err(failed)?;
-    // Somebody else may have been first.
+    // Another process may have been first.
     pins::check(&place.bpffs)?;
     make(&folder).map_err(failed)?;
     Ok(folder)
@@ -124,7 +124,7 @@ fn closed_to(owner: Owner, folder: &Path) -> Option<std::path::PathBuf> {
     way.filter(|folder| !passes(folder)).last().map(Path::to_owned)
 }
 
-/// Loads the maps; a program follows once it is known which.
+/// Loads the maps; the program follows once it is chosen.
 pub(super) fn load(attachment: &Attachment) -> Result<Ebpf, Error> {
     let cost = |rate: u64| NANOS.checked_div(rate).unwrap_or(0);
     let (source_cost, total_cost) = (cost(attachment.source_rate), cost(attachment.total_rate));
@@ -143,7 +143,7 @@ pub(super) fn load(attachment: &Attachment) -> Result<Ebpf, Error> {
         })
 }
 
-/// Whether an error goes back to a lack of privilege.
+/// Whether an error comes from a lack of privilege.
 fn permission(error: &(dyn std::error::Error + 'static)) -> bool {
     cause(error).is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
 }
@@ -338,7 +338,7 @@ pub fn detach(place: &Pinning) -> Result<(), Error> {
     Ok(())
 }
 
-/// Takes away what is left for the port of namespaces that are gone.
+/// Removes what namespaces that are gone have left for the port.
 fn detach_orphans(place: &Pinning) -> Result<(), Error> {
     let orphans = orphans(&place.bpffs)?;
     let of_port: Vec<_> = orphans.into_iter().filter(|orphan| orphan.port == place.port).collect();
@@ -355,7 +355,7 @@ fn detach_orphans(place: &Pinning) -> Result<(), Error> {
 }
 
 /// The kernel lets go of an interface a moment after the last file is gone, in a worker of its own:
-/// whoever attaches at once would be told that a program is there already.
+/// attaching again at once would fail because a program is there already.
 fn wait_until_free(name: &str) {
     let end = Instant::now() + LETS_GO;
     let is_taken = || {
@@ -368,7 +368,7 @@ fn wait_until_free(name: &str) {
 }
 
 fn remove(bpffs: &Path, folder: &Path) {
-    // What is not there need not be removed; the last of all removes the common folder.
+    // Missing files need not be removed; the last fast path of all removes the common folder.
     for name in [LINK, PROGRAM].into_iter().chain(MAPS) {
         let _ = fs::remove_file(folder.join(name));
     }
@@ -438,7 +438,7 @@ fn age(heartbeat: &Heartbeat) -> Option<Duration> {
     (heartbeat.at != 0).then(|| now().saturating_sub(Duration::from_nanos(heartbeat.at)))
 }
 
-/// Time since the node of what is left in a folder last gave a sign of life, if that can be read.
+/// Time since the node of the fast path in a folder last gave a sign of life, if that can be read.
 pub(super) fn heartbeat_of(folder: &Path) -> Option<Duration> {
     age(&heartbeat(folder).ok()?)
 }

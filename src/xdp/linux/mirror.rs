@@ -1,8 +1,8 @@
-//! The node's side: writes the table and the heartbeat, and hears who asked.
+//! The node's side: writes the table and the heartbeat, and hears which contacts asked.
 //!
-//! The node's thread stamps the heartbeat itself, so that a node that hangs is silent. Tables are
-//! written by a thread of their own, because the kernel lets nobody change a table over before the
-//! last packet has left the old one, some milliseconds; changes that come meanwhile are one.
+//! The node's thread stamps the heartbeat itself, so that a node that hangs is silent. A thread of
+//! its own writes the tables, because the kernel makes a change of tables wait until the last
+//! packet has left the old one, some milliseconds; changes that come meanwhile become one.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::pending;
@@ -40,12 +40,12 @@ type TableMap = Array<MapData, [u8; TABLE_LEN]>;
 pub(crate) struct Mirror {
     place: Pinning,
     attached: Option<Link>,
-    /// Said once: what keeps it from using what is there.
+    /// The complaint that was logged last, so that it is logged once.
     complaint: Option<String>,
 }
 
 impl Mirror {
-    /// Attaches nothing itself; whatever is there, or will be, is found by [`Mirror::beat`].
+    /// Attaches nothing itself; [`Mirror::beat`] finds a fast path that is there or comes later.
     pub(crate) fn new(place: Pinning) -> Result<Mirror, Error> {
         Ok(Mirror { place, attached: None, complaint: None })
     }
@@ -68,8 +68,9 @@ impl Mirror {
         })
     }
 
-    /// Hands over whom the node, which is bound to that address, may name from now on, if that has
-    /// changed. Costs next to nothing where it has not, and does not wait for it where it has.
+    /// Hands over the contacts that the node may name from now on, if they have changed; `local` is
+    /// the address that it is bound to. Costs next to nothing if they have not changed, and does
+    /// not wait for the write if they have.
     pub(crate) fn update(&mut self, node: &Node, local: SocketAddr) {
         if let Some(link) = &mut self.attached {
             link.update(node, local);
@@ -122,7 +123,7 @@ struct Link {
     seed: u64,
     /// The addresses of the node that were handed over, and the version of its routing table.
     told: Option<(Vec<IpAddr>, u64)>,
-    /// The addresses may have changed since.
+    /// Whether the addresses may have changed since.
     look_again: bool,
 }
 
@@ -131,7 +132,7 @@ impl Link {
         let opening = |error| Error::failed("opening a map", error);
         pins::about(&folder, port)?;
         let inode = inode(&folder).map_err(|error| Error::failed("opening a map", error))?;
-        // Until there is a table of this node's, nothing is answered.
+        // Nothing is answered until there is a table of this node.
         let mut heartbeat = pins::single::<HEARTBEAT_LEN>(&folder, "heartbeat")?;
         heartbeat.set(0, [0; HEARTBEAT_LEN], 0).map_err(opening)?;
         let events = Map::RingBuf(pins::map(&folder, "events")?);
@@ -212,7 +213,7 @@ impl Link {
 impl Drop for Link {
     fn drop(&mut self) {
         self.writer.stop();
-        // The kernel need not find out by itself that nobody is there.
+        // Tells the kernel that the node is gone, so it need not find out by itself.
         let _ = self.heartbeat.set(0, [0; HEARTBEAT_LEN], 0);
     }
 }
@@ -232,7 +233,7 @@ fn inode(folder: &Path) -> io::Result<u64> {
     Ok(fs::metadata(folder.join(pins::LINK))?.ino())
 }
 
-/// The addresses that a node bound to this one is reached at.
+/// The addresses at which a node bound to `bound` is reached.
 fn locals(bound: SocketAddr) -> Vec<IpAddr> {
     if !bound.ip().is_unspecified() {
         return vec![bound.ip()];
@@ -247,10 +248,10 @@ fn locals(bound: SocketAddr) -> Vec<IpAddr> {
     all.filter(|ip| bound.is_ipv6() || ip.is_ipv4()).collect()
 }
 
-/// Which contact has which place in the memory of who was seen when.
+/// Which contact has which slot in the memory of when contacts were seen.
 ///
-/// A place rests for as long as possible before another contact gets it: packets that are on their
-/// way through the old table may still write to it.
+/// A slot rests as long as possible before another contact gets it: packets that are on their way
+/// through the old table may still write to it.
 struct Slots {
     of: HashMap<Contact, u16>,
     contacts: Vec<Option<Contact>>,
@@ -267,8 +268,8 @@ impl Slots {
         self.contacts[usize::from(slot)]
     }
 
-    /// Gives each contact a place, the one that it has if it has one. More contacts than there are
-    /// places make a table that does not fit anyway.
+    /// Gives each contact a slot, its old one if it had one. If there are more contacts than slots,
+    /// the table does not fit anyway.
     fn assign(&mut self, contacts: &[Contact]) -> Vec<(Contact, u16)> {
         let mut gone = std::mem::take(&mut self.of);
         let kept: Vec<_> = contacts.iter().map(|contact| gone.remove(contact)).collect();
@@ -293,7 +294,7 @@ struct MapWriter {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What lies between the node's thread and the writer's.
+/// What passes between the node's thread and the writer's.
 #[derive(Default)]
 struct Desk {
     papers: Mutex<Papers>,
@@ -302,7 +303,7 @@ struct Desk {
 
 #[derive(Default)]
 struct Papers {
-    /// With the time at which the node handed it over, which is a sign of life.
+    /// The content, with the time when the node handed it over, which is a sign of life.
     next: Option<(Content, Duration)>,
     is_over: bool,
     /// What the last table holds, once there is one.
@@ -449,7 +450,7 @@ mod tests {
         let second = slots.assign(&[contact(2), contact(3)]);
         assert_eq!(second[0], first[1]);
         assert_eq!((slots.contact(first[0].1), first[0].1 == second[1].1), (None, false));
-        // Only when all others have been used does it come up again.
+        // It comes up again only once all others have been used.
         let crowd: Vec<_> = (10..10 + SEEN_MAX as u16).map(contact).collect();
         let third = slots.assign(&crowd);
         assert_eq!(third.len(), SEEN_MAX);

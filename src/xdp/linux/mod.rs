@@ -1,6 +1,6 @@
-//! All that speaks to the kernel: `loader` puts programs in and takes them out, `mirror` is the
-//! node's side, `orphans` finds what is left of namespaces that are gone, `interface` knows what kind of interface a name is, `pins` where all is left,
-//! `trial` runs the programs on single packets, and `frame` makes them.
+//! All that speaks to the kernel: `loader` puts programs in and takes them out, `mirror` is the node's side,
+//! `orphans` finds what namespaces that are gone have left, `interface` knows what kind of interface a name is,
+//! `pins` where everything is pinned, `trial` runs the programs on single packets, and `frame` makes them.
 
 mod frame;
 mod interface;

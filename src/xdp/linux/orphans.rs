@@ -1,8 +1,8 @@
 //! Fast paths of network namespaces that are gone: their files stay in the bpf file system, where nobody
 //! looks for them any more.
 //!
-//! That a namespace is gone no call of the kernel tells. It is one that no process lives in, that no
-//! name is mounted for, and whose node has given no sign of life.
+//! No call of the kernel tells that a namespace is gone. It counts as gone if no process lives in
+//! it, no name is mounted for it, and its node has given no sign of life.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,4 @@
-//! Where a fast path is left in the bpf file system, and how its maps are opened from there.
+//! Where a fast path is pinned in the bpf file system, and how its maps are opened from there.
 //!
 //! ```text
 //! /sys/fs/bpf/kademlua/4026531840-8001/    network namespace and port; belongs to the node's user
@@ -21,7 +21,7 @@ use crate::xdp::{Error, Pinning};
 pub(super) const PROGRAM: &str = "program";
 pub(super) const LINK: &str = "link";
 
-/// The maps that are left beside the program, those of the tables among them.
+/// The maps that are pinned beside the program, those of the tables among them.
 pub(super) const MAPS: [&str; 10] = [
     "about",
     "heartbeat",
@@ -46,7 +46,7 @@ pub(super) fn all(bpffs: &Path) -> PathBuf {
 }
 
 /// Checks that nobody else can put something into the folder of all fast paths: in a bpf file system
-/// that all may write to, whoever comes first makes it.
+/// that everybody may write to, the first to come makes it.
 pub(super) fn check(bpffs: &Path) -> Result<(), Error> {
     let folder = all(bpffs);
     let Ok(metadata) = fs::symlink_metadata(&folder) else { return Ok(()) };

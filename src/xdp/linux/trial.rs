@@ -21,7 +21,7 @@ use crate::xdp::image::{Content, draw_seed};
 use crate::xdp::layout::{Heartbeat, SEEN_MAX, Stranger};
 use crate::xdp::{Attachment, Counter, Error, Mode};
 
-/// Longest frame that comes out: a reply and its headers, with room to see what is too long.
+/// Longest frame that comes out: a reply and its headers, with room to notice one that is too long.
 const FRAME_MAX: usize = 4_096;
 
 /// What tcx programs return, <linux/pkt_cls.h>: on to the next program, as if there were none.
@@ -57,7 +57,7 @@ pub struct Trial {
 
 struct Mirrored {
     tables: Tables,
-    /// What was mirrored last; the place of each contact is its number.
+    /// The contacts that were mirrored last; the slot of each is its index.
     contacts: Vec<Contact>,
 }
 
@@ -88,7 +88,7 @@ impl Trial {
         })
     }
 
-    /// Mirrors what a node may name, for requests that come to these addresses.
+    /// Mirrors the contacts that a node may name, for requests that come to these addresses.
     ///
     /// # Errors
     /// If the kernel refuses.
@@ -97,7 +97,7 @@ impl Trial {
         self.mirror_contacts(node.id(), node.policy().k, contacts, locals)
     }
 
-    /// Mirrors any contacts, also such as no routing table holds together.
+    /// Mirrors any contacts, even some that no routing table holds together.
     ///
     /// # Errors
     /// If the kernel refuses.
@@ -135,7 +135,7 @@ impl Trial {
         Ok(seen.map(|(contact, _)| *contact).collect())
     }
 
-    /// Takes out the strangers that the node would be told of.
+    /// Takes out the strangers that the node would be told about.
     ///
     /// # Errors
     /// If the map cannot be read.
@@ -164,8 +164,8 @@ impl Trial {
         map.set(0, bytes, 0).map_err(failed)
     }
 
-    /// Packets come in at this interface of the caller's network namespace from now on; at the
-    /// loopback interface, if nothing is said.
+    /// From now on packets come in at this interface of the caller's network namespace; by default
+    /// they come in at the loopback interface.
     pub fn come_in_at(&mut self, ifindex: u32) {
         self.ifindex = Some(ifindex);
     }
@@ -242,8 +242,9 @@ impl Trial {
     }
 }
 
-/// What the kernel is told of a frame beside its bytes: `struct __sk_buff`, whose eleventh number is
-/// the interface, or `struct xdp_md`, whose second is the frame's end and fourth the interface.
+/// What the kernel is told about a frame besides its bytes: `struct __sk_buff`, whose eleventh
+/// number is the interface, or `struct xdp_md`, whose second is the frame's end and whose fourth is
+/// the interface.
 fn context(mode: Mode, ifindex: u32, frame_len: usize) -> Vec<u8> {
     let numbers = match mode {
         Mode::Tcx => [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ifindex].to_vec(),
