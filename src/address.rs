@@ -48,6 +48,19 @@ pub struct LocalEnd {
 }
 
 impl LocalEnd {
+    /// The end that something leaves from because of what came in here, if it can be the same: a loopback
+    /// address reaches others alone, and one that belongs to an interface nothing behind another.
+    #[must_use]
+    pub fn toward(&self, destination: &SocketAddr) -> LocalEnd {
+        let is_same = |ip: IpAddr| {
+            let is_loopback = |ip| Scope::of(ip) == Scope::Loopback;
+            self.scope == 0
+                && ip.is_ipv4() == destination.is_ipv4()
+                && is_loopback(ip) == is_loopback(destination.ip())
+        };
+        if self.ip.is_some_and(is_same) { *self } else { LocalEnd::default() }
+    }
+
     /// Whether a datagram that came in here can be from `source`: an answer must be sendable there,
     /// and a loopback address must come in at a loopback interface.
     pub fn believes(&self, source: &SocketAddr) -> bool {

@@ -24,6 +24,9 @@ impl Id {
     /// Length in bits.
     pub const BITS: u32 = 160;
 
+    /// All bits clear: of no node.
+    pub const ZERO: Id = Id([0; Id::LEN]);
+
     /// The id made of these bytes, the most significant first.
     pub const fn new(bytes: [u8; Id::LEN]) -> Id {
         Id(bytes)
@@ -136,6 +139,51 @@ impl Serialize for Id {
 impl<'de> Deserialize<'de> for Id {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Id, D::Error> {
         crate::serial::text::deserialize(deserializer)
+    }
+}
+
+/// The first four bytes of an id: enough to tell the nodes of a trace from each other.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct IdPrefix(pub [u8; IdPrefix::LEN]);
+
+impl IdPrefix {
+    /// Length in bytes.
+    pub const LEN: usize = 4;
+
+    /// How an id begins.
+    pub fn of(id: &Id) -> IdPrefix {
+        IdPrefix(*id.0.first_chunk().expect("an id is longer"))
+    }
+}
+
+/// Eight lower-case hex digits.
+impl fmt::Display for IdPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for IdPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl From<IdPrefix> for String {
+    fn from(prefix: IdPrefix) -> String {
+        prefix.to_string()
+    }
+}
+
+impl TryFrom<String> for IdPrefix {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<IdPrefix, &'static str> {
+        const EXPECTED: &str = "the prefix of an id is 8 hex digits";
+        let is_hex = text.len() == 2 * IdPrefix::LEN && text.bytes().all(|b| b.is_ascii_hexdigit());
+        let number = is_hex.then(|| u32::from_str_radix(&text, 16).ok()).flatten();
+        number.map(|number| IdPrefix(number.to_be_bytes())).ok_or(EXPECTED)
     }
 }
 

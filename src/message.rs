@@ -4,12 +4,12 @@
 //! datagram they were read from, so that reading one allocates nothing.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
 use crate::bencode::{Item, List, Value};
-use crate::id::Id;
+use crate::id::{Id, IdPrefix};
 use crate::time::Duration;
 
 /// A node as others know it: its id and where it receives datagrams.
@@ -294,6 +294,123 @@ pub enum Response {
     Socket(SocketAddr),
     /// To an application's RPC: the values it returned.
     Returned(Vec<Value>),
+}
+
+/// A request that nodes hand on toward a key, or the answer that comes back: its sender need not know how
+/// a DHT works. Whatever else is around it, the fields are those that each node on the way looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route<'a> {
+    /// How it is to be treated.
+    pub flags: RouteFlags,
+    /// How many more times it may be handed on.
+    pub hops_left: u8,
+    /// How many of the nearest contacts each node passes over.
+    pub skip: u8,
+    /// What is asked.
+    pub kind: RouteKind,
+    /// The key it is on its way to.
+    pub key: Id,
+    /// Where the answer goes: the entry, or with [`RouteFlags::DIRECT`] the client. Unspecified where the
+    /// entry does not know how others reach it; the next node then fills in where it came from.
+    pub answer_to: SocketAddr,
+    /// Bytes of the largest answer.
+    pub budget: u16,
+    /// Who asked the entry.
+    pub client: SocketAddr,
+    /// When `seal` was made, in the entry's own units.
+    pub stamp: u16,
+    /// Between nodes the entry's ticket, between client and entry the client's address token.
+    pub seal: [u8; 8],
+    /// Of a store the value, of an answer what was found, encoded.
+    pub payload: &'a [u8],
+    /// What stands behind the payload: padding, or with [`RouteFlags::TRACE`] the nodes that it passed.
+    pub rest: &'a [u8],
+}
+
+impl Route<'_> {
+    /// What `answer_to` is where nobody has filled it in, and `client` before the entry.
+    pub const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
+}
+
+/// How a [`Route`] is to be treated. Flags that are not known are handed on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RouteFlags(pub u8);
+
+impl RouteFlags {
+    /// The answer goes to the client itself.
+    pub const DIRECT: RouteFlags = RouteFlags(1);
+    /// The entry says that the client receives what is sent to its address.
+    pub const PROVED: RouteFlags = RouteFlags(2);
+    /// Each node that it passes leaves a mark.
+    pub const TRACE: RouteFlags = RouteFlags(4);
+    /// The entry is to look it up itself, node by node.
+    pub const ITERATE: RouteFlags = RouteFlags(8);
+
+    /// Whether all flags of `other` are set.
+    pub fn has(self, other: RouteFlags) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// These flags with those of `other`, or without them.
+    #[must_use]
+    pub fn with(self, other: RouteFlags, set: bool) -> RouteFlags {
+        RouteFlags(if set { self.0 | other.0 } else { self.0 & !other.0 })
+    }
+}
+
+/// What a [`Route`] asks of the node that it ends at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RouteKind {
+    /// Who are you?
+    Locate,
+    /// Which values do you hold under the key?
+    FindValue,
+    /// Of the entry alone: store this value.
+    Store,
+}
+
+impl RouteKind {
+    /// As it is serialised.
+    pub fn name(self) -> &'static str {
+        match self {
+            RouteKind::Locate => "locate",
+            RouteKind::FindValue => "findvalue",
+            RouteKind::Store => "store",
+        }
+    }
+}
+
+/// What a [`Route`] has found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RouteAnswer {
+    /// To a locate: the node that it ended at.
+    Located(Contact),
+    /// To a findvalue: values.
+    Values(Vec<Value>),
+    /// To a findvalue: values lie at this node, and do not fit.
+    HeldAt(Contact),
+    /// To a findvalue: nobody nearer is known, and nothing is held.
+    Nothing,
+    /// To a store: it is kept.
+    Stored,
+    /// To a store: it is not kept.
+    Refused {
+        /// Why.
+        reason: String,
+    },
+    /// The answer did not fit.
+    Cut,
+}
+
+/// A node that a [`Route`] with [`RouteFlags::TRACE`] passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteHop {
+    /// How its id begins.
+    pub id: IdPrefix,
+    /// Microseconds since the entry's stamp; 0 where the node's clock is not the entry's.
+    pub micros: u32,
 }
 
 /// What a node says in place of an answer.

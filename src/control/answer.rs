@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::bencode::Value;
 use crate::message::{Contact, Response};
-use crate::node::{CallError, Peer};
+use crate::node::{CallError, Peer, RouteReport};
 use crate::time::Duration;
 
 use super::ask::{Ask, Look, Problem};
@@ -28,6 +28,8 @@ pub enum Answer {
     Lookup(Box<LookupView>),
     /// To [`Command::Store`].
     Stored(Box<StoreView>),
+    /// To [`Command::Route`].
+    Routed(Box<RouteReport>),
     /// To [`Command::Ping`].
     Ponged(Ponged),
     /// To [`Command::GetSocket`].
@@ -145,6 +147,7 @@ impl Command {
             }
             Reply::Lookup(record) => Answer::Lookup(Box::new(LookupView::of(record, own))),
             Reply::Stored(report) => Answer::Stored(Box::new(StoreView::of(report))),
+            Reply::Routed(report) => Answer::Routed(Box::new(report)),
             Reply::Called(outcome) => {
                 let answered = outcome.and_then(|(response, ms)| match (self, response) {
                     (&Command::Ping { peer: who }, Response::Pong) => {
@@ -192,6 +195,7 @@ impl Ask {
                 read(from, Answer::Lookup)
             }
             Ask::Run(Command::Store { .. }) => read(from, Answer::Stored),
+            Ask::Run(Command::Route { .. }) => read(from, Answer::Routed),
             Ask::Run(Command::Ping { .. }) => read(from, Answer::Ponged),
             Ask::Run(Command::GetSocket { .. }) => read(from, Answer::Socket),
             Ask::Run(Command::Call { .. }) => read(from, Answer::Returned),

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::address::is_sendable;
 use crate::bencode::{Item, ItemView, Value};
 use crate::id::Id;
+use crate::message::RouteKind;
 use crate::node::CallError;
 use crate::serial::Bytes;
 
@@ -154,6 +155,11 @@ impl Ask {
             }
             Command::Bootstrap { addresses } if !addresses.iter().all(is_sendable) => {
                 return wrong(&"addresses: nothing can be sent to one of them");
+            }
+            Command::Route { kind: RouteKind::Store, .. } => {
+                return wrong(
+                    &"kind: expected locate or findvalue; a store has a command of its own",
+                );
             }
             Command::Store { value, .. } => check_value("value", value)?,
             Command::Call { args, .. } => {

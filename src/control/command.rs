@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::bencode::Value;
 use crate::id::Id;
 use crate::kad::lookup::{Goal, LookupRecord};
-use crate::message::{Response, StoreMode};
-use crate::node::{CallError, Event, Node, OperationId, Peer, StoreReport};
+use crate::message::{Response, RouteKind, StoreMode};
+use crate::node::{CallError, Event, Node, OperationId, Peer, RouteReport, StoreReport};
 use crate::serial::Bytes;
 use crate::store::Refusal;
 use crate::time::{Duration, Instant};
@@ -47,6 +47,15 @@ pub enum Command {
         /// Beside older values, or instead of them.
         mode: StoreMode,
     },
+    /// Send a route to a key, which finds its way by itself.
+    Route {
+        /// The key.
+        key: Id,
+        /// What is asked: `"findvalue"` or `"locate"`.
+        kind: RouteKind,
+        /// Whether the nodes on its way leave their marks.
+        trace: bool,
+    },
     /// Ask a peer whether it is there.
     Ping {
         /// The peer.
@@ -82,6 +91,8 @@ pub enum Reply {
     Lookup(LookupRecord),
     /// To [`Command::Store`].
     Stored(StoreReport),
+    /// To [`Command::Route`].
+    Routed(RouteReport),
     /// To [`Command::Ping`], [`Command::GetSocket`] and [`Command::Call`]: the answer and its round
     /// trip.
     Called(Result<(Response, Duration), CallError>),
@@ -122,6 +133,7 @@ impl Command {
                 node.start_lookup(now, Goal::Value { key, max_nodes, max_entries })
             }
             Command::Store { key, value, mode } => node.start_store(now, key, value, mode)?,
+            Command::Route { key, kind, trace } => node.start_route(now, key, kind, trace),
             Command::Ping { peer } => node.start_ping(now, peer),
             Command::GetSocket { peer } => node.start_get_socket(now, peer),
             Command::Call { peer, name, args } => node.start_call(now, peer, &name.0, &args)?,
@@ -137,7 +149,8 @@ impl Command {
             Command::Bootstrap { .. }
             | Command::FindNode { .. }
             | Command::FindValue { .. }
-            | Command::Store { .. } => None,
+            | Command::Store { .. }
+            | Command::Route { .. } => None,
         }
     }
 }
@@ -154,6 +167,7 @@ pub fn reply(event: Event) -> Result<(OperationId, Reply), Event> {
         }
         Event::LookupDone(record) => Ok((record.id, Reply::Lookup(record))),
         Event::StoreDone(report) => Ok((report.id, Reply::Stored(report))),
+        Event::RouteDone(report) => Ok((report.id, Reply::Routed(report))),
         Event::CallDone { id, outcome, rtt, .. } => {
             Ok((id, Reply::Called(outcome.map(|response| (response, rtt)))))
         }

@@ -15,7 +15,10 @@ mod packet;
 mod reading;
 mod view;
 
-pub use crate::node::{Counters, Delivery, DeliveryOutcome, Event, StoreReport};
+pub use crate::node::{
+    Counters, Delivery, DeliveryOutcome, Event, RouteAttempt, RouteCounters, RouteReport,
+    StoreReport,
+};
 pub use crate::serial::Bytes;
 
 pub use self::answer::{Answer, Bootstrapped, CaptureView, Captured, Ponged, SocketView};

@@ -8,10 +8,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use crate::bencode::{Item, Value};
-use crate::message::{Contact, RpcError, TransactionId};
+use crate::id::Id;
+use crate::message::{Contact, Route, RouteFlags, RouteHop, RpcError, TransactionId};
 use crate::node::Peer;
 use crate::serial::{Bytes, hex};
-use crate::wire::{self, Body, Dialect, Envelope, UnreadAnswer};
+use crate::wire::{self, Body, Dialect, Envelope, UnreadAnswer, UnreadRoute};
 
 use super::packet::{Direction, Packet, Sight};
 
@@ -34,6 +35,11 @@ pub enum PacketKind {
     NoSuchRpc,
     /// The RPC failed.
     Failure,
+    /// A request on its way to a key.
+    Route,
+    /// The answer to one, on its way back.
+    #[serde(rename = "route answer")]
+    RouteAnswer,
     /// No message that can be read.
     Malformed,
     /// No packet: a contact has come into the routing table.
@@ -72,6 +78,9 @@ pub struct Reading {
     /// What an answer brings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub results: Option<Value>,
+    /// What a route or its answer tells beside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<RouteReading>,
     /// From the request to this answer, in milliseconds with all that the clock tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ms: Option<f64>,
@@ -84,6 +93,53 @@ pub struct Reading {
     /// Events that a tap lost right before this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<u64>,
+}
+
+/// What a route tells the nodes on its way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteReading {
+    /// The key it is on its way to.
+    pub key: Id,
+    /// How many more times it may be handed on.
+    pub hops_left: u8,
+    /// How many contacts each node passes over.
+    pub skip: u8,
+    /// Whether the answer goes to the client itself.
+    pub direct: bool,
+    /// Whether the client has proved its address, as the entry says.
+    pub proved: bool,
+    /// Whether the entry is to look it up itself.
+    pub iterate: bool,
+    /// Where the answer goes; nowhere yet before the entry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer_to: Option<Peer>,
+    /// Who asked the entry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<Peer>,
+    /// Bytes of the largest answer.
+    pub budget: u16,
+    /// The nodes that it passed, where they left marks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hops: Vec<RouteHop>,
+}
+
+impl RouteReading {
+    fn of(dialect: Dialect, route: &Route<'_>) -> RouteReading {
+        let peer = |address: SocketAddr| (address != Route::NOWHERE).then(|| address.into());
+        let traced = if route.flags.has(RouteFlags::TRACE) { route.rest } else { &[] };
+        RouteReading {
+            key: route.key,
+            hops_left: route.hops_left,
+            skip: route.skip,
+            direct: route.flags.has(RouteFlags::DIRECT),
+            proved: route.flags.has(RouteFlags::PROVED),
+            iterate: route.flags.has(RouteFlags::ITERATE),
+            answer_to: peer(route.answer_to),
+            client: peer(route.client),
+            budget: route.budget,
+            hops: dialect.route_hops(traced).collect(),
+        }
+    }
 }
 
 /// One call: its number, the node at the other end, and which way the request goes.
@@ -153,6 +209,10 @@ impl Reader {
                 reading.kind = PacketKind::Failure;
                 self.find_request(call, reading, packet);
             }
+            Body::Route(route) => read_route(reading, PacketKind::Route, envelope.dialect, route),
+            Body::Routed(route) => {
+                read_route(reading, PacketKind::RouteAnswer, envelope.dialect, route);
+            }
         }
     }
 
@@ -198,6 +258,7 @@ impl Reading {
             rpc: None,
             args: None,
             results: None,
+            route: None,
             ms: None,
             error: None,
             bytes: None,
@@ -231,6 +292,31 @@ fn read_answer(reading: &mut Reading, dialect: Dialect, answer: UnreadAnswer<'_>
                 reading.error = answer.read(kind).err().map(|error| error.to_string());
             }
             reading.results = reading.brought(results);
+        }
+    }
+}
+
+fn read_route(reading: &mut Reading, kind: PacketKind, dialect: Dialect, unread: UnreadRoute<'_>) {
+    let route = match unread.read() {
+        Ok(route) => route,
+        Err(error) => {
+            reading.error = Some(error.to_string());
+            return;
+        }
+    };
+    reading.kind = kind;
+    reading.rpc = Some(Bytes(route.kind.name().into()));
+    reading.route = Some(RouteReading::of(dialect, &route));
+    if route.payload.is_empty() {
+        return;
+    }
+    match Item::parse(route.payload) {
+        Err(error) => reading.error = Some(format!("payload: {error}")),
+        Ok(item) if kind == PacketKind::Route => reading.args = reading.brought(item),
+        Ok(item) => {
+            let read = wire::read_route_answer(dialect, route.kind, route.payload);
+            reading.error = read.err().map(|error| error.to_string());
+            reading.results = reading.brought(item);
         }
     }
 }
@@ -288,7 +374,6 @@ fn fits<T: PartialEq + ?Sized>(wanted: Option<&T>, is: Option<&T>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::Id;
     use crate::message::{Request, Response};
     use crate::wire::{Header, emit};
 

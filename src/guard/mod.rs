@@ -6,5 +6,6 @@ pub(crate) mod challenge;
 pub(crate) mod cost;
 pub(crate) mod limits;
 pub(crate) mod rations;
+pub(crate) mod tickets;
 pub(crate) mod tokens;
 pub(crate) mod validated;

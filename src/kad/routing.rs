@@ -189,6 +189,16 @@ impl Table {
         Closest::new(self, *target)
     }
 
+    /// The good contacts of an address family that are nearer to a key than this node is, the nearest
+    /// first.
+    pub fn nearer(&self, key: &Id, is_ipv4: bool) -> impl Iterator<Item = Contact> {
+        let (own, key) = (key.distance(&self.own), *key);
+        self.closest(&key)
+            .map_while(move |entry| (key.distance(&entry.contact.id) < own).then_some(entry))
+            .filter(move |entry| entry.is_good() && entry.contact.address.is_ipv4() == is_ipv4)
+            .map(|entry| entry.contact)
+    }
+
     /// Notes that a contact asked something, which proves nothing about its address.
     pub fn on_seen(&mut self, now: Instant, contact: &Contact) -> Sighting {
         if contact.id == self.own {

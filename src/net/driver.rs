@@ -688,6 +688,7 @@ impl Core {
             Event::Bootstrapped { .. }
             | Event::LookupDone(_)
             | Event::StoreDone(_)
+            | Event::RouteDone(_)
             | Event::CallDone { .. } => unreachable!("a reply, told apart above"),
         }
     }

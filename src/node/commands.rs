@@ -9,7 +9,7 @@ use crate::kad::OperationId;
 use crate::kad::estimate::Estimate;
 use crate::kad::lookup::{Goal, LookupRecord};
 use crate::kad::routing::{Insertion, Table};
-use crate::message::{Contact, Request, Rpc, StoreMode};
+use crate::message::{Contact, Request, RouteKind, Rpc, StoreMode};
 use crate::node::answers::{MAX_REGISTERED, RegisterError, RpcFailed};
 use crate::node::calls::Peer;
 use crate::node::operations::Then;
@@ -72,6 +72,22 @@ impl Node {
         mode: StoreMode,
     ) -> Result<OperationId, Refusal> {
         self.first_active().start_store(now, key, value, mode)
+    }
+
+    /// Sends a route to a key, which finds its way by itself, and looks the key up where none of a few
+    /// attempts is answered. Ends as [`Event::RouteDone`](super::Event::RouteDone).
+    ///
+    /// # Panics
+    /// If it is to store something: that is what [`Node::start_store`] is for.
+    pub fn start_route(
+        &mut self,
+        now: Instant,
+        key: Id,
+        kind: RouteKind,
+        wants_trace: bool,
+    ) -> OperationId {
+        assert_ne!(kind, RouteKind::Store, "the entry stores, and this node is its own");
+        self.first_active().start_route(now, key, kind, wants_trace)
     }
 
     /// Asks a peer whether it is there. Ends as [`Event::CallDone`](super::Event::CallDone).

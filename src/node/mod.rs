@@ -4,10 +4,10 @@
 //! a socket and a clock (`net`) or a virtual network (`sim`). Read [`Node`] and [`Overlay`] first, then
 //! [`kad::routing`](crate::kad::routing), [`kad::lookup`](crate::kad::lookup) and [`store`](crate::store).
 //!
-//! `calls`, `deferred`, `fair`, `joining`, `lost`, `maintenance`, `pending`, `repeats`, `replication` and
-//! `vigil` are mechanisms: each holds its state and decides, and knows no node. The code that acts on
+//! `calls`, `deferred`, `fair`, `forwarding`, `joining`, `lost`, `maintenance`, `pending`, `repeats`,
+//! `replication` and `vigil` are mechanisms: each holds its state and decides, and knows no node. The code that acts on
 //! these decisions, on an overlay and on what the overlays share, is in `answers`, `replies`,
-//! `operations`, `bootstrap`, `handover` and `upkeep`.
+//! `operations`, `routes`, `bootstrap`, `handover` and `upkeep`.
 //!
 //! # The caller's contract
 //! - After each `handle`, `start_*` or `answer` drain [`Node::poll_output`] until it yields
@@ -23,6 +23,7 @@ mod calls;
 mod commands;
 mod deferred;
 mod fair;
+mod forwarding;
 mod handover;
 mod joining;
 mod lost;
@@ -35,6 +36,7 @@ mod repeats;
 mod replication;
 mod replies;
 mod report;
+mod routes;
 mod shared;
 mod spread;
 mod upkeep;
@@ -61,7 +63,10 @@ pub use crate::node::calls::Peer;
 pub use crate::node::overlay::Overlay;
 pub use crate::node::pending::RequestToken;
 pub use crate::node::policy::{Families, IdRule, Policy};
-pub use crate::node::report::{CallError, Counters, Delivery, DeliveryOutcome, Event, StoreReport};
+pub use crate::node::report::{
+    CallError, Counters, Delivery, DeliveryOutcome, Event, RouteAttempt, RouteCounters,
+    RouteReport, StoreReport,
+};
 pub use crate::node::spread::Spread;
 
 /// What happens to a node.
@@ -84,6 +89,13 @@ pub enum Input<'a> {
         dialect: Dialect,
         /// Who asked, under the address that the question came from.
         contact: Contact,
+    },
+    /// The system says that a datagram which was sent reached nobody. A hint: it may be forged.
+    Unreachable {
+        /// Where it was sent.
+        destination: SocketAddr,
+        /// As much of it as came back.
+        bytes: &'a [u8],
     },
     /// The instant named by the last [`Output::Timeout`] has come.
     Timeout,
@@ -177,6 +189,11 @@ impl Node {
                     overlay.on_asked(now, contact, LocalEnd::default());
                 }
             }
+            Input::Unreachable { destination, bytes } => {
+                if let Some(mut overlay) = self.speaking_first(bytes, &destination) {
+                    overlay.on_unreachable(now, destination, bytes);
+                }
+            }
             Input::Timeout => self.on_timeout(now),
         }
     }
@@ -202,6 +219,12 @@ impl Node {
         };
         let overlay = self.overlays.iter_mut().find(speaks)?;
         Some(Active { overlay, shared: &mut self.shared })
+    }
+
+    /// The overlay that such a datagram belongs to.
+    fn speaking_first(&mut self, bytes: &[u8], to: &SocketAddr) -> Option<Active<'_>> {
+        let dialect = wire::parse(bytes).ok()?.dialect;
+        self.speaking(dialect, to)
     }
 
     /// An overlay at work.
@@ -252,6 +275,14 @@ impl Node {
             (Body::Query(query), Some(id)) => {
                 let asker = Contact { id, address: source };
                 overlay.on_query(now, asker, local, (&envelope, query), bytes.len());
+            }
+            (Body::Route(route), Some(id)) => {
+                let sender = Contact { id, address: source };
+                overlay.on_route(now, sender, local, (&envelope, route), bytes.len());
+            }
+            (Body::Routed(route), Some(id)) => {
+                let sender = Contact { id, address: source };
+                overlay.on_routed(now, sender, local, (&envelope, route), bytes.len());
             }
             (_, Some(id)) => {
                 let contact = Contact { id, address: source };

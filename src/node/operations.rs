@@ -13,6 +13,8 @@ use crate::message::{Contact, FindValue, Request, Response, StoreMode, StoreRequ
 use crate::node::bootstrap::{Bootstrap, Named};
 use crate::node::calls::{Attempt, Call, Peer, Purpose};
 use crate::node::overlay::{Active, Overlay, is_validated};
+use crate::node::report::RouteReport;
+use crate::node::routes::RouteClient;
 use crate::node::{CallError, Delivery, DeliveryOutcome, Event, OperationId, StoreReport};
 use crate::store::{Deposit, Party, Refusal, Standing};
 use crate::time::{Duration, Instant};
@@ -36,11 +38,15 @@ pub(super) enum Then {
     /// The caller is told.
     Report,
     /// A value is stored at the nodes found.
-    Publish { value: Value, mode: StoreMode },
+    Publish { value: Value, mode: StoreMode, client: Option<RouteClient> },
     /// The values under the target are passed on to the nodes found.
     Replicate,
     /// The bootstrap ends.
     Joined { bootstrap: OperationId, named: Named },
+    /// A client of a route is told.
+    Serve(RouteClient),
+    /// It was made in place of a route, which ends.
+    EndRoute(Box<RouteReport>),
     /// Nothing: the answers have filled the routing table.
     Refresh,
 }
@@ -48,7 +54,7 @@ pub(super) enum Then {
 impl Then {
     fn cause(&self) -> Cause {
         match self {
-            Then::Report => Cause::Search,
+            Then::Report | Then::Serve(_) | Then::EndRoute(_) => Cause::Search,
             Then::Publish { .. } => Cause::Store,
             Then::Replicate => Cause::Replicate,
             Then::Joined { .. } => Cause::Join,
@@ -61,6 +67,8 @@ impl Then {
 pub(super) struct Publish {
     value: Value,
     mode: StoreMode,
+    /// For whom it is done, if for a client of a route.
+    client: Option<RouteClient>,
     waiting: usize,
     report: StoreReport,
 }
@@ -78,7 +86,7 @@ impl Active<'_> {
         if bytes > max {
             return Err(Refusal::ValueTooLarge { bytes, max });
         }
-        let then = Then::Publish { value, mode };
+        let then = Then::Publish { value, mode, client: None };
         Ok(self.begin_lookup(now, Goal::Node { target: key }, then))
     }
 
@@ -334,7 +342,11 @@ impl Active<'_> {
         self.remember(&record);
         match then {
             Then::Report => self.shared.out.events.push_back(Event::LookupDone(record)),
-            Then::Publish { value, mode } => self.publish(now, record, value, mode),
+            Then::Publish { value, mode, client } => {
+                self.publish(now, record, (value, mode), client);
+            }
+            Then::Serve(client) => self.on_served(&client, &record),
+            Then::EndRoute(report) => self.on_looked_up_instead(now, *report, record),
             Then::Replicate => self.on_holders_found(now, record.goal.target(), &record.closest),
             Then::Joined { bootstrap, .. } => self.on_joined(now, bootstrap),
             Then::Refresh => self.on_refreshed(now),
@@ -357,13 +369,20 @@ impl Active<'_> {
 
     /// Sends a value to all nodes that a lookup found, at once, and keeps it here too if this node
     /// is among the k nearest.
-    fn publish(&mut self, now: Instant, lookup: LookupRecord, value: Value, mode: StoreMode) {
+    fn publish(
+        &mut self,
+        now: Instant,
+        lookup: LookupRecord,
+        (value, mode): (Value, StoreMode),
+        client: Option<RouteClient>,
+    ) {
         let (id, key) = (lookup.id, lookup.goal.target());
         let mut holders = lookup.closest.clone();
         holders.truncate(self.overlay.policy.replicas);
         let mut publish = Publish {
             value,
             mode,
+            client,
             waiting: 0,
             report: StoreReport {
                 id,
@@ -470,6 +489,9 @@ impl Active<'_> {
             return;
         }
         publish.report.ended = now;
+        if let Some(client) = publish.client {
+            return self.on_stored_for(&client, &publish.report);
+        }
         self.shared.out.events.push_back(Event::StoreDone(publish.report));
     }
 }

@@ -17,6 +17,7 @@ use crate::kad::lookup::LookupRecord;
 use crate::kad::routing::Table;
 use crate::kad::silent::Silent;
 use crate::message::Contact;
+use crate::node::forwarding::Forwarding;
 use crate::node::joining::Joining;
 use crate::node::lost::Lost;
 use crate::node::maintenance::Maintenance;
@@ -60,6 +61,7 @@ pub struct Overlay {
     pub(super) lost: Lost,
     pub(super) joining: Joining,
     pub(super) vigil: Vigil,
+    pub(super) forwarding: Forwarding,
     pub(super) silent: Silent,
     pub(super) token_cache: TokenCache,
     pub(super) operations: BTreeMap<OperationId, Operation>,
@@ -91,6 +93,7 @@ impl Overlay {
             lost: Lost::default(),
             joining: Joining::default(),
             vigil: Vigil::default(),
+            forwarding: Forwarding::default(),
             silent: Silent::default(),
             token_cache: TokenCache::default(),
             operations: BTreeMap::new(),
@@ -132,7 +135,7 @@ impl Overlay {
 
     /// How many operations run.
     pub fn operation_count(&self) -> usize {
-        self.operations.len()
+        self.operations.len() + self.forwarding.own_count()
     }
 
     /// How many nodes there are in the network, as far as this one can tell.
@@ -153,6 +156,7 @@ impl Overlay {
             .min(self.lost.next_timeout())
             .min(self.joining.next_timeout())
             .min(self.vigil.next_timeout())
+            .min(self.forwarding.next_timeout())
     }
 }
 

@@ -44,7 +44,9 @@ impl Active<'_> {
             Body::Answer(answer) => answer.read(call.kind).map_err(|_| CallError::BadReply),
             Body::Error(RpcError::NoSuchRpc) => Err(CallError::NoSuchRpc),
             Body::Error(RpcError::Failed) => Err(CallError::Failed),
-            Body::Query(_) => unreachable!("a reply is no request"),
+            Body::Query(_) | Body::Route(_) | Body::Routed(_) => {
+                unreachable!("a reply is no request, and no route")
+            }
         };
         if let Ok(
             Response::Refused { token: Some(token), .. }

@@ -8,7 +8,7 @@ use crate::bencode::Value;
 use crate::id::Id;
 use crate::kad::OperationId;
 use crate::kad::lookup::LookupRecord;
-use crate::message::{Contact, Response};
+use crate::message::{Contact, Response, RouteAnswer, RouteHop, RouteKind};
 use crate::node::{Peer, RequestToken, Spread};
 use crate::time::{Duration, Instant};
 
@@ -29,6 +29,8 @@ pub enum Event {
     LookupDone(LookupRecord),
     /// A store that a caller started has ended.
     StoreDone(StoreReport),
+    /// A route that a caller started has ended.
+    RouteDone(RouteReport),
     /// A call that a caller started has ended.
     CallDone {
         /// Which.
@@ -110,6 +112,109 @@ pub struct StoreReport {
     /// When it ended.
     #[serde(skip)]
     pub ended: Instant,
+}
+
+/// How a route went that the node sent itself. Serialised it lacks what means nothing outside of the node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RouteReport {
+    /// The operation.
+    #[serde(skip)]
+    pub id: OperationId,
+    /// The key.
+    pub key: Id,
+    /// What was asked.
+    pub kind: RouteKind,
+    /// What was found.
+    pub answer: RouteAnswer,
+    /// Who answered, this node where it could itself; `None` if only the lookup did, or nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Id>,
+    /// What was sent, in the order in which it was.
+    pub attempts: Vec<RouteAttempt>,
+    /// The lookup that followed where no attempt was answered well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<LookupRecord>,
+    /// When it began.
+    #[serde(skip)]
+    pub started: Instant,
+    /// When it ended.
+    #[serde(skip)]
+    pub ended: Instant,
+}
+
+/// One attempt of a route.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteAttempt {
+    /// How many contacts each node on the way was to pass over.
+    pub skip: u8,
+    /// Whom it was handed to first.
+    pub to: Contact,
+    /// When: the time since the route began.
+    pub sent: Duration,
+    /// How long the answer took, or was waited for.
+    #[serde(rename = "ms")]
+    pub took: Duration,
+    /// Whether there was one.
+    pub is_answered: bool,
+    /// Bytes of the datagram sent.
+    pub bytes_sent: usize,
+    /// Bytes of the answer.
+    pub bytes_received: usize,
+    /// The nodes that it passed, where a trace was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hops: Vec<RouteHop>,
+}
+
+impl RouteReport {
+    pub(super) fn begun(now: Instant, id: OperationId, key: Id, kind: RouteKind) -> RouteReport {
+        RouteReport {
+            id,
+            key,
+            kind,
+            answer: RouteAnswer::Nothing,
+            by: None,
+            attempts: Vec::new(),
+            fallback: None,
+            started: now,
+            ended: now,
+        }
+    }
+
+    /// How long it took.
+    pub fn duration(&self) -> Duration {
+        self.ended.since(self.started)
+    }
+
+    /// Whether what was asked for was found.
+    pub fn has_found(&self) -> bool {
+        match self.answer {
+            RouteAnswer::Located(_)
+            | RouteAnswer::Values(_)
+            | RouteAnswer::HeldAt(_)
+            | RouteAnswer::Stored => true,
+            RouteAnswer::Nothing | RouteAnswer::Refused { .. } | RouteAnswer::Cut => false,
+        }
+    }
+
+    /// How many times the attempt that found it was handed on, or how far the lookup got in its place;
+    /// of an attempt without a trace it is known only that it was at least once.
+    pub fn hops(&self) -> u32 {
+        let attempt = || self.attempts.last().filter(|last| last.is_answered);
+        match &self.fallback {
+            Some(lookup) => lookup.hops(),
+            None => attempt().map_or(0, |last| last.hops.len().saturating_sub(1).max(1) as u32),
+        }
+    }
+
+    /// Datagrams of the route, as far as its traces tell, those of the lookup among them: each time that it
+    /// was handed on, and the answers.
+    pub fn messages(&self) -> usize {
+        let of_attempt = |attempt: &RouteAttempt| {
+            attempt.hops.len().saturating_sub(1).max(1) + usize::from(attempt.is_answered)
+        };
+        let attempts: usize = self.attempts.iter().map(of_attempt).sum();
+        attempts + self.fallback.as_ref().map_or(0, LookupRecord::messages)
+    }
 }
 
 /// A value on its way to one of its holders.
@@ -301,4 +406,30 @@ pub struct Counters {
     pub stored: u64,
     /// Values that this node handed over to others, in its upkeep.
     pub handed_over: u64,
+    /// Routes; those that a fast path in the kernel handled are not among them.
+    #[serde(default)]
+    pub routes: RouteCounters,
+}
+
+/// What a node has done with routes since it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteCounters {
+    /// Those that clients brought.
+    pub entered: u64,
+    /// Those that were handed to another node.
+    pub forwarded: u64,
+    /// Answers that were handed to clients.
+    pub relayed: u64,
+    /// Those that were answered here.
+    pub answered: u64,
+    /// Dropped: they came from a node that is nearer to the key.
+    pub dropped_nearer: u64,
+    /// Dropped: the answer was to go where it cannot go.
+    pub dropped_address: u64,
+    /// Dropped: a node on the way was asked what only the entry does.
+    pub dropped_misplaced: u64,
+    /// Answers that were dropped: their ticket is unknown, too old, or used up.
+    pub dropped_ticket: u64,
+    /// Dropped: too much was being done for clients.
+    pub dropped_busy: u64,
 }

@@ -13,6 +13,7 @@ use crate::guard::challenge::Challenge;
 use crate::guard::cost::Bill;
 use crate::guard::limits::{Limits, Refused, SourceBuckets};
 use crate::guard::rations::Rations;
+use crate::guard::tickets::Tickets;
 use crate::guard::tokens::TokenIssuer;
 use crate::guard::validated::Validated;
 use crate::kad::OperationId;
@@ -41,6 +42,7 @@ pub(super) struct Shared {
     pub(super) token_issuer: TokenIssuer,
     pub(super) challenge: Challenge,
     pub(super) rations: Rations,
+    pub(super) tickets: Tickets,
     pub(super) round_trips: RoundTrips,
     last_operation: u64,
     /// RPCs that the application answers.
@@ -68,6 +70,7 @@ impl Shared {
             token_issuer: TokenIssuer::new(&mut secrets),
             challenge: Challenge::new(&mut secrets),
             rations: Rations::new(&mut secrets),
+            tickets: Tickets::new(&mut secrets),
             round_trips: RoundTrips::new(config.rpc_timeout_min, config.rpc_timeout_max),
             last_operation: 0,
             registered: BTreeSet::new(),
@@ -88,6 +91,10 @@ impl Shared {
         if self.own_addresses.len() < MAX_OWN_ADDRESSES && !self.is_own_address(&address) {
             self.own_addresses.push(address);
         }
+    }
+
+    pub(super) fn own_addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.own_addresses.iter().copied()
     }
 
     pub(super) fn is_own_address(&self, address: &SocketAddr) -> bool {

@@ -36,6 +36,7 @@ impl Active<'_> {
         self.ask_lost(now);
         self.tend_joining(now);
         self.tend_vigil(now);
+        self.tend_routes(now);
         if self.overlay.maintenance.take_measuring(now) {
             self.measure(now);
         }

@@ -53,7 +53,7 @@ impl Statistics {
 }
 
 impl Finished {
-    /// What a reply says about it, if it is the reply to a lookup or a store.
+    /// What a reply says about it, if it is the reply to a lookup, a store or a route.
     pub(super) fn of(network: &Network, from: NodeIndex, reply: &Reply) -> Option<Finished> {
         match reply {
             Reply::Lookup(record) => {
@@ -67,6 +67,12 @@ impl Finished {
                 let (hops, messages) = (report.lookup.hops(), report.messages());
                 Some(Finished { hops, messages, took, succeeded })
             }
+            Reply::Routed(report) => Some(Finished {
+                hops: report.hops(),
+                messages: report.messages(),
+                took: report.duration(),
+                succeeded: report.has_found(),
+            }),
             Reply::Bootstrapped { .. } | Reply::Called(_) => None,
         }
     }

@@ -9,10 +9,13 @@
 
 mod v1;
 
+use std::net::SocketAddr;
+
 use crate::bencode::{Item, Malformed, Value};
 use crate::id::Id;
 use crate::message::{
-    Contact, EncodedContact, FindValue, Request, Response, Rest, Rpc, RpcError, TransactionId,
+    Contact, EncodedContact, FindValue, Request, Response, Rest, Route, RouteAnswer, RouteHop,
+    RouteKind, Rpc, RpcError, TransactionId,
 };
 
 /// A datagram from an address that is not validated may cause at most this many times its own bytes:
@@ -48,6 +51,10 @@ pub struct Sizes {
     /// Of the longest write token that a sender takes from a holder and gives back to it. With it the
     /// largest store still fits `datagram_max`.
     pub token_max: usize,
+    /// Of a route without payload, padding and trace.
+    pub route: usize,
+    /// Of a node in a route's trace.
+    pub route_hop: usize,
 }
 
 /// Where the datagrams of a dialect have the bytes that a packet filter looks at.
@@ -96,6 +103,10 @@ pub enum Body<'a> {
     Answer(UnreadAnswer<'a>),
     /// What a node says in place of an answer.
     Error(RpcError),
+    /// A request on its way to a key, unread.
+    Route(UnreadRoute<'a>),
+    /// The answer to one on its way back, unread.
+    Routed(UnreadRoute<'a>),
 }
 
 /// A request that is still to be read.
@@ -108,6 +119,13 @@ pub struct UnreadQuery<'a> {
 /// An answer that is still to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnreadAnswer<'a> {
+    dialect: Dialect,
+    bytes: &'a [u8],
+}
+
+/// A request on its way to a key, or the answer on its way back, that is still to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnreadRoute<'a> {
     dialect: Dialect,
     bytes: &'a [u8],
 }
@@ -127,6 +145,9 @@ pub enum ParseError {
     /// A call number that the dialect does not define.
     #[error("unknown call number {0}")]
     Call(u8),
+    /// A route that asks for nothing that is known.
+    #[error("unknown kind of route {0}")]
+    RouteKind(u8),
 }
 
 /// Why a request or an answer cannot be read. A request like that is still answered, see
@@ -170,6 +191,10 @@ pub enum Message<'a> {
     Error(RpcError),
     /// The answer to a request that could not be read, in a form that its caller can live with.
     Refusal(PayloadError),
+    /// A request on its way to a key.
+    Route(&'a Route<'a>),
+    /// The answer to one on its way back.
+    Routed(&'a Route<'a>),
 }
 
 impl<'a> From<&'a Request<'a>> for Message<'a> {
@@ -237,6 +262,41 @@ impl Dialect {
         }
     }
 
+    /// The payload of a route's answer.
+    pub fn encode_route_answer(self, answer: &RouteAnswer) -> Vec<u8> {
+        match self {
+            Dialect::V1 => v1::encode_route_answer(answer),
+        }
+    }
+
+    /// How many bytes of values fit a route's answer of `answer_max` bytes.
+    pub fn route_values_max(self, answer_max: usize) -> usize {
+        match self {
+            Dialect::V1 => v1::route_values_max(answer_max),
+        }
+    }
+
+    /// The nodes that a route has passed, from what stands behind its payload.
+    pub fn route_hops(self, rest: &[u8]) -> impl Iterator<Item = RouteHop> {
+        match self {
+            Dialect::V1 => v1::route_hops(rest),
+        }
+    }
+
+    /// Leaves a mark behind a route's payload, if there is room.
+    pub fn put_route_hop(self, rest: &mut [u8], hop: RouteHop) {
+        match self {
+            Dialect::V1 => v1::put_route_hop(rest, hop),
+        }
+    }
+
+    /// The form in which routes carry an address.
+    pub fn endpoint_bytes(self, address: &SocketAddr) -> [u8; 18] {
+        match self {
+            Dialect::V1 => v1::endpoint_bytes(address),
+        }
+    }
+
     /// How many bytes of values fit an answer of `answer_max` bytes to a findvalue.
     pub fn values_max(self, search: &FindValue<'_>, answer_max: usize) -> usize {
         match self {
@@ -273,6 +333,7 @@ impl<'a> Body<'a> {
             Body::Query(query) => query.bytes,
             Body::Answer(answer) => answer.bytes,
             Body::Error(_) => &[],
+            Body::Route(route) | Body::Routed(route) => route.bytes,
         }
     }
 }
@@ -321,6 +382,37 @@ impl<'a> UnreadAnswer<'a> {
     /// Its bytes, without what is around them in the datagram: one bencoded item, if it is well formed.
     pub fn as_bytes(self) -> &'a [u8] {
         self.bytes
+    }
+}
+
+impl<'a> UnreadRoute<'a> {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// If it is cut short, or asks for nothing that is known.
+    pub fn read(self) -> Result<Route<'a>, ParseError> {
+        match self.dialect {
+            Dialect::V1 => v1::route(self.bytes),
+        }
+    }
+
+    /// Its bytes, without what is around them in the datagram.
+    pub fn as_bytes(self) -> &'a [u8] {
+        self.bytes
+    }
+}
+
+/// Reads the payload of an answer to a route of that kind.
+///
+/// # Errors
+/// If it is none.
+pub fn read_route_answer(
+    dialect: Dialect,
+    kind: RouteKind,
+    payload: &[u8],
+) -> Result<RouteAnswer, PayloadError> {
+    match dialect {
+        Dialect::V1 => v1::route_answer(kind, payload),
     }
 }
 

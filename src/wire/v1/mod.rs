@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Call 1 is a request `{name: …, args: […]}`, 129 its response `[…]`; 130 (no such RPC) and 131
-//! (the RPC failed) end after the call byte. Integers are big-endian. Bytes after the payload are
+//! (the RPC failed) end after the call byte. Calls 4 and 132 are [`route`]s, which originals have not.
+//! Integers are big-endian. Bytes after the payload are
 //! ignored; the zeros there make our lookups' requests long enough for a whole answer, see
 //! [`Sizes::lookup_min`]. `docs/protocol.md` has all of it for those who write a client.
 //!
@@ -47,17 +48,26 @@
 //! encoded once, so that answering allocates nothing.
 
 mod read;
+mod route;
 mod write;
 
 #[cfg(test)]
 mod tests;
 
 pub(super) use read::{outline, request_counting, response};
+pub(super) use route::{
+    answer as route_answer, encode_answer as encode_route_answer, endpoint_bytes,
+    hops as route_hops, parse as route, put_hop as put_route_hop, values_max as route_values_max,
+};
 pub(super) use write::{encode_contact, put_message, put_nodes, put_values};
 
 use crate::id::Id;
 use crate::message::{FindValue, Rpc, RpcError, TransactionId};
-use crate::wire::{Body, Dialect, Envelope, Offsets, ParseError, Sizes, UnreadAnswer, UnreadQuery};
+use crate::wire::{
+    Body, Dialect, Envelope, Offsets, ParseError, Sizes, UnreadAnswer, UnreadQuery, UnreadRoute,
+};
+
+use route::{ROUTE, ROUTED};
 
 /// First byte of every datagram.
 pub(super) const VERSION: u8 = 1;
@@ -70,6 +80,8 @@ pub(super) const SIZES: Sizes = Sizes {
     custom_max: 16_000,
     around_returned: HEADER_LEN + LENGTH_LEN + b"le".len(),
     token_max: MAX_TOKEN,
+    route: route::HEAD_LEN,
+    route_hop: route::HOP_LEN,
 };
 
 pub(super) const OFFSETS: Offsets =
@@ -142,6 +154,8 @@ pub(super) fn parse(datagram: &[u8]) -> Result<Envelope<'_>, ParseError> {
         RESPONSE => Body::Answer(UnreadAnswer { dialect: DIALECT, bytes: payload(rest)? }),
         NO_SUCH_RPC => Body::Error(RpcError::NoSuchRpc),
         FAILED => Body::Error(RpcError::Failed),
+        ROUTE => Body::Route(UnreadRoute { dialect: DIALECT, bytes: rest }),
+        ROUTED => Body::Routed(UnreadRoute { dialect: DIALECT, bytes: rest }),
         call => return Err(ParseError::Call(call)),
     };
     let sender = Some(Id::from_slice(&header[1..TRANSACTION_AT]).expect("20 bytes"));

@@ -139,7 +139,7 @@ fn id(item: Option<Item<'_>>) -> Option<Id> {
 }
 
 /// `[address, port, id]`, where the address is an IP literal one can send to.
-fn contact(item: Item<'_>) -> Option<Contact> {
+pub(super) fn contact(item: Item<'_>) -> Option<Contact> {
     let mut parts = item.list()?;
     let address = socket_address(parts.next()?, parts.next()?)?;
     let id = id(parts.next())?;
@@ -158,7 +158,7 @@ fn contacts(item: Item<'_>) -> Result<Vec<Contact>, PayloadError> {
 }
 
 /// The items of a list as values of their own, less those that nest too deep for a value.
-fn readable(list: List<'_>) -> Vec<Value> {
+pub(super) fn readable(list: List<'_>) -> Vec<Value> {
     list.filter_map(|item| Value::parse(item.as_bytes()).ok()).collect()
 }
 

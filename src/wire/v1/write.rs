@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::route::{self, ROUTE, ROUTED};
 use super::{
     FAILED, LENGTH_LEN, MAX_DATAGRAM, MAX_REPLY, MODE_REPLACE, NO_SUCH_RPC, REQUEST, RESPONSE,
     SIZES, TRANSACTION_LEN, VERSION, name_of,
@@ -24,6 +25,8 @@ pub(in crate::wire) fn put_message(out: &mut Vec<u8>, header: &Header, message: 
         Message::Error(RpcError::NoSuchRpc) => put_header(out, header, NO_SUCH_RPC),
         Message::Error(RpcError::Failed) => put_header(out, header, FAILED),
         Message::Refusal(error) => put_refusal(out, header, error),
+        Message::Route(request) => route::put(out, header, ROUTE, request),
+        Message::Routed(answer) => route::put(out, header, ROUTED, answer),
     }
 }
 
@@ -273,7 +276,7 @@ fn put_refusal(out: &mut Vec<u8>, header: &Header, error: PayloadError) {
     }
 }
 
-fn put_header(out: &mut Vec<u8>, header: &Header, call: u8) {
+pub(super) fn put_header(out: &mut Vec<u8>, header: &Header, call: u8) {
     out.push(VERSION);
     out.extend_from_slice(header.from.as_bytes());
     let transaction: &[u8; TRANSACTION_LEN] =
