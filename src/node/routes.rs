@@ -414,7 +414,7 @@ impl Active<'_> {
     pub(super) fn tend_routes(&mut self, now: Instant) {
         while let Some((at, contact)) = self.overlay.forwarding.take_due(now) {
             let entry = self.overlay.table.entry(&contact.id);
-            if entry.is_some_and(|entry| entry.contact == contact && entry.last_seen < at) {
+            if entry.is_some_and(|entry| entry.contact == contact && entry.last_seen <= at) {
                 self.check_liveness(now, contact, 1);
             }
         }
