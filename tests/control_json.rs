@@ -6,7 +6,7 @@ mod net_helpers;
 use kademlua::bencode::Value;
 use kademlua::control::{Answer, Ask, Capture, Command, Filter, Look};
 use kademlua::id::Id;
-use kademlua::message::StoreMode;
+use kademlua::message::{RouteKind, StoreMode};
 use kademlua::net::Handle;
 use kademlua::node::Peer;
 use net_helpers::{pair, run};
@@ -52,6 +52,8 @@ fn every_question_and_its_answer_read_back_as_they_were() {
             Command::Ping { peer },
             Command::GetSocket { peer },
             Command::Call { peer, name, args: args.clone() },
+            Command::Route { key, kind: RouteKind::FindValue, trace: true },
+            Command::Route { key, kind: RouteKind::Locate, trace: false },
         ];
         // So that the last packets are there to be asked for.
         second.packets().await.unwrap();

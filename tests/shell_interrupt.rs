@@ -194,7 +194,7 @@ impl Peer {
                 Body::Error(RpcError::Failed) => Answer::Failed,
                 // The node asks back whether there is somebody.
                 Body::Query(_) => continue,
-                Body::Error(RpcError::NoSuchRpc) => panic!("no such rpc"),
+                body => panic!("{body:?}"),
             };
             return (u64::from_be_bytes(frame.transaction.as_bytes().try_into().unwrap()), answer);
         }

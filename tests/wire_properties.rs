@@ -4,13 +4,15 @@
 use std::net::{IpAddr, SocketAddr};
 
 use kademlua::bencode::{self, Item, MAX_VALUE_DEPTH, Value};
-use kademlua::id::Id;
+use kademlua::id::{Id, IdPrefix};
 use kademlua::message::{
-    Contact, CopyOf, FindValue, Request, Response, Rest, Rpc, StoreMode, StoreRequest,
-    TransactionId,
+    Contact, CopyOf, FindValue, Request, Response, Rest, Route, RouteAnswer, RouteFlags, RouteHop,
+    RouteKind, Rpc, StoreMode, StoreRequest, TransactionId,
 };
 use kademlua::time::Duration;
-use kademlua::wire::{Body, Dialect, Header, MAX_DATAGRAM, emit, parse};
+use kademlua::wire::{
+    Body, Dialect, Envelope, Header, MAX_DATAGRAM, Message, emit, parse, read_route_answer,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -362,10 +364,74 @@ proptest! {
     }
 
     #[test]
+    fn routes_are_read_as_written_and_written_as_read(
+        header in header(), key in id(), numbers: [u8; 4], budget: u16, stamp: u16, seal: [u8; 8],
+        addresses in [address(), address()], payload in vec(any::<u8>(), 0..200),
+        rest in vec(any::<u8>(), 0..200), is_answer: bool,
+    ) {
+        let [flags, hops_left, skip, kind] = numbers;
+        let kinds = [RouteKind::Locate, RouteKind::FindValue, RouteKind::Store];
+        let [answer_to, client] = addresses;
+        let route = Route {
+            flags: RouteFlags(flags), hops_left, skip, kind: kinds[usize::from(kind % 3)], key,
+            answer_to, budget, client, stamp, seal, payload: &payload, rest: &rest,
+        };
+        let message = |route| if is_answer { Message::Routed(route) } else { Message::Route(route) };
+        let mut out = Vec::new();
+        emit(&mut out, &header, message(&route));
+        let Envelope { sender, transaction, body, .. } = parse(&out).unwrap();
+        prop_assert_eq!((sender, transaction), (Some(header.from), header.transaction));
+        let read = match body {
+            Body::Route(read) if !is_answer => read.read().unwrap(),
+            Body::Routed(read) if is_answer => read.read().unwrap(),
+            body => panic!("{body:?}"),
+        };
+        prop_assert_eq!(read, route);
+        let mut again = Vec::new();
+        emit(&mut again, &header, message(&read));
+        prop_assert_eq!(again, out);
+    }
+
+    #[test]
+    fn what_routes_find_is_read_as_written(
+        contact in contact(), values in vec(tree(), 0..5), reason in "[a-z ]{1,40}",
+    ) {
+        let dialect = Dialect::V1;
+        let values: Vec<_> = values.iter().map(Tree::value).collect();
+        for (kind, answer) in [
+            (RouteKind::Locate, RouteAnswer::Located(contact)),
+            (RouteKind::FindValue, RouteAnswer::Values(values)),
+            (RouteKind::FindValue, RouteAnswer::HeldAt(contact)),
+            (RouteKind::FindValue, RouteAnswer::Nothing),
+            (RouteKind::Store, RouteAnswer::Stored),
+            (RouteKind::Store, RouteAnswer::Refused { reason }),
+            (RouteKind::Locate, RouteAnswer::Cut),
+        ] {
+            let payload = dialect.encode_route_answer(&answer);
+            prop_assert_eq!(read_route_answer(dialect, kind, &payload), Ok(answer));
+        }
+    }
+
+    #[test]
+    fn marks_are_left_one_behind_the_other_as_far_as_there_is_room(
+        room in 0..200usize, marks in vec((1..=u32::MAX, any::<u32>()), 0..20),
+    ) {
+        let dialect = Dialect::V1;
+        let mut rest = vec![0; room];
+        let marks: Vec<_> = marks
+            .into_iter()
+            .map(|(id, micros)| RouteHop { id: IdPrefix(id.to_be_bytes()), micros })
+            .collect();
+        marks.iter().for_each(|mark| dialect.put_route_hop(&mut rest, *mark));
+        let left: Vec<_> = dialect.route_hops(&rest).collect();
+        prop_assert_eq!(&left[..], &marks[..marks.len().min(room / 8)]);
+    }
+
+    #[test]
     fn any_bytes_are_parsed_or_refused(bytes in vec(any::<u8>(), 0..400)) {
         let _ = Value::parse(&bytes);
         let length = (bytes.len() as u16).to_be_bytes();
-        for call in [1, 129] {
+        for call in [1, 4, 129, 132] {
             let datagram = [&[1; 29][..], &[call], &length, &bytes].concat();
             match parse(&datagram).expect("a message").body {
                 Body::Query(query) => _ = query.read(),
@@ -374,7 +440,13 @@ proptest! {
                         [Rpc::FindNode, Rpc::FindValue, Rpc::Store, Rpc::GetSocket, Rpc::Custom];
                     kinds.into_iter().for_each(|kind| _ = answer.read(kind));
                 }
-                Body::Error(_) => unreachable!("neither call is one"),
+                Body::Route(route) | Body::Routed(route) => {
+                    let kinds = [RouteKind::Locate, RouteKind::FindValue, RouteKind::Store];
+                    let read = |kind| _ = read_route_answer(Dialect::V1, kind, &bytes);
+                    kinds.into_iter().for_each(read);
+                    _ = route.read();
+                }
+                Body::Error(_) => unreachable!("none of the calls is one"),
             }
         }
         let datagram = [&[1; 29], &bytes[..]].concat();

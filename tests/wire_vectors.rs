@@ -28,6 +28,7 @@ fn headers_are_read() {
             Body::Answer(_) => 129,
             Body::Error(RpcError::NoSuchRpc) => 130,
             Body::Error(RpcError::Failed) => 131,
+            Body::Route(_) | Body::Routed(_) => panic!("originals know no routes"),
         };
         assert_eq!(decoded["call"], call, "{}", name(entry));
     }
@@ -126,7 +127,7 @@ fn replies_are_understood() {
         let read = match parse(&bytes).unwrap().body {
             Body::Answer(answer) => answer.read(kind(request)).map(Ok),
             Body::Error(error) => Ok(Err(error)),
-            Body::Query(_) => panic!("a reply"),
+            Body::Query(_) | Body::Route(_) | Body::Routed(_) => panic!("a reply"),
         };
         assert_eq!(read, expected_response(request, reply), "{}", name(reply));
     }
@@ -224,6 +225,10 @@ fn outcome(datagram: &[u8]) -> String {
         Body::Answer(_) => "a response".into(),
         Body::Error(RpcError::NoSuchRpc) => "a response, no such RPC".into(),
         Body::Error(RpcError::Failed) => "a response, failed".into(),
+        Body::Route(route) | Body::Routed(route) => match route.read() {
+            Ok(_) => "a route".into(),
+            Err(error) => format!("dropped, {error}"),
+        },
     }
 }
 

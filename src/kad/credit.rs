@@ -238,7 +238,7 @@ mod tests {
         let named = [victims[0].contact.address];
         assert_eq!(credit.left_for(&debtor("10.200.0.1:1", &named, false)), 300);
         let both = [liar[0], named[0]];
-        assert_eq!(credit.left_for(&debtor("10.201.0.1:1", &both, false)), 527);
+        assert_eq!(credit.left_for(&debtor("10.201.0.1:1", &both, false)), 528);
         assert_eq!(credit.first(&debtor("10.202.0.1:1", &[address("10.203.0.1:1")], false)), None);
     }
 

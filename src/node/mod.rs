@@ -5,9 +5,9 @@
 //! [`kad::routing`](crate::kad::routing), [`kad::lookup`](crate::kad::lookup) and [`store`](crate::store).
 //!
 //! `calls`, `deferred`, `fair`, `forwarding`, `joining`, `lost`, `maintenance`, `pending`, `repeats`,
-//! `replication` and `vigil` are mechanisms: each holds its state and decides, and knows no node. The code that acts on
-//! these decisions, on an overlay and on what the overlays share, is in `answers`, `replies`,
-//! `operations`, `routes`, `bootstrap`, `handover` and `upkeep`.
+//! `replication` and `vigil` are mechanisms: each holds its state and decides, and knows no node. The
+//! code that acts on these decisions, on an overlay and on what the overlays share, is in `answers`,
+//! `replies`, `operations`, `routes`, `bootstrap`, `handover` and `upkeep`.
 //!
 //! # The caller's contract
 //! - After each `handle`, `start_*` or `answer` drain [`Node::poll_output`] until it yields

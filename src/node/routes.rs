@@ -94,8 +94,8 @@ impl Active<'_> {
         let Ok(route) = unread.read() else {
             return self.shared.drop_unasked(now, sender.address, len, None);
         };
-        let account = self.shared.limits.account(&sender.address);
-        if !self.may_ask(now, account.as_ref(), &sender) {
+        let buckets = self.shared.limits.buckets_of(&sender.address);
+        if !self.may_ask(now, buckets.as_ref(), &sender) {
             self.shared.counters.limited += 1;
             return self.shared.note_refused(now, sender.address, None);
         }
@@ -109,8 +109,8 @@ impl Active<'_> {
         if let Err(dropped) = done {
             self.note_dropped(dropped);
         }
-        if let Some(account) = account {
-            self.shared.charge_request(now, &account, &before);
+        if let Some(buckets) = buckets {
+            self.shared.charge_request(now, &buckets, &before);
         }
     }
 

@@ -17,7 +17,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::write::{put_contact, put_header};
 use super::{HEADER_LEN, LENGTH_LEN, read};
-use crate::bencode::{Item, Value, View, put_bytes};
+use crate::bencode::{Item, ItemView, Value, put_bytes};
 use crate::id::{Id, IdPrefix};
 use crate::message::{Contact, Route, RouteAnswer, RouteFlags, RouteHop, RouteKind};
 use crate::wire::{Header, ParseError, PayloadError};
@@ -193,7 +193,7 @@ pub(in crate::wire) fn answer(
     match kind {
         RouteKind::Locate => contact(first).map(RouteAnswer::Located),
         RouteKind::FindValue => found(first),
-        RouteKind::Store if matches!(first.view(), View::Integer(_)) => {
+        RouteKind::Store if matches!(first.view(), ItemView::Integer(_)) => {
             Ok(if first.integer() == Some(1) {
                 RouteAnswer::Stored
             } else {

@@ -74,13 +74,17 @@ fn frames_are_told_apart_by_their_call() {
             Body::Query(query) => format!("query {}", query.as_bytes().escape_ascii()),
             Body::Answer(answer) => format!("answer {}", answer.as_bytes().escape_ascii()),
             Body::Error(error) => format!("{error:?}"),
+            Body::Route(route) => format!("route {}", route.as_bytes().escape_ascii()),
+            Body::Routed(route) => format!("routed {}", route.as_bytes().escape_ascii()),
         })
     };
     assert_eq!(body(&with_payload(1, b"le")), Ok("query le".into()));
     assert_eq!(body(&with_payload(129, b"le")), Ok("answer le".into()));
     assert_eq!(body(&datagram(130, b"")), Ok("NoSuchRpc".into()));
     assert_eq!(body(&datagram(131, b"rest")), Ok("Failed".into()));
-    for call in (0..=255).filter(|call| ![1, 129, 130, 131].contains(call)) {
+    assert_eq!(body(&datagram(4, b"")), Ok("route ".into()));
+    assert_eq!(body(&datagram(132, b"rest")), Ok("routed rest".into()));
+    for call in (0..=255).filter(|call| ![1, 4, 129, 130, 131, 132].contains(call)) {
         assert_eq!(body(&datagram(call, b"")), Err(ParseError::Call(call)));
     }
 }
