@@ -69,7 +69,8 @@ impl Forwarding {
 
     /// A contact that was to be heard of by now, and when it was handed something.
     pub(super) fn take_due(&mut self, now: Instant) -> Option<(Instant, Contact)> {
-        let due = self.used.pop_front_if(|(at, _)| *at + HEARD_WITHIN <= now)?;
+        self.used.front().filter(|(at, _)| *at + HEARD_WITHIN <= now)?;
+        let due = self.used.pop_front()?;
         self.is_used.remove(&due.1.id);
         Some(due)
     }
