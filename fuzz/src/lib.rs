@@ -7,7 +7,8 @@
 use kademlua::bencode::{self, Item, ItemView, Value};
 use kademlua::message::{Response, Rpc};
 use kademlua::wire::{
-    Body, Dialect, Header, Message, Sizes, UnreadAnswer, UnreadQuery, emit, parse,
+    Body, Dialect, Envelope, Header, Message, Sizes, UnreadAnswer, UnreadQuery, UnreadRoute, emit,
+    parse, read_route_answer,
 };
 
 const SIZES: Sizes = Dialect::V1.sizes();
@@ -32,6 +33,24 @@ pub fn frame(datagram: &[u8]) {
         Body::Error(error) => {
             assert_eq!(body(&written(&header, error), &header), Body::Error(error));
         }
+        Body::Route(unread) | Body::Routed(unread) => route(datagram, &envelope, unread),
+    }
+}
+
+/// A route that was understood is written as it was read, to the last byte.
+fn route(datagram: &[u8], envelope: &Envelope<'_>, unread: UnreadRoute<'_>) {
+    let Ok(route) = unread.read() else { return };
+    let header = envelope.reply_from(envelope.sender.expect("v1 tells who sends"));
+    let message = match envelope.body {
+        Body::Route(_) => Message::Route(&route),
+        _ => Message::Routed(&route),
+    };
+    assert_eq!(written(&header, message), datagram);
+    let hops = header.dialect.route_hops(route.rest).count();
+    assert!(8 * hops <= route.rest.len());
+    if let Ok(answer) = read_route_answer(header.dialect, route.kind, route.payload) {
+        let payload = header.dialect.encode_route_answer(&answer);
+        assert_eq!(read_route_answer(header.dialect, route.kind, &payload), Ok(answer));
     }
 }
 

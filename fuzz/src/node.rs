@@ -9,13 +9,15 @@ use kademlua::config::Config;
 use kademlua::id::Id;
 use kademlua::kad::lookup::Goal;
 use kademlua::message::{
-    Contact, FindValue, Request, Response, Rest, Rpc, StoreMode, TransactionId,
+    Contact, FindValue, Request, Response, Rest, Route, RouteFlags, RouteKind, Rpc, StoreMode,
+    TransactionId,
 };
 use kademlua::node::{Event, Input, Node, Output, Peer, RequestToken, RpcFailed};
 use kademlua::store::{RowId, Standing};
 use kademlua::time::{Duration, Instant};
 use kademlua::wire::{
-    AMPLIFICATION_MAX, Body, Dialect, Envelope, Header, MAX_DATAGRAM, UnreadAnswer, emit, parse,
+    AMPLIFICATION_MAX, Body, Dialect, Envelope, Header, MAX_DATAGRAM, Message, UnreadAnswer, emit,
+    parse,
 };
 
 /// Datagrams that one input may make a node send: 64 pings, four lookups of upkeep, some stores.
@@ -65,6 +67,8 @@ struct World<'a> {
     /// Requests of the node, the latest last.
     open: Vec<(SocketAddr, TransactionId, Rpc)>,
     tokens: Vec<RequestToken>,
+    /// Routes that the node sent, and their answers, the latest last.
+    routes: Vec<Vec<u8>>,
     /// Addresses from which something came that is no request, or a token.
     answered: BTreeSet<SocketAddr>,
     /// The last token that the node gave, and all that it gave to an address.
@@ -83,8 +87,8 @@ impl<'a> World<'a> {
         let timeout = Instant::NEVER;
         let (open, tokens, answered) = (Vec::new(), Vec::new(), BTreeSet::new());
         let (token, given) = (Vec::new(), BTreeMap::new());
-        let joins = false;
-        World { script, node, now, timeout, open, tokens, answered, token, given, joins }
+        let (routes, joins) = (Vec::new(), false);
+        World { script, node, now, timeout, open, tokens, routes, answered, token, given, joins }
     }
 
     fn byte(&mut self) -> u8 {
@@ -114,6 +118,10 @@ impl<'a> World<'a> {
             0 if byte == 60 => self.find_values(),
             0 if byte == 70 => self.join_through(),
             0 if byte == 80 => self.keep_vigil(),
+            0 if byte == 90 => self.route(),
+            0 if byte == 100 => self.routed(),
+            0 if byte == 110 => self.unreachable(),
+            0 if byte == 120 => self.start_route(),
             0 => {
                 let (source, bytes) = (contact(self.byte()).address, self.rest_of_datagram());
                 self.receive(source, bytes);
@@ -156,6 +164,66 @@ impl<'a> World<'a> {
         let contact = contact(self.byte());
         self.node.handle(self.now, Input::Seen { dialect: Dialect::V1, contact });
         assert!(self.drain().replies.is_empty(), "nothing was asked");
+    }
+
+    /// A route, of a client or of a node on its way.
+    fn route(&mut self) {
+        let (sender, target, kind) = (contact(self.byte()), contact(self.byte()), self.byte());
+        let [flags, hops_left, skip, padding] =
+            [self.byte(), self.byte(), self.byte() % 4, self.byte()];
+        let kinds = [RouteKind::Locate, RouteKind::FindValue, RouteKind::Store];
+        let (value, padding) = (Value::integer(7), vec![0; 4 * usize::from(padding)]);
+        let mut route = Route {
+            flags: RouteFlags(flags),
+            hops_left,
+            skip,
+            kind: kinds[usize::from(kind % 3)],
+            key: target.id,
+            answer_to: target.address,
+            budget: 1_400,
+            client: sender.address,
+            stamp: 0,
+            seal: [7; 8],
+            payload: value.as_bytes(),
+            rest: &padding,
+        };
+        if let Some(token) = self.routes.last().and_then(|bytes| read_route(bytes)) {
+            (route.stamp, route.seal) = (token.stamp, token.seal);
+        }
+        let from = if kind & 64 == 0 { Id::ZERO } else { sender.id };
+        let header =
+            Header { dialect: Dialect::V1, from, transaction: TransactionId::new([kind; 8]) };
+        let mut out = Vec::new();
+        emit(&mut out, &header, Message::Route(&route));
+        self.receive(sender.address, &out);
+    }
+
+    /// An answer to one of the routes that were sent, or the last answer once more.
+    fn routed(&mut self) {
+        let (sender, at, len) = (contact(self.byte()), self.byte(), self.byte());
+        let Some(bytes) = self.routes.get(usize::from(at)).cloned() else { return };
+        let Some(sent) = read_route(&bytes) else { return };
+        let transaction = parse(&bytes).expect("a node sends messages").transaction;
+        let header = Header { dialect: Dialect::V1, from: sender.id, transaction };
+        let payload = vec![b'x'; 8 * usize::from(len)];
+        let mut out = Vec::new();
+        emit(&mut out, &header, Message::Routed(&Route { payload: &payload, rest: &[], ..sent }));
+        self.receive(sender.address, &out);
+    }
+
+    /// The system says that something reached nobody.
+    fn unreachable(&mut self) {
+        let (destination, at) = (contact(self.byte()).address, self.byte());
+        let Some(bytes) = self.routes.get(usize::from(at)).cloned() else { return };
+        self.node.handle(self.now, Input::Unreachable { destination, bytes: &bytes });
+        self.drain();
+    }
+
+    fn start_route(&mut self) {
+        let (key, kind) = (contact(self.byte()).id, self.byte());
+        let kind = if kind & 1 == 0 { RouteKind::Locate } else { RouteKind::FindValue };
+        self.node.start_route(self.now, key, kind, true);
+        self.drain();
     }
 
     fn garbled_request(&mut self) {
@@ -405,9 +473,14 @@ impl<'a> World<'a> {
     /// How many bytes may be sent in all because of a datagram: for a request of somebody whose
     /// address is not validated three times as many as came, for others it is not said.
     fn limit(&mut self, source: SocketAddr, bytes: &[u8]) -> Option<usize> {
-        let Ok(Envelope { sender, body: Body::Query(query), .. }) = parse(bytes) else {
-            self.answered.insert(source);
-            return None;
+        let (sender, query) = match parse(bytes) {
+            Ok(Envelope { sender, body: Body::Query(query), .. }) => (sender, query),
+            // What these may cause has a test of its own.
+            Ok(Envelope { body: Body::Route(_) | Body::Routed(_), .. }) => return None,
+            _ => {
+                self.answered.insert(source);
+                return None;
+            }
         };
         if let Ok(Request::Store(store)) = query.read()
             && store.token.is_some_and(|token| self.was_given(source, token))
@@ -489,6 +562,11 @@ impl<'a> World<'a> {
                             replies.push(bytes.len());
                         }
                         Body::Error(_) => replies.push(bytes.len()),
+                        Body::Route(_) => self.routes.push(bytes.to_vec()),
+                        Body::Routed(_) => {
+                            self.routes.push(bytes.to_vec());
+                            replies.push(bytes.len());
+                        }
                     }
                 }
                 Output::Event(Event::Request { token, .. }) => self.tokens.push(token),
@@ -499,6 +577,7 @@ impl<'a> World<'a> {
                 }
             }
         }
+        self.routes.drain(..self.routes.len().saturating_sub(MAX_OPEN));
         self.open.drain(..self.open.len().saturating_sub(MAX_OPEN));
         Sent { replies, total }
     }
@@ -572,4 +651,12 @@ fn framed(from: Id, rpc_id: TransactionId, call: u8, payload: &[u8]) -> Vec<u8> 
     out.extend((payload.len() as u16).to_be_bytes());
     out.extend(payload);
     out
+}
+
+/// A route or its answer.
+fn read_route(bytes: &[u8]) -> Option<Route<'_>> {
+    match parse(bytes).ok()?.body {
+        Body::Route(route) | Body::Routed(route) => route.read().ok(),
+        _ => None,
+    }
 }
