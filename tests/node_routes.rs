@@ -412,7 +412,7 @@ fn what_the_entry_does_itself_takes_a_token_and_then_tells_how_it_went() {
         let told = only(told);
         match answer(&told) {
             RouteAnswer::Stored => assert_eq!(kind, RouteKind::Store),
-            RouteAnswer::Values(values) => assert_eq!(values, [value.clone()]),
+            RouteAnswer::Values(values) => assert_eq!(values, std::slice::from_ref(&value)),
             RouteAnswer::Located(contact) => assert_eq!(contact, nearest(&key, 0).unwrap()),
             other => panic!("{other:?}"),
         }
