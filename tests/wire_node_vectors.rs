@@ -204,6 +204,7 @@ fn understood(request: &Json, answer: &[u8]) -> Option<Result<Response, RpcError
         Body::Query(_) => panic!("a request"),
         Body::Answer(answer) => answer.read(kind(request)).ok().map(Ok),
         Body::Error(error) => Some(Err(error)),
+        Body::Route(_) | Body::Routed(_) => panic!("no route was asked"),
     }
 }
 
