@@ -8,8 +8,9 @@
  * Straight down: parse, look up, verdict, count, return. A packet is not touched before it is
  * certain that it will be answered, so whatever is passed up is as it came.
  *
- * The node writes `tables`, `heartbeat`; it reads `seen`, `events`, `counters`. Settings of an
- * attachment are constants that the loader fills in.
+ * It serves all nodes of an interface: what is a node's own is found by its port. The node writes its
+ * `struct node`; it reads that too, its events and its counters. Settings of an interface are constants
+ * that the loader fills in.
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -78,8 +79,7 @@
 /* Levels of the tree: bits of an id. */
 #define DEPTH_MAX (8 * ID_LEN)
 
-/* Settings of the attachment. */
-volatile const __u16 PORT = 0;
+/* Settings of the interface. */
 /* Nanoseconds that a request costs its source, and all sources together; 0: no limit. */
 volatile const __u64 SOURCE_COST_NS = 0;
 volatile const __u64 TOTAL_COST_NS = 0;
@@ -88,56 +88,65 @@ volatile const __u32 OVER_LIMIT_DROPS = 0;
 /* Secret and odd: strangers must not know who shares a bucket with whom. */
 volatile const __u64 SOURCE_SEED = 1;
 
-struct table_map {
+struct node_map {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, 1);
 	__uint(key_size, sizeof(__u32));
-	__uint(value_size, sizeof(struct table));
+	__uint(value_size, sizeof(struct node));
 };
 
-/* Two for each family: one is read while the other is written. */
-struct table_map ipv4_a SEC(".maps");
-struct table_map ipv4_b SEC(".maps");
-struct table_map ipv6_a SEC(".maps");
-struct table_map ipv6_b SEC(".maps");
-
-/* The tables to read: IPv4, IPv6. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-	__uint(max_entries, 2);
+struct counters_map {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
 	__uint(key_size, sizeof(__u32));
-	__uint(value_size, sizeof(__u32));
-	__array(values, struct table_map);
-} tables SEC(".maps");
-
-/* When the node was last known to be alive. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct heartbeat);
-} heartbeat SEC(".maps");
-
-/* When contacts of the table last asked something, by their slot. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct seen);
-} seen SEC(".maps");
+	__uint(value_size, sizeof(struct counters));
+};
 
 /* Strangers whose requests were answered here. */
-struct {
+struct events_map {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, EVENTS_BYTES);
-} events SEC(".maps");
+};
+
+/* The maps of one node. The loader takes new ones for each, and puts them below. */
+struct node_map node SEC(".maps");
+struct counters_map counters SEC(".maps");
+struct events_map events SEC(".maps");
+
+/* Those of all nodes, by port. */
+#define BY_PORT(kind)                                       \
+	struct {                                            \
+		__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);   \
+		__uint(max_entries, PORTS);                 \
+		__uint(key_size, sizeof(__u32));            \
+		__uint(value_size, sizeof(__u32));          \
+		__array(values, struct kind##_map);         \
+	} kind##_by_port SEC(".maps")
+
+BY_PORT(node);
+BY_PORT(counters);
+BY_PORT(events);
+
+/* Writing to it ends when no packet is in the program any more that was in it at the beginning. So a node
+ * waits until nobody reads the table that it has replaced. No packet needs it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 1);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(__u32));
+	__array(values, struct node_map);
+} gate SEC(".maps");
+
+/* Counts packets of which it cannot be told whose they are; the counters of port 0, which no node has. */
+struct counters_map strays SEC(".maps");
 
 struct told {
 	__u64 fingerprint;
 	__u64 at;
 };
 
-/* The strangers that the node was told of last. */
+/* The strangers that nodes were told of last. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, STRANGERS_MAX);
@@ -154,13 +163,6 @@ struct {
 	__type(value, __u64);
 } sources SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct counters);
-} counters SEC(".maps");
-
 /* Written once by the loader; no packet needs it. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -174,18 +176,21 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 /* What is known of a packet. */
 struct request {
 	struct endpoint source;
-	__u8 from[ID_LEN];
 	/* Where the message begins in the frame, and its length. */
 	__u32 at;
 	__u32 len;
 	/* Sum of what the pseudo header, the ports and the protocol put into the UDP checksum. */
 	__u32 sum;
+	/* The node's; 0 as long as it is not known. */
+	__u32 port;
 	bool v6;
 	bool is_find;
 };
 
-/* A search in a table, and what came of it. */
+/* A search in a table, and what came of it; first who asks, and where. */
 struct search {
+	__u8 from[ID_LEN];
+	struct endpoint destination;
 	/* Room behind the 20 bytes keeps every index below 32 inside. */
 	__u8 target[32];
 	/* Contacts to leave out, the smaller number first. */
@@ -209,13 +214,33 @@ struct {
 	__type(value, struct search);
 } searches SEC(".maps");
 
-static __always_inline void count(enum counter what)
+static __always_inline void count(__u32 port, enum counter what)
 {
 	__u32 zero = 0;
-	struct counters *all = bpf_map_lookup_elem(&counters, &zero);
+	void *of_node = bpf_map_lookup_elem(&counters_by_port, &port);
+	struct counters *all = of_node ? bpf_map_lookup_elem(of_node, &zero) : NULL;
 
 	if (all)
 		all->of[what]++;
+}
+
+/* The node on a port, or NULL. */
+static __always_inline struct node *find_node(__u32 port)
+{
+	__u32 zero = 0;
+	void *inner = bpf_map_lookup_elem(&node_by_port, &port);
+
+	return inner ? bpf_map_lookup_elem(inner, &zero) : NULL;
+}
+
+/* The table to answer from. */
+static __always_inline const struct table *table_of(const struct node *node, bool v6)
+{
+	__u32 which = (v6 ? BUFFERS : 0) + (node->current[v6 ? 1 : 0] & (BUFFERS - 1));
+
+	/* The very register that is bounded is to be the one that is multiplied. */
+	barrier_var(which);
+	return &node->tables[0][0] + (which & (2 * BUFFERS - 1));
 }
 
 static __always_inline bool same(const __u8 *a, const __u8 *b, __u32 len)
@@ -508,13 +533,12 @@ static __always_inline bool is_believed(const struct request *r,
 	       (!is_loopback(&r->source, r->v6) && !is_loopback(destination, r->v6));
 }
 
-static __always_inline bool is_alive(__u64 now)
+static __always_inline bool is_alive(const struct node *node, __u64 now)
 {
-	__u32 zero = 0;
-	const struct heartbeat *last = bpf_map_lookup_elem(&heartbeat, &zero);
+	__u64 last = *(volatile const __u64 *)&node->heartbeat.at;
 
 	/* The node reads a finer clock, so it may be a little ahead. */
-	return last && last->at && (__s64)(now - last->at) < (__s64)HEARTBEAT_MAX_NS;
+	return last && (__s64)(now - last) < (__s64)HEARTBEAT_MAX_NS;
 }
 
 /*
@@ -544,39 +568,40 @@ static __always_inline __u32 source_bucket(const struct request *r)
 }
 
 /* Tells the node of a stranger, unless it was told a moment ago. */
-static __always_inline void tell(const struct request *r, __u64 now)
+static __always_inline void tell(const struct request *r, const struct search *s, __u64 now)
 {
-	__u64 fingerprint = hash_id(r->from, SOURCE_SEED) ^ hash_endpoint(&r->source, SOURCE_SEED);
+	__u64 fingerprint = hash_id(s->from, SOURCE_SEED) ^
+			    hash_endpoint(&r->source, SOURCE_SEED) ^ mix(r->port, SOURCE_SEED);
 	__u32 place = (fingerprint >> 40) % STRANGERS_MAX;
 	struct told *told = bpf_map_lookup_elem(&strangers, &place);
+	__u32 port = r->port;
 	struct stranger *event;
+	void *events;
 
 	if (!told || (told->fingerprint == fingerprint && now - told->at < TOLD_EVERY_NS))
 		return;
-	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+	events = bpf_map_lookup_elem(&events_by_port, &port);
+	if (!events)
+		return;
+	event = bpf_ringbuf_reserve(events, sizeof(*event), 0);
 	if (!event) {
 		/* More strangers than the node could look at. */
-		count(STRANGERS_UNTOLD);
+		count(port, STRANGERS_UNTOLD);
 		return;
 	}
-	__builtin_memcpy(event->id, r->from, ID_LEN);
+	__builtin_memcpy(event->id, s->from, ID_LEN);
 	event->endpoint = r->source;
 	bpf_ringbuf_submit(event, 0);
 	told->fingerprint = fingerprint;
 	told->at = now;
-	count(STRANGERS_TOLD);
+	count(port, STRANGERS_TOLD);
 }
 
 /* Notes that a contact of the table asked something. */
-static __always_inline void see(const struct contact *contact, __u64 now)
+static __always_inline void see(struct node *node, const struct contact *contact, __u64 now)
 {
-	__u32 zero = 0;
-	struct seen *all = bpf_map_lookup_elem(&seen, &zero);
-	__u64 *at;
+	__u64 *at = &node->seen[contact->slot % SEEN_MAX];
 
-	if (!all)
-		return;
-	at = &all->at[contact->slot % SEEN_MAX];
 	/* Most packets only read: processors need not quarrel about the line. */
 	if (now - *at > SEEN_EVERY_NS)
 		*at = now;
@@ -610,12 +635,12 @@ static __always_inline void map_ipv4(__u8 *address, __be32 ip)
  * there is not.
  */
 static __always_inline int parse_headers(void *data, void *end, struct request *r,
-					 struct endpoint *destination)
+					 struct endpoint *destination, struct node **node)
 {
 	void *cursor = data;
 	struct ethhdr *eth = ADVANCE(cursor, sizeof(*eth), end);
 	struct udphdr *udp;
-	__u32 udp_len;
+	__u32 udp_len, ip_payload_len;
 
 	if (!eth)
 		return NOT_OURS;
@@ -628,11 +653,9 @@ static __always_inline int parse_headers(void *data, void *end, struct request *
 		    ip->frag_off & ~bpf_htons(IP_DF))
 			return PASSED_HEADERS;
 		udp = ADVANCE(cursor, sizeof(*udp), end);
-		if (!udp || udp->dest != bpf_htons(PORT))
+		if (!udp)
 			return NOT_OURS;
-		udp_len = bpf_ntohs(udp->len);
-		if (bpf_ntohs(ip->tot_len) != sizeof(*ip) + udp_len)
-			return PASSED_LENGTH;
+		ip_payload_len = bpf_ntohs(ip->tot_len) - sizeof(*ip);
 		map_ipv4(r->source.address, ip->saddr);
 		map_ipv4(destination->address, ip->daddr);
 		r->sum = sum_words(ip->saddr) + sum_words(ip->daddr);
@@ -648,12 +671,9 @@ static __always_inline int parse_headers(void *data, void *end, struct request *
 				       ip->nexthdr == IPPROTO_DSTOPTS ?
 			       PASSED_HEADERS : NOT_OURS;
 		udp = ADVANCE(cursor, sizeof(*udp), end);
-		if (!udp || udp->dest != bpf_htons(PORT))
+		if (!udp)
 			return NOT_OURS;
-		udp_len = bpf_ntohs(udp->len);
-		/* Over IPv6 a missing checksum is an error, which the kernel deals with. */
-		if (bpf_ntohs(ip->payload_len) != udp_len || !udp->check)
-			return PASSED_LENGTH;
+		ip_payload_len = bpf_ntohs(ip->payload_len);
 		__builtin_memcpy(r->source.address, &ip->saddr, 16);
 		__builtin_memcpy(destination->address, &ip->daddr, 16);
 		r->sum = sum_address(r->source.address) +
@@ -662,9 +682,17 @@ static __always_inline int parse_headers(void *data, void *end, struct request *
 	} else {
 		return NOT_OURS;
 	}
+	*node = find_node(bpf_ntohs(udp->dest));
+	if (!*node)
+		return NOT_OURS;
+	r->port = bpf_ntohs(udp->dest);
+	udp_len = bpf_ntohs(udp->len);
+	/* Over IPv6 a missing checksum is an error, which the kernel deals with. */
+	if (ip_payload_len != udp_len || (r->v6 && !udp->check))
+		return PASSED_LENGTH;
 	r->source.port = udp->source;
 	r->source.pad = 0;
-	r->sum += bpf_ntohs(udp->source) + PORT + IPPROTO_UDP;
+	r->sum += bpf_ntohs(udp->source) + r->port + IPPROTO_UDP;
 	/* Said as constants, not as a difference of pointers, for the verifier's sake. */
 	r->at = r->v6 ? AT_MESSAGE_IPV6 : AT_MESSAGE_IPV4;
 	r->len = udp_len - sizeof(*udp);
@@ -692,7 +720,7 @@ static __always_inline int parse_message(void *data, void *end, struct request *
 		return PASSED_REPLY;
 	if (r->len < HEAD_LEN + PING_LEN || (void *)m + HEAD_LEN + PING_LEN > end)
 		return PASSED_LENGTH;
-	__builtin_memcpy(r->from, m + AT_FROM, ID_LEN);
+	__builtin_memcpy(s->from, m + AT_FROM, ID_LEN);
 	len = m[AT_LENGTH] << 8 | m[AT_LENGTH + 1];
 	if (HEAD_LEN + len > r->len)
 		return PASSED_LENGTH;
@@ -736,10 +764,9 @@ static __always_inline int check_limits(const struct request *r, __u64 now)
  * Finds as many of the nearest contacts as a reply holds: user space writes them nearest first
  * until one does not fit, which comes to the same set. Returns OURS, or why it is passed up.
  */
-static __always_inline int find(const struct table *t, struct search *s, const struct request *r,
-				__u32 by_endpoint)
+static __always_inline int find(const struct table *t, struct search *s, __u32 by_endpoint)
 {
-	__u32 by_id = find_id(t, r->from);
+	__u32 by_id = find_id(t, s->from);
 	__u32 want = t->k;
 
 	if (by_id == by_endpoint)
@@ -868,16 +895,23 @@ static __always_inline void turn_round(struct ethhdr *eth, struct udphdr *udp, b
 	}
 }
 
+/* The kernel makes pointers of these numbers, so the compiler must not keep halves of them. */
 static __always_inline void *start_of(void *ctx, bool xdp)
 {
-	return xdp ? (void *)(long)((struct xdp_md *)ctx)->data :
-		     (void *)(long)((struct __sk_buff *)ctx)->data;
+	void *start = xdp ? (void *)(long)((struct xdp_md *)ctx)->data :
+			    (void *)(long)((struct __sk_buff *)ctx)->data;
+
+	barrier_var(start);
+	return start;
 }
 
 static __always_inline void *end_of(void *ctx, bool xdp)
 {
-	return xdp ? (void *)(long)((struct xdp_md *)ctx)->data_end :
-		     (void *)(long)((struct __sk_buff *)ctx)->data_end;
+	void *end = xdp ? (void *)(long)((struct xdp_md *)ctx)->data_end :
+			  (void *)(long)((struct __sk_buff *)ctx)->data_end;
+
+	barrier_var(end);
+	return end;
 }
 
 /*
@@ -941,15 +975,15 @@ enum verdict {
 	DROP,
 };
 
-static __always_inline int pass(int why)
+static __always_inline int pass(const struct request *r, int why)
 {
-	count(why);
+	count(r->port, why);
 	return PASS;
 }
 
-static __always_inline int drop(int why)
+static __always_inline int drop(const struct request *r, int why)
 {
-	count(why);
+	count(r->port, why);
 	return DROP;
 }
 
@@ -962,12 +996,10 @@ static __always_inline int serve(void *ctx, bool xdp, __u32 frame_len)
 {
 	struct request r = {};
 	struct search *s;
-	struct endpoint destination = {};
-	__u32 family, payload_len = PONG_LEN, new_len, by_endpoint;
+	__u32 payload_len = PONG_LEN, new_len, by_endpoint, zero = 0;
 	const struct contact *known = NULL;
 	const struct table *t;
-	void *inner;
-	__u32 zero = 0;
+	struct node *node = NULL;
 	long sum = 0;
 	__u64 now;
 	int parsed;
@@ -977,90 +1009,87 @@ static __always_inline int serve(void *ctx, bool xdp, __u32 frame_len)
 		return PASS;
 
 	/* 1. Is it a request that the fast path knows? */
-	parsed = parse_headers(start_of(ctx, xdp), end_of(ctx, xdp), &r, &destination);
+	parsed = parse_headers(start_of(ctx, xdp), end_of(ctx, xdp), &r, &s->destination,
+			       &node);
 	if (parsed == NOT_OURS)
 		return PASS;
 	if (parsed == OURS && r.at + r.len > frame_len)
 		parsed = PASSED_LENGTH;
 	if (parsed == OURS)
 		parsed = parse_message(start_of(ctx, xdp), end_of(ctx, xdp), &r, s);
-	if (parsed == OURS && !is_believed(&r, &destination, interface_of(ctx, xdp)))
+	if (parsed == OURS && !is_believed(&r, &s->destination, interface_of(ctx, xdp)))
 		parsed = PASSED_ADDRESS;
-	if (parsed != OURS)
-		return pass(parsed);
+	if (parsed != OURS || !node)
+		return pass(&r, parsed);
 
-	/* 2. Is there a node that wants it answered, under that address? */
+	/* 2. Does the node live, and want it answered under that address? */
 	now = bpf_ktime_get_coarse_ns();
-	if (!is_alive(now))
-		return pass(PASSED_NO_HEARTBEAT);
-	family = r.v6;
-	inner = bpf_map_lookup_elem(&tables, &family);
-	if (!inner)
-		return pass(PASSED_EMPTY);
-	t = bpf_map_lookup_elem(inner, &zero);
-	if (!t || t->version != LAYOUT_VERSION || !t->count || t->count > CONTACTS_MAX)
-		return pass(PASSED_EMPTY);
-	if (!is_local(t, &destination))
-		return pass(PASSED_ADDRESS);
+	if (!is_alive(node, now))
+		return pass(&r, PASSED_NO_HEARTBEAT);
+	t = table_of(node, r.v6);
+	if (t->version != LAYOUT_VERSION || !t->count || t->count > CONTACTS_MAX)
+		return pass(&r, PASSED_EMPTY);
+	if (!is_local(t, &s->destination))
+		return pass(&r, PASSED_ADDRESS);
 
 	/* 3. May it be answered? */
 	parsed = check_limits(&r, now);
 	/* Asked for by who attached: the node would spend ten times as much on it. */
 	if (parsed == DROPPED_LIMIT_SOURCE || parsed == DROPPED_LIMIT_TOTAL)
-		return drop(parsed);
+		return drop(&r, parsed);
 	if (parsed != OURS)
-		return pass(parsed);
+		return pass(&r, parsed);
 	by_endpoint = find_endpoint(t, &r.source);
 	if (by_endpoint < CONTACTS_MAX) {
 		if (t->contacts[by_endpoint].ambiguous)
-			return pass(PASSED_AMBIGUOUS);
-		if (same_id(t->contacts[by_endpoint].id, r.from))
+			return pass(&r, PASSED_AMBIGUOUS);
+		if (same_id(t->contacts[by_endpoint].id, s->from))
 			known = &t->contacts[by_endpoint];
 	}
 
 	/* 4. What is the answer, and how long? */
 	if (r.is_find) {
 		if (t->incomplete)
-			return pass(PASSED_INCOMPLETE);
-		parsed = find(t, s, &r, by_endpoint);
+			return pass(&r, PASSED_INCOMPLETE);
+		parsed = find(t, s, by_endpoint);
 		if (parsed != OURS)
-			return pass(parsed);
+			return pass(&r, parsed);
 		payload_len = NODES_BEGIN_LEN + s->bytes + NODES_END_LEN;
 		if (!known && !is_loopback(&r.source, r.v6) &&
 		    HEAD_LEN + payload_len + PING_BYTES > AMPLIFICATION_MAX * r.len)
-			return pass(PASSED_UNPROVED);
+			return pass(&r, PASSED_UNPROVED);
 	}
 
 	/* 5. Is there room for it? From here on the packet is no longer as it came, so what fails, for
 	 * want of memory, cannot be passed up. */
 	new_len = r.at + HEAD_LEN + payload_len;
 	if (resize(ctx, xdp, frame_len, new_len))
-		return pass(PASSED_NO_ROOM);
+		return pass(&r, PASSED_NO_ROOM);
 	if (r.is_find) {
 		__u16 ee = 'e' << 8 | 'e';
 
 		sum = copy_contacts(ctx, xdp, t, s, r.at + HEAD_LEN + NODES_BEGIN_LEN);
 		if (sum < 0 || store(ctx, xdp, new_len - NODES_END_LEN, &ee, sizeof(ee)))
-			return drop(DROPPED_FAILED);
+			return drop(&r, DROPPED_FAILED);
 		/* Two equal bytes weigh the same wherever they stand. */
 		sum += ee;
 	}
 	if (write_reply(ctx, xdp, t, &r, payload_len, sum))
-		return drop(DROPPED_FAILED);
+		return drop(&r, DROPPED_FAILED);
 
 	/* 6. The node hears who asked, and what became of it is counted. */
 	if (known)
-		see(known, now);
+		see(node, known, now);
 	else
-		tell(&r, now);
-	count(r.is_find ? ANSWERED_FINDNODE : ANSWERED_PING);
+		tell(&r, s, now);
+	count(r.port, r.is_find ? ANSWERED_FINDNODE : ANSWERED_PING);
 	return REPLY;
 }
 
 SEC("xdp")
 int kademlua_xdp(struct xdp_md *ctx)
 {
-	switch (serve(ctx, true, ctx->data_end - ctx->data)) {
+	switch (serve(ctx, true, end_of(ctx, true) - start_of(ctx, true))) {
 	case REPLY:
 		return XDP_TX;
 	case DROP:

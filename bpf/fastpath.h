@@ -10,9 +10,12 @@
 
 /* Bumped when a shape below or a rule of the program changes: a node must not work with a program of
  * another version. */
-#define LAYOUT_VERSION 2
+#define LAYOUT_VERSION 3
 
 #define ID_LEN 20
+
+/* Numbers that a UDP port can have. */
+#define PORTS 65536
 
 /* Contacts of one address family. A routing table holds some 20 for each doubling of the network,
  * so this is enough for one of 2^25 nodes. A longer table is left to user space. */
@@ -40,6 +43,9 @@
 /* Places of the memory of who was seen when: twice as many as contacts of both families, so that
  * a place can rest for a while before another contact gets it. */
 #define SEEN_MAX 2048
+
+/* Tables of one family: one is read while the other is written. */
+#define BUFFERS 2
 
 /* Addresses that a node on a wildcard address answers for. */
 #define LOCALS_MAX 16
@@ -127,7 +133,7 @@ struct stranger {
 	struct endpoint endpoint;
 };
 
-/* What was attached, for those who find the maps. */
+/* What was attached, for those who find the maps: of an interface, with port 0, and of each node. */
 struct about {
 	__u32 version;
 	__u32 ifindex;
@@ -136,7 +142,8 @@ struct about {
 	/* How packets are met; the numbers are those of src/xdp/layout.rs. */
 	__u8 mode;
 	__u8 over_limit_drops;
-	__u32 pad;
+	/* The number of the program. */
+	__u32 program;
 	/* Requests a second; 0: no limit. */
 	__u64 source_rate;
 	__u64 total_rate;
@@ -182,8 +189,14 @@ struct counters {
 	__u64 of[COUNTERS];
 };
 
-struct seen {
-	__u64 at[SEEN_MAX];
+/* All that a node and the program tell one another. The node has it in its own memory. */
+struct node {
+	struct heartbeat heartbeat;
+	/* The tables to read, IPv4 and IPv6. */
+	__u32 current[2];
+	/* When contacts of the table last asked something, by their slot. Written by the program. */
+	__u64 seen[SEEN_MAX];
+	struct table tables[2][BUFFERS];
 };
 
 #define ASSERT_SIZE(type, size) _Static_assert(sizeof(struct type) == (size), #type)
@@ -195,7 +208,7 @@ ASSERT_SIZE(stranger, 40);
 ASSERT_SIZE(about, 48);
 ASSERT_SIZE(heartbeat, 24);
 ASSERT_SIZE(counters, 168);
-ASSERT_SIZE(seen, 16384);
 ASSERT_SIZE(table, 86720);
+ASSERT_SIZE(node, 363296);
 
 #endif

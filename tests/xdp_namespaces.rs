@@ -193,8 +193,13 @@ fn complaints_say_what_to_do() {
     let twice = complaint("attach --iface veth-s");
     assert!(twice.contains("attached to lo already; first: sudo kademlua xdp detach --port 8001"));
     lab.xdp(SERVER, "attach --iface veth-s --mode native --port 1");
-    let occupied = complaint("attach --iface veth-s --mode native --port 2");
+    // What others have attached, or another bpf file system holds.
+    let other = lab.other_bpffs();
+    let others =
+        format!("attach --iface veth-s --mode native --port 2 --bpffs {}", other.display());
+    let occupied = lab.complaint(SERVER, &others);
     assert!(occupied.contains("an XDP program is at veth-s already"), "{occupied}");
+    assert_eq!(std::fs::read_dir(&other).unwrap().filter(is_ours).count(), 0);
     lab.xdp(SERVER, "detach --port 1");
     lab.xdp(SERVER, "detach");
     // Nothing is left, of what failed neither.
@@ -262,6 +267,13 @@ fn an_interface_that_is_renamed_or_gone_is_told() {
     let (status, said) = look(&lab, SERVER, &format!("--port {PORT}"));
     assert_eq!(status, Some(0), "{said}");
     assert!(said.contains(&format!("port {PORT} on other, tcx")), "{said}");
+    assert!(said.contains("renamed    it was veth-s when the program was attached"), "{said}");
+    assert_eq!(lab.status(PORT)["renamed_from"], "veth-s");
+    let said = lab.complaint(
+        SERVER,
+        &format!("attach --iface other --port {PORT} --bpffs {}", lab.bpffs().display()),
+    );
+    assert!(said.contains("attached to other already"), "{said}");
 
     ip("link del other");
     let (status, said) = look(&lab, SERVER, &format!("--port {PORT}"));

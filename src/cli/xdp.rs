@@ -1,6 +1,6 @@
 //! `kademlua xdp`: the fast path in the kernel, attached, looked at and taken away.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::{Args, Subcommand, ValueEnum};
@@ -26,10 +26,11 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum XdpCommand {
-    /// Load the program, attach it to an interface and leave it for the node
+    /// Load the program and attach it to an interface, or join the one that is there, for a node
     Attach(Attach),
-    /// Take it away, with all that belongs to it, even if its interface or network namespace is gone
-    Detach(Where),
+    /// Take a node out of the program, and the program away with the last one, even if its interface or network
+    /// namespace is gone
+    Detach(DetachArguments),
     /// Tell what is attached and what it has done
     Status(StatusArguments),
 }
@@ -56,6 +57,15 @@ struct Attach {
     /// What becomes of requests beyond these rates
     #[arg(long, value_enum, default_value = "drop")]
     over_limit: OverLimitChoice,
+}
+
+#[derive(Debug, Args)]
+struct DetachArguments {
+    #[command(flatten)]
+    place: Where,
+    /// All nodes of this network namespace, and everything that namespaces that are gone have left
+    #[arg(long, conflicts_with = "port")]
+    all: bool,
 }
 
 #[derive(Debug, Args)]
@@ -111,7 +121,8 @@ impl Where {
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.command {
         XdpCommand::Attach(arguments) => attach(arguments),
-        XdpCommand::Detach(place) => detach(&place.place()),
+        XdpCommand::Detach(DetachArguments { place, all: true }) => detach_all(&place.bpffs),
+        XdpCommand::Detach(DetachArguments { place, all: false }) => detach(&place.place()),
         XdpCommand::Status(arguments) => status(arguments),
     }
 }
@@ -137,7 +148,8 @@ fn attach(arguments: Attach) -> anyhow::Result<()> {
     };
     let attached = xdp::attach(&attachment)?;
     let Attachment { interface, place, .. } = attachment;
-    say(format_args!("attached to {interface} by {}: {}", attached.mode.name(), attached.reason))?;
+    let done = if attached.joined { "joined the fast path at" } else { "attached to" };
+    say(format_args!("{done} {interface} by {}: {}", attached.mode.name(), attached.reason))?;
     if let Some(warning) = attached.warning {
         say(format_args!("note: {warning}"))?;
     }
@@ -150,6 +162,14 @@ fn detach(place: &Pinning) -> anyhow::Result<()> {
     xdp::detach(place)?;
     say(format_args!("detached; the node on port {} answers everything itself", place.port))?;
     Ok(())
+}
+
+fn detach_all(bpffs: &Path) -> anyhow::Result<()> {
+    match xdp::detach_all(bpffs)? {
+        0 => bail!("no fast path is attached; attach one: sudo kademlua xdp attach --iface lo"),
+        1 => Ok(say("detached 1 node")?),
+        count => Ok(say(format_args!("detached {count} nodes"))?),
+    }
 }
 
 fn status(arguments: StatusArguments) -> anyhow::Result<()> {
@@ -243,6 +263,7 @@ fn as_json(status: &Status) -> Value {
     let mut all = json!({
         "port": status.port,
         "interface": status.interface,
+        "renamed_from": status.renamed_from,
         "gone": status.is_gone.then_some("interface"),
         "mode": status.mode.name(),
         "program": status.program_id,
@@ -290,6 +311,9 @@ fn as_text(status: &Status) -> String {
             None => "no requests yet".to_owned(),
         },
     );
+    if let Some(name) = &status.renamed_from {
+        text += &format!("renamed    it was {name} when the program was attached\n");
+    }
     for (what, of) in counters(status) {
         let of = of.as_object().into_iter().flatten().filter(|(_, count)| **count != json!(0));
         let of: Vec<String> = of.map(|(which, count)| format!("{which} {count}")).collect();

@@ -8,13 +8,14 @@ use super::{CONTACTS_MAX, DIALECT, LOCALS_MAX};
 use crate::id::Id;
 use crate::message::EncodedContact;
 
-pub(super) const LAYOUT_VERSION: u32 = 2;
+pub(super) const LAYOUT_VERSION: u32 = 3;
 
 const CONTACT_BYTES_MAX: usize = EncodedContact::MAX;
 const REPLY_MAX: usize = DIALECT.sizes().answer_max;
 pub(super) const INDEX_BUCKETS: usize = 512;
 pub(super) const INDEX_DEPTH: usize = 8;
 pub(super) const SEEN_MAX: usize = 2_048;
+pub(super) const BUFFERS: usize = 2;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Pod, Zeroable)]
 #[repr(C)]
@@ -89,7 +90,7 @@ pub(super) struct About {
     pub(super) port: u16,
     pub(super) mode: u8,
     pub(super) over_limit_drops: u8,
-    pub(super) pad: u32,
+    pub(super) program: u32,
     pub(super) source_rate: u64,
     pub(super) total_rate: u64,
 }
@@ -103,6 +104,15 @@ pub(super) struct Heartbeat {
     pub(super) pad: u32,
 }
 
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct KernelNode {
+    pub(super) heartbeat: Heartbeat,
+    pub(super) current: [u32; 2],
+    pub(super) seen: [u64; SEEN_MAX],
+    pub(super) tables: [[KernelTable; BUFFERS]; 2],
+}
+
 const _: () = {
     assert!(size_of::<KernelEndpoint>() == 20);
     assert!(size_of::<KernelContact>() == 44);
@@ -112,6 +122,7 @@ const _: () = {
     assert!(size_of::<About>() == 48);
     assert!(size_of::<Heartbeat>() == 24);
     assert!(size_of::<KernelTable>() == 86_720);
+    assert!(size_of::<KernelNode>() == 363_296);
 };
 
 #[cfg(test)]
@@ -142,6 +153,8 @@ mod tests {
             ("INDEX_BUCKETS", INDEX_BUCKETS),
             ("INDEX_DEPTH", INDEX_DEPTH),
             ("SEEN_MAX", SEEN_MAX),
+            ("BUFFERS", BUFFERS),
+            ("PORTS", usize::from(u16::MAX) + 1),
             ("LOCALS_MAX", LOCALS_MAX),
             ("HEARTBEAT_MAX_NS", HEARTBEAT_MAX.as_nanos() as usize),
         ] {

@@ -1,10 +1,12 @@
 //! The fast path: routing answered in the kernel, storage left to the node.
 //!
 //! A program at a network interface (`bpf/fastpath.bpf.c`) answers ping and findnode from a mirror
-//! of the node's routing table, and passes everything else to the node as it came. [`attach`] loads
-//! it and leaves it in the bpf file system with its maps, [`detach`] takes it away, [`status`] reads
-//! what it counts. All that takes root. The node needs no privilege: its `Mirror` opens the maps
-//! that were left to its user, writes the table and a heartbeat, and hears which contacts asked.
+//! of the node's routing table, and passes everything else to the node as it came. One program serves
+//! all nodes of an interface. [`attach`] loads it, or takes one more node into the one that is there,
+//! and leaves all in the bpf file system. [`detach`] takes a node out, and the program away with the
+//! last one. [`status`] reads what it counts. All that takes root. The node needs no privilege: its
+//! `Mirror` opens the maps that were left to its user, writes the table and a heartbeat, and hears who
+//! asked.
 //!
 //! No protocol rules here: `wire` decides what a reply looks like, the node which contacts it names.
 //! `layout` has the shapes that both sides share, `counter` what is counted, `image` makes the
@@ -34,7 +36,7 @@ pub use self::counter::Counter;
 pub(crate) use self::system::Mirror;
 #[cfg(fast_path)]
 pub use self::system::{Trial, Verdict, udp_frame};
-pub use self::system::{attach, detach, found, orphans, status};
+pub use self::system::{attach, detach, detach_all, found, orphans, status};
 
 /// Contacts of one address family that fit the kernel's table. A routing table holds some 20 for
 /// each doubling of the network, so this is enough for one of 2^25 nodes.
@@ -147,7 +149,9 @@ pub struct Attached {
     pub reason: String,
     /// What to know about it, if something.
     pub warning: Option<String>,
-    /// The folder with the program, its link and its maps.
+    /// The program was at the interface already, for other nodes.
+    pub joined: bool,
+    /// The folder with the node's maps.
     pub folder: PathBuf,
 }
 
@@ -158,11 +162,13 @@ pub struct Status {
     pub port: u16,
     /// The interface, by the name that it has now, or had while it was there.
     pub interface: String,
-    /// Whether the interface is gone, so that no packet is met any more.
+    /// The name that it had when the program was attached, if that was another one.
+    pub renamed_from: Option<String>,
+    /// Whether the interface is gone: no packet is met any more.
     pub is_gone: bool,
     /// How packets are met.
     pub mode: Mode,
-    /// The number of the program in the kernel.
+    /// The number of the program in the kernel; nodes at one interface share it.
     pub program_id: u32,
     /// Time since the node last gave a sign of life; `None`: it has not yet, or has left.
     pub heartbeat: Option<Duration>,
@@ -175,8 +181,8 @@ pub struct Status {
     pub rates: [u64; 2],
     /// What was counted, in the order of [`Counter::ALL`].
     pub counters: [u64; Counter::ALL.len()],
-    /// Time that a run of the program takes, where the kernel measures it
-    /// (`sysctl kernel.bpf_stats_enabled=1`).
+    /// Time that a run of the program takes, whosever packet it is, where the kernel measures it
+    /// (`sysctl kernel.bpf_stats_enabled=1`) and the caller may look.
     pub run: Option<Duration>,
 }
 
@@ -305,6 +311,37 @@ pub enum Error {
         /// Its interface.
         interface: String,
     },
+    /// The program that is there meets packets in another way.
+    #[error(
+        "a fast path is at {interface} already, and it is {mode}: leave --mode out to join it, or detach \
+         its nodes first: sudo kademlua xdp detach --all"
+    )]
+    OtherMode {
+        /// The interface.
+        interface: String,
+        /// How packets are met there.
+        mode: &'static str,
+    },
+    /// The program that is there has other limits.
+    #[error(
+        "a fast path is at {interface} already, and all nodes there share its limits: --source-rate {} \
+         --total-rate {} --over-limit {over_limit}; give the same, or detach its nodes first: sudo \
+         kademlua xdp detach --all", .rates[0], .rates[1]
+    )]
+    OtherLimits {
+        /// The interface.
+        interface: String,
+        /// Limit on one source and on all, in requests a second; 0: none.
+        rates: [u64; 2],
+        /// What becomes of requests beyond, as the command line has it.
+        over_limit: &'static str,
+    },
+    /// The program that is there is another version's.
+    #[error(
+        "the fast path at {0} is of another version of kademlua; detach it and attach it anew: sudo \
+         kademlua xdp detach --all"
+    )]
+    OtherVersion(String),
     /// Another program is at the interface.
     #[error(
         "an XDP program is at {0} already, and there is room for one; --mode tcx works beside it"

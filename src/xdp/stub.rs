@@ -24,6 +24,14 @@ pub fn detach(_place: &Pinning) -> Result<(), Error> {
     Err(Error::Unsupported)
 }
 
+/// Detaches nothing.
+///
+/// # Errors
+/// Always.
+pub fn detach_all(_bpffs: &Path) -> Result<usize, Error> {
+    Err(Error::Unsupported)
+}
+
 /// Has nothing to tell.
 ///
 /// # Errors

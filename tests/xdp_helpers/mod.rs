@@ -55,6 +55,14 @@ impl Lab {
         &self.folder
     }
 
+    /// A second bpf file system.
+    pub(crate) fn other_bpffs(&self) -> PathBuf {
+        let folder = self.folder.with_extension("other");
+        fs::create_dir(&folder).unwrap();
+        sh(&format!("mount -t bpf bpf {}", folder.display()));
+        folder
+    }
+
     pub(crate) fn namespace(&self, host: &str) -> String {
         format!("{}-{host}", self.name)
     }
@@ -240,8 +248,12 @@ impl Drop for Lab {
         for host in [SERVER, CLIENT] {
             let _ = Command::new("ip").args(["netns", "del", &self.namespace(host)]).status();
         }
-        let _ = Command::new("umount").arg(&self.folder).status();
-        let _ = fs::remove_dir(&self.folder);
+        for folder in [self.folder.clone(), self.folder.with_extension("other")] {
+            if folder.exists() {
+                let _ = Command::new("umount").arg(&folder).status();
+                let _ = fs::remove_dir(folder);
+            }
+        }
     }
 }
 

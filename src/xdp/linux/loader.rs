@@ -1,25 +1,28 @@
-//! Loads and attaches the program, and takes it away.
+//! Loads and attaches the program of an interface, and takes nodes into it and out of it.
+//!
+//! Each step may be the last one, by `kill -9` too: what is half done has no effect, and whoever comes
+//! next takes it away.
 
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, chown};
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt as _, chown};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
-use aya::maps::{Array, Map, PerCpuArray};
+use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData};
 use aya::programs::links::{FdLink, LinkOrder};
 use aya::programs::tc::TcAttachOptions;
-use aya::programs::{ProgramError, ProgramInfo, SchedClassifier, TcAttachType, Xdp, XdpMode};
+use aya::programs::{ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader};
 use nix::sys::utsname::uname;
-use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{getegid, geteuid};
 
 use super::interface::{self, Interface, InterfaceKind};
 use super::orphans::orphans;
-use super::pins::{self, LINK, MAPS, PROGRAM};
+use super::pins::{self, ABOUT, LINK, Lock, OF_INTERFACE, OF_NODE, Of, PROGRAM};
+use super::status::{found, interface_of, is_attached_to};
 use crate::xdp::image::draw_seed;
-use crate::xdp::layout::{About, Heartbeat, LAYOUT_VERSION};
-use crate::xdp::{Attached, Attachment, Counter, Error, Mode, OverLimit, Owner, Pinning, Status};
+use crate::xdp::layout::{About, LAYOUT_VERSION};
+use crate::xdp::{Attached, Attachment, Error, Mode, OverLimit, Owner, Pinning};
 
 /// The programs, built by scripts/build-bpf.sh.
 static OBJECT: &[u8] =
@@ -35,6 +38,10 @@ const NEEDED_FOR_TCX: KernelVersion = KernelVersion(6, 6);
 const LETS_GO: Duration = Duration::from_secs(1);
 
 const NANOS: u64 = 1_000_000_000;
+
+/// The maps of a node that the program reads, and where it finds them.
+const BY_PORT: [(&str, &str); 3] =
+    [("node", "node_by_port"), ("counters", "counters_by_port"), ("events", "events_by_port")];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct KernelVersion(u32, u32);
@@ -55,12 +62,14 @@ impl KernelVersion {
     }
 }
 
-/// Loads the program, attaches it, and leaves it for the node's user.
+/// Takes a node into the program of its interface, which is loaded and attached if it is not there, and
+/// leaves the node's maps for its user.
 ///
 /// # Errors
 /// If something that it needs is missing, or the kernel refuses; nothing is left behind then.
 pub fn attach(attachment: &Attachment) -> Result<Attached, Error> {
     NEEDED.require("the fast path", "5.18")?;
+    let place = &attachment.place;
     let interfaces = interface::all()?;
     let interface = Interface::named(&interfaces, &attachment.interface)?;
     if interface.kind == InterfaceKind::Other {
@@ -68,46 +77,42 @@ pub fn attach(attachment: &Attachment) -> Result<Attached, Error> {
     }
     let caller = Owner { uid: geteuid().as_raw(), gid: getegid().as_raw() };
     let owner = attachment.owner.unwrap_or(caller);
-    let folder = make_folder(&attachment.place, owner)?;
-    let done = load(attachment)
-        .and_then(|mut ebpf| attach_and_pin(attachment, interface, &interfaces, &mut ebpf, &folder))
-        .and_then(|attached| give_to(&folder, owner).map(|()| attached));
-    done.inspect_err(|_| remove(&attachment.place.bpffs, &folder))
-}
-
-fn make_folder(place: &Pinning, owner: Owner) -> Result<std::path::PathBuf, Error> {
     if !pins::is_bpffs(&place.bpffs) {
         return Err(Error::NoBpffs(place.bpffs.clone()));
     }
     if let Some(folder) = closed_to(owner, &place.bpffs) {
         return Err(Error::Closed { folder, uid: owner.uid });
     }
-    let make = |folder: &Path| match fs::DirBuilder::new().mode(0o755).create(folder) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(()),
-    };
+    let _lock = Lock::take(&place.bpffs)?;
+    free(place, &interfaces)?;
+    sweep(&place.bpffs)?;
+    let attached = start_or_join(attachment, interface, &interfaces).and_then(|mut program| {
+        let folder = leave_node(&mut program, place, owner)?;
+        let Program { about, reason, joined, .. } = program;
+        let mode = about.mode().expect("it was just written");
+        Ok(Attached { mode, reason, warning: warning(mode, interface), joined, folder })
+    });
+    attached.inspect_err(|_| {
+        // What was wrong is what is to be told.
+        let _ = release(place).and_then(|()| sweep(&place.bpffs));
+    })
+}
+
+/// Makes room for a node: of one whose interface is gone, or that was left half done, nothing is of use.
+fn free(place: &Pinning, interfaces: &[Interface]) -> Result<(), Error> {
     let folder = place.folder()?;
-    if folder.exists() {
+    if folder.join(ABOUT).exists() {
         let about = pins::about(&folder, place.port)?;
-        if let Some(there) = Interface::numbered(&interface::all()?, about.ifindex) {
-            return Err(Error::Attached { port: place.port, interface: there.name.clone() });
+        if let Some(interface) = interface_of(&place.bpffs, &about, interfaces)? {
+            let interface = interface.name.clone();
+            return Err(Error::Attached { port: place.port, interface });
         }
-        // If its interface is gone, nothing of it is of use.
-        remove(&place.bpffs, &folder);
     }
-    let failed = |error: io::Error| match error.kind() {
-        io::ErrorKind::PermissionDenied => Error::Permission("writing to the bpf file system"),
-        _ => Error::failed("making a folder in the bpf file system", error),
-    };
-    make(&pins::all(&place.bpffs)).map_err(failed)?;
-    // Another process may have been first.
-    pins::check(&place.bpffs)?;
-    make(&folder).map_err(failed)?;
-    Ok(folder)
+    release(place)
 }
 
 /// The first folder on the way that a user may not pass.
-fn closed_to(owner: Owner, folder: &Path) -> Option<std::path::PathBuf> {
+fn closed_to(owner: Owner, folder: &Path) -> Option<PathBuf> {
     let passes = |folder: &&Path| {
         let Ok(metadata) = fs::metadata(folder) else { return true };
         let bit = match (metadata.uid() == owner.uid, metadata.gid() == owner.gid) {
@@ -124,23 +129,27 @@ fn closed_to(owner: Owner, folder: &Path) -> Option<std::path::PathBuf> {
     way.filter(|folder| !passes(folder)).last().map(Path::to_owned)
 }
 
-/// Loads the maps; the program follows once it is chosen.
-pub(super) fn load(attachment: &Attachment) -> Result<Ebpf, Error> {
+/// Loads the maps; a program follows once it is known which. The maps of an interface are those that are
+/// left in its folder, and are left there if they are not.
+pub(super) fn load(attachment: &Attachment, there: Option<&Path>) -> Result<Ebpf, Error> {
     let cost = |rate: u64| NANOS.checked_div(rate).unwrap_or(0);
     let (source_cost, total_cost) = (cost(attachment.source_rate), cost(attachment.total_rate));
     let drops = u32::from(attachment.over_limit == OverLimit::Drop);
     let seed = draw_seed()?;
-    EbpfLoader::new()
-        .override_global("PORT", &attachment.place.port, true)
+    let mut loader = EbpfLoader::new();
+    loader
         .override_global("SOURCE_COST_NS", &source_cost, true)
         .override_global("TOTAL_COST_NS", &total_cost, true)
         .override_global("OVER_LIMIT_DROPS", &drops, true)
-        .override_global("SOURCE_SEED", &seed, true)
-        .load(OBJECT)
-        .map_err(|error| match permission(&error) {
-            true => Error::Permission("loading a program into the kernel"),
-            false => Error::failed("loading the maps into the kernel", error),
-        })
+        .override_global("SOURCE_SEED", &seed, true);
+    for (folder, name) in there.into_iter().flat_map(|there| OF_INTERFACE.map(|name| (there, name)))
+    {
+        loader.map_pin_path(name, folder.join(name));
+    }
+    loader.load(OBJECT).map_err(|error| match permission(&error) {
+        true => Error::Permission("loading a program into the kernel"),
+        false => Error::failed("loading the maps into the kernel", error),
+    })
 }
 
 /// Whether an error comes from a lack of privilege.
@@ -148,38 +157,91 @@ fn permission(error: &(dyn std::error::Error + 'static)) -> bool {
     cause(error).is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
 }
 
-fn attach_and_pin(
+/// The program of an interface, and new maps for a node.
+struct Program {
+    ebpf: Ebpf,
+    about: About,
+    /// Why it meets packets as it does.
+    reason: String,
+    /// It was there already.
+    joined: bool,
+}
+
+fn start_or_join(
     attachment: &Attachment,
     interface: &Interface,
     all: &[Interface],
-    ebpf: &mut Ebpf,
-    folder: &Path,
-) -> Result<Attached, Error> {
-    // The node must not find a program before it can tell whose program it is.
+) -> Result<Program, Error> {
+    let bpffs = &attachment.place.bpffs;
+    let there = pins::of_interface(bpffs, pins::namespace()?, interface.index);
+    if !there.join(LINK).exists() {
+        return start(attachment, interface, all, &there);
+    }
+    // The number of a namespace or interface that is gone comes up again.
+    if is_attached_to(&there, interface.index) == Some(false) {
+        pins::remove(&there)?;
+        return start(attachment, interface, all, &there);
+    }
+    join(attachment, interface, &there)
+}
+
+fn join(attachment: &Attachment, interface: &Interface, there: &Path) -> Result<Program, Error> {
+    let name = || interface.name.clone();
+    let about = pins::any_about(there)?;
+    let mode = about.mode().filter(|_| about.version == LAYOUT_VERSION);
+    let mode = mode.ok_or_else(|| Error::OtherVersion(name()))?;
+    if attachment.mode.is_some_and(|asked| asked != mode) {
+        return Err(Error::OtherMode { interface: name(), mode: mode.name() });
+    }
+    let asked = [attachment.source_rate, attachment.total_rate];
+    let drops = about.over_limit_drops != 0;
+    let rates = [about.source_rate, about.total_rate];
+    if asked != rates || drops != (attachment.over_limit == OverLimit::Drop) {
+        let over_limit = if drops { "drop" } else { "pass" };
+        return Err(Error::OtherLimits { interface: name(), rates, over_limit });
+    }
+    let reason = "the program that is there serves this port too".to_owned();
+    Ok(Program { ebpf: load(attachment, Some(there))?, about, reason, joined: true })
+}
+
+fn start(
+    attachment: &Attachment,
+    interface: &Interface,
+    all: &[Interface],
+    there: &Path,
+) -> Result<Program, Error> {
+    pins::make(there)?;
+    let mut ebpf = load(attachment, Some(there))?;
+    put(&mut ebpf, "strays", "counters_by_port", 0)?;
     let (link, mode, reason) = match (attachment.mode, interface.kind) {
-        (Some(mode), _) => (attach_as(mode, ebpf, interface, all)?, mode, "asked for".to_owned()),
+        (Some(mode), _) => {
+            (attach_as(mode, &mut ebpf, interface, all)?, mode, "asked for".to_owned())
+        }
         (None, InterfaceKind::Loopback | InterfaceKind::Veth) => {
             let reason = "there only tcx can make a packet longer";
-            (attach_tcx(ebpf, interface)?, Mode::Tcx, reason.to_owned())
+            (attach_tcx(&mut ebpf, interface)?, Mode::Tcx, reason.to_owned())
         }
-        (None, _) => attach_to_card(ebpf, interface, all)?,
+        (None, _) => attach_to_card(&mut ebpf, interface, all)?,
     };
-    write_about(ebpf, attachment, interface, mode)?;
-    let pinning = |error| Error::failed("leaving something in the bpf file system", error);
-    for name in MAPS {
-        let map = ebpf.map_mut(name).expect("the object has the map");
-        map.pin(folder.join(name)).map_err(pinning)?;
-    }
     let program = ebpf.program_mut(program_of(mode)).expect("the object has the program");
-    program.pin(folder.join(PROGRAM)).map_err(pinning)?;
-    link.pin(folder.join(LINK)).map_err(pinning)?;
-    let deaf = mode == Mode::Native && interface.kind == InterfaceKind::Veth;
-    let warning = deaf.then(|| {
+    let info = program.info().map_err(|error| Error::failed("asking about the program", error))?;
+    let about = about(attachment, interface, mode, info.id());
+    leave_about(&about, &there.join(ABOUT), None)?;
+    program.pin(there.join(PROGRAM)).map_err(pinning)?;
+    link.pin(there.join(LINK)).map_err(pinning)?;
+    Ok(Program { ebpf, about, reason, joined: false })
+}
+
+fn pinning(error: impl std::error::Error) -> Error {
+    Error::failed("leaving something in the bpf file system", error)
+}
+
+fn warning(mode: Mode, interface: &Interface) -> Option<String> {
+    (mode == Mode::Native && interface.kind == InterfaceKind::Veth).then(|| {
         "the other end of a veth pair loses what native XDP sends unless it runs XDP or GRO; and \
          packets cannot always grow there, so replies longer than requests may be left to the node"
             .to_owned()
-    });
-    Ok(Attached { mode, reason, warning, folder: folder.to_owned() })
+    })
 }
 
 /// Native XDP where the driver can, else the best of the rest.
@@ -269,42 +331,95 @@ pub(super) fn load_once(loaded: Result<(), ProgramError>) -> Result<(), Error> {
     }
 }
 
-fn write_about(
-    ebpf: &mut Ebpf,
-    attachment: &Attachment,
-    interface: &Interface,
-    mode: Mode,
-) -> Result<(), Error> {
+/// What the interface is about.
+fn about(attachment: &Attachment, interface: &Interface, mode: Mode, program: u32) -> About {
     let mut name = [0; 16];
     // The kernel's names have at most 15 bytes.
     let bytes = interface.name.as_bytes();
     name[..bytes.len()].copy_from_slice(bytes);
-    let about = About {
+    About {
         version: LAYOUT_VERSION,
         ifindex: interface.index,
         interface: name,
-        port: attachment.place.port,
+        port: 0,
         mode: mode as u8,
         over_limit_drops: u8::from(attachment.over_limit == OverLimit::Drop),
-        pad: 0,
+        program,
         source_rate: attachment.source_rate,
         total_rate: attachment.total_rate,
+    }
+}
+
+/// Leaves it at that path, where it is from one moment to the next whole and its owner's.
+fn leave_about(about: &About, path: &Path, owner: Option<Owner>) -> Result<(), Error> {
+    let writing = |error| Error::failed("writing a map", error);
+    let mut map = Array::<MapData, [u8; size_of::<About>()]>::create(1, 0).map_err(writing)?;
+    let bytes: [u8; size_of::<About>()] = bytemuck::must_cast(*about);
+    map.set(0, bytes, 0).map_err(writing)?;
+    let unfinished = path.with_file_name("unfinished");
+    map.pin(&unfinished).map_err(pinning)?;
+    owner.map_or(Ok(()), |owner| give(&unfinished, owner))?;
+    fs::rename(&unfinished, path).map_err(pinning)
+}
+
+/// Leaves the maps of a node for its user, and puts them where the program finds them.
+fn leave_node(program: &mut Program, place: &Pinning, owner: Owner) -> Result<PathBuf, Error> {
+    let folder = place.folder()?;
+    pins::make(&folder)?;
+    for name in OF_NODE {
+        let map = program.ebpf.map(name).expect("the object has the map");
+        map.pin(folder.join(name)).map_err(pinning)?;
+        give(&folder.join(name), owner)?;
+    }
+    enlist(&mut program.ebpf, place.port)?;
+    // The node must not find its maps before the program does.
+    let about = About { port: place.port, ..program.about };
+    leave_about(&about, &folder.join(ABOUT), Some(owner))?;
+    give(&folder, owner)?;
+    Ok(folder)
+}
+
+fn give(path: &Path, owner: Owner) -> Result<(), Error> {
+    let given = chown(path, Some(owner.uid), Some(owner.gid));
+    given.map_err(|error| Error::failed("giving the maps to the node's user", error))
+}
+
+/// Puts the maps of a node where the program finds them.
+pub(super) fn enlist(ebpf: &mut Ebpf, port: u16) -> Result<(), Error> {
+    BY_PORT.into_iter().try_for_each(|(inner, outer)| put(ebpf, inner, outer, port))
+}
+
+/// Puts one map at a port of another.
+pub(super) fn put(ebpf: &mut Ebpf, inner: &str, outer: &str, port: u16) -> Result<(), Error> {
+    let failed = |error| Error::failed("writing a map", error);
+    let [Some(inner), Some(outer)] = ebpf.maps_disjoint_mut([inner, outer]) else {
+        unreachable!("the object has the maps")
     };
-    let map = ebpf.map_mut("about").expect("the object has the map");
-    let mut map = Array::<_, [u8; size_of::<About>()]>::try_from(map)
-        .map_err(|error| Error::failed("opening a map", error))?;
-    let bytes: [u8; size_of::<About>()] = bytemuck::must_cast(about);
-    map.set(0, bytes, 0).map_err(|error| Error::failed("writing a map", error))
+    let (Map::Array(inner) | Map::PerCpuArray(inner) | Map::RingBuf(inner)) = inner else {
+        unreachable!("no other map is put into one")
+    };
+    let mut outer = ArrayOfMaps::<_, MapData>::try_from(outer).map_err(failed)?;
+    outer.set(u32::from(port), inner, 0).map_err(failed)
 }
 
-fn give_to(folder: &Path, owner: Owner) -> Result<(), Error> {
-    let all = MAPS.iter().copied().chain([PROGRAM, LINK]).map(|name| folder.join(name));
-    all.chain([folder.to_owned()])
-        .try_for_each(|path| chown(path, Some(owner.uid), Some(owner.gid)))
-        .map_err(|error| Error::failed("giving the maps to the node's user", error))
+/// Takes the maps of a node out of where a program finds them.
+fn delist(there: &Path, port: u16) -> Result<(), Error> {
+    let failed = |error| Error::failed("writing a map", error);
+    for (_, outer) in BY_PORT {
+        // An entry is deleted from every kind of map by the same call, which aya has for this one.
+        let outer = Map::HashMap(pins::map(there, outer)?);
+        let mut outer = HashMap::<_, u32, u32>::try_from(outer).map_err(failed)?;
+        match outer.remove(&u32::from(port)) {
+            Err(error) if cause(&error).map(io::Error::kind) != Some(io::ErrorKind::NotFound) => {
+                return Err(failed(error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
-/// Takes a fast path away, and what belongs to it.
+/// Takes a node out of the program of its interface, and the program away with the last one.
 ///
 /// # Errors
 /// If there is none, or the caller may not.
@@ -320,22 +435,26 @@ pub fn detach(place: &Pinning) -> Result<(), Error> {
         }
         Err(_) => return detach_orphans(place),
     }
-    let about = pins::about(&folder, place.port);
-    match fs::remove_file(folder.join(LINK)) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            return Err(Error::Permission("removing the link"));
-        }
-        _ => remove(&place.bpffs, &folder),
+    let _lock = Lock::take(&place.bpffs)?;
+    release(place)?;
+    sweep(&place.bpffs)
+}
+
+/// Takes away all fast paths of the own network namespace, and what is left of namespaces that are gone.
+/// Returns how many nodes that were.
+///
+/// # Errors
+/// If the bpf file system cannot be read, or the caller may not.
+pub fn detach_all(bpffs: &Path) -> Result<usize, Error> {
+    let (places, orphans) = (found(bpffs)?, orphans(bpffs)?);
+    if places.is_empty() && orphans.is_empty() {
+        return Ok(0);
     }
-    if folder.exists() {
-        return Err(Error::Permission("removing the folder"));
-    }
-    // There is room for many at tcx.
-    let is_xdp = |about: &About| Mode::ALL.get(usize::from(about.mode)) != Some(&Mode::Tcx);
-    if let Some(about) = about.ok().filter(is_xdp) {
-        wait_until_free(&pins::interface_of(&about));
-    }
-    Ok(())
+    let _lock = Lock::take(bpffs)?;
+    places.iter().try_for_each(release)?;
+    orphans.iter().try_for_each(|orphan| pins::remove(&orphan.folder))?;
+    sweep(bpffs)?;
+    Ok(places.len() + orphans.len())
 }
 
 /// Removes what namespaces that are gone have left for the port.
@@ -345,122 +464,64 @@ fn detach_orphans(place: &Pinning) -> Result<(), Error> {
     if of_port.is_empty() {
         return Err(Error::NotAttached(place.port));
     }
-    for orphan in of_port {
-        remove(&place.bpffs, &orphan.folder);
-        if orphan.folder.exists() {
-            return Err(Error::Permission("removing the folder"));
+    let _lock = Lock::take(&place.bpffs)?;
+    of_port.iter().try_for_each(|orphan| pins::remove(&orphan.folder))?;
+    sweep(&place.bpffs)
+}
+
+/// Takes away what is left of a node, if something is.
+fn release(place: &Pinning) -> Result<(), Error> {
+    let namespace = pins::namespace()?;
+    for there in pins::folders(&place.bpffs)? {
+        if there.namespace == namespace && matches!(there.of, Of::Interface(_)) {
+            // One that a crash left has no maps.
+            let _ = delist(&there.path, place.port);
+        }
+    }
+    pins::remove(&place.folder()?)
+}
+
+/// Takes away what crashes have left, and programs that serve nobody any more.
+fn sweep(bpffs: &Path) -> Result<(), Error> {
+    let folders = pins::folders(bpffs)?;
+    let served: Vec<(u64, u32, u32)> = folders
+        .iter()
+        .filter(|folder| matches!(folder.of, Of::Node(_)) && folder.is_whole())
+        .filter_map(|folder| {
+            let about = pins::any_about(&folder.path).ok()?;
+            Some((folder.namespace, about.ifindex, about.program))
+        })
+        .collect();
+    for folder in folders {
+        let about = pins::any_about(&folder.path);
+        match (folder.is_whole(), folder.of, about) {
+            (false, ..) => pins::remove(&folder.path)?,
+            (true, Of::Interface(index), Ok(about))
+                if !served.contains(&(folder.namespace, index, about.program)) =>
+            {
+                pins::remove(&folder.path)?;
+                // There is room for many at tcx.
+                if about.mode() != Some(Mode::Tcx) && folder.namespace == pins::namespace()? {
+                    wait_until_free(index);
+                }
+            }
+            _ => {}
         }
     }
     Ok(())
 }
 
 /// The kernel lets go of an interface a moment after the last file is gone, in a worker of its own:
-/// attaching again at once would fail because a program is there already.
-fn wait_until_free(name: &str) {
+/// whoever attaches at once would be told that a program is there already.
+fn wait_until_free(index: u32) {
     let end = Instant::now() + LETS_GO;
     let is_taken = || {
         let all = interface::all().unwrap_or_default();
-        Interface::named(&all, name).is_ok_and(|interface| interface.has_xdp)
+        Interface::numbered(&all, index).is_some_and(|interface| interface.has_xdp)
     };
     while is_taken() && Instant::now() < end {
         std::thread::sleep(Duration::from_millis(1));
     }
-}
-
-fn remove(bpffs: &Path, folder: &Path) {
-    // Missing files need not be removed; the last fast path of all removes the common folder.
-    for name in [LINK, PROGRAM].into_iter().chain(MAPS) {
-        let _ = fs::remove_file(folder.join(name));
-    }
-    let _ = fs::remove_dir(folder);
-    let _ = fs::remove_dir(pins::all(bpffs));
-}
-
-/// The fast paths of this network namespace.
-///
-/// # Errors
-/// If the bpf file system cannot be read.
-pub fn found(bpffs: &Path) -> Result<Vec<Pinning>, Error> {
-    let place = |port| Pinning { bpffs: bpffs.to_owned(), port };
-    let is_own = |folder: &Path, port| place(port).folder().is_ok_and(|own| own == folder);
-    let mut ports: Vec<u16> = pins::folders(bpffs)?
-        .into_iter()
-        .filter(|(_, port, folder)| is_own(folder, *port))
-        .map(|(_, port, _)| port)
-        .collect();
-    ports.sort_unstable();
-    Ok(ports.into_iter().map(place).collect())
-}
-
-/// What a fast path is and has counted.
-///
-/// # Errors
-/// If there is none, or its maps cannot be read.
-pub fn status(place: &Pinning) -> Result<Status, Error> {
-    let folder = place.folder()?;
-    match fs::metadata(folder.join("about")) {
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            return Err(Error::Permission("reading the maps"));
-        }
-        Err(_) => return Err(Error::NotAttached(place.port)),
-    }
-    let about = pins::about(&folder, place.port)?;
-    let heartbeat = heartbeat(&folder)?;
-    let all = interface::all()?;
-    let interface = Interface::numbered(&all, about.ifindex);
-    let program = ProgramInfo::from_pin(folder.join(PROGRAM))
-        .map_err(|error| Error::failed("opening the program", error))?;
-    Ok(Status {
-        port: place.port,
-        interface: interface
-            .map_or_else(|| pins::interface_of(&about), |interface| interface.name.clone()),
-        is_gone: interface.is_none(),
-        mode: *Mode::ALL.get(usize::from(about.mode)).ok_or(Error::Version(place.port))?,
-        program_id: program.id(),
-        heartbeat: age(&heartbeat),
-        contacts: heartbeat.contacts.map(|count| count as usize),
-        incomplete: heartbeat.incomplete != 0,
-        rates: [about.source_rate, about.total_rate],
-        counters: counters(&folder)?,
-        run: program.run_time().checked_div(u32::try_from(program.run_count()).unwrap_or(u32::MAX)),
-    })
-}
-
-fn heartbeat(folder: &Path) -> Result<Heartbeat, Error> {
-    let bytes = pins::single::<{ size_of::<Heartbeat>() }>(folder, "heartbeat")?.get(&0, 0);
-    let bytes = bytes.map_err(|error| Error::failed("reading a map", error))?;
-    Ok(bytemuck::must_cast(bytes))
-}
-
-/// Time since a sign of life; `None` without one.
-fn age(heartbeat: &Heartbeat) -> Option<Duration> {
-    (heartbeat.at != 0).then(|| now().saturating_sub(Duration::from_nanos(heartbeat.at)))
-}
-
-/// Time since the node of the fast path in a folder last gave a sign of life, if that can be read.
-pub(super) fn heartbeat_of(folder: &Path) -> Option<Duration> {
-    age(&heartbeat(folder).ok()?)
-}
-
-fn counters(folder: &Path) -> Result<[u64; Counter::ALL.len()], Error> {
-    sum_counters(&Map::PerCpuArray(pins::map(folder, "counters")?))
-}
-
-/// What all processors have counted.
-pub(super) fn sum_counters(map: &Map) -> Result<[u64; Counter::ALL.len()], Error> {
-    let reading = |error| Error::failed("reading a map", error);
-    let map = PerCpuArray::<_, [u64; Counter::ALL.len()]>::try_from(map).map_err(reading)?;
-    let mut sums = [0; Counter::ALL.len()];
-    for of_one in map.get(&0, 0).map_err(reading)?.iter() {
-        sums.iter_mut().zip(of_one).for_each(|(sum, count)| *sum += count);
-    }
-    Ok(sums)
-}
-
-/// The clock of heartbeats.
-pub(super) fn now() -> Duration {
-    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from)
 }
 
 fn cause<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e io::Error> {

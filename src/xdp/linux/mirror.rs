@@ -14,27 +14,22 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use std::{fs, io};
 
-use aya::maps::{Array, ArrayOfMaps, Map, MapData, RingBuf};
+use aya::maps::{ArrayOfMaps, Map, MapData, RingBuf};
 use nix::ifaddrs::getifaddrs;
 use tokio::io::unix::AsyncFd;
 use tracing::{debug, info, warn};
 
-use super::loader::now;
-use super::pins::{self, Single};
+use super::pins;
+use super::shared::Shared;
+use super::status::now;
 use crate::message::Contact;
 use crate::node::Node;
 use crate::xdp::image::{Content, draw_seed};
-use crate::xdp::layout::{Heartbeat, KernelTable, SEEN_MAX, Stranger};
+use crate::xdp::layout::{BUFFERS, Heartbeat, SEEN_MAX, Stranger};
 use crate::xdp::{Error, Pinning};
 
 /// Strangers taken in at once, so that a flood of them does not hold up the node.
 const STRANGERS_PER_TURN: usize = 64;
-
-const HEARTBEAT_LEN: usize = size_of::<Heartbeat>();
-const SEEN_LEN: usize = size_of::<[u64; SEEN_MAX]>();
-const TABLE_LEN: usize = size_of::<KernelTable>();
-
-type TableMap = Array<MapData, [u8; TABLE_LEN]>;
 
 /// A node's way to the fast path of its port, whether one is attached at the moment or not.
 pub(crate) struct Mirror {
@@ -88,7 +83,7 @@ impl Mirror {
     fn look(&mut self) {
         let port = self.place.port;
         let opened = self.place.folder().and_then(|folder| {
-            let is_there = folder.join(pins::LINK).exists();
+            let is_there = folder.join(pins::ABOUT).exists();
             is_there.then(|| Link::open(folder, port)).transpose()
         });
         match opened {
@@ -114,8 +109,7 @@ struct Link {
     folder: PathBuf,
     /// Tells the maps from those of a later attachment.
     inode: u64,
-    heartbeat: Single<HEARTBEAT_LEN>,
-    seen: Single<SEEN_LEN>,
+    shared: Arc<Shared>,
     events: AsyncFd<RingBuf<MapData>>,
     slots: Slots,
     last_seen: Vec<u64>,
@@ -132,9 +126,9 @@ impl Link {
         let opening = |error| Error::failed("opening a map", error);
         pins::about(&folder, port)?;
         let inode = inode(&folder).map_err(|error| Error::failed("opening a map", error))?;
-        // Nothing is answered until there is a table of this node.
-        let mut heartbeat = pins::single::<HEARTBEAT_LEN>(&folder, "heartbeat")?;
-        heartbeat.set(0, [0; HEARTBEAT_LEN], 0).map_err(opening)?;
+        // Until there is a table of this node's, nothing is answered.
+        let shared = Arc::new(Shared::open(&folder)?);
+        shared.beat(Duration::ZERO);
         let events = Map::RingBuf(pins::map(&folder, "events")?);
         let events = RingBuf::try_from(events).map_err(opening)?;
         #[expect(unsafe_code, reason = "the runtime asks that the descriptor lives as long")]
@@ -143,12 +137,11 @@ impl Link {
         let events = events.map_err(|error| Error::failed("watching a map", error))?;
         Ok(Link {
             inode,
-            heartbeat,
-            seen: pins::single(&folder, "seen")?,
             events,
             slots: Slots::new(),
             last_seen: vec![0; SEEN_MAX],
-            writer: MapWriter::start(&folder)?,
+            writer: MapWriter::start(Tables::open(&folder, shared.clone())?, shared.clone())?,
+            shared,
             seed: draw_seed()?,
             told: None,
             look_again: false,
@@ -162,14 +155,15 @@ impl Link {
 
     fn beat(&mut self) -> Result<Vec<Contact>, Error> {
         self.look_again = true;
-        let Some(written) = self.writer.written()? else { return Ok(Vec::new()) };
-        stamp(&mut self.heartbeat, now(), written)?;
-        let failed = |error| Error::failed("reading a map", error);
-        let seen: [u64; SEEN_MAX] = bytemuck::must_cast(self.seen.get(&0, 0).map_err(failed)?);
+        if !self.writer.has_written()? {
+            return Ok(Vec::new());
+        }
+        self.shared.beat(now());
         let mut asked = Vec::new();
-        for (slot, (at, last)) in seen.iter().zip(&mut self.last_seen).enumerate() {
-            if at > last {
-                *last = *at;
+        for (slot, last) in self.last_seen.iter_mut().enumerate() {
+            let at = self.shared.seen(slot);
+            if at > *last {
+                *last = at;
                 asked.extend(self.slots.contact(slot as u16));
             }
         }
@@ -213,24 +207,13 @@ impl Link {
 impl Drop for Link {
     fn drop(&mut self) {
         self.writer.stop();
-        // Tells the kernel that the node is gone, so it need not find out by itself.
-        let _ = self.heartbeat.set(0, [0; HEARTBEAT_LEN], 0);
+        // The kernel need not find out by itself that nobody is there.
+        self.shared.beat(Duration::ZERO);
     }
 }
 
-/// Says that the node was alive at that time, and what is mirrored.
-fn stamp(
-    heartbeat: &mut Single<HEARTBEAT_LEN>,
-    at: Duration,
-    written: Heartbeat,
-) -> Result<(), Error> {
-    let stamp = Heartbeat { at: at.as_nanos() as u64, ..written };
-    let bytes: [u8; HEARTBEAT_LEN] = bytemuck::must_cast(stamp);
-    heartbeat.set(0, bytes, 0).map_err(|error| Error::failed("writing a map", error))
-}
-
 fn inode(folder: &Path) -> io::Result<u64> {
-    Ok(fs::metadata(folder.join(pins::LINK))?.ino())
+    Ok(fs::metadata(folder.join(pins::ABOUT))?.ino())
 }
 
 /// The addresses at which a node bound to `bound` is reached.
@@ -306,27 +289,25 @@ struct Papers {
     /// The content, with the time when the node handed it over, which is a sign of life.
     next: Option<(Content, Duration)>,
     is_over: bool,
-    /// What the last table holds, once there is one.
-    written: Option<Heartbeat>,
+    /// A table was written.
+    has_written: bool,
     failure: Option<String>,
 }
 
 impl MapWriter {
-    fn start(folder: &Path) -> Result<MapWriter, Error> {
-        let mut tables = Tables::open(folder)?;
-        let mut heartbeat = pins::single(folder, "heartbeat")?;
+    fn start(mut tables: Tables, shared: Arc<Shared>) -> Result<MapWriter, Error> {
         let desk = Arc::new(Desk::default());
         let theirs = desk.clone();
         let work = move || {
             while let Some((content, handed_over)) = theirs.next() {
-                let written = tables.write(&content).and_then(|written| {
-                    // The first one need not wait for the next beat.
-                    stamp(&mut heartbeat, handed_over, written)?;
-                    Ok(written)
-                });
+                let written = tables.write(&content);
                 let mut papers = theirs.papers();
                 match written {
-                    Ok(written) => papers.written = Some(written),
+                    Ok(()) => {
+                        // The first one need not wait for the next beat.
+                        shared.beat(handed_over);
+                        papers.has_written = true;
+                    }
                     Err(error) => papers.failure = Some(error.to_string()),
                 }
             }
@@ -341,13 +322,13 @@ impl MapWriter {
         self.desk.news.notify_one();
     }
 
-    fn written(&self) -> Result<Option<Heartbeat>, Error> {
+    fn has_written(&self) -> Result<bool, Error> {
         let papers = self.desk.papers();
         match &papers.failure {
             Some(reason) => {
                 Err(Error::Failed { what: "writing the table", reason: reason.clone() })
             }
-            None => Ok(papers.written),
+            None => Ok(papers.has_written),
         }
     }
 }
@@ -386,50 +367,42 @@ impl Desk {
 
 /// The tables of both families, each with the one that is read and the one that is written next.
 pub(super) struct Tables {
-    outer: ArrayOfMaps<MapData, TableMap>,
-    inner: [[TableMap; 2]; 2],
-    /// Which of the two was handed over last.
-    current: [usize; 2],
+    shared: Arc<Shared>,
+    /// Writing to it takes until no packet is in the table any more that was replaced.
+    gate: ArrayOfMaps<MapData, MapData>,
 }
 
 impl Tables {
-    fn open(folder: &Path) -> Result<Tables, Error> {
-        let outer = Map::ArrayOfMaps(pins::map(folder, "tables")?);
-        Tables::new(outer, |name| Ok(Map::Array(pins::map(folder, name)?)))
+    fn open(folder: &Path, shared: Arc<Shared>) -> Result<Tables, Error> {
+        let mut tables = Tables::new(shared, Map::ArrayOfMaps(pins::map(folder, "gate")?))?;
+        // A node that was here before may just have replaced one.
+        tables.wait_for_packets()?;
+        Ok(tables)
     }
 
-    pub(super) fn new(
-        outer: Map,
-        mut inner: impl FnMut(&str) -> Result<Map, Error>,
-    ) -> Result<Tables, Error> {
-        let opening = |error| Error::failed("opening a map", error);
-        let mut table = |name| TableMap::try_from(inner(name)?).map_err(opening);
-        let inner = [[table("ipv4_a")?, table("ipv4_b")?], [table("ipv6_a")?, table("ipv6_b")?]];
-        Ok(Tables { outer: outer.try_into().map_err(opening)?, inner, current: [1, 1] })
+    pub(super) fn new(shared: Arc<Shared>, gate: Map) -> Result<Tables, Error> {
+        let gate = gate.try_into().map_err(|error| Error::failed("opening a map", error))?;
+        Ok(Tables { shared, gate })
     }
 
-    pub(super) fn write(&mut self, content: &Content) -> Result<Heartbeat, Error> {
+    pub(super) fn write(&mut self, content: &Content) -> Result<(), Error> {
         let mut written = Heartbeat { at: 0, contacts: [0; 2], incomplete: 0, pad: 0 };
         for (family, is_ipv4) in [true, false].into_iter().enumerate() {
             let image = content.image(is_ipv4);
             written.contacts[family] = image.count;
             written.incomplete |= image.incomplete;
-            self.hand_over(family, &image)?;
+            let next = (self.shared.current(family) + 1) % BUFFERS;
+            self.shared.write(family, next, &image);
+            self.shared.set_current(family, next);
         }
+        self.shared.tell(&written);
         debug!(contacts = ?written.contacts, "mirrored");
-        Ok(written)
+        self.wait_for_packets()
     }
 
-    fn hand_over(&mut self, family: usize, image: &KernelTable) -> Result<(), Error> {
-        let failed = |error| Error::failed("writing a map", error);
-        let next = 1 - self.current[family];
-        let table = &mut self.inner[family][next];
-        let bytes: &[u8; TABLE_LEN] = bytemuck::must_cast_ref(image);
-        table.set(0, bytes, 0).map_err(failed)?;
-        // Returns when no packet is in the other one any more.
-        self.outer.set(family as u32, table, 0).map_err(failed)?;
-        self.current[family] = next;
-        Ok(())
+    fn wait_for_packets(&mut self) -> Result<(), Error> {
+        let passed = self.gate.set(0, self.shared.map(), 0);
+        passed.map_err(|error| Error::failed("waiting for packets", error))
     }
 }
 

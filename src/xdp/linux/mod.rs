@@ -1,6 +1,7 @@
-//! All that speaks to the kernel: `loader` puts programs in and takes them out, `mirror` is the node's side,
-//! `orphans` finds what namespaces that are gone have left, `interface` knows what kind of interface a name is,
-//! `pins` where everything is pinned, `trial` runs the programs on single packets, and `frame` makes them.
+//! All that speaks to the kernel: `loader` puts programs in and takes them out, `status` reads what they
+//! are and have counted, `mirror` is the node's side, `shared` the memory that it shares with the kernel,
+//! `orphans` finds what namespaces that are gone have left, `interface` knows what kind of interface a
+//! name is, `pins` where everything is pinned, `trial` runs the programs on single packets, and `frame` makes them.
 
 mod frame;
 mod interface;
@@ -8,10 +9,13 @@ mod loader;
 mod mirror;
 mod orphans;
 mod pins;
+mod shared;
+mod status;
 mod trial;
 
 pub use self::frame::udp_frame;
-pub use self::loader::{attach, detach, found, status};
+pub use self::loader::{attach, detach, detach_all};
 pub(crate) use self::mirror::Mirror;
 pub use self::orphans::orphans;
+pub use self::status::{found, status};
 pub use self::trial::{Trial, Verdict};

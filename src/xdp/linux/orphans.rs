@@ -9,8 +9,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use super::loader::heartbeat_of;
-use super::pins;
+use super::pins::{self, Folder, Of};
+use super::status::heartbeat_of;
 use crate::xdp::{Error, HEARTBEAT_MAX, Orphan};
 
 /// The fast paths of namespaces that are gone, by port.
@@ -21,17 +21,19 @@ pub fn orphans(bpffs: &Path) -> Result<Vec<Orphan>, Error> {
     let living = living();
     let mut orphans: Vec<Orphan> = pins::folders(bpffs)?
         .into_iter()
-        .filter(|(namespace, ..)| !living.contains(namespace))
-        .filter_map(|(namespace, port, folder)| orphan(namespace, port, &folder))
+        .filter(|folder| !living.contains(&folder.namespace))
+        .filter_map(orphan)
         .collect();
     orphans.sort_unstable_by_key(|orphan| (orphan.port, orphan.namespace));
     Ok(orphans)
 }
 
-fn orphan(namespace: u64, port: u16, folder: &Path) -> Option<Orphan> {
-    let beats = heartbeat_of(folder).is_some_and(|age| age < HEARTBEAT_MAX);
-    let interface = pins::about(folder, port).map(|about| pins::interface_of(&about)).ok();
-    (!beats).then(|| Orphan { port, interface, namespace, folder: folder.to_owned() })
+fn orphan(folder: Folder) -> Option<Orphan> {
+    let Of::Node(port) = folder.of else { return None };
+    let beats = heartbeat_of(&folder.path).is_some_and(|age| age < HEARTBEAT_MAX);
+    let interface = pins::about(&folder.path, port).map(|about| about.interface()).ok();
+    let Folder { namespace, path, .. } = folder;
+    (!beats).then_some(Orphan { port, interface, namespace, folder: path })
 }
 
 /// The numbers of the namespaces that processes live in or that have a name.

@@ -2,23 +2,25 @@
 //! and measurements; takes root as attaching does.
 
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aya::Ebpf;
-use aya::maps::{Array, RingBuf};
+use aya::maps::{Map, RingBuf};
 use aya::programs::{
     ProgramError, ProgramInfo, SchedClassifier, TestRun as _, TestRunOptions, TestRunResult, Xdp,
 };
 use aya::sys::{Stats, enable_stats};
 
-use super::loader::{load, load_once, now, program_of, sum_counters};
+use super::loader::{enlist, load, load_once, program_of, put};
 use super::mirror::Tables;
+use super::shared::Shared;
+use super::status::{now, sum_counters};
 use crate::id::Id;
 use crate::message::Contact;
 use crate::node::Node;
 use crate::xdp::image::{Content, draw_seed};
-use crate::xdp::layout::{Heartbeat, SEEN_MAX, Stranger};
+use crate::xdp::layout::{SEEN_MAX, Stranger};
 use crate::xdp::{Attachment, Counter, Error, Mode};
 
 /// Longest frame that comes out: a reply and its headers, with room to notice one that is too long.
@@ -48,6 +50,7 @@ pub enum Verdict {
 /// Loaded programs.
 pub struct Trial {
     ebpf: Ebpf,
+    shared: Arc<Shared>,
     /// Locked, so that tables can change while packets run.
     mirrored: Mutex<Mirrored>,
     /// Where packets come in; `None`: at the loopback interface.
@@ -68,7 +71,7 @@ impl Trial {
     /// # Errors
     /// If the kernel refuses.
     pub fn load(attachment: &Attachment) -> Result<Trial, Error> {
-        let mut ebpf = load(attachment)?;
+        let mut ebpf = load(attachment, None)?;
         for mode in [Mode::Native, Mode::Tcx] {
             let program = ebpf.program_mut(program_of(mode)).expect("the object has the program");
             let loaded = match mode {
@@ -77,11 +80,17 @@ impl Trial {
             };
             load_once(loaded.and_then(|loaded| loaded))?;
         }
-        let outer = ebpf.take_map("tables").expect("the object has the map");
-        let tables =
-            Tables::new(outer, |name| Ok(ebpf.take_map(name).expect("the object has the map")))?;
+        enlist(&mut ebpf, attachment.place.port)?;
+        // There is nobody else whom packets without a port could belong to.
+        put(&mut ebpf, "counters", "counters_by_port", 0)?;
+        let [node, gate] =
+            ["node", "gate"].map(|name| ebpf.take_map(name).expect("the object has the map"));
+        let Map::Array(node) = node else { unreachable!("the object says so") };
+        let shared = Arc::new(Shared::new(node)?);
+        let tables = Tables::new(shared.clone(), gate)?;
         Ok(Trial {
             ebpf,
+            shared,
             mirrored: Mutex::new(Mirrored { tables, contacts: Vec::new() }),
             ifindex: None,
             seed: draw_seed()?,
@@ -118,21 +127,14 @@ impl Trial {
         };
         let mut mirrored = self.mirrored();
         mirrored.contacts = contacts;
-        mirrored.tables.write(&content).map(|_| ())
+        mirrored.tables.write(&content)
     }
 
     /// The mirrored contacts that were seen asking something.
-    ///
-    /// # Errors
-    /// If the map cannot be read.
-    pub fn seen(&self) -> Result<Vec<Contact>, Error> {
-        let failed = |error| Error::failed("reading a map", error);
-        let map = self.ebpf.map("seen").expect("the object has the map");
-        let map = Array::<_, [u64; SEEN_MAX]>::try_from(map).map_err(failed)?;
-        let times = map.get(&0, 0).map_err(failed)?;
+    pub fn seen(&self) -> Vec<Contact> {
         let mirrored = self.mirrored();
-        let seen = mirrored.contacts.iter().zip(times).filter(|(_, at)| *at != 0);
-        Ok(seen.map(|(contact, _)| *contact).collect())
+        let seen = mirrored.contacts.iter().enumerate();
+        seen.filter(|(slot, _)| self.shared.seen(*slot) != 0).map(|(_, contact)| *contact).collect()
     }
 
     /// Takes out the strangers that the node would be told about.
@@ -151,17 +153,8 @@ impl Trial {
     }
 
     /// Stamps the heartbeat as if it came `age` ago; `None`: the node has left.
-    ///
-    /// # Errors
-    /// If the kernel refuses.
-    pub fn beat(&mut self, age: Option<Duration>) -> Result<(), Error> {
-        let at = age.map_or(0, |age| (now() - age).as_nanos() as u64);
-        let heartbeat = Heartbeat { at, contacts: [0; 2], incomplete: 0, pad: 0 };
-        let bytes: [u8; size_of::<Heartbeat>()] = bytemuck::must_cast(heartbeat);
-        let failed = |error| Error::failed("writing a map", error);
-        let map = self.ebpf.map_mut("heartbeat").expect("the object has the map");
-        let mut map = Array::<_, [u8; size_of::<Heartbeat>()]>::try_from(map).map_err(failed)?;
-        map.set(0, bytes, 0).map_err(failed)
+    pub fn beat(&mut self, age: Option<Duration>) {
+        self.shared.beat(age.map_or(Duration::ZERO, |age| now() - age));
     }
 
     /// From now on packets come in at this interface of the caller's network namespace; by default

@@ -1,0 +1,140 @@
+//! What a node and the program share, in this process' memory: a store here is seen by the next packet.
+
+use std::mem::offset_of;
+use std::num::NonZeroUsize;
+use std::os::fd::AsFd as _;
+use std::path::Path;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use aya::maps::MapData;
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+
+use super::pins;
+use crate::xdp::Error;
+use crate::xdp::layout::{BUFFERS, Heartbeat, KernelNode, KernelTable, SEEN_MAX};
+
+/// A node's map.
+pub(super) struct Shared {
+    memory: NonNull<KernelNode>,
+    map: MapData,
+}
+
+#[expect(unsafe_code, reason = "the memory belongs to the map, and to no thread")]
+// SAFETY: single fields are read and written as atomics, and a table by the one thread that has `Tables`.
+unsafe impl Send for Shared {}
+#[expect(unsafe_code, reason = "as above")]
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    /// That of a node that was attached.
+    pub(super) fn open(folder: &Path) -> Result<Shared, Error> {
+        Shared::new(pins::map(folder, "node")?)
+    }
+
+    pub(super) fn new(map: MapData) -> Result<Shared, Error> {
+        let failed = |error: nix::Error| Error::failed("sharing memory with the kernel", error);
+        let length = NonZeroUsize::new(size_of::<KernelNode>()).expect("a node has a size");
+        let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        #[expect(unsafe_code, reason = "the system asks for addresses")]
+        // SAFETY: the kernel chooses the address, and refuses a map that is shorter.
+        let memory =
+            unsafe { mmap(None, length, access, MapFlags::MAP_SHARED, map.fd().as_fd(), 0) };
+        Ok(Shared { memory: memory.map_err(failed)?.cast(), map })
+    }
+
+    pub(super) fn map(&self) -> &MapData {
+        &self.map
+    }
+
+    /// Says that the node was alive at that time; zero: that it has left.
+    pub(super) fn beat(&self, at: Duration) {
+        let at = at.as_nanos() as u64;
+        self.long(offset_of!(KernelNode, heartbeat.at)).store(at, Ordering::Release);
+    }
+
+    /// Says what is mirrored, beside the time.
+    pub(super) fn tell(&self, written: &Heartbeat) {
+        let store = |at, value| self.word(at).store(value, Ordering::Relaxed);
+        for (family, count) in written.contacts.into_iter().enumerate() {
+            store(offset_of!(KernelNode, heartbeat.contacts) + family * size_of::<u32>(), count);
+        }
+        store(offset_of!(KernelNode, heartbeat.incomplete), written.incomplete);
+    }
+
+    pub(super) fn heartbeat(&self) -> Heartbeat {
+        let load = |at| self.word(at).load(Ordering::Relaxed);
+        let contacts = offset_of!(KernelNode, heartbeat.contacts);
+        Heartbeat {
+            at: self.long(offset_of!(KernelNode, heartbeat.at)).load(Ordering::Acquire),
+            contacts: [load(contacts), load(contacts + size_of::<u32>())],
+            incomplete: load(offset_of!(KernelNode, heartbeat.incomplete)),
+            pad: 0,
+        }
+    }
+
+    /// When the contact that has this place was last seen.
+    pub(super) fn seen(&self, slot: usize) -> u64 {
+        assert!(slot < SEEN_MAX, "there are no more places");
+        let at = offset_of!(KernelNode, seen) + slot * size_of::<u64>();
+        self.long(at).load(Ordering::Relaxed)
+    }
+
+    /// The table of a family that packets read.
+    pub(super) fn current(&self, family: usize) -> usize {
+        self.current_word(family).load(Ordering::Relaxed) as usize % BUFFERS
+    }
+
+    /// Packets read this one from now on.
+    pub(super) fn set_current(&self, family: usize, buffer: usize) {
+        self.current_word(family).store(buffer as u32, Ordering::Release);
+    }
+
+    /// Writes a table, which no packet may read meanwhile.
+    pub(super) fn write(&self, family: usize, buffer: usize, table: &KernelTable) {
+        assert!(family < 2 && buffer < BUFFERS, "there are no more tables");
+        let at =
+            offset_of!(KernelNode, tables) + (family * BUFFERS + buffer) * size_of::<KernelTable>();
+        #[expect(unsafe_code, reason = "the memory is the kernel's too")]
+        // SAFETY: the table lies within the memory, which nobody in this process has a reference to.
+        unsafe {
+            self.memory
+                .byte_add(at)
+                .cast::<KernelTable>()
+                .copy_from_nonoverlapping(table.into(), 1);
+        }
+    }
+
+    fn current_word(&self, family: usize) -> &AtomicU32 {
+        assert!(family < 2, "there are two families");
+        self.word(offset_of!(KernelNode, current) + family * size_of::<u32>())
+    }
+
+    fn long(&self, at: usize) -> &AtomicU64 {
+        assert!(at + size_of::<u64>() <= size_of::<KernelNode>(), "within the node");
+        #[expect(unsafe_code, reason = "the memory is the kernel's too")]
+        // SAFETY: it lies within the memory, aligned as the fields are, and is zero or what was written.
+        unsafe {
+            AtomicU64::from_ptr(self.memory.byte_add(at).cast().as_ptr())
+        }
+    }
+
+    fn word(&self, at: usize) -> &AtomicU32 {
+        assert!(at + size_of::<u32>() <= size_of::<KernelNode>(), "within the node");
+        #[expect(unsafe_code, reason = "the memory is the kernel's too")]
+        // SAFETY: as above.
+        unsafe {
+            AtomicU32::from_ptr(self.memory.byte_add(at).cast().as_ptr())
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        #[expect(unsafe_code, reason = "the system asks for addresses")]
+        // SAFETY: no reference into it lives longer than this.
+        let _ = unsafe { munmap(self.memory.cast(), size_of::<KernelNode>()) };
+    }
+}
