@@ -421,6 +421,13 @@ line that is being typed. Where the editor ends with an error, or leaves nothing
     example = 'assert(not pcall(edit, "no terminal"))',
   },
   {
+    name = "progress", args = "done, total", summary = "show how far a program is",
+    text = [[
+A line on standard error, if that is a terminal and the program runs for longer than a second. It goes when
+`done` is `total`, and when the program ends. net, n:run, n:join and cluster show theirs by themselves.]],
+    example = "for i = 1, 10 do progress(i, 10) sleep(0.01) end",
+  },
+  {
     name = "row", args = "table", summary = "a row of data for programs: with --json or --csv",
     text = [[
 With --json it is written as a line of JSON, with --csv as a line of CSV, of which the first row names the

@@ -224,3 +224,39 @@ fn other_programs_run_and_modules_are_the_users_or_the_scripts() {
     folder.write("bytecode.lua", "\u{1b}Lua");
     assert!(folder.complaint("dofile('bytecode.lua')").contains("binary chunk"));
 }
+
+/// A chunk on a terminal that knows that much.
+#[cfg(unix)]
+fn on_a_terminal(term: &str, chunk: &str) -> rexpect::session::PtySession {
+    let mut command = kademlua();
+    command.args(["sim", "-e", chunk]).stdin(std::process::Stdio::inherit());
+    command.env("TERM", term).env("COLUMNS", "80");
+    let options = rexpect::reader::Options::new().timeout_ms(Some(60_000));
+    rexpect::session::spawn_with_options(command, options).unwrap()
+}
+
+/// What stays on each line of a terminal when it was cleared for the last time.
+#[cfg(unix)]
+fn left(shown: &str) -> Vec<&str> {
+    shown.split('\n').map(|line| line.rsplit("\u{1b}[2K").next().unwrap()).collect()
+}
+
+#[test]
+#[cfg(unix)]
+fn what_takes_long_shows_how_far_it_is_where_that_can_be_seen() {
+    let own = "for i = 1, 20 do progress(i - 1, 20) sleep(0.1) if i == 15 then print('between') end end print('end')";
+    let shown = on_a_terminal("xterm", own).exp_eof().unwrap();
+    assert!(shown.contains("the program runs") && shown.contains(" %"), "{shown:?}");
+    assert_eq!(left(&shown), ["between\r", "end\r", ""], "{shown:?}");
+    let mut session = on_a_terminal("xterm", "local n = net{nodes = 20} n:run(1e9)");
+    session.exp_string("virtual time passes").unwrap();
+    session.send_control('c').unwrap();
+    let shown = session.exp_eof().unwrap();
+    assert_eq!(left(&shown), ["kademlua: interrupted\r", ""], "{shown:?}");
+    for (term, chunk) in [("dumb", own), ("xterm", "progress(1, 2) print('between') print('end')")]
+    {
+        assert_eq!(on_a_terminal(term, chunk).exp_eof().unwrap(), "between\r\nend\r\n");
+    }
+    let output = kademlua().args(["sim", "-e", own]).output().unwrap();
+    assert_eq!(texts(&output), ("between\nend\n".into(), String::new()), "in pipes");
+}

@@ -7,7 +7,8 @@ local nodes, lookups = 1000, 100
 if arg[1] == "quick" then nodes, lookups = 100, 20 end
 
 print("alpha  median ms  worst ms  messages  success")
-for _, alpha in ipairs { 1, 3, 10 } do
+for step, alpha in ipairs { 1, 3, 10 } do
+  progress(step - 1, 3)
   local n = net { nodes = nodes, seed = 5, alpha = alpha, latency = { 20, 80 } }
   n:kill(0.2)
   for i = 1, lookups do n:findnode(n:random(), sha1("target " .. i)) end

@@ -11,6 +11,7 @@ local function survivors(settings)
   for v = 1, values do n:add(n:random(), sha1("value " .. v), "value " .. v) end
   local left = {}
   for hour = 1, hours do
+    progress(#left, hours)
     n:run(1800)
     local dead = n:kill(0.1)
     n:join(#dead)

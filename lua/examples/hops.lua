@@ -7,7 +7,8 @@ local lookups = 100
 if arg[1] == "quick" then sizes, lookups = { 10, 30, 100 }, 20 end
 
 print("  nodes  log2 N   hops  messages  at most hops")
-for _, size in ipairs(sizes) do
+for step, size in ipairs(sizes) do
+  progress(step - 1, #sizes)
   local n = net { nodes = size, seed = 1, latency = { 20, 80 } }
   for i = 1, lookups do n:findnode(n:random(), sha1("target " .. i)) end
   local stats = n:stats()

@@ -7,7 +7,8 @@ local nodes, values = 500, 100
 if arg[1] == "quick" then nodes, values = 100, 20 end
 
 print(" k  messages a store  found after half died")
-for _, k in ipairs { 1, 2, 5, 10, 20 } do
+for step, k in ipairs { 1, 2, 5, 10, 20 } do
+  progress(step - 1, 5)
   local n = net { nodes = nodes, seed = 9, k = k }
   local messages = 0
   for v = 1, values do

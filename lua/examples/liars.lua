@@ -9,7 +9,8 @@ if arg[1] == "quick" then nodes, searches, shares = 200, 40, { 0, 0.2, 0.4 } end
 
 print("         found, and messages a search, on")
 print("liars       1 path      2 paths      4 paths      8 paths")
-for _, share in ipairs(shares) do
+for step, share in ipairs(shares) do
+  progress(step - 1, #shares)
   local line = ("%4.0f%%"):format(100 * share)
   for _, paths in ipairs { 1, 2, 4, 8 } do
     local n = net { nodes = nodes, seed = 13, paths = paths }

@@ -87,6 +87,7 @@ measure("start")
 local start = os.time()
 local half, finish = start + minutes * 30, start + minutes * 60
 while os.time() < finish do
+  progress(os.time() - start, finish - start)
   if half and os.time() >= half then
     measure("half")
     half = nil

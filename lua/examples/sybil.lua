@@ -46,7 +46,8 @@ end
 print("            found on 1 path and on 8, attackers in")
 local head, lines = "chosen ids", {}
 for i, count in ipairs(counts) do lines[i] = ("%10d"):format(count) end
-for _, place in ipairs(places) do
+for step, place in ipairs(places) do
+  progress(step - 1, #places)
   local name, ranges, addresses = table.unpack(place)
   head = head .. ("%15s"):format(name)
   local on_one, on_eight = found(ranges, addresses, 1), found(ranges, addresses, 8)

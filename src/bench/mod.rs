@@ -27,7 +27,7 @@ use self::client::{LoadClient, Round};
 use self::host::{Cores, Process};
 use self::questions::{Questions, Workload};
 use crate::id::Id;
-use crate::shell::say;
+use crate::shell::{Progress, say};
 
 /// What `bench` takes.
 #[derive(Debug, Args)]
@@ -108,9 +108,14 @@ fn measure_target(arguments: &Arguments, target: SocketAddr) -> anyhow::Result<(
         let mut questions = Questions::new(rpc);
         let mut client = LoadClient::connect(target, arguments.window)?;
         client.wait_until_answered(&mut questions).context("the target does not answer")?;
+        let progress = Progress::begin(rpc.name(), arguments.rounds.into());
         let rounds = (0..arguments.rounds)
-            .map(|_| client.run(&mut questions, arguments.seconds, arguments.count, arguments.pid))
+            .map(|round| {
+                progress.set(round.into());
+                client.run(&mut questions, arguments.seconds, arguments.count, arguments.pid)
+            })
             .collect::<anyhow::Result<Vec<_>>>()?;
+        drop(progress);
         let total = Round::sum(rounds);
         say(format_args!("{}", line(rpc.name(), "node", &total)))?;
         check(&total)?;
@@ -150,11 +155,14 @@ fn measure_in_turns(
     let mut echo_client = LoadClient::connect(echo.address, arguments.window)?;
     echo_client.wait_until_answered(&mut echoed).context("the echo does not answer")?;
     let (mut echoes, mut answers) = (Vec::new(), Vec::new());
-    for _ in 0..arguments.rounds {
+    let progress = Progress::begin(rpc.name(), arguments.rounds.into());
+    for round in 0..arguments.rounds {
+        progress.set(round.into());
         let (seconds, count) = (arguments.seconds, arguments.count);
         echoes.push(echo_client.run(&mut echoed, seconds, count, Some(echo.pid()))?);
         answers.push(client.run(&mut questions, seconds, count, Some(node.pid()))?);
     }
+    drop(progress);
     let rates = spread(&echoes, &answers, |echo, node| Some(node.rate() / echo.rate()));
     let work = spread(&echoes, &answers, |echo, node| {
         Some(echo.cpu_micros_each()? / node.cpu_micros_each()?)

@@ -178,6 +178,20 @@ impl Arguments {
         })
     }
 
+    /// A number from 0 up, its fraction cut.
+    pub(crate) fn number(&mut self, name: &str) -> Result<u64, Complaint> {
+        let value = self.any();
+        let number = match value {
+            LuaValue::Integer(integer) => integer as f64,
+            LuaValue::Number(number) => number,
+            _ => f64::NAN,
+        };
+        if (0.0..1e15).contains(&number) {
+            return Ok(number as u64);
+        }
+        Err(self.wrong(name, "a number from 0 up", &value, &self.advice()))
+    }
+
     /// A span of time in seconds.
     pub(crate) fn seconds(&mut self, name: &str) -> Result<Duration, Complaint> {
         let value = self.any();

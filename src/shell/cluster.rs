@@ -21,6 +21,7 @@ use super::arguments::{Arguments, Complaint};
 use super::functions::{Context, Functions, Trouble};
 use super::host::Host;
 use super::kilobytes_of;
+use super::progress::Progress;
 
 /// Nodes of a cluster: each is a process of some ten megabytes.
 const NODES_MAX: usize = 200;
@@ -159,8 +160,10 @@ async fn start(
     let members: Result<Vec<_>, _> = ports.into_iter().map(member).collect();
     let members = members.map_err(failed)?;
     // They all start at the same time, whichever is waited for first.
-    for member in &members {
+    let progress = Progress::begin("nodes start", members.len() as u64);
+    for (done, member) in (1..).zip(&members) {
         ready(member.clone()).await.map_err(|error| arguments.complaint(error))?;
+        progress.set(done);
     }
     Ok(lua.create_userdata(Cluster { members, _state: folder })?)
 }

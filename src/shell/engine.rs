@@ -259,6 +259,7 @@ impl World {
             runner: OnceCell::new(),
             data: OnceCell::new(),
             format: options.format,
+            progress: RefCell::default(),
             taps: RefCell::default(),
             shapes,
         };
@@ -309,7 +310,9 @@ impl World {
     }
 
     async fn run(&self, chunk: &Chunk) -> Result<(), ChunkError> {
-        match self.guard.foreground(self.results(chunk)).await {
+        let outcome = self.guard.foreground(self.results(chunk)).await;
+        drop(self.context.progress.take());
+        match outcome {
             _ if self.output.is_closed() => Err(ChunkError::Unread),
             Ok(Ok(text)) => {
                 let print =

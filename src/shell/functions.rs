@@ -3,7 +3,7 @@
 //! [`network`](super::network), [`packets`](super::packets) and [`tasks`](super::tasks); names, help
 //! and looks are in `lua/`. A function that asks a node takes a [`Site`] first: the node to ask.
 //!
-//! Each answers `true` and its results, or `false` and a message; the prelude makes the message
+//! Each answers `true` and its results, or `false` and a message; `lua/sandbox.lua` makes the message
 //! an error at the caller's line.
 
 use std::cell::{OnceCell, RefCell};
@@ -27,6 +27,7 @@ use super::host::{Host, Place, Site};
 use super::interrupt::Guard;
 use super::others::Others;
 use super::output::ShellOutput;
+use super::progress::Progress;
 use super::tables::to_lua;
 
 /// What the functions work with.
@@ -47,6 +48,8 @@ pub(crate) struct Context {
     pub(crate) data: OnceCell<Function>,
     /// How results are shown.
     pub(crate) format: Format,
+    /// How far the program says that it is.
+    pub(crate) progress: RefCell<Option<Progress>>,
     /// The tasks that `tap` began, and what they lose.
     pub(crate) taps: RefCell<Vec<(u64, Losses)>>,
     /// The metatables that tables get in Rust because they come inside of others, by the names of what

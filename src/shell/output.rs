@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustyline::ExternalPrinter;
 
-use super::{outside, terminal};
+use super::{outside, progress, terminal};
 
 /// Lines that wait to be shown above the line being edited; a program that prints faster than
 /// the terminal shows loses some rather than memory.
@@ -24,7 +24,7 @@ const HELD_BYTES_MAX: usize = 1 << 20;
 /// for a quiet end.
 pub(crate) fn say(line: impl std::fmt::Display) -> io::Result<()> {
     // One write for each line, so that lines are shown whole.
-    io::stdout().lock().write_all(format!("{line}\n").as_bytes())
+    progress::apart(|| io::stdout().lock().write_all(format!("{line}\n").as_bytes()))
 }
 
 /// Shared by the editor, the Lua thread and the log.
@@ -56,8 +56,10 @@ impl ShellOutput {
         if self.hold(text) || self.print_late(text) {
             return Ok(());
         }
-        let mut out = io::stdout().lock();
-        let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        let written = progress::apart(|| {
+            let mut out = io::stdout().lock();
+            out.write_all(text.as_bytes()).and_then(|()| out.flush())
+        });
         if written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
             self.closed.store(true, Ordering::SeqCst);
         }
@@ -73,7 +75,7 @@ impl ShellOutput {
     pub(crate) fn note(&self, text: &str) {
         if !self.hold(text) && !self.print_late(text) {
             // Nobody is left to tell that standard error is closed.
-            let _ = io::stderr().lock().write_all(text.as_bytes());
+            let _ = progress::apart(|| io::stderr().lock().write_all(text.as_bytes()));
         }
     }
 
@@ -91,6 +93,7 @@ impl ShellOutput {
 
     /// Tells whether a line is being edited.
     pub(crate) fn set_editing(&self, editing: bool) {
+        progress::close(editing);
         self.editing.store(editing, Ordering::SeqCst);
     }
 
@@ -119,6 +122,7 @@ impl ShellOutput {
     /// Gives the terminal to another program: until it ends nothing else is shown there, and Ctrl-C is for it alone.
     pub(crate) fn lend(&self) -> Lent<'_> {
         *self.held() = Some(String::new());
+        progress::close(true);
         Lent(self)
     }
 
@@ -153,6 +157,7 @@ impl ShellOutput {
 
 impl Drop for Lent<'_> {
     fn drop(&mut self) {
+        progress::close(false);
         let held = self.0.held().take();
         // The reader may have left meanwhile.
         let _ = self.0.print(&held.unwrap_or_default());

@@ -23,6 +23,7 @@ use crate::wire::{Dialect, Header, emit};
 use super::arguments::{Arguments, Complaint};
 use super::functions::{Context, Functions, Trouble};
 use super::host::not_simulated;
+use super::progress::Progress;
 use super::suggest::did_you_mean;
 
 /// Simulated nodes at once, in all networks that a program holds: some 4 GB with full tables.
@@ -129,10 +130,12 @@ impl Simulated {
         Ok(())
     }
 
-    /// Lets virtual time pass.
-    async fn pass(&self, span: Duration) {
-        let until = self.0.network.borrow().now() + span;
+    /// Lets virtual time pass, and tells how much of it has.
+    async fn pass(&self, span: Duration, told: impl Fn(Duration)) {
+        let began = self.0.network.borrow().now();
+        let until = began + span;
         while !self.0.network.borrow_mut().advance(until, SLICE) {
+            told(self.0.network.borrow().now().since(began));
             tokio::task::yield_now().await;
         }
     }
@@ -234,6 +237,7 @@ async fn make(
     let network = RefCell::new(Network::new(settings));
     let simulated = Simulated(Rc::new(Held { network, total, own: Cell::new(0) }));
     simulated.grow(&arguments, nodes)?;
+    let _progress = Progress::begin(format!("a network of {nodes} nodes"), 0);
     simulated.0.network.borrow_mut().settle(nodes);
     Ok(lua.create_userdata(simulated)?)
 }
@@ -320,7 +324,9 @@ fn addresses(arguments: &Arguments, value: &LuaValue) -> Result<Addresses, Compl
 async fn run(_: Rc<Context>, _: Lua, mut arguments: Arguments) -> Result<f64, Trouble> {
     let simulated = Simulated::of(&mut arguments)?;
     let span = arguments.seconds("seconds")?;
-    simulated.pass(Duration::from_micros(span.as_micros() as u64)).await;
+    let span = Duration::from_micros(span.as_micros() as u64);
+    let progress = Progress::begin("virtual time passes", span.as_micros());
+    simulated.pass(span, |passed| progress.set(passed.as_micros())).await;
     let now = simulated.0.network.borrow().now();
     Ok(now.since(Instant::ZERO).as_millis_f64() / 1e3)
 }
@@ -333,16 +339,18 @@ async fn join(_: Rc<Context>, lua: Lua, mut arguments: Arguments) -> Result<Tabl
     let bits = arguments.count("bits", 20, 159)? as u32;
     let ranges = ranges(&mut arguments)?;
     simulated.grow(&arguments, count)?;
+    let progress = Progress::begin("nodes join", count as u64);
     let mut numbers = Vec::new();
     let mut in_turn = ranges.iter().cycle();
     for _ in 0..count {
         let near = near.as_ref().map(|id| (id, bits));
         let index = simulated.0.network.borrow_mut().join_chosen(near, in_turn.next());
         numbers.push(number(index));
-        simulated.pass(JOIN_EVERY).await;
+        simulated.pass(JOIN_EVERY, |_| ()).await;
+        progress.set(numbers.len() as u64);
     }
     // The last ones too have joined then, or given up.
-    simulated.pass(Duration::from_secs(5)).await;
+    simulated.pass(Duration::from_secs(5), |_| ()).await;
     Ok(lua.create_sequence_from(numbers)?)
 }
 

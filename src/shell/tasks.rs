@@ -16,6 +16,7 @@ use super::failure::message_of;
 use super::functions::{Context, Functions, Trouble};
 use super::host::{Host, IncomingCalls};
 use super::interrupt::{ANSWER_MAX, Interrupted};
+use super::progress::Progress;
 use super::{convert, escape_lines};
 
 /// Calls of one registered function at once; further ones fail, which tells peers to slow down.
@@ -69,6 +70,18 @@ pub(crate) fn add_to(functions: &Functions) -> mlua::Result<()> {
             arguments.wrong("task", "what spawn, after, every or rpc returned", &task, "")
         })?;
         Ok(context.background.end(number))
+    })?;
+    functions.add("progress", "1, 10", |context, _, mut arguments| {
+        let (done, total) = (arguments.number("done")?, arguments.number("total")?);
+        let mut progress = context.progress.borrow_mut();
+        if done >= total {
+            *progress = None;
+            return Ok(());
+        }
+        let shown = progress.get_or_insert_with(|| Progress::begin("the program runs", total));
+        shown.set_total(total);
+        shown.set(done);
+        Ok(())
     })?;
     functions.add("tasks", "", |context, lua, _| listed(context, lua))?;
     functions.add("exit", "1", |context, _, mut arguments| -> Result<(), Trouble> {

@@ -23,7 +23,7 @@ use super::host::{self, Cores, Process};
 use super::questions::{Questions, Workload};
 use super::{Arguments, check, company, median_and_range};
 use crate::id::Id;
-use crate::shell::say;
+use crate::shell::{Progress, say};
 use crate::xdp::{self, Attachment, BPFFS, Counter, Mode, Pinning};
 
 /// Requests that an ordinary client asks the fast path before it is measured.
@@ -105,8 +105,15 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let known = company.known;
     say(format_args!("node: {known} contacts known; two namespaces, veth; {cores}"))?;
     let mut bench = Bench { arguments, lab, node, generator };
-    let rounds = (0..arguments.rounds).map(|_| bench.round());
-    say(report(&rounds.collect::<anyhow::Result<Vec<_>>>()?))?;
+    let progress = Progress::begin("rounds", arguments.rounds.into());
+    let rounds = (0..arguments.rounds)
+        .map(|round| {
+            progress.set(round.into());
+            bench.round()
+        })
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    drop(progress);
+    say(report(&rounds))?;
     Ok(())
 }
 
