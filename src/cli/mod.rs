@@ -28,7 +28,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::net::door::Which;
-use crate::shell::{ChunkError, INTERRUPTED, escape_lines};
+use crate::shell::{ChunkError, INTERRUPTED, escape_lines, for_standard_error};
 
 use self::node::NodeArguments;
 
@@ -69,14 +69,25 @@ enum CliCommand {
 
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse_from(with_program_apart(std::env::args_os().collect()));
+    let arguments = with_program_apart(std::env::args_os().collect());
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() => {
+            let text = error.render().ansi().to_string();
+            anstream::eprint!("{}", for_standard_error(&text));
+            return ExitCode::from(2);
+        }
+        // Help and the version.
+        Err(error) => error.exit(),
+    };
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_unread(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // The message may quote what came from the network. Nobody is left to tell that
             // standard error is closed.
-            let _ = writeln!(io::stderr(), "kademlua: {}", escape_lines(&format!("{error:#}")));
+            let text = format!("kademlua: {}", escape_lines(&format!("{error:#}")));
+            let _ = writeln!(io::stderr(), "{}", for_standard_error(&text));
             ExitCode::from(status_of(&error))
         }
     }

@@ -44,7 +44,7 @@ pub(crate) fn interact(shell: &mut Shell) -> anyhow::Result<()> {
             Err(error) if failures > FAILURES_MAX => return Err(error.into()),
             Err(error) => {
                 terminal::forget_input();
-                shell.output.note(&format!("{}\n", unreadable(&error)));
+                shell.output.complain(unreadable(&error));
             }
         }
     }
@@ -57,7 +57,7 @@ fn unreadable(error: &ReadlineError) -> String {
             "the line is dropped, it has a byte that is no UTF-8; write \\xe9 for it in a string"
                 .to_owned()
         }
-        error => format!("the line cannot be read: {}", escape_lines(&error.to_string())),
+        error => format!("the line cannot be read: {error}"),
     }
 }
 
@@ -156,7 +156,7 @@ impl Prompt {
             }
             Err(error) => {
                 self.remember(chunk);
-                shell.output.note(&escape_lines(&format!("{error}\n")));
+                shell.output.complain(error);
                 String::new()
             }
         }

@@ -44,6 +44,7 @@ mod tables;
 mod tasks;
 mod terminal;
 mod words;
+mod wrap;
 
 use std::io;
 use std::sync::Arc;
@@ -73,6 +74,7 @@ pub(crate) use self::progress::Progress;
 pub(crate) use self::results::{BYTES_MAX as RESULTS_BYTES_MAX, Record, parse as parse_results};
 pub(crate) use self::suggest::did_you_mean;
 pub(crate) use self::terminal::takes_colours;
+pub(crate) use self::wrap::for_standard_error;
 
 use self::end::NodeGuard;
 use self::engine::Engine;
@@ -144,8 +146,8 @@ impl Shell {
             if let Ok(result) = timeout(STUCK_AFTER, &mut running).await {
                 return result;
             }
-            output.note(
-                "the program is inside of a library function; Ctrl-C again leaves kademlua\n",
+            output.complain(
+                "the program is inside of a library function; Ctrl-C again leaves kademlua",
             );
             tokio::select! {
                 result = &mut running => result,
@@ -175,7 +177,7 @@ impl Shell {
 
     /// Tells how a chunk failed, and goes on.
     pub fn tell(&self, error: &ChunkError) {
-        self.output.note(&format!("{}\n", escape_lines(&error.to_string())));
+        self.output.complain(error);
     }
 
     /// Runs the user's start-up file, if there is one, and tells what is wrong with it.

@@ -1,6 +1,7 @@
 //! Where text for the user goes: to standard output, or, while a line is being edited, above
 //! that line.
 
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
@@ -8,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustyline::ExternalPrinter;
 
-use super::{outside, progress, terminal};
+use super::{escape_lines, outside, progress, terminal, wrap};
 
 /// Lines that wait to be shown above the line being edited; a program that prints faster than
 /// the terminal shows loses some rather than memory.
@@ -22,7 +23,7 @@ const HELD_BYTES_MAX: usize = 1 << 20;
 /// # Errors
 /// If standard output takes no more. If its reader has left the kind is `BrokenPipe`, which the command line takes
 /// for a quiet end.
-pub(crate) fn say(line: impl std::fmt::Display) -> io::Result<()> {
+pub(crate) fn say(line: impl Display) -> io::Result<()> {
     // One write for each line, so that lines are shown whole.
     progress::apart(|| io::stdout().lock().write_all(format!("{line}\n").as_bytes()))
 }
@@ -77,6 +78,12 @@ impl ShellOutput {
             // Nobody is left to tell that standard error is closed.
             let _ = progress::apart(|| io::stderr().lock().write_all(text.as_bytes()));
         }
+    }
+
+    /// Says what is wrong, in lines that fit the terminal.
+    pub(crate) fn complain(&self, problem: impl Display) {
+        let text = escape_lines(&problem.to_string());
+        self.note(&format!("{}\n", wrap::for_standard_error(&text)));
     }
 
     /// From now on lines that come while one is edited are shown through this printer.

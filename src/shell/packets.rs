@@ -132,7 +132,7 @@ async fn tell(
         if watching.losses().count() > 0 && !complained {
             complained = true;
             let slow = "tap: the function is slower than the node; events are lost, and counted in";
-            context.output.note(&format!("{slow} `lost`\n"));
+            context.output.complain(format_args!("{slow} `lost`"));
         }
         program.call_async::<()>(context.to_lua(&lua, &reading)?).await?;
     }

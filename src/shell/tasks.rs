@@ -12,12 +12,12 @@ use crate::net::IncomingCall;
 
 use super::arguments::{Arguments, Complaint};
 use super::background::{TASKS_MAX, Task};
+use super::convert;
 use super::failure::message_of;
 use super::functions::{Context, Functions, Trouble};
 use super::host::{Host, IncomingCalls};
 use super::interrupt::{ANSWER_MAX, Interrupted};
 use super::progress::Progress;
-use super::{convert, escape_lines};
 
 /// Calls of one registered function at once; further ones fail, which tells peers to slow down.
 const CALLS_MAX: usize = 64;
@@ -208,7 +208,7 @@ fn finished<T>(
         Ok(Err(error)) => message_of(&error),
         Err(Interrupted) => "interrupted".to_owned(),
     };
-    context.output.note(&format!("{title}: {}\n", escape_lines(&problem)));
+    context.output.complain(format_args!("{title}: {problem}"));
     None
 }
 
@@ -239,7 +239,7 @@ async fn answer(
     call: IncomingCall,
     called: Instant,
 ) {
-    let title = format!("rpc {}", escape_lines(&String::from_utf8_lossy(&call.name)));
+    let title = format!("rpc {}", String::from_utf8_lossy(&call.name));
     let running = async {
         let mut values = values_of(&context, &lua, &call)?;
         values.push_front(LuaValue::Function(program));

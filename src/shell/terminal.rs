@@ -1,7 +1,8 @@
 //! The terminal: what can be shown there, how wide it is, whether it takes colours and more than ASCII; and what comes
 //! from it while nobody reads.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
+use std::os::fd::AsFd;
 
 use anstream::stream::RawStream;
 use anstream::{AutoStream, ColorChoice};
@@ -13,10 +14,20 @@ const WIDTH: usize = 80;
 /// Widths that drawings are made for.
 const WIDTHS: std::ops::RangeInclusive<usize> = 40..=400;
 
-/// The width that `COLUMNS` says, since the user means it, else that of standard output.
+/// The columns of standard output.
 pub(crate) fn width() -> usize {
+    columns_of(io::stdout())
+}
+
+/// The columns of standard error, if it is a terminal.
+pub(crate) fn error_width() -> Option<usize> {
+    io::stderr().is_terminal().then(|| columns_of(io::stderr()))
+}
+
+/// The width that `COLUMNS` says, since the user means it, else that of the stream.
+fn columns_of(stream: impl AsFd) -> usize {
     let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
-    let terminal = || Some(usize::from(terminal_size::terminal_size_of(io::stdout())?.0.0));
+    let terminal = || Some(usize::from(terminal_size::terminal_size_of(stream)?.0.0));
     let columns = said.filter(|&columns| columns > 0).or_else(terminal);
     columns.unwrap_or(WIDTH).clamp(*WIDTHS.start(), *WIDTHS.end())
 }
