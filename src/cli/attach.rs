@@ -10,7 +10,7 @@ use crate::control::{Ask, Filter, Look};
 use crate::net::door::{AttachedNode, Which};
 use crate::shell::{Shell, ShellOutput, Subject, say};
 
-use super::program::ProgramArguments;
+use super::program::{ProgramArguments, file};
 
 /// How long the node may take to begin keeping its last packets: a moment. A program runs all the same.
 const KEEP_WITHIN: Duration = Duration::from_secs(2);
@@ -41,7 +41,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
         (Some(first), None) => [std::slice::from_ref(first), &arguments.rest].concat(),
         _ => arguments.rest.clone(),
     };
-    let (options, chunk) = arguments.program.read(&words, "")?;
+    let (options, chunk) = arguments.program.read(&words, file, "")?;
     let attached = named.unwrap_or(Which::Only).attach()?;
     let output = ShellOutput::new();
     let mut shell = Shell::start(Some(Subject::Attached(attached.clone())), output, options)?;

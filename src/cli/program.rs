@@ -14,35 +14,36 @@ use crate::shell::{Chunk, Format, Options, Script};
 use super::BadUsage;
 use super::prompt::PromptArguments;
 
-/// What all commands with a shell on a node take besides the script.
+/// What all commands with a shell take besides the script.
 #[derive(Debug, Args)]
 pub(super) struct ProgramArguments {
     /// Run one chunk and exit
     #[arg(short = 'e', value_name = "CHUNK", allow_hyphen_values = true)]
-    pub(super) chunk: Option<OsString>,
+    chunk: Option<OsString>,
     /// Show each result as a line of JSON, and what is printed on standard error
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
     /// Show rows as CSV, and what is printed on standard error
     #[arg(long, conflicts_with = "json")]
     csv: bool,
     /// Folder with lessons of one's own [default: what KADEMLUA_LESSONS names]
     #[arg(long, value_name = "FOLDER", allow_hyphen_values = true)]
-    lessons: Option<PathBuf>,
+    pub(super) lessons: Option<PathBuf>,
     #[command(flatten)]
     pub(super) prompt: PromptArguments,
 }
 
 impl ProgramArguments {
     /// Reads the program, before there is a node to run it on: a missing file should cause a message, not a node.
-    /// `words` are the script and its arguments; `instead` is what the user may have meant by giving no program at
-    /// all.
+    /// `words` are the script and its arguments; `source` reads a script; `instead` is what the user may have meant by
+    /// giving no program at all.
     ///
     /// # Errors
     /// If there are two programs, or it cannot be read.
     pub(super) fn read(
         &self,
         words: &[OsString],
+        source: impl FnOnce(&OsStr) -> anyhow::Result<Vec<u8>>,
         instead: &str,
     ) -> anyhow::Result<(Options, Option<Chunk>)> {
         let format = Format::of(self.json, self.csv);
@@ -53,14 +54,18 @@ impl ProgramArguments {
             }
             (Some(text), []) => (plain, Some(Chunk::argument(text.as_bytes()))),
             (None, [name, arguments @ ..]) => {
-                let source = std::fs::read(name).with_context(|| name.display().to_string())?;
-                let (script, chunk) = script(name, arguments, &source);
+                let (script, chunk) = script(name, arguments, &source(name)?);
                 (Options { script: Some(script), ..plain }, Some(chunk))
             }
             (None, []) if std::io::stdin().is_terminal() => (plain, None),
             (None, []) => (plain, Some(standard_input(instead)?)),
         })
     }
+}
+
+/// The source of a script in a file.
+pub(super) fn file(name: &OsStr) -> anyhow::Result<Vec<u8>> {
+    std::fs::read(name).with_context(|| name.display().to_string())
 }
 
 fn standard_input(instead: &str) -> anyhow::Result<Chunk> {
@@ -75,7 +80,7 @@ fn standard_input(instead: &str) -> anyhow::Result<Chunk> {
 }
 
 /// A script and its program.
-pub(super) fn script(name: &OsStr, arguments: &[OsString], source: &[u8]) -> (Script, Chunk) {
+fn script(name: &OsStr, arguments: &[OsString], source: &[u8]) -> (Script, Chunk) {
     let folder = Path::new(name).parent().unwrap_or(Path::new("")).join(".");
     let script = Script { name: name.to_owned(), folder, arguments: arguments.to_vec() };
     (script, Chunk::program(source, format!("@{}", name.display())))

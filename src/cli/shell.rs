@@ -9,7 +9,7 @@ use crate::net::Handle;
 use crate::net::door::Role;
 use crate::shell::{LogWriter, Shell, ShellOutput, Subject, say};
 
-use super::program::ProgramArguments;
+use super::program::{ProgramArguments, file};
 use super::{BadUsage, NodeArguments};
 
 /// A program begins when the node has joined, or after this time if it has not.
@@ -58,7 +58,7 @@ impl Arguments {
 /// Runs what the arguments ask for.
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     let (port, words) = arguments.words()?;
-    let (options, chunk) = arguments.program.read(&words, WITHOUT_A_SHELL)?;
+    let (options, chunk) = arguments.program.read(&words, file, WITHOUT_A_SHELL)?;
 
     let output = ShellOutput::new();
     let log = LogWriter(output.clone());

@@ -1,18 +1,15 @@
 //! `kademlua sim`: the shell without a node, for simulated networks and lessons.
 
 use std::ffi::{OsStr, OsString};
-use std::io::IsTerminal;
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
 
-use crate::shell::{Chunk, Format, Options, Shell, ShellOutput, did_you_mean, say};
+use crate::shell::{Shell, ShellOutput, did_you_mean, say};
 
-use super::program::script;
-use super::prompt::PromptArguments;
-use super::{BadUsage, grade};
+use super::grade;
+use super::program::ProgramArguments;
 
 /// The examples that are built in.
 const EXAMPLES: [(&str, &str); 7] = [
@@ -29,25 +26,14 @@ const EXAMPLES: [(&str, &str); 7] = [
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Built in are hops.lua, churn.lua, alpha.lua, k.lua, partition.lua, liars.lua and sybil.lua; each \
-takes the argument 'quick'. Without a script there is a prompt: n = net{nodes = 100}, or lesson().")]
+takes the argument 'quick'. Without a script there is a prompt, n = net{nodes = 100} or lesson(), or a program is \
+read from standard input if that is no terminal.")]
 pub(super) struct Arguments {
     /// Script, or one of the examples, and its arguments
     #[arg(value_name = "SCRIPT.lua ARG", trailing_var_arg = true, allow_hyphen_values = true)]
     words: Vec<OsString>,
-    /// Run one chunk and exit
-    #[arg(short = 'e', value_name = "CHUNK", conflicts_with = "words", allow_hyphen_values = true)]
-    chunk: Option<OsString>,
-    /// Show each result as a line of JSON, and what is printed on standard error
-    #[arg(long)]
-    json: bool,
-    /// Show rows as CSV, and what is printed on standard error
-    #[arg(long, conflicts_with = "json")]
-    csv: bool,
-    /// Folder with lessons of one's own
-    #[arg(long, value_name = "FOLDER", allow_hyphen_values = true)]
-    lessons: Option<PathBuf>,
     #[command(flatten)]
-    prompt: PromptArguments,
+    program: ProgramArguments,
     /// Replay the results of lessons that a class has handed in, and show what holds
     #[arg(long, value_name = "FOLDER", allow_hyphen_values = true, conflicts_with_all = ["words", "chunk"])]
     grade: Option<PathBuf>,
@@ -58,38 +44,23 @@ pub(super) struct Arguments {
 
 /// Runs the script, or prompts.
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let program = arguments.program;
     if let Some(folder) = &arguments.grade {
-        return grade::run(folder, arguments.lessons.as_deref(), arguments.json);
+        return grade::run(folder, program.lessons.as_deref(), program.json);
     }
     if arguments.replay {
-        return grade::replay(arguments.lessons);
+        return grade::replay(program.lessons);
     }
-    let mut options = Options {
-        format: Format::of(arguments.json, arguments.csv),
-        lessons: arguments.lessons,
-        ..Options::default()
-    };
-    let chunk = match (&arguments.chunk, arguments.words.as_slice()) {
-        (Some(text), _) => Some(Chunk::argument(text.as_bytes())),
-        (None, [name, rest @ ..]) => {
-            let (script, chunk) = script(name, rest, &source(name)?);
-            options.script = Some(script);
-            Some(chunk)
-        }
-        (None, []) if std::io::stdin().is_terminal() => None,
-        (None, []) => {
-            return Err(BadUsage("expected a script; see kademlua sim --help".into()).into());
-        }
-    };
+    let (options, chunk) = program.read(&arguments.words, source, "; see kademlua sim --help")?;
     let mut shell = Shell::start(None, ShellOutput::new(), options)?;
     match chunk {
-        Some(chunk) => arguments.prompt.run(&mut shell, chunk)?,
+        Some(chunk) => program.prompt.run(&mut shell, chunk)?,
         None => {
             say(format_args!("kademlua {}, simulated networks", env!("CARGO_PKG_VERSION")))?;
             say(format_args!(
                 "net{{nodes = 100}} makes one, lesson() lists lessons, Ctrl-D leaves"
             ))?;
-            arguments.prompt.prompt(&mut shell)?;
+            program.prompt.prompt(&mut shell)?;
         }
     }
     Ok(())
