@@ -52,6 +52,7 @@ local WIDTH = 78 -- of a screen, so that any terminal shows it whole
 local CALLS = 400 -- of a step that are remembered
 local TYPED = 64 << 10 -- bytes that may be typed in a lesson whose result is kept
 
+local WAIT = 10 -- seconds that a replay may sleep
 local function text_of(text, ...)
   if type(text) == "function" then text = text(...) end
   return text and (gsub(text, "%s+$", "")) or ""
@@ -513,6 +514,25 @@ end
 local function hint()
   local run = running("hint")
   local hints = step_of(run).hint
+-- What the functions of the shell are during a replay: nothing is shown, nothing outside of the process is reached, and
+-- what sleeps for long ends.
+local function during_replay()
+  local function mute() end
+  local left, sleep = WAIT, env.sleep
+  local during = { print = mute, pprint = mute, pager = mute }
+  function during.sleep(seconds)
+    if type(seconds) == "number" and seconds > left then
+      error("sleep: a replay sleeps for no longer than " .. WAIT .. " s", 0)
+    end
+    sleep(seconds)
+    left = left - seconds
+  end
+  for _, name in ipairs { "cluster", "node", "on", "save", "read", "dofile", "require", "capture", "edit", "exit", "quit" } do
+    during[name] = function() error(name .. ": a replay has simulated networks alone", 0) end
+  end
+  return during
+end
+
   if type(hints) ~= "table" then hints = { hints } end
   local i = run.hints % #hints + 1
   run.hints = i
@@ -526,9 +546,7 @@ function lesson.replay(record)
   if type(record) ~= "table" or type(record.typed) ~= "table" then
     error('lesson.replay: expected a result, as in {lesson = "1-ids.lua", seed = 7, typed = {}}')
   end
-  local function mute() end
-  local function refuse() error("cluster: a replay has simulated networks alone", 0) end
-  local kept, during = {}, { print = mute, pprint = mute, cluster = refuse }
+  local kept, during = {}, during_replay()
   for name in next, during do kept[name] = env[name] end
   for number, chapter in ipairs(chapters()) do
     if chapter.file == record.lesson then

@@ -536,6 +536,28 @@ fn hostile_files_get_a_row_and_stop_nothing() {
     symlink("/dev/zero", class.join("k-link.jsonl")).unwrap();
     nix::unistd::mkfifo(&class.join("l-pipe.jsonl"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     write("m-\u{1b}[31mred.jsonl", &claim(&["lesson.quit()", "error({})", "sha1("]));
+    write(
+        "n-sleeps.jsonl",
+        &claim(&["sleep(1e9)", "for i = 1, 1e5 do pcall(sleep, 11) end", "sha1('apple')"]),
+    );
+    write("o-yields.jsonl", &claim(&["coroutine.yield()", "sha1('apple')"]));
+    let reaches = [
+        "node(8001)",
+        "on(8001, tree)",
+        "save(1, 'x.txt')",
+        "read('x.txt')",
+        "dofile('x.lua')",
+        "exit(0)",
+    ];
+    let refused = reaches.map(|call| {
+        let problem = format!(
+            "assert(select(2, pcall(function() {call} end)):find('simulated networks alone'))"
+        );
+        format!("{problem} refused = (refused or 0) + 1")
+    });
+    let counted = "if refused == 6 then return sha1('apple') end";
+    let typed: Vec<&str> = refused.iter().map(String::as_str).chain([counted]).collect();
+    write("p-reaches.jsonl", &claim(&typed));
     write("z-good.jsonl", &record("1-ids.lua", 7, &[1, 2, 3, 4], &LESSON_1).into_bytes());
     let (status, out, err) = grade(&class, false);
     assert_eq!((status, &*err), (Some(0), ""), "{out}");
@@ -554,6 +576,9 @@ fn hostile_files_get_a_row_and_stop_nothing() {
         ("k-link", "no plain file"),
         ("l-pipe", "no plain file"),
         ("m-\\x1b[31mred", "by a replay 0 hold"),
+        ("n-sleeps", "1 of 4"),
+        ("o-yields", "1 of 4"),
+        ("p-reaches", "1 of 4"),
         ("z-good", "done"),
     ] {
         let row = out.lines().find(|line| line.starts_with(who));
