@@ -3,7 +3,7 @@
 --
 -- Handed in: `native` (`lessons` reads the chapters, `remember` and `results` keep what was reached),
 -- `env`, in which the learner types, `pretty`, and `inside`, what the prelude alone has: `net`, `view(network)`, a
--- network that only checks hold, `same(a, b)`, and later `clean`, an environment that nobody has changed, and
+-- network that only checks hold, `same(a, b)`, `compiled(source)`, a chunk as the prompt takes it, and later `clean`, an environment that nobody has changed, and
 -- `guard_strings(on)`, by which the methods of strings are those of that environment.
 -- Handed back: `lesson` and `hint` for the environment; `after`, which the shell calls after each chunk that was
 -- typed; and `witness`, through which the prelude lets calls be seen.
@@ -41,6 +41,7 @@ local setmetatable, next, select, rawequal, rawget, rawset = setmetatable, next,
 local concat, pack, unpack, remove, sort = table.concat, table.pack, table.unpack, table.remove, table.sort
 local find, format, gmatch, gsub, match = string.find, string.format, string.gmatch, string.gsub, string.match
 local tointeger, randomseed = math.tointeger, math.randomseed
+local compiled = inside.compiled
 
 -- The chapter that runs: `chapter`, `number`, `seed`, `at` (step), `l`; `fresh`, whether the chunk itself moved it on;
 -- `typed`, all chunks so far, of which `passed` steps came; `calls` of this step, `idle`
@@ -51,8 +52,8 @@ local lesson = { before = {} }
 local WIDTH = 78 -- of a screen, so that any terminal shows it whole
 local CALLS = 400 -- of a step that are remembered
 local TYPED = 64 << 10 -- bytes that may be typed in a lesson whose result is kept
-
 local WAIT = 10 -- seconds that a replay may sleep
+
 local function text_of(text, ...)
   if type(text) == "function" then text = text(...) end
   return text and (gsub(text, "%s+$", "")) or ""
@@ -284,15 +285,6 @@ local function advance(run)
   return last_words(run)
 end
 
--- What a learner typed, as the prompt takes it.
-local function compiled(source)
-  local expression = match(source, "^%s*=(.*)$") or source
-  local chunk, problem = load("return nil, " .. expression, "=input", "t", env)
-  if chunk then return function() return select(2, chunk()) end end
-  if expression == source then chunk, problem = load(source, "=input", "t", env) end
-  return chunk, problem
-end
-
 -- What is to be said.
 
 local SPOILT = "Something that this step needs is gone. lesson.reset() puts it back to how the step began."
@@ -514,6 +506,14 @@ end
 local function hint()
   local run = running("hint")
   local hints = step_of(run).hint
+  if type(hints) ~= "table" then hints = { hints } end
+  local i = run.hints % #hints + 1
+  run.hints = i
+  local more = i < #hints and "\n(hint() again says more.)" or ""
+  local text = text_of(hints[i], run.l)
+  return screen((find(text, "\n", 1, true) and text or filled(text, WIDTH)) .. more)
+end
+
 -- What the functions of the shell are during a replay: nothing is shown, nothing outside of the process is reached, and
 -- what sleeps for long ends.
 local function during_replay()
@@ -531,14 +531,6 @@ local function during_replay()
     during[name] = function() error(name .. ": a replay has simulated networks alone", 0) end
   end
   return during
-end
-
-  if type(hints) ~= "table" then hints = { hints } end
-  local i = run.hints % #hints + 1
-  run.hints = i
-  local more = i < #hints and "\n(hint() again says more.)" or ""
-  local text = text_of(hints[i], run.l)
-  return screen((find(text, "\n", 1, true) and text or filled(text, WIDTH)) .. more)
 end
 
 -- Replays a result: which steps are passed by what was typed.

@@ -500,6 +500,13 @@ function env.pager(...)
   raw_pager(shown(true, values))
 end
 
+-- What somebody typed, as the prompt takes it: a function, or nothing and what is wrong.
+local function compiled(source)
+  local chunk, more = native.compile(source, env)
+  if not chunk then return nil, more end
+  return more and function() return select(2, chunk()) end or chunk
+end
+
 -- What was typed last, or made of it in an editor, is edited and run.
 local raw_edit = env.edit
 local last_source, edited = "", nil
@@ -508,8 +515,7 @@ function env.edit(text)
   if not find(source, "%S") then return end
   edited = source
   settle(nil, native.write(escape(source, true) .. "\n"))
-  local chunk, problem = raw_load("return " .. source, "=input", "t", env)
-  if not chunk then chunk, problem = raw_load(source, "=input", "t", env) end
+  local chunk, problem = compiled(source)
   if not chunk then error(problem, 0) end
   return chunk()
 end
@@ -662,7 +668,7 @@ end
 
 -- A network that only the checks of lessons hold: its methods are not to be reached, and so not to be changed.
 local viewed = { __index = methods }
-local inside = { net = env.net }
+local inside = { net = env.net, compiled = compiled }
 function inside.view(network)
   local view = setmetatable({}, viewed)
   network_of[view] = network_of[network]

@@ -243,6 +243,7 @@ fn what_is_typed_goes_to_an_editor_and_is_run() -> Result<(), Error> {
     // What came out of it is what was typed last; it is in the history too.
     person.line("edit()", "'two' .. 1\r\n\"two1\"")?;
     person.line("edit('return #\"one?\"')", "\n4")?;
+    person.line("edit('local it = \"one\" it .. #it')", "\n\"two3\"")?;
     person.line("edit('stop')", "nothing is run")?;
     person.type_("stop\x18\x05")?;
     person.session.exp_string("nothing is run")?;

@@ -22,8 +22,8 @@ pub struct Chunk {
 
 impl Chunk {
     /// A chunk that was typed at the prompt.
-    pub fn typed(source: &str) -> Chunk {
-        Chunk { source: source.into(), name: TYPED.to_owned() }
+    pub fn typed(source: impl AsRef<[u8]>) -> Chunk {
+        Chunk { source: source.as_ref().into(), name: TYPED.to_owned() }
     }
 
     /// A chunk that is an argument of the command line.
@@ -130,16 +130,22 @@ pub(crate) enum Compiled {
 }
 
 impl Compiled {
+    /// The function, and whether its first value is none of the chunk's.
+    pub(crate) fn into_parts(self) -> (Function, bool) {
+        match self {
+            Compiled::Statements(function) => (function, false),
+            Compiled::Expression(function) => (function, true),
+        }
+    }
+
     /// Runs the chunk through `runner`, which calls its argument, and gives the values that it returns.
     pub(crate) async fn run(self, runner: &Function) -> mlua::Result<MultiValue> {
-        match self {
-            Compiled::Statements(function) => runner.call_async(function).await,
-            Compiled::Expression(function) => {
-                let mut values: MultiValue = runner.call_async(function).await?;
-                values.pop_front();
-                Ok(values)
-            }
+        let (function, has_one_more) = self.into_parts();
+        let mut values: MultiValue = runner.call_async(function).await?;
+        if has_one_more {
+            values.pop_front();
         }
+        Ok(values)
     }
 }
 

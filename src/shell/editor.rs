@@ -62,7 +62,7 @@ fn unreadable(error: &ReadlineError) -> String {
 }
 
 fn show(shell: &mut Shell, line: &str) {
-    if let Err(error) = shell.run(Chunk::typed(&words::as_lua(line))) {
+    if let Err(error) = shell.run(Chunk::typed(&*words::as_lua(line))) {
         shell.tell(&error);
     }
 }

@@ -13,8 +13,8 @@ use std::sync::mpsc as blocking;
 use std::time::Duration;
 
 use mlua::{
-    AnyUserData, BorrowedBytes, Function, IntoLua, Lua, LuaOptions, LuaString, MultiValue, StdLib,
-    Table, Value as LuaValue,
+    AnyUserData, BorrowedBytes, Function, IntoLua, IntoLuaMulti, Lua, LuaOptions, LuaString,
+    MultiValue, StdLib, Table, Value as LuaValue,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
@@ -496,6 +496,7 @@ fn natives(lua: &Lua, context: &Rc<Context>, options: &Options) -> mlua::Result<
     native.set("interrupted", plain(lua, move |_, ()| Ok(guard.strikes()))?)?;
     native.set("trace", plain(lua, |lua, ()| Ok(failure::trace(lua)))?)?;
     native.set("message", plain(lua, message)?)?;
+    native.set("compile", plain(lua, compiled)?)?;
     let suggest = |_: &Lua, (name, list): (String, Vec<String>)| {
         Ok(did_you_mean(&name, list.iter().map(String::as_str)))
     };
@@ -579,6 +580,15 @@ fn message(_: &Lua, problem: LuaValue) -> mlua::Result<Option<String>> {
         _ => return Ok(None),
     };
     Ok(Some(text))
+}
+
+/// What somebody typed, as the prompt takes it: a function, and whether its first value is none of the chunk's; or
+/// `false`, and what is wrong with it.
+fn compiled(lua: &Lua, (source, environment): (LuaString, Table)) -> mlua::Result<MultiValue> {
+    match Chunk::typed(source.as_bytes()).compile(lua, &environment) {
+        Ok(compiled) => compiled.into_parts().into_lua_multi(lua),
+        Err(error) => (false, message_of(&error)).into_lua_multi(lua),
+    }
 }
 
 fn escaped(text: &LuaString, lines: bool) -> mlua::Result<String> {
