@@ -175,16 +175,16 @@ fn lines_that_go_on_are_indented_and_what_closes_goes_back() -> Result<(), Error
     let mut person = Person::with("indent", &["sim"], &[("NO_COLOR", "1")]);
     person.type_slowly("function f(x)\rif x then\rreturn 'a'\relse\rreturn 'b'\rend\rend\r")?;
     person.line("f(true), f(false)", "\"a\"\r\n\"b\"")?;
-    // The history has it as it stood there.
+    // The history has it as it stood there, with the marks before lines that continue others.
     person.type_("\x1b[A\x1b[A")?;
     for line in [
         "function f(x)",
-        "  if x then",
-        "    return 'a'",
-        "  else",
-        "    return 'b'",
-        "  end",
-        "end",
+        "..   if x then",
+        "..     return 'a'",
+        "..   else",
+        "..     return 'b'",
+        "..   end",
+        ".. end",
     ] {
         person.session.exp_string(line)?;
     }

@@ -6,7 +6,7 @@
 
 use mlua::{IntoLua, Lua, Table, Value as LuaValue};
 
-use super::highlight::{Kind, Lexeme, lexemes};
+use super::lexemes::{Kind, Lexeme, lexemes};
 
 /// A step on the way to a value: in `n:node(3).tree` a name, a field, a call and a field.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

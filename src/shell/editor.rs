@@ -13,14 +13,17 @@ use rustyline::highlight::{CmdKind, Highlighter};
 use rustyline::hint::{Hint as Shown, Hinter};
 use rustyline::history::DefaultHistory;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
-use rustyline::{CompletionType, Config, Context, Editor, Event, EventHandler, Helper, KeyEvent};
+use rustyline::{
+    ColorMode, CompletionType, Config, Context, Editor, Event, EventHandler, Helper, KeyEvent,
+};
 
 use super::chunk::{self, Chunk};
 use super::cursor::{Cursor, OpenBrackets, Step};
 use super::engine::{Engine, Hint};
-use super::highlight::{KEYWORDS, highlight};
+use super::highlight::highlight;
+use super::lexemes::KEYWORDS;
 use super::pace::{EditorKeys, Pace};
-use super::{Shell, escape_lines, history, outside, terminal, words};
+use super::{Shell, escape_lines, history, indent, outside, terminal, words};
 
 /// After this many lines in a row that cannot be read, the terminal is taken to be gone.
 const FAILURES_MAX: u32 = 10;
@@ -78,6 +81,8 @@ impl Prompt {
             .completion_type(CompletionType::List)
             .history_ignore_space(true)
             .auto_add_history(false)
+            // Marks are drawn without colours too; whether there are any is looked at here.
+            .color_mode(ColorMode::Forced)
             .build();
         let mut editor = Editor::with_config(config)?;
         let (engine, pace) = (shell.engine.clone(), Pace::default());
@@ -86,7 +91,8 @@ impl Prompt {
         let keys = Event::KeySeq(vec![KeyEvent::ctrl('X'), KeyEvent::ctrl('E')]);
         let handler = EventHandler::Conditional(Box::new(EditorKeys(pace.clone())));
         editor.bind_sequence(keys, handler);
-        editor.set_helper(Some(LuaHelper { engine, pace, hints: RefCell::default() }));
+        let colours = terminal::takes_colours(&io::stdout());
+        editor.set_helper(Some(LuaHelper { engine, pace, colours, hints: RefCell::default() }));
         let history = history::file();
         if let Some(file) = &history {
             // Missing at the first run, and a shell without history is still a shell.
@@ -106,9 +112,15 @@ impl Prompt {
         shell.output.set_editing(false);
         let chunk = chunk?;
         let is_for_editor = self.helper().pace.takes_editor();
-        let chunk = if is_for_editor { self.edited(shell, &chunk) } else { chunk };
+        let meant = indent::without_margin(&chunk);
+        if is_for_editor {
+            let edited = self.edited(shell, &meant);
+            self.remember(&edited);
+            return Ok(edited);
+        }
+        // As it was typed, so that it has its marks when it comes again.
         self.remember(&chunk);
-        Ok(chunk)
+        Ok(meant)
     }
 
     /// Reads lines until they are a whole chunk. Typed lines come together, since the editor asks the validator;
@@ -185,6 +197,7 @@ const SETTINGS_HINTED: usize = 6;
 struct LuaHelper {
     engine: Engine,
     pace: Pace,
+    colours: bool,
     /// The hints for calls in the line being edited: they are asked for at each key.
     hints: RefCell<HashMap<Vec<Step>, Option<Hint>>>,
 }
@@ -249,7 +262,7 @@ impl Hinter for LuaHelper {
         if self.pace.chunk(line).is_empty() {
             // Without colours it would look as if it had been typed.
             let last = Some(self.engine.last_result()).filter(|&last| last > 0);
-            let last = last.filter(|_| terminal::takes_colours(&io::stdout()));
+            let last = last.filter(|_| self.colours);
             return last.map(|last| Remaining(format!("_{last}")));
         }
         let cursor = Cursor::at_end_of(&self.pace.chunk(line));
@@ -307,10 +320,13 @@ fn remaining(hint: &Hint, frame: &OpenBrackets) -> Option<String> {
 
 impl Highlighter for LuaHelper {
     fn highlight<'l>(&self, line: &'l str, _: usize) -> Cow<'l, str> {
-        highlight(line).into()
+        highlight(line, self.colours).into()
     }
 
     fn highlight_hint<'h>(&self, hint: &'h str) -> Cow<'h, str> {
+        if !self.colours {
+            return hint.into();
+        }
         // The argument at the cursor stands out.
         let at = hint.find([',', ')', '}']).unwrap_or(0);
         let (first, rest) = hint.split_at(at);

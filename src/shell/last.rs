@@ -3,7 +3,7 @@
 //! Tokens tell where a statement may begin; Lua's own compiler decides whether one does, so that no chunk changes its
 //! meaning: `x = f` and `(g)()` on the next line are one statement, and stay one.
 
-use super::highlight::{Kind, Lexeme, lexemes};
+use super::lexemes::{Kind, Lexeme, lexemes};
 
 /// Places that are tried, from the end. If an expression ends a chunk there is one; more only where calls follow
 /// calls, and then each costs the time to compile the chunk.

@@ -28,6 +28,7 @@ mod interrupt;
 mod kept;
 mod last;
 mod lessons;
+mod lexemes;
 mod modules;
 mod network;
 mod others;
