@@ -401,14 +401,21 @@ fn prelude(lua: &Lua, context: &Rc<Context>, options: &Options) -> mlua::Result<
     let load = |name, source| lua.load(source).set_name(built_in(name));
     let pretty: Table = load("pretty", include_str!("../../lua/pretty.lua")).call(&native)?;
     let draw = drawings(lua, &native, &pretty)?;
+    let sandbox: Table =
+        load("sandbox", include_str!("../../lua/sandbox.lua")).call((&native, &pretty))?;
+    load("files", include_str!("../../lua/files.lua")).call::<()>((&native, &pretty, &sandbox))?;
+    let functions: Table = load("functions", include_str!("../../lua/functions.lua"))
+        .call((&native, &pretty, draw, &sandbox))?;
     let help: Table = load("help", include_str!("../../lua/help.lua")).call(&native)?;
     let methods: Table = load("methods", include_str!("../../lua/methods.lua")).call(&help)?;
     let manual: Table = load("manual", include_str!("../../lua/manual.lua"))
         .call((&native, &pretty, &help, methods))?;
+    let networks: Table = load("networks", include_str!("../../lua/networks.lua"))
+        .call((&native, &pretty, &sandbox, &functions, &manual))?;
     let complete = load("complete", include_str!("../../lua/complete.lua")).into_function()?;
     let lesson = load("lesson", include_str!("../../lua/lesson.lua")).into_function()?;
     load("prelude", include_str!("../../lua/prelude.lua"))
-        .call((native, pretty, draw, help, manual, complete, lesson))
+        .call((native, pretty, sandbox, functions, networks, help, manual, complete, lesson))
 }
 
 /// Runs the programs in `lua/draw/`.

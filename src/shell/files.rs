@@ -22,7 +22,7 @@ const BYTES_MAX: usize = 16 << 20;
 /// The endings of names, which tell what is in a file.
 const ENDINGS: [&str; 4] = ["json", "csv", "lua", "txt"];
 
-/// Adds what the prelude makes `save`, `read` and `dofile` of.
+/// Adds what `lua/files.lua` makes `save`, `read` and `dofile` of.
 pub(crate) fn add_to(functions: &Functions) -> mlua::Result<()> {
     functions.add("file_kind", "", |_, lua, mut arguments| {
         let (caller, file) = (arguments.string("caller")?, arguments.any());

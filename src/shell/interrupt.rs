@@ -3,7 +3,7 @@
 //! The hook suspends the coroutine in which it strikes, and the driver of that coroutine drops it;
 //! an error alone would end in the next `pcall`. Where a coroutine cannot be suspended (in a
 //! comparator of `table.sort`, say) the hook raises an error, which the `pcall` of the environment
-//! passes on (see `lua/prelude.lua`).
+//! passes on (see `lua/sandbox.lua`).
 
 use std::cell::Cell;
 use std::future::poll_fn;

@@ -14,7 +14,7 @@ use super::engine::Format;
 use super::escape::escape;
 use super::functions::{Context, Functions};
 
-/// Adds `row`, and what the prelude makes of rows in files.
+/// Adds `row`, and what `lua/files.lua` makes of rows in files.
 pub(crate) fn add_to(functions: &Functions) -> mlua::Result<()> {
     let header = RefCell::new(None);
     functions.add("row", "{nodes = 100, hops = 2.1}", move |context, _, mut arguments| {
