@@ -294,7 +294,7 @@ mod tests {
         let statements = "x = f(1)(2){3}'4' ".repeat(10_000);
         for end in ["x", "", "f(1)(2)(3)(4)(5)(6)(7)(8)(9)(1)(2)(3)(4)(5)(6)(7)(8)(9)(1)(2)(3)"] {
             let began = std::time::Instant::now();
-            let chunk = Chunk::typed(&format!("{statements}{end}"));
+            let chunk = Chunk::typed(format!("{statements}{end}"));
             assert!(chunk.compile(&lua, &lua.globals()).is_ok());
             assert!(began.elapsed() < std::time::Duration::from_secs(5), "{:?}", began.elapsed());
         }
