@@ -1,7 +1,7 @@
 //! The command line: what it means, and the exit status.
 //!
 //! Status 0: fine; 1: the program or command failed; 2: bad usage; 130: Ctrl-C ended the program, and
-//! 143 or 129 SIGTERM or SIGHUP. Each subcommand is a module
+//! 143 or 129 SIGTERM or SIGHUP; 3: nobody answered `get`, `put` or `locate`. Each subcommand is a module
 //! with its arguments and a `run`; add one to `CliCommand` and to its `run`.
 
 mod attach;
@@ -18,6 +18,7 @@ mod resident;
 mod serve;
 mod shell;
 mod sim;
+mod thin;
 mod xdp;
 
 use std::ffi::OsString;
@@ -27,6 +28,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::net::ThinError;
 use crate::net::door::Which;
 use crate::shell::{ChunkError, INTERRUPTED, escape_lines, for_standard_error};
 
@@ -63,6 +65,12 @@ enum CliCommand {
     Bench(crate::bench::Arguments),
     /// Ask whether a node answers, leaving no trace there
     Ping(ping::Arguments),
+    /// Find values under a key, by way of any node
+    Get(thin::Lookup),
+    /// Store a value under a key, by way of any node
+    Put(thin::Store),
+    /// Find the node nearest to a key, by way of any node
+    Locate(thin::Lookup),
     /// Let the kernel answer ping and findnode for a node
     Xdp(xdp::Arguments),
 }
@@ -93,10 +101,14 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// The exit status of `get`, `put` and `locate` where nobody answers.
+const NOBODY_ANSWERED: u8 = 3;
+
 fn status_of(error: &anyhow::Error) -> u8 {
     match error.downcast_ref() {
         Some(ChunkError::Interrupted) => INTERRUPTED,
         _ if error.is::<BadUsage>() => 2,
+        _ if error.is::<ThinError>() => NOBODY_ANSWERED,
         _ => 1,
     }
 }
@@ -126,6 +138,9 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Some(CliCommand::Sim(arguments)) => sim::run(arguments),
         Some(CliCommand::Bench(arguments)) => crate::bench::run(arguments),
         Some(CliCommand::Ping(arguments)) => ping::run(arguments),
+        Some(CliCommand::Get(arguments)) => thin::get(&arguments),
+        Some(CliCommand::Put(arguments)) => thin::put(&arguments),
+        Some(CliCommand::Locate(arguments)) => thin::locate(&arguments),
         Some(CliCommand::Xdp(arguments)) => xdp::run(arguments),
     }
 }

@@ -23,7 +23,7 @@ use rand_chacha::ChaCha8Rng;
 use siphasher::sip::SipHasher24;
 
 use crate::message::{Route, TransactionId};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::wire::Dialect;
 
 /// A stamp counts units of this many microseconds, as a power of two: some 1.05 s.
@@ -46,6 +46,8 @@ const MAX_USED: usize = 4_096;
 
 /// Makes tickets and tokens, and knows its own.
 pub(crate) struct Tickets {
+    /// Microseconds that the machine's clock showed at the node's [`Instant::ZERO`].
+    origin: u64,
     tickets: SipHasher24,
     tokens: SipHasher24,
     used: BTreeMap<[u8; 8], Used>,
@@ -58,20 +60,40 @@ struct Used {
     bytes: usize,
 }
 
-/// The time as tickets and tokens carry it.
-pub(crate) fn stamp(now: Instant) -> u16 {
-    (now.as_micros() >> STAMP_BITS) as u16
-}
-
 /// Whether a stamp is no older than `max` at a time, and no further ahead than clocks differ.
-fn is_fresh(now: Instant, made: u16, max: u16) -> bool {
-    stamp(now).wrapping_add(STAMPS_AHEAD).wrapping_sub(made) <= max + STAMPS_AHEAD
+fn is_fresh(now: u16, made: u16, max: u16) -> bool {
+    now.wrapping_add(STAMPS_AHEAD).wrapping_sub(made) <= max + STAMPS_AHEAD
 }
 
 impl Tickets {
     pub(crate) fn new(secrets: &mut ChaCha8Rng) -> Tickets {
         let mut hasher = || SipHasher24::new_with_keys(secrets.random(), secrets.random());
-        Tickets { tickets: hasher(), tokens: hasher(), used: BTreeMap::new() }
+        Tickets { origin: 0, tickets: hasher(), tokens: hasher(), used: BTreeMap::new() }
+    }
+
+    /// From now on stamps are of the clock that showed `origin` at [`Instant::ZERO`].
+    pub(crate) fn set_origin(&mut self, origin: Duration) {
+        self.origin = origin.as_micros();
+    }
+
+    /// The time as tickets and tokens carry it.
+    pub(crate) fn stamp(&self, now: Instant) -> u16 {
+        (self.micros(now) >> STAMP_BITS) as u16
+    }
+
+    /// Microseconds since the time of a stamp; 0 if that is so far from now that another clock made it.
+    pub(crate) fn since_stamp(&self, now: Instant, stamp: u16) -> u32 {
+        match self.stamp(now).wrapping_sub(stamp) {
+            stamps @ 0..=TICKET_STAMPS => {
+                let within = self.micros(now) & ((1 << STAMP_BITS) - 1);
+                (u64::from(stamps) << STAMP_BITS | within) as u32
+            }
+            _ => 0,
+        }
+    }
+
+    fn micros(&self, now: Instant) -> u64 {
+        self.origin.wrapping_add(now.as_micros())
     }
 
     /// The ticket of a request with this client, stamp and budget.
@@ -82,13 +104,15 @@ impl Tickets {
 
     /// Whether an answer brings the ticket of a request that was let in lately.
     pub(crate) fn knows(&self, now: Instant, call: &TransactionId, route: &Route<'_>) -> bool {
-        is_fresh(now, route.stamp, TICKET_STAMPS) && self.ticket(call, route) == route.seal
+        is_fresh(self.stamp(now), route.stamp, TICKET_STAMPS)
+            && self.ticket(call, route) == route.seal
     }
 
     /// Whether an answer of `bytes` bytes may still be relayed on a ticket, which then counts as used
     /// for that.
     pub(crate) fn take(&mut self, now: Instant, route: &Route<'_>, bytes: usize) -> bool {
         if self.used.len() >= MAX_USED {
+            let now = self.stamp(now);
             self.used.retain(|_, used| is_fresh(now, used.stamp, TICKET_STAMPS));
         }
         if self.used.len() >= MAX_USED && !self.used.contains_key(&route.seal) {
@@ -112,7 +136,8 @@ impl Tickets {
 
     /// Whether a token was given to an address lately.
     pub(crate) fn accepts(&self, now: Instant, address: &SocketAddr, route: &Route<'_>) -> bool {
-        is_fresh(now, route.stamp, TOKEN_STAMPS) && self.token(route.stamp, address) == route.seal
+        is_fresh(self.stamp(now), route.stamp, TOKEN_STAMPS)
+            && self.token(route.stamp, address) == route.seal
     }
 }
 
@@ -136,7 +161,6 @@ mod tests {
     use super::*;
     use crate::id::Id;
     use crate::message::{RouteFlags, RouteKind};
-    use crate::time::Duration;
 
     /// Close to where stamps begin anew.
     const NOW: Instant = Instant::from_micros(65_534 << STAMP_BITS);
@@ -161,7 +185,7 @@ mod tests {
             answer_to: Route::NOWHERE,
             budget: 300,
             client: "192.0.2.1:9".parse().unwrap(),
-            stamp: stamp(NOW),
+            stamp: tickets.stamp(NOW),
             seal: [0; 8],
             payload: &[],
             rest: &[],
@@ -229,9 +253,26 @@ mod tests {
         assert!(!tickets.take(NOW, &numbered(all), 300), "it could be used again");
         assert!(!tickets.take(NOW, &numbered(3), 300), "used up");
         let later = NOW + Duration::from_micros(6 << STAMP_BITS);
-        let fresh = Route { stamp: stamp(later), ..numbered(all) };
+        let fresh = Route { stamp: tickets.stamp(later), ..numbered(all) };
         assert!(tickets.take(later, &fresh, 300));
         assert_eq!(tickets.used.len(), 1);
+    }
+
+    #[test]
+    fn the_time_since_a_stamp_is_told_where_it_is_of_the_same_clock() {
+        let mut tickets = tickets(1);
+        let made = tickets.stamp(NOW);
+        for (micros, expected) in
+            [(0, 0), (777, 777), (1 << 20, 1 << 20), ((4 << 20) + 9, (4 << 20) + 9)]
+        {
+            assert_eq!(tickets.since_stamp(NOW + Duration::from_micros(micros), made), expected);
+        }
+        assert_eq!(tickets.since_stamp(NOW + Duration::from_micros(5 << 20), made), 0);
+        assert_eq!(tickets.since_stamp(NOW, made + 1), 0, "it is ahead");
+        // Another node of the machine began later.
+        tickets.set_origin(Duration::from_secs(5));
+        let later = Instant::from_micros(NOW.as_micros() - 5_000_000 + 55);
+        assert_eq!(tickets.since_stamp(later, made), 55);
     }
 
     #[test]
@@ -239,7 +280,7 @@ mod tests {
         let tickets = tickets(1);
         let (ticket, address) = (route(&tickets), "192.0.2.1:9".parse().unwrap());
         assert!(!tickets.accepts(NOW, &address, &ticket), "a ticket is no token");
-        let with_token = Route { seal: tickets.token(stamp(NOW), &address), ..ticket };
+        let with_token = Route { seal: tickets.token(tickets.stamp(NOW), &address), ..ticket };
         let good: Vec<_> = (-3..400)
             .filter(|&stamps| tickets.accepts(after(stamps), &address, &with_token))
             .collect();

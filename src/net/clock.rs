@@ -9,7 +9,7 @@ use std::time::{Duration as StdDuration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant as TokioInstant;
 
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// How far two clocks may drift apart without a step: readings are not taken at the same moment, and
 /// the system adjusts even clocks together.
@@ -96,6 +96,11 @@ impl Clock {
             Some(_) => millis(self.judge.get().first.boottime),
             None => 0,
         }
+    }
+
+    /// What the machine's clock, which runs on while it sleeps, showed when the node started.
+    pub(super) fn origin(&self) -> Duration {
+        self.judge.get().first.boottime.into()
     }
 
     /// When the node started, by the wall clock as it stands now, in milliseconds since 1970.

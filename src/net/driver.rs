@@ -204,6 +204,7 @@ impl Driver {
         let clock = Clock::start();
         let (answers, returned) = mpsc::unbounded_channel();
         let mut node = Node::in_networks(Instant::ZERO, &plan.ids, plan.config, plan.seed);
+        node.set_clock_origin(clock.origin());
         let keep = |(kept, writer)| {
             Persister::new(writer, kept, (clock.epoch(), clock.boottime()), &mut node)
         };

@@ -53,12 +53,14 @@ mod news;
 mod observer;
 mod persister;
 pub mod socket;
+mod thin;
 
 pub use ask::Readings;
 pub use capture::{CaptureError, Existing};
 pub use endpoint::{Endpoint, NoEndpoint};
 pub use handle::{Handle, IncomingCall, OperationError, Stopped};
 pub use observer::{Losses, Tap};
+pub use thin::{Attempt, Found, ThinClient, ThinError};
 
 pub use crate::control::{
     Bootstrapped, CaptureView, Captured, Direction, Packet, RING_BYTES, RING_PACKETS, Sight,

@@ -18,7 +18,7 @@ use crate::node::pending::RequestToken;
 use crate::node::policy::Policy;
 use crate::node::{CallError, Counters, Node};
 use crate::store::{Change, Deposit, Refusal, RowId, Store};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// What a node can be asked to do.
 impl Node {
@@ -168,6 +168,12 @@ impl Node {
     /// addresses when it hears itself.
     pub fn add_own_address(&mut self, address: SocketAddr) {
         self.shared.add_own_address(address);
+    }
+
+    /// Tells the node what the machine's clock showed at [`Instant::ZERO`]. Then the times in the traces of
+    /// routes are the same for all nodes of the machine.
+    pub fn set_clock_origin(&mut self, origin: Duration) {
+        self.shared.tickets.set_origin(origin);
     }
 
     /// Takes in a value that it kept in an earlier life, in the row of the store that it had then.

@@ -31,7 +31,6 @@ use rand::RngExt as _;
 use crate::address::{LocalEnd, is_loopback};
 use crate::bencode::{Item, Value};
 use crate::guard::cost::Bill;
-use crate::guard::tickets::{STAMP_BITS, TICKET_STAMPS, stamp};
 use crate::id::{Id, IdPrefix};
 use crate::kad::lookup::{Goal, LookupRecord};
 use crate::message::{
@@ -140,7 +139,7 @@ impl Active<'_> {
         let answer_max = self.answer_max();
         let budget =
             if is_proved { answer_max } else { answer_max.min(wire::AMPLIFICATION_MAX * len) };
-        let stamp = stamp(now);
+        let stamp = self.shared.tickets.stamp(now);
         let mut route = Route {
             flags: route.flags.with(RouteFlags::PROVED, is_proved),
             hops_left: route.hops_left.min(HOPS_MAX),
@@ -260,16 +259,9 @@ impl Active<'_> {
         Header { dialect: self.overlay.dialect, from: self.overlay.id, transaction }
     }
 
-    /// The mark of this node in a trace. What is not of a moment ago was stamped by another clock.
-    fn hop(&self, now: Instant, stamped: u16) -> RouteHop {
-        let stamps = stamp(now).wrapping_sub(stamped);
-        let micros = match stamps {
-            0..=TICKET_STAMPS => {
-                let since = (now.as_micros() >> STAMP_BITS).saturating_sub(stamps.into());
-                (now.as_micros() - (since << STAMP_BITS)) as u32
-            }
-            _ => 0,
-        };
+    /// The mark of this node in a trace.
+    fn hop(&self, now: Instant, stamp: u16) -> RouteHop {
+        let micros = self.shared.tickets.since_stamp(now, stamp);
         RouteHop { id: IdPrefix::of(&self.overlay.id), micros }
     }
 
@@ -374,7 +366,7 @@ impl Active<'_> {
         if !self.shared.tickets.take(now, &route, len) {
             return self.note_dropped(Dropped::Ticket);
         }
-        let stamp = stamp(now);
+        let stamp = self.shared.tickets.stamp(now);
         let seal = self.shared.tickets.token(stamp, &route.client);
         let header = Header { from: sender.id, ..self.header(call) };
         let start = self.shared.out.bytes.len();
@@ -571,7 +563,7 @@ impl Active<'_> {
             answer_to: Route::NOWHERE,
             budget: sizes.answer_max as u16,
             client: Route::NOWHERE,
-            stamp: stamp(now),
+            stamp: self.shared.tickets.stamp(now),
             seal: [0; 8],
             payload: &[],
             rest: &padding,
