@@ -30,7 +30,7 @@ use super::handle::{
 use super::news::News;
 use super::observer::Observed;
 use super::persister::Persister;
-use super::socket::{Bound, KeptOut, ReceiveBatch, Received, SendBatch};
+use super::socket::{self, Bound, KeptOut, ReceiveBatch, Received, SendBatch};
 use crate::address::is_loopback;
 use crate::config::Config;
 use crate::control::{self, Command, CommandError, Direction, Reply, Sight};
@@ -39,7 +39,7 @@ use crate::message::Contact;
 use crate::node::{Event, Input, Node, OperationId, Output};
 use crate::state::{SavedState, StateWriter};
 use crate::time::{Duration, Instant};
-use crate::wire::Dialect;
+use crate::wire::{Dialect, MAX_DATAGRAM};
 use crate::xdp::{self, Mirror};
 
 /// At most this many orders wait; giving one more waits for a place.
@@ -50,6 +50,9 @@ const CALLS_WAITING: usize = 64;
 
 /// Batches received in a row before orders get their turn: a millisecond or two under a flood.
 const BATCHES_PER_TURN: usize = 8;
+
+/// Datagrams that reached nobody which are looked at before something else gets its turn.
+const FAILURES_PER_TURN: usize = 64;
 
 /// How long a full send buffer may hold up the node. A network card empties it in less; what is
 /// not sent by then is lost, as UDP has it.
@@ -136,6 +139,8 @@ impl NodeSocket {
         match self.watched.try_io(Interest::READABLE, receive) {
             Ok(()) => self.receive_failures = 0,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            // What became of it is taken in by itself.
+            Err(error) if socket::is_of_another(&error) => return Ok(false),
             Err(error) => {
                 debug!(%error, "not received");
                 self.receive_failures += 1;
@@ -148,6 +153,19 @@ impl NodeSocket {
         }
         Ok(true)
     }
+}
+
+/// Waits until one of them has something to tell of a datagram that reached nobody.
+async fn failed(sockets: &[NodeSocket]) -> io::Result<()> {
+    match sockets {
+        [one] => one.watched.ready(Interest::ERROR).await?,
+        [one, other] => tokio::select! {
+            ready = one.watched.ready(Interest::ERROR) => ready?,
+            ready = other.watched.ready(Interest::ERROR) => ready?,
+        },
+        _ => unreachable!("one socket, or one of each address family"),
+    };
+    Ok(())
 }
 
 /// Waits until something has arrived at one of them.
@@ -167,6 +185,8 @@ enum Wake {
     Order(Option<Order>),
     Returned(Option<Returned>),
     Readable(io::Result<()>),
+    /// Datagrams have reached nobody.
+    Failed(io::Result<()>),
     Resolved(Resolved),
     /// The kernel has answered these contacts.
     Strangers(Vec<Contact>),
@@ -275,6 +295,13 @@ impl Driver {
                 Wake::Resolved(resolved) => self.core.on_resolved(self.clock.now(), resolved),
                 Wake::Strangers(strangers) => self.core.on_seen(self.clock.now(), &strangers),
                 Wake::Timer => {}
+                Wake::Failed(ready) => {
+                    if let Err(error) = ready {
+                        error!(%error, "a socket is broken; the node stops");
+                        return;
+                    }
+                    self.take_failures();
+                }
                 Wake::Readable(ready) => {
                     let received = match ready {
                         Ok(()) => self.receive().await,
@@ -310,6 +337,7 @@ impl Driver {
             returned = self.returned.recv() => Wake::Returned(returned),
             Some(resolved) = self.resolved.recv() => Wake::Resolved(resolved),
             ready = readable(&self.lines) => Wake::Readable(ready),
+            ready = failed(&self.lines) => Wake::Failed(ready),
             strangers = strangers(&mut self.fast_path) => Wake::Strangers(strangers),
             () = timer, if due != Instant::NEVER => Wake::Timer,
         }
@@ -344,6 +372,25 @@ impl Driver {
             }
         }
         Ok(())
+    }
+
+    /// Takes in what is told of datagrams that reached nobody, for a bounded time.
+    fn take_failures(&mut self) {
+        let now = self.clock.now();
+        let mut bytes = [0; MAX_DATAGRAM];
+        for line in &self.lines {
+            for _ in 0..FAILURES_PER_TURN {
+                let take = || socket::receive_failure(&line.bound.socket, &mut bytes);
+                match line.watched.try_io(Interest::ERROR, take) {
+                    Ok(Some((destination, len))) => {
+                        let bytes = &bytes[..len];
+                        self.core.handle(now, Input::Unreachable { destination, bytes });
+                    }
+                    Ok(None) => {}
+                    Err(_) => break,
+                }
+            }
+        }
     }
 
     /// Handles what has come in on a line. One reading of the clock serves the whole batch.

@@ -9,12 +9,12 @@ use std::os::fd::AsRawFd;
 use nix::cmsg_space;
 use nix::libc::{
     BPF_ABS, BPF_ALU, BPF_AND, BPF_B, BPF_JEQ, BPF_JGE, BPF_JGT, BPF_JMP, BPF_K, BPF_LD, BPF_LEN,
-    BPF_RET, BPF_W, SKF_AD_IFINDEX, SKF_AD_OFF, SKF_NET_OFF, in_addr, in_pktinfo, in6_addr,
-    in6_pktinfo,
+    BPF_RET, BPF_W, SKF_AD_IFINDEX, SKF_AD_OFF, SKF_NET_OFF, SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6,
+    in_addr, in_pktinfo, in6_addr, in6_pktinfo, sock_extended_err, sockaddr_in6,
 };
 use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, SockaddrStorage,
-    recvmmsg, sendmmsg, setsockopt, sockopt,
+    recvmmsg, recvmsg, sendmmsg, setsockopt, sockopt,
 };
 use socket2::{SockFilter, SockRef};
 
@@ -108,6 +108,38 @@ pub(super) fn tell_ends(socket: &UdpSocket, is_ipv4: bool) -> io::Result<()> {
         false => setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &true),
     };
     done.map_err(Into::into)
+}
+
+/// Makes the system keep what came back from datagrams that reached nobody, for [`receive_failure`].
+pub(super) fn tell_failures(socket: &UdpSocket, is_ipv4: bool) -> io::Result<()> {
+    let done = match is_ipv4 {
+        true => setsockopt(socket, sockopt::Ipv4RecvErr, &true),
+        false => setsockopt(socket, sockopt::Ipv6RecvErr, &true),
+    };
+    done.map_err(Into::into)
+}
+
+/// Takes the next datagram that a machine on its way says it could not deliver: where it was to go, and as
+/// much of it as came back, written to `bytes`. `None` if the next failure is another.
+pub(super) fn receive_failure(
+    socket: &UdpSocket,
+    bytes: &mut [u8],
+) -> io::Result<Option<(SocketAddr, usize)>> {
+    let mut space = cmsg_space!(sock_extended_err, sockaddr_in6);
+    let mut buffers = [IoSliceMut::new(bytes)];
+    let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
+    let message =
+        recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut buffers, Some(&mut space), flags)?;
+    let Some(destination) = message.address.as_ref().and_then(socket_address) else {
+        return Ok(None);
+    };
+    let is_undelivered = |cause: ControlMessageOwned| match cause {
+        ControlMessageOwned::Ipv4RecvErr(error, _) => error.ee_origin == SO_EE_ORIGIN_ICMP,
+        ControlMessageOwned::Ipv6RecvErr(error, _) => error.ee_origin == SO_EE_ORIGIN_ICMP6,
+        _ => false,
+    };
+    let mut causes = message.cmsgs()?;
+    Ok(causes.any(is_undelivered).then_some((destination, message.bytes)))
 }
 
 /// Where a datagram came in, if the socket [tells that](tell_ends).

@@ -43,6 +43,9 @@ const OUTBOX_BYTES: usize = 64 << 10;
 /// busy.
 const SOCKET_BUFFER: usize = 1 << 20;
 
+/// Times that a datagram is tried again because the system had to report the failure of another first.
+const SEND_TRIES: u32 = 4;
+
 /// Ports that are tried to find one that is free for both families.
 const PORTS_TRIED: u32 = 16;
 
@@ -84,7 +87,10 @@ pub fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
 /// Those of the system, with the address that they are about.
 pub(super) fn bind_all(address: SocketAddr) -> Result<Vec<Bound>, (SocketAddr, io::Error)> {
     bind_all_with(address, |address| {
-        bind_after(address, |socket| system::tell_ends(socket, address.is_ipv4()))
+        bind_after(address, |socket| {
+            system::tell_ends(socket, address.is_ipv4())?;
+            system::tell_failures(socket, address.is_ipv4())
+        })
     })
 }
 
@@ -122,6 +128,25 @@ fn bind_all_with(
 
 fn is_without_family(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(NO_FAMILY)
+}
+
+/// Whether an error is about a datagram that was sent earlier and reached nobody. The system reports it
+/// at the next call, whatever that is for, which then does nothing else.
+pub(super) fn is_of_another(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
+    matches!(error.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable)
+}
+
+/// The next datagram that reached nobody: where it was to go, and as much of it as came back, written to
+/// `bytes`. `None` if the next failure is another.
+///
+/// # Errors
+/// Those of the system; `WouldBlock` if there is no more.
+pub(super) fn receive_failure(
+    socket: &UdpSocket,
+    bytes: &mut [u8],
+) -> io::Result<Option<(SocketAddr, usize)>> {
+    system::receive_failure(socket, bytes)
 }
 
 /// Binds a socket after `set` has prepared it: datagrams that arrive in between would come without
@@ -284,15 +309,21 @@ impl SendBatch {
         if !waiting.is_sorted_by_key(|parcel| parcel.from) {
             waiting.sort_by_key(|parcel| parcel.from);
         }
+        let mut tries = 0;
         while let Some(first) = self.waiting.get(self.sent) {
             let rest = self.waiting[self.sent..].iter().take(BATCH);
             let together = rest.take_while(|parcel| parcel.from == first.from).count();
             let batch = &self.waiting[self.sent..self.sent + together];
             match send(&mut self.sender, batch, &self.bytes) {
-                Ok(sent) => self.sent += sent,
+                Ok(sent) => {
+                    self.sent += sent;
+                    tries = 0;
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(Blocked),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_of_another(&error) && tries < SEND_TRIES => tries += 1,
                 Err(error) => {
+                    tries = 0;
                     // It is about the first of them; the others have not been tried yet.
                     debug!(destination = ?batch[0].destination, %error, "not sent");
                     self.sent += 1;

@@ -65,6 +65,19 @@ pub(super) fn tell_ends(_: &UdpSocket, _is_ipv4: bool) -> io::Result<()> {
     Ok(())
 }
 
+/// Each system has its own way to do that, and some have none; nothing is kept.
+pub(super) fn tell_failures(_: &UdpSocket, _is_ipv4: bool) -> io::Result<()> {
+    Ok(())
+}
+
+/// Nothing is kept.
+pub(super) fn receive_failure(
+    _: &UdpSocket,
+    _: &mut [u8],
+) -> io::Result<Option<(SocketAddr, usize)>> {
+    Err(io::ErrorKind::WouldBlock.into())
+}
+
 /// Each system has its own way to do that, and some have none.
 pub(super) fn set_filter(_: &UdpSocket, _: &[KeptOut]) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
