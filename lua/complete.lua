@@ -1,11 +1,11 @@
--- What may follow where the cursor is: names, fields of results, settings, contacts, keys; and the arguments of the
+-- What may stand at the cursor: names, fields of results, settings, contacts, keys; and the arguments of the
 -- function whose call is being typed.
 --
--- It reads tables raw and calls nothing of the user's. What a call would return is known by its name: the functions of
--- the shell return results of known kinds (`kinds`), and of other functions nothing is known.
+-- It reads tables raw and calls none of the user's code. It knows by the name what a call would return: the functions
+-- of the shell return results of known kinds (`kinds`); about other functions nothing is known.
 --
 -- Handed in: `native`, `env`, `manual` (manual.lua), `methods_of` (by kind, the functions that its values have as
--- methods) and `sources`, functions for what is known at the moment: `contacts()`, `keys()`. Handed back: `find(text)`,
+-- methods) and `sources`, functions for what is currently known: `contacts()`, `keys()`. Handed back: `find(text)`,
 -- what a path leads to; `names(request)` and `hint(callee)`, for the editor. A path is a list of steps as
 -- src/shell/cursor.rs makes them: `{"name", x}`, `{"field", x}`, `{"index", x}`, `{"call"}`, `{"string"}`.
 
@@ -86,7 +86,7 @@ local function kind_at(kind)
   return { kind = kind, of = match(kind, "^(.+)%*$") or element_of[kind] }
 end
 
--- Of a value: its raw field, or that which its metatable adds without calling anything.
+-- The raw field of a value, or the one that its metatable adds without calling anything.
 local function field_of_value(v, name)
   if type(v) == "string" then v = string end
   for _ = 1, 8 do
@@ -187,7 +187,7 @@ end
 
 local function quoted(text) return '"' .. text .. '"' end
 
--- What an argument may be, as it would be typed.
+-- The values that an argument may have, as they would be typed.
 local function offers(entry, number)
   local name, list = argument_of(entry, number), {}
   if not name then return list end
@@ -266,7 +266,7 @@ local function names(request)
   else
     local offered = within and offers_within(within) or {}
     put_matching(offered, request.prefix, found)
-    -- Where the call says what is wanted, that is enough until something else is begun.
+    -- If the call says what is wanted, only that is offered until the user types something else.
     if next(found) == nil then
       for name in next, fields_at { value = env } do put_matching({ name }, request.prefix, found) end
     end
@@ -276,7 +276,7 @@ local function names(request)
   return list, false
 end
 
--- The arguments of what is called, and the settings of its table.
+-- The arguments of the called function, and the settings of its table.
 local function hint(callee)
   local entry = entry_of(callee)
   if not entry then return nil end

@@ -1,4 +1,5 @@
--- Files: values that `save` writes and `read` has again, and other programs, `dofile` and `require`.
+-- Files: values that `save` writes and `read` reads back, and other programs, `dofile` and
+-- `require`.
 --
 -- Handed in: `native`, `pretty` and `sandbox` (sandbox.lua), into whose environment the functions go.
 
@@ -7,7 +8,7 @@ local env, settle, shapes = sandbox.env, sandbox.settle, pretty.shapes
 local error, type, tostring, next, ipairs, load = error, type, tostring, next, ipairs, load
 local concat, insert, format, gsub, byte = table.concat, table.insert, string.format, sandbox.gsub, string.byte
 
--- What Rust provides for them is for nobody else.
+-- Nobody else uses these functions of Rust.
 local files = {}
 for _, name in ipairs {
   "file_kind", "file_read", "file_write", "to_csv", "from_csv", "to_json", "from_json",
@@ -36,7 +37,7 @@ function env.dofile(file) return loaded_from(settle(nil, files.file_read("dofile
 
 -- Values.
 
--- What is nested deeper is read by no Lua; these bounds end what contains itself.
+-- Lua reads nothing that nests deeper; these bounds stop at tables that contain themselves.
 local PARTS, LEVELS = 1 << 20, 60
 
 local function literal(v, left, level)

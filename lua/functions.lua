@@ -1,12 +1,12 @@
 -- The functions of the shell as Rust provides them, with the shapes of their results; and those that ask a node, which
 -- are written once for all nodes.
 --
--- Handed in: `native`, `pretty`, `draw`, what the files in draw/ hand back, and `sandbox` (sandbox.lua), into whose
--- environment they go. Handed back: `at`, the functions that ask a node, by name: their first argument is a site, which
--- says what node is asked, one that Rust has made or nothing for the shell's own; `traceable`, the names of those that
--- trace() takes, and `traced`, all functions that go by them; `name_of_traced` and `trace_at`, of which methods are
--- made; `kinds`, the kinds of results by name; and `keys`, those under which something was stored of late, as they
--- would be typed.
+-- Handed in: `native`, `pretty`, `draw`, the results of the files in draw/, and `sandbox` (sandbox.lua), into whose
+-- environment they go. Handed back: `at`, the functions that ask a node, by name: their first argument is a site,
+-- which says which node is asked: one that Rust has made, or nothing for the shell's own node; `traceable`, the
+-- names of those that trace() takes, and `traced`, all functions that go by them; `name_of_traced` and `trace_at`,
+-- from which methods are made; `kinds`, the kinds of results by name; and `keys`, the keys of recent stores, as
+-- they would be typed.
 
 local native, pretty, draw, sandbox = ...
 local env, settle, shapes = sandbox.env, sandbox.settle, pretty.shapes
@@ -22,7 +22,7 @@ local shape_of = {
   tap = "task", routing = "routing", tree = "tree", ring = "ring",
 }
 
--- What else they return, for completion.
+-- The kinds of their other results, for completion.
 local kinds = setmetatable({
   trace = "trace", net = "net", cluster = "nodes", hist = "hist", plot = "plot", bars = "bars", explain = "explain", help = "help",
 }, { __index = shape_of })
@@ -38,8 +38,8 @@ for name, f in next, native.asking do
   at[name] = function(site, ...) return settle(shape, f(site, ...)) end
 end
 
--- For completion: the keys under which something was stored of late, as they would be typed, and the texts that
--- were hashed of late, which keys are made of.
+-- For completion: the keys of recent stores, as they would be typed, and the texts that were hashed recently,
+-- from which keys are made.
 local KEYS, TEXTS, TEXT_BYTES = 50, 1000, 60
 local keys, text_of, texts = {}, {}, 0
 
@@ -70,7 +70,7 @@ function env.sha1(text, ...)
   return hash
 end
 
--- One of the drawings of what routing() answers.
+-- One of the drawings of the result of routing().
 local raw_routing = native.asking.routing
 local function drawn(name, key, ok, result)
   if not ok then error((gsub(result, "routing:", name .. ":", 1))) end
@@ -86,7 +86,7 @@ function at.lookups(site)
   return list
 end
 
--- `trace(findvalue, key)`: what a call returns, shown query by query.
+-- `trace(findvalue, key)`: the result of a call, shown query by query.
 local traceable = { "add", "put", "findvalue", "findnode" }
 local traced = setmetatable({}, { __mode = "k" })
 for _, name in ipairs(traceable) do traced[name] = name end

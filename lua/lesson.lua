@@ -1,10 +1,10 @@
--- Lessons: chapters that tell, let the learner type at the ordinary prompt, and look at what came
--- of it.
+-- Lessons: chapters that tell, let the learner type at the ordinary prompt, and look at the
+-- results.
 --
--- Handed in: `native` (`lessons` reads the chapters, `remember` and `results` keep what was reached),
--- `env`, in which the learner types, `pretty`, and `inside`, what the prelude alone has: `net`, `view(network)`, a
--- network that only checks hold, `same(a, b)`, `compiled(source)`, a chunk as the prompt takes it, and later `clean`, an environment that nobody has changed, and
--- `guard_strings(on)`, by which the methods of strings are those of that environment.
+-- Handed in: `native` (`lessons` reads the chapters, `remember` and `results` keep what was reached), `env`, in which
+-- the learner types, `pretty`, and `inside`, which only the prelude has: `net`, `view(network)`, a network that only
+-- checks hold, `same(a, b)`, `compiled(source)`, a chunk as the prompt takes it, and later `clean`, an environment
+-- that nobody has changed, and `guard_strings(on)`, by which the methods of strings are those of that environment.
 -- Handed back: `lesson` and `hint` for the environment; `after`, which the shell calls after each chunk that was
 -- typed; and `witness`, through which the prelude lets calls be seen.
 --
@@ -22,18 +22,18 @@
 --                `expects`
 --     expects    kinds of values that are an answer, if a wrong one: "number", "boolean", "text", "id", or the name of
 --                a function as in "findvalue"; one or a list
---     otherwise  what is then said, where check says nothing
+--     otherwise  said then if check says nothing
 --     hint       said by hint(): a text, a function(l), or a list of them, each of which says more
---     praise     optional, said when it was right, a text or function(l, ...)
+--     praise     optional, said if it was right, a text or function(l, ...)
 --     answer     a chunk that is right, or function(l) that returns one; lesson.test and lesson.next type it
 --     wrong      pairs {chunk, part of what is then said}; lesson.test types them too, and {chunk} alone, to go on from
 --   finish   the last words
 --
 -- Chapters run in an environment of their own, which a learner cannot change. What a learner returns may be made up:
--- `l.call(value)` tells which call of the shell's own functions made it, or nothing. A call has `name`, `args` (without
--- the network), `result` (a copy), and `here`, whether it went to `l.n`. `l.calls(name)` lists those to it in this step,
--- `l.calls()` all of them, in order. `l.env` is the learner's environment, which may hold anything; `l.place(name, value)`
--- puts something there.
+-- `l.call(value)` tells which call of the shell's own functions made it, or nothing. A call has `name`, `args`
+-- (without the network), `result` (a copy), and `here`, whether it went to `l.n`. `l.calls(name)` lists the calls to
+-- a function in this step, `l.calls()` all of them, in order. `l.env` is the learner's environment, which may hold
+-- anything; `l.place(name, value)` puts something there.
 
 local native, env, pretty, inside = ...
 local ipairs, type, load, error, pcall = ipairs, type, load, error, pcall
@@ -43,9 +43,9 @@ local find, format, gmatch, gsub, match = string.find, string.format, string.gma
 local tointeger, randomseed = math.tointeger, math.randomseed
 local compiled = inside.compiled
 
--- The chapter that runs: `chapter`, `number`, `seed`, `at` (step), `l`; `fresh`, whether the chunk itself moved it on;
--- `typed`, all chunks so far, of which `passed` steps came; `calls` of this step, `idle`
--- chunks in a row, how many `hints` were given, whether a chunk `failed`, what was `told` once.
+-- The chapter that runs: `chapter`, `number`, `seed`, `at` (step), `l`; `fresh`, whether the chunk itself moved it
+-- on; `typed`, all chunks so far, of which `passed` steps came; `calls` of this step, `idle` chunks in a row, how
+-- many `hints` were given, whether a chunk `failed`, and the words that were `told` once.
 local current
 local lesson = { before = {} }
 
@@ -73,7 +73,7 @@ local function filled(paragraph, width, indent)
   return concat(lines, "\n" .. (indent or ""))
 end
 
--- Text of several paragraphs, with a blank line between each two. What is indented stays as it is.
+-- Text of several paragraphs, with blank lines in between. Indented lines stay as they are.
 local function fill(text)
   local paragraphs = {}
   for paragraph in gmatch(text .. "\n\n", "(.-)\n\n+") do
@@ -102,13 +102,13 @@ local function seen(run, call, ...)
   call.result = copied(result, {})
   call.here = call.network == nil or run.l.n ~= nil and inside.same(call.network, run.l.n)
   if type(result) == "table" then made[result] = call end
-  -- Other networks are not held on to.
+  -- Keeps no reference to other networks.
   if call.here then calls[#calls + 1] = call end
   if #calls > CALLS then remove(calls, 1) end
   return ...
 end
 
--- A function whose calls a lesson sees while it runs, but for those of its own checks.
+-- A function whose calls a lesson sees while it runs, except for those of its own checks.
 local function witness(name, f, is_method)
   return function(...)
     if not current or current.judging then return f(...) end
@@ -185,7 +185,7 @@ local function step_text(run)
     filled(text_of(step.task, run.l), WIDTH - 8, "        "))
 end
 
--- Puts a name into the environment. What the learner has there moves to lesson.before.
+-- Puts a name into the environment. A value that the learner has there moves to lesson.before.
 local placed = {}
 local function place(name, value)
   local old = rawget(env, name)
@@ -209,7 +209,7 @@ local function new_l(run)
   return l
 end
 
--- From here on calls are the learner's, or those of a chapter.
+-- From here on, calls come from the learner or a chapter.
 local function set_judging(run, judging)
   run.judging = judging
   inside.guard_strings(judging)
@@ -239,7 +239,7 @@ local function begin(chapter, number, seed)
   local run = { chapter = chapter, number = number, seed = seed, at = 1, typed = {}, bytes = 0, passed = {} }
   local l, moved = new_l(run), {}
   run.l = l
-  -- So that what a learner leaves to chance comes again when it is replayed.
+  -- So that random choices of a learner are the same in a replay.
   randomseed(seed)
   if chapter.network then
     local settings = {}
@@ -285,7 +285,7 @@ local function advance(run)
   return last_words(run)
 end
 
--- What is to be said.
+-- What to say.
 
 local SPOILT = "Something that this step needs is gone. lesson.reset() puts it back to how the step began."
 
@@ -301,9 +301,10 @@ local function aside(run)
   return run.idle % 10 == 0 and IDLE[2] or ""
 end
 
--- Where a chunk returned nothing, though it may have been meant as an answer: a word, once a step each.
+-- A word on a chunk that returned nothing although it may have been meant as an answer: each once in a
+-- step.
 local UNSEEN = {
-  { "^%s*print%s*%(", "What is printed the lesson does not see: it looks at what a line returns. Type it without print." },
+  { "^%s*print%s*%(", "The lesson does not see what is printed: it looks at what a line returns. Type it without print." },
   { "^%s*local%s", "A local is gone with its line. The lesson looks at what a line returns: type the value itself." },
   { "^%s*[%a_][%w_]*%s*=[^=]", "That has a name now, and shows nothing. The lesson looks at values: type the name." },
 }
@@ -318,7 +319,7 @@ local function said_of_nothing(run, source)
   return aside(run)
 end
 
--- The error is the word on it; at the first of a step there is advice.
+-- The error says it all; the first one of a step comes with advice.
 local function said_of_failure(run)
   if run.failed then return aside(run) end
   run.failed = true
@@ -353,7 +354,8 @@ local function said_of_wrong(run, source, ...)
   return fill(text == "" and "That is not it yet; hint() helps." or text)
 end
 
--- What our own chapters trip over is a world that the learner has changed; a teacher is told what it was.
+-- Our own chapters only fail in a world that the learner has changed; a teacher is told what the error
+-- was.
 local function tripped(run, problem)
   if not run.chapter.ours then error(problem, 0) end
   return SPOILT
@@ -370,7 +372,7 @@ local function passed(run, ...)
   return (praise == "" and "Right." or fill(praise)) .. "\n\n" .. text
 end
 
--- What is to be said about a chunk and its values, and whether they were right.
+-- What to say about a chunk and its values, and whether they were right.
 local function judge(run, source, ...)
   local ok, verdict = quietly(run, step_of(run).check, run.l, ...)
   if not ok then return tripped(run, verdict), false end
@@ -396,7 +398,7 @@ local function remember(run)
   return "\n(Results are not kept: " .. problem .. ")"
 end
 
--- Judges a chunk: what is said, and whether a step was passed by it.
+-- Judges a chunk: returns what to say, and whether it passed the step.
 local function took(run, source, ok, ...)
   run.typed[#run.typed + 1], run.bytes = source, run.bytes + #source
   if run.fresh then
@@ -481,14 +483,14 @@ end
 
 function lesson.reset() return screen(step_text(back_to_begin(running("lesson.reset"), "lesson.reset"))) end
 
--- Shows how a step is done, and does it, so that what comes next finds what it needs.
+-- Shows how a step is done, and does it, so that the next steps find what they need.
 function lesson.next()
   local run = running("lesson.next")
   local source = answer_of(run)
   if not source then return screen(advance(run)) end
   local ok, said, right = pcall(typed, run, source)
   if not (ok and right) then
-    -- What was done to the network may stand in the way.
+    -- Changes of the network may stand in the way.
     run = back_to_begin(run, "lesson.next")
     ok, said, right = pcall(typed, run, source)
   end
@@ -514,8 +516,8 @@ local function hint()
   return screen((find(text, "\n", 1, true) and text or filled(text, WIDTH)) .. more)
 end
 
--- What the functions of the shell are during a replay: nothing is shown, nothing outside of the process is reached, and
--- what sleeps for long ends.
+-- The functions of the shell during a replay: nothing is shown, nothing outside the process is reached, and a chunk
+-- that sleeps for long ends.
 local function during_replay()
   local function mute() end
   local left, sleep = WAIT, env.sleep
@@ -533,7 +535,7 @@ local function during_replay()
   return during
 end
 
--- Replays a result: which steps are passed by what was typed.
+-- Replays a result: tells which steps the typed chunks pass.
 function lesson.replay(record)
   if type(record) ~= "table" or type(record.typed) ~= "table" then
     error('lesson.replay: expected a result, as in {lesson = "1-ids.lua", seed = 7, typed = {}}')
@@ -562,7 +564,7 @@ function lesson.replay(record)
   error("lesson.replay: no lesson is called " .. pretty.value(record.lesson) .. "; a teacher's own need --lessons FOLDER")
 end
 
--- Values that are wrong whatever is asked: a check must have a word for those of the kind that it expects.
+-- Values that are wrong for every task: a check must have a word for those of the kinds that it expects.
 local JUNK = { number = "-12345", text = '"junk"', id = 'sha1("junk of lesson.test")' }
 
 local function test_wrong(run, place_, source, part)
@@ -573,7 +575,7 @@ local function test_wrong(run, place_, source, part)
   return "> " .. source .. "\n" .. said
 end
 
--- Tries a step; its number of wrong answers, and the run that goes on.
+-- Tries a step. Returns its number of wrong answers, and the run that goes on.
 local function test_step(run, number, out)
   local step, place_, wrong = step_of(run), format("lesson %d, step %d: ", number, run.at), 0
   for _, pair in ipairs(step.wrong or {}) do
@@ -602,7 +604,7 @@ local function test_step(run, number, out)
   return wrong, run
 end
 
--- Whether what a step shows holds, somewhere in a line, what may be typed as its answer.
+-- Whether the text of a step contains, somewhere in a line, an answer that could be typed.
 local function is_copied(chapter, number, seed, at)
   local function arrive()
     local run = begin(chapter, number, seed)
@@ -644,8 +646,8 @@ local function restoring(f)
   return results[2]
 end
 
--- Walks through a chapter with the wrong answers and the right ones that it names. For teachers, and for the tests of
--- the chapters here. `copied` counts steps whose text has their answer in it.
+-- Walks through a chapter with the wrong and the right answers that it names. For teachers, and for the tests of our
+-- chapters. `copied` counts steps whose text contains their answer.
 function lesson.test(number, seed)
   local chapter
   chapter, number = chapter_of(number, "lesson.test")

@@ -1,8 +1,8 @@
--- help(): what there is, and what one function, method or value is for.
+-- help(): lists the functions, and explains a function, a method or a value.
 --
 -- Handed in: `native`, `pretty` (pretty.lua), the entries of functions (help.lua) and of methods (methods.lua).
--- Handed back: `entry_of`, all entries by name; `know(f, name, kind)`, which tells that the function `f` has the entry
--- `name` and returns results of that kind, and `known`, what was told; `line(f)`, a function as a result; and
+-- Handed back: `entry_of`, all entries by name; `know(f, name, kind)`, which says that the function `f` has the entry
+-- `name` and returns results of that kind, and `known`, what was said; `line(f)`, a function as a result; and
 -- `help(env, topic, resolve)`, where `resolve` finds what a path leads to, as complete.lua does.
 
 local native, pretty, help, methods = ...
@@ -17,12 +17,12 @@ for _, entries in ipairs { help, methods } do
   for _, entry in ipairs(entries) do entry_of[entry.name] = entry end
 end
 
--- Functions of the shell, and what can be called besides, with the names of their entries and the kinds of results.
+-- Functions of the shell and other callable values, with the names of their entries and the kinds of their results.
 local known = setmetatable({}, { __mode = "k" })
 
 local function know(f, name, kind) known[f] = { entry = entry_of[name], kind = kind } end
 
--- Which entry tells of the results of a kind, where it is not of the same name.
+-- The entry that explains the results of a kind, if it does not have the same name.
 local entry_of_kind = {
   stored = "add", socket = "getsocket", simnode = "n:node", nodes = "cluster", stats = "n:stats", memory = "gc", task = "spawn",
   contact = "contacts", known = "contacts", packet = "packets", cluster = "c:status",
@@ -34,7 +34,7 @@ local function kind_of(v) return type(v) == "table" and kind_of_shape[getmetatab
 
 local function signature(entry) return entry.name .. "(" .. entry.args .. ")" end
 
--- Help is read, not scanned: its lines are no longer than those of a page.
+-- People read help, they do not scan it: its lines are no longer than those of a page.
 local function width() return min(pretty.pen().width, 80) end
 
 local function line_of(entry, first)
@@ -49,7 +49,7 @@ local function line(f)
   return entry and format("%s: %s\n?%s tells more", signature(entry), entry.summary, entry.name)
 end
 
--- Sentences in lines as long as there is room; what is indented stays as it is.
+-- Fills lines with sentences; indented lines stay as they are.
 local function set(text)
   local out, sentences = {}, {}
   local function flush()
@@ -75,7 +75,7 @@ local function overview()
   return concat(texts, "\n")
 end
 
--- The methods whose names begin so, one a line.
+-- The methods whose names begin with `owner`, one in each line.
 local function list_of_methods(owner)
   local texts = {}
   for _, entry in ipairs(methods) do
@@ -87,7 +87,7 @@ end
 local function explained(env, entry)
   local out = { set(signature(entry) .. ": " .. entry.summary), set(entry.text) }
   if entry.methods then insert(out, list_of_methods(entry.methods)) end
-  -- What the node that runs has of it.
+  -- The values that the running node has.
   if entry.name == "settings" and native.has_node then insert(out, (tostring(env.settings()))) end
   insert(out, "Example:\n  " .. gsub(entry.example, "\n", "\n  "))
   return concat(out, "\n")

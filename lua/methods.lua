@@ -1,8 +1,8 @@
--- What help() says of methods: of simulated networks (n = net{}), clusters (c = cluster()) and lessons. Each example is
--- run by a test, as those of help.lua are.
+-- What help() says about methods: of simulated networks (n = net{}), clusters (c = cluster()) and lessons. A test
+-- runs each example, as it does those of help.lua.
 --
--- Handed in: the entries of help.lua. A method that does for one node what a function does for the shell's own has
--- the words of that function, with the number of the node in front of its arguments.
+-- Handed in: the entries of help.lua. A method that does the same for one node as a function does for the shell's
+-- own has the words of that function, with the number of the node in front of its arguments.
 
 local help = ...
 local ipairs, format, insert = ipairs, string.format, table.insert
@@ -16,8 +16,8 @@ local methods = {
   {
     name = "n:join", args = "count, id=nil, bits=nil, ranges=nil", summary = "new nodes come",
     text = [[
-The ids of the new nodes share `bits` bits with `id`, where both are given. `ranges` is a list of networks in which
-their addresses lie, as {"192.0.2.0/24"}; it may be the second argument. Returns a list of their numbers.]],
+The ids of the new nodes share `bits` bits with `id`, if both are given. `ranges` is a list of networks in which
+their addresses lie, such as {"192.0.2.0/24"}; it may be the second argument. Returns a list of their numbers.]],
     example = 'local n = net{nodes = 20}\nn:join(3)\nn:join(2, sha1("key"), 16)\nassert(#n:alive() == 25)',
   },
   {
@@ -28,7 +28,7 @@ their addresses lie, as {"192.0.2.0/24"}; it may be the second argument. Returns
   {
     name = "n:partition", args = "shares", summary = "the network falls into parts",
     text = [[
-{0.5} makes two parts of the same size, {0.2, 0.3} makes three: the rest is one more. No datagram goes from one part to
+{0.5} makes two parts of the same size, {0.2, 0.3} makes three: the rest is one more. No datagram gets from one part to
 another until n:heal().]],
     example = "local n = net{nodes = 20}\nn:partition{0.5}\nn:run(60)\nn:heal()",
   },
@@ -67,14 +67,14 @@ or in turn. Searches on disjoint paths help: net{paths = 8}. Returns a list of t
   },
   {
     name = "n:holders", args = "key", summary = "the numbers of the nodes that keep a key",
-    text = "A list, in order: what only one who sees the whole network knows.",
+    text = "A list, in order: only somebody who sees the whole network knows it.",
     example = 'local n = net{nodes = 50}\nn:add(1, sha1("key"), "value")\nassert(#n:holders(sha1("key")) >= 20)',
   },
   {
     name = "n:stats", args = "what=nil", summary = "what lookups and stores have cost",
     text = [[
-The result has `count` and `success` (a share) of all lookups and stores that have ended, `hops`, `messages` and `ms` of
-each as lists, `alive`, `nodes`, `time`, `datagrams`, `bytes`, `loss` and `seed`. n:stats("reset") begins to count anew.]],
+The result has `count` and `success` (a share) of all lookups and stores that have ended, lists of the `hops`, `messages`
+and `ms` of each, `alive`, `nodes`, `time`, `datagrams`, `bytes`, `loss` and `seed`. n:stats("reset") begins to count anew.]],
     choices = { what = { "reset" } },
     example = 'local n = net{nodes = 50}\nn:findnode(1, sha1("key"))\nhist(n:stats().hops)',
   },
@@ -108,16 +108,16 @@ Each with `port`, `process`, `alive` and, while it answers, `id`, `contacts`, `e
   },
   {
     name = "lesson.again", args = "", summary = "repeat what to do",
-    text = "Shows the step of the lesson that runs once more.",
+    text = "Shows the current step of the lesson once more.",
     example = "lesson(1) lesson.again() lesson.quit()",
   },
   {
     name = "lesson.next", args = "", summary = "show how a step is done, and do it",
-    text = "Types the answer of the step that runs. A step that was passed so does not count as one's own.",
+    text = "Types the answer of the current step. A step that is passed this way does not count as yours.",
     example = "lesson(1) lesson.next() lesson.quit()",
   },
   {
-    name = "lesson.reset", args = "", summary = "put all back to how the step began",
+    name = "lesson.reset", args = "", summary = "put everything back to how the step began",
     text = "The network and the names that the lesson made are as they were.",
     example = "lesson(1) lesson.reset() lesson.quit()",
   },
@@ -128,7 +128,7 @@ Each with `port`, `process`, `alive` and, while it answers, `id`, `contacts`, `e
   },
   {
     name = "lesson.test", args = "number, seed=nil", summary = "try the answers of a lesson",
-    text = "For those who write lessons: each answer must pass, each wrong one get its word. Raises what does not hold.",
+    text = "For authors of lessons: each answer must pass, each wrong one must get its word. Anything that does not hold is an error.",
     example = "lesson.test(1)",
   },
 }

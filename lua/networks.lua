@@ -1,10 +1,10 @@
 -- Nodes beside the shell's own: those of simulated networks, of clusters, and of this user in other processes. Each is
 -- asked by the functions of functions.lua.
 --
--- Handed in: `native`, `pretty`, `sandbox` (sandbox.lua), into whose environment `net`, `node`, `on` and `cluster` go,
--- `functions` (functions.lua), and `manual` (manual.lua). Handed back: `methods` and `cluster_methods`, the methods of
--- networks and clusters by name; `network_of`, what Rust holds of a network; `asking`, the names of functions
--- that `on` takes; and `data(t)`, what a network, a node or a cluster has to tell as plain tables.
+-- Handed in: `native`, `pretty`, `sandbox` (sandbox.lua), into whose environment `net`, `node`, `on` and `cluster`
+-- go, `functions` (functions.lua), and `manual` (manual.lua). Handed back: `methods` and `cluster_methods`, the
+-- methods of networks and clusters by name; `network_of`, Rust's side of a network; `asking`, the names of functions
+-- that `on` takes; and `data(t)`, which tells of a network, a node or a cluster as plain tables.
 
 local native, pretty, sandbox, functions, manual = ...
 local env, settle, shapes = sandbox.env, sandbox.settle, pretty.shapes
@@ -13,8 +13,8 @@ local error, type, next, ipairs, select, rawget, rawequal = error, type, next, i
 local setmetatable, getmetatable, pcall = setmetatable, getmetatable, pcall
 local find, gsub = string.find, sandbox.gsub
 
--- Simulated networks: an object for each, whose methods are Rust's, those of its nodes, and those made here of them.
--- What Rust holds of a network is kept apart from what a program sees.
+-- Simulated networks: an object for each, whose methods are Rust's, those of its nodes, and those made here from
+-- them. Rust's side of a network is kept apart from the side that a program sees.
 
 local network_of = setmetatable({}, { __mode = "k" })
 local methods = {}
@@ -46,7 +46,7 @@ function methods.trace(network, what, i, ...)
   return trace_at("n:trace", site_in(network, "trace", i), what, ...)
 end
 
--- A node as a table of the functions of the shell as it has them; `me.routing()` or `me:routing()`.
+-- A node as a table of its functions of the shell; `me.routing()` or `me:routing()`.
 local function node_table(me, call)
   for name, f in next, at do
     me[name] = sandbox.published(function(...)
@@ -64,7 +64,7 @@ end
 -- `n:node(i)`: node i of a network.
 function methods.node(network, i)
   return node_table({ number = i }, function(name, f, ...)
-    -- By the methods, whose calls a lesson sees.
+    -- Through the methods, whose calls a lesson sees.
     if name == "trace" then return methods.trace(network, (...), i, select(2, ...)) end
     if name == "node" then return f(site_in(network, name, i), ...) end
     return methods[name](network, i, ...)
@@ -136,7 +136,7 @@ local function members_of(cluster)
   return setmetatable(members, shapes.cluster)
 end
 
--- What each node says of itself, of those that were killed where they were.
+-- Each node's word about itself; for killed nodes, where they were.
 function cluster_methods.status(cluster)
   local members = members_of(cluster)
   for i, member in ipairs(members) do
@@ -167,7 +167,7 @@ function env.cluster(count, keep)
   return cluster
 end
 
--- What stands for something else, as plain tables: for JSON.
+-- Turns values that stand for something else into plain tables, for JSON.
 local data_of = {
   [shapes.net] = function(network) return settle(nil, native.methods["n:stats"](network_of[network])) end,
   [shapes.simnode] = function(node) return { number = rawget(node, "number"), id = rawget(node, "id") } end,

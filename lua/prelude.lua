@@ -1,10 +1,10 @@
--- The environment in which a user's programs run, put together: what of Lua is safe (sandbox.lua), the functions of the
--- shell (functions.lua, files.lua, networks.lua), what shows values, the lessons, help and completion.
+-- The environment in which a user's programs run, put together: the safe part of Lua (sandbox.lua), the functions of
+-- the shell (functions.lua, files.lua, networks.lua), the texts of values, the lessons, help and completion.
 --
--- Handed in: `native`, the functions that Rust provides, what the files of these names hand back (`pretty`, `sandbox`,
--- `functions`, `networks`, `help`, `manual`), and `make_complete` (complete.lua) and `make_lesson` (lesson.lua) as
--- functions. Handed back: the environment and what the shell itself needs of it. Nothing here reads a name of the
--- environment after it is built, so that programs may change it as they like.
+-- Handed in: `native`, the functions that Rust provides, the results of the files of these names (`pretty`,
+-- `sandbox`, `functions`, `networks`, `help`, `manual`), and `make_complete` (complete.lua) and `make_lesson`
+-- (lesson.lua) as functions. Handed back: the environment, and the parts that the shell itself needs. Nothing here
+-- reads a name of the environment after it is built, so that programs may change it as they like.
 
 local native, pretty, sandbox, functions, networks, help, manual, make_complete, make_lesson = ...
 local env, settle, published, publish, library = sandbox.env, sandbox.settle, sandbox.published, sandbox.publish, sandbox.library
@@ -16,7 +16,7 @@ local rawget, rawequal, setmetatable = rawget, rawequal, setmetatable
 local concat, pack, find, gmatch = table.concat, table.pack, string.find, string.gmatch
 local escape = native.escape
 
--- Names of the environment whose functions need no more: they are published, or must not be.
+-- Names of the environment whose functions are done: they are published, or must not be.
 local unpublished = { pcall = true, xpcall = true, setmetatable = true, load = true, collectgarbage = true }
 
 function env.print(...)
@@ -47,8 +47,8 @@ function env.pprint(...)
   settle(nil, native.write(shown(whole, texts)))
 end
 
--- Through the user's pager, whole; without arguments the last result. Two words say whether results that are longer
--- than the screen go there by themselves.
+-- Shows values in full through the user's pager; without arguments the last result. Two words say whether results
+-- that are longer than the screen go there by themselves.
 local raw_pager = env.pager
 function env.pager(...)
   local values = pack(...)
@@ -58,14 +58,14 @@ function env.pager(...)
   raw_pager(shown(true, values))
 end
 
--- What somebody typed, as the prompt takes it: a function, or nothing and what is wrong.
+-- Takes a typed chunk as the prompt does: returns a function, or nothing and the complaint.
 local function compiled(source)
   local chunk, more = native.compile(source, env)
   if not chunk then return nil, more end
   return more and function() return select(2, chunk()) end or chunk
 end
 
--- What was typed last, or made of it in an editor, is edited and run.
+-- Edits the chunk that was typed or edited last, and runs it.
 local raw_edit = env.edit
 local last_source, edited = "", nil
 function env.edit(text)
@@ -81,7 +81,7 @@ end
 local find_path -- of complete.lua, which comes when all else is there
 function env.help(topic) return manual.help(env, topic, find_path) end
 
--- A network that only the checks of lessons hold: its methods are not to be reached, and so not to be changed.
+-- A network that only the checks of lessons hold: nobody can reach its methods, and so nobody can change them.
 local viewed = { __index = methods }
 local inside = { net = env.net, compiled = compiled }
 function inside.view(network)
@@ -101,7 +101,7 @@ publish(lessons.lesson)
 lessons.shape.__call = published(lessons.call)
 setmetatable(lessons.lesson, lessons.shape)
 
--- Without a node, what needs one says so.
+-- Without a node, functions that need one say so.
 for _, entry in ipairs(help) do
   local name = entry.name
   if env[name] == nil then
@@ -114,14 +114,15 @@ end
 publish(methods)
 publish(cluster_methods)
 for name, f in next, env do
-  -- What is Lua's own is called as it is, pcall and xpcall are above.
+  -- Lua's own functions are called as they are; pcall and xpcall are above.
   if type(f) == "function" and not rawequal(f, _G[name]) and not unpublished[name] then env[name] = published(f) end
 end
 
--- Programs may change what they reach, but never what is called in here.
+-- Programs may change what they can reach, but never what this file calls.
 shapes.net.__index = library(methods)
 
--- What the checks of lessons see is nobody else's, the methods of strings among it while they run.
+-- The checks of lessons see an environment that nobody else has, including, while they run, the
+-- methods of strings.
 inside.clean = library(env)
 inside.clean._G = inside.clean
 for name, member in next, inside.clean do
@@ -166,7 +167,7 @@ local complete = make_complete(native, env, manual, { net = library(methods), no
 })
 find_path = complete.find
 
--- Words that are calls where they stand alone.
+-- Words that are calls if they stand alone.
 local words = {}
 for _, name in ipairs { "help", "exit", "quit" } do
   if env[name] then words[env[name]] = true end
@@ -181,8 +182,8 @@ local function after(source, ...)
   return lessons.after(source, ...)
 end
 
--- What a misspelt name may mean: a global, or a field of a result, which the help names between backquotes, or of a
--- library.
+-- The names that a misspelt one may mean: a global, a field of a result, which the help has between backquotes, or
+-- one of a library.
 function sandbox.known_names(is_global)
   local found, list = {}, {}
   local function put(t)

@@ -1,15 +1,16 @@
 -- How values and results look at the prompt and through pprint.
 --
--- Handed in: `native` with `escape`, `escape_styled`, `seal`, `tohex`, `terminal` and `unicode`. Handed
--- back: `value(v, pen)`, any value as text, and `shown(v, pen, whole)`, all of it if that is said; `shapes`, one metatable for each kind of result, whose `__tostring` is its text; `shape(name, write)`, which makes one more; and words that drawings
--- share. Whatever came from the network is escaped here: a terminal shows it and never obeys it.
+-- Handed in: `native` with `escape`, `escape_styled`, `seal`, `tohex`, `terminal` and `unicode`. Handed back:
+-- `value(v, pen)`, any value as text, and `shown(v, pen, whole)`, in full if `whole`; `shapes`, one metatable for
+-- each kind of result, whose `__tostring` is its text; `shape(name, write)`, which makes one more; and words that
+-- drawings share. Everything from the network is escaped here: a terminal shows it and never obeys it.
 --
 -- Showing runs nothing of the user's: tables are read raw, without their metamethods, and results are copied
 -- without any (`bare`) before they are written. (print is told to call tostring, and does.)
 --
--- A pen writes for so many columns (`width`), and with colours or without (`paint(style, text)`).
--- What tostring and print make of a result never has colours and is 80 columns wide; the prompt and
--- pprint ask the terminal.
+-- A pen writes for `width` columns, and with colours or without (`paint(style, text)`). The text of
+-- a result from tostring and print never has colours and is 80 columns wide; the prompt and pprint
+-- ask the terminal.
 
 local native = ...
 local escape, escape_styled, tohex = native.escape, native.escape_styled, native.tohex
@@ -21,8 +22,8 @@ local min, max, floor, tointeger = math.min, math.max, math.floor, math.tointege
 local error, rawget, type, tostring, next, ipairs, pcall = error, rawget, type, tostring, next, ipairs, pcall
 local getmetatable, setmetatable, mathtype = getmetatable, setmetatable, math.type
 
--- The names of styles are Rust's (STYLES in escape.rs), which turns sealed marks into what a terminal
--- obeys.
+-- The names of styles are Rust's (STYLES in escape.rs), which turns sealed marks into escape
+-- sequences.
 local seal = native.seal
 
 local function new_pen(width, colours)
@@ -46,7 +47,7 @@ for word in gmatch("and break do else elseif end false for function goto if in l
   keywords[word] = true
 end
 
--- Numbers before strings before all else, each in order.
+-- Numbers before strings before everything else, each in order.
 local rank = { number = 1, string = 2 }
 local function place_of(key) return type(key) == "boolean" and tostring(key) or format("%s %p", type(key), key) end
 local function before(a, b)
@@ -71,8 +72,8 @@ local function thousands(n)
   return (gsub(reverse(grouped), "^,", ""))
 end
 
--- What is being shown: which tables are `open` around the next, how many `items` and `bytes` may follow, and which
--- long strings were `seen`. A table may be reached in many ways, so even a small one can have a text without end.
+-- What is being shown: which tables are `open` around the next value, how many `items` and `bytes` may follow, and
+-- which long strings were `seen`. Many ways may lead to a table, so even a small one can have an endless text.
 local function new_sight(whole)
   local sight = { open = {}, seen = {}, whole = whole }
   sight.items, sight.bytes = whole and WHOLE_ITEMS or ITEMS, whole and WHOLE_BYTES or BYTES
@@ -89,15 +90,15 @@ end
 
 local function is_spent(sight) return not sight.whole and (sight.items <= 0 or sight.bytes <= 0) end
 
--- The first bytes of a string, no character of UTF-8 cut in two.
+-- The first bytes of a string, cutting no UTF-8 character in two.
 local function first_bytes(s, count)
   local last = count
   while last > count - 3 and match(sub(s, last + 1, last + 1), "[\x80-\xbf]") do last = last - 1 end
   return sub(s, 1, last)
 end
 
--- A string as Lua would read it, cut if it is long, and shorter the second time; 20 bytes that are no text are an id
--- or a key, shown as digits.
+-- A string as Lua would read it, cut if it is long, and shorter the second time; 20 bytes that are not text are an
+-- id or a key, shown as digits.
 local function quoted(s, sight)
   if #s == 20 and escape(s) ~= s then return tohex(s) end
   local shown, rest = s, ""
@@ -116,7 +117,7 @@ local function key_text(key, sight)
   return "[" .. value(key, nil, nil, sight) .. "]"
 end
 
--- The items of a table as texts: those of its list; all others, as far as they are shown; and how many are not.
+-- The items of a table as texts: those of its list, and the others; and how many are not shown.
 local function items(t, pen, indent, sight)
   local listed, keys, list, rest, left = 0, {}, {}, {}, 0
   while rawget(t, listed + 1) ~= nil do listed = listed + 1 end
@@ -178,13 +179,13 @@ local function plain_table(t, pen, indent, sight)
   return "{\n" .. inner .. joined(rows, ",\n" .. inner) .. "\n" .. indent .. "}"
 end
 
--- What stands for the characters of drawings where the locale knows ASCII alone: one for one, so that columns
+-- The substitutes for the characters of drawings if the locale only knows ASCII: one for one, so that columns
 -- stay columns.
 local ascii = { ["…"] = "~", ["─"] = "-", ["│"] = "|", ["├"] = "|", ["└"] = "`", ["┤"] = "+", ["◀"] = "<", ["▲"] = "^" }
 for i, block in ipairs { "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█" } do ascii[block] = sub(".:-=+*%#", i, i) end
 for i, block in ipairs { "▏", "▎", "▍", "▌", "▋", "▊", "▉" } do ascii[block] = i < 4 and "-" or "#" end
 
--- Braille characters have a bit for each dot.
+-- Braille characters have one bit for each dot.
 local function dots_in_ascii(character)
   local bits, dots = codepoint(character) - 0x2800, 0
   if bits < 0 or bits > 0xff then return nil end
@@ -201,7 +202,7 @@ local function drawn(text)
   end))
 end
 
--- What writes a result, by its metatable.
+-- The function that writes a result, by its metatable.
 local writers = setmetatable({}, { __mode = "k" })
 
 function value(v, pen, indent, sight)
@@ -214,7 +215,7 @@ function value(v, pen, indent, sight)
   return spend(sight, plain_table(v, pen, indent or "", sight))
 end
 
--- A value as text, all of it or as much as is of use.
+-- A value as text, in full or as much as is useful.
 local function shown(v, pen, whole) return value(v, pen, nil, new_sight(whole)) end
 
 -- The parts that results share.
@@ -247,12 +248,12 @@ local function places(contacts)
   return texts
 end
 
--- The start of an id, as far as it serves to tell one from another.
+-- The first digits of an id, enough to tell one from another.
 local function short(id) return sub(id, 1, 12) .. "…" end
 
 local eighths = { "▏", "▎", "▍", "▌", "▋", "▊", "▉" }
 
--- A bar so many columns long; what is not nothing is never invisible.
+-- A bar of `columns` columns; a value that is not zero is never invisible.
 local function bar(columns)
   local full = columns // 1
   local rest = floor((columns - full) * 8 + 0.5)
@@ -263,7 +264,7 @@ end
 
 local levels = { "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█" }
 
--- How many of these places, from 0 to 1, lie in each of so many columns; and the most in one.
+-- How many of these places, from 0 to 1, lie in each column; and the most in one.
 local function spread(places, columns)
   local counts, most = {}, 0
   for column = 1, columns do counts[column] = 0 end
@@ -275,7 +276,7 @@ local function spread(places, columns)
   return counts, most
 end
 
--- Such columns, where `most` fills one.
+-- Draws such columns, where `most` fills one.
 local function strip(counts, most)
   local texts = {}
   for column, held in ipairs(counts) do
@@ -284,8 +285,8 @@ local function strip(counts, most)
   return (gsub(concat(texts), " +$", ""))
 end
 
--- Words after a first, in as many lines as they take; later ones are indented as the first is long,
--- unless told.
+-- Words behind a first text, in as many lines as they take; later lines are indented by its length,
+-- unless told otherwise.
 local function wrap(out, first, words, width, indent)
   local line = first
   indent = indent or rep(" ", len(first) + 1)
@@ -300,7 +301,7 @@ local function wrap(out, first, words, width, indent)
   insert(out, line)
 end
 
--- A text of one line, cut to so many columns.
+-- A text of one line, cut to `columns` columns.
 local function clipped(text, columns)
   if len(text) <= columns then return text end
   if columns < 1 then return "" end
@@ -314,10 +315,10 @@ local function put_text(out, text, width)
   wrap(out, remove(words, 1) or "", words, width, "")
 end
 
--- A value that was found: a string without quotes, as it was stored.
+-- A value that was found; a string is shown without quotes, as it was stored.
 local function found(v) return type(v) == "string" and escape(v) or value(v) end
 
--- Who has which value; of several copies of a long one only the first is shown.
+-- Which node has which value; of several copies of a long value only the first is shown.
 local function put_hits(hits, out)
   local seen = {}
   for _, hit in ipairs(hits) do
@@ -335,7 +336,7 @@ local function contact_text(contact) return where(contact) .. (contact.id and " 
 
 function lines.contact(contact, out) insert(out, contact_text(contact)) end
 
--- One contact as a row, with the whole id where there is room.
+-- One contact as a row, with the whole id if there is room.
 local function known_row(contact, pen)
   local id = pen.width >= 100 and contact.id or short(contact.id)
   local line = format("%-21s %s %9s, seen %s ago", where(contact), id,
@@ -368,7 +369,7 @@ function lines.findnode(result, out)
   insert(out, took(result))
 end
 
--- A word to the publisher whose holders may be one owner's.
+-- A warning to the publisher if one owner may have all holders.
 local function put_spread(result, out, pen)
   if not result.few_subnets then return end
   put_text(out, pen.paint("bad", "careful:") .. format(" %d of them lie in %s; whoever owns that can hide the value",
@@ -417,7 +418,7 @@ function lines.node(result, out, pen)
   end
 end
 
--- What was counted of one kind, without the zeros.
+-- The counters of one kind, without the zeros.
 local function put_tallies(kind, counts, out, pen)
   local texts = {}
   for _, name in ipairs(sorted_keys(counts)) do
@@ -439,7 +440,7 @@ function lines.xdp(result, out, pen)
   end
 end
 
--- Each setting with its value, what else it may be, and what it means.
+-- Each setting with its value, the values that it takes, and its meaning.
 function lines.settings(result, out, pen)
   for _, setting in ipairs(result) do
     local unit = setting.unit ~= "" and " " .. setting.unit or ""
@@ -455,7 +456,7 @@ end
 
 -- Simulated networks.
 
--- Of what the network says of itself.
+-- From what the network says about itself.
 function lines.net(stats, out, pen)
   put_text(out, format("%d of %d nodes alive, seed %d, %s since it began, %d datagrams",
     stats.alive, stats.nodes, stats.seed, seconds(stats.time), stats.datagrams), pen.width)
@@ -512,7 +513,7 @@ function lines.help(help, out) insert(out, help.text) end
 
 local shapes = {}
 
--- A copy of a result, and of all tables in it, without metatables: whoever writes it runs nothing of the user's.
+-- A copy of a result, and of all tables in it, without metatables: writing it runs none of the user's code.
 local function bare(t, copies)
   copies = copies or {}
   if copies[t] then return copies[t] end
@@ -525,7 +526,7 @@ end
 local function write_with(shape, name, write)
   local function text(result, pen)
     local out = {}
-    -- A program may have changed its result to anything.
+    -- A program may have changed its result in any way.
     if not pcall(function() write(bare(result), out, pen, result) end) then return "<a changed " .. name .. ">" end
     return drawn(concat(out, "\n"))
   end
@@ -535,8 +536,8 @@ local function write_with(shape, name, write)
 end
 
 -- Makes the metatable of one more kind of result; `write(result, out, pen)` puts its lines into `out`. It gets a bare
--- copy, and the result itself as the last argument, of which it may ask only who it is.
--- `shape` is the table to use, if one is there.
+-- copy, and as the last argument the result itself, which it may only compare. `shape` is the table to use, if there
+-- is one.
 local function shape(name, write, it)
   shapes[name] = it or {}
   write_with(shapes[name], name, write)

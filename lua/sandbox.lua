@@ -1,10 +1,11 @@
--- Lua as programs have it: what of the standard library is safe, and errors that name the user's lines.
+-- Lua as programs have it: the safe part of the standard library, and errors that name the user's
+-- lines.
 --
--- Handed in: `native`, the functions that Rust provides, and `pretty` (pretty.lua). Handed back: `env`, the environment;
--- `publish(functions)` and `published(f)`, through which functions of ours are handed to programs; `settle(shape, ...)`,
--- which makes results and errors of what Rust answers; `run(f, ...)`, which runs a program; `library(from)`, a copy
--- of a table of functions; `gsub`, that of Lua; and `set_string_methods(methods)`. The prelude adds
--- `known_names(is_global)`, which is asked for what a misspelt name may mean.
+-- Handed in: `native`, the functions that Rust provides, and `pretty` (pretty.lua). Handed back: `env`, the
+-- environment; `publish(functions)` and `published(f)`, through which functions of ours are handed to programs;
+-- `settle(shape, ...)`, which makes results and errors of Rust's answers; `run(f, ...)`, which runs a program;
+-- `library(from)`, a copy of a table of functions; `gsub`, that of Lua; and `set_string_methods(methods)`. The
+-- prelude adds `known_names(is_global)`, which lists the names that a misspelt one may mean.
 
 local native, pretty = ...
 local interrupted, located = native.interrupted, native.located
@@ -23,12 +24,12 @@ local env = {}
 env._G = env
 local sandbox = { env = env }
 
--- Errors. What our files raise, and what Lua raises in them, names the user's line and never one of ours: all that is
--- handed to programs goes through `published`, which puts the place of the caller instead of the own one.
--- So `error(message)` with no level is right everywhere in there.
+-- Errors. An error that our files raise, or Lua in them, names the user's line and never one of ours: every function
+-- handed to programs goes through `published`, which puts the caller's place instead of its own. So `error(message)`
+-- without a level is right everywhere in there.
 
--- The standard library, without what reaches files, processes, other Lua states' bytecode or the
--- inside of the interpreter.
+-- The standard library, without the functions that reach files, processes, other Lua states'
+-- bytecode or the inside of the interpreter.
 
 for _, name in ipairs {
   "assert", "error", "getmetatable", "ipairs", "next", "pairs", "rawequal", "rawget", "rawlen",
@@ -61,7 +62,7 @@ function env.setmetatable(t, metatable)
   return (setmetatable(t, metatable)) -- not as a tail call, whose errors have no place
 end
 
--- Ctrl-C: once it struck, nothing catches it. A coroutine that is suspended here is dropped.
+-- Ctrl-C: once it has struck, nothing catches it. A coroutine that is suspended here is dropped.
 local function unless_interrupted(...)
   if interrupted() then
     if isyieldable() then yield() end
@@ -82,8 +83,8 @@ local function delivered(ok, ...)
   error((...), 0)
 end
 
--- The error that is on its way, and the user's lines by which it came about: of those inside of a callback nothing
--- is left when it has passed one of our functions.
+-- The error that is on its way, and the user's lines that led to it: once it has passed one of our functions, the
+-- lines inside a callback are lost.
 local seen, seen_trace
 
 local function look_at(problem, passed_on)
@@ -114,7 +115,7 @@ end
 
 function env.pcall(f, ...) return unless_interrupted(forget(raw_pcall(f, ...))) end
 
--- A message handler that is called for Ctrl-C runs inside of the hook, which nothing interrupts.
+-- A message handler that is called for Ctrl-C runs inside the hook, which nothing interrupts.
 function env.xpcall(f, handler, ...)
   local function guarded(problem)
     if interrupted() then return problem end
@@ -123,8 +124,8 @@ function env.xpcall(f, handler, ...)
   return unless_interrupted(forget(raw_xpcall(f, guarded, ...)))
 end
 
--- Library functions may take long where Ctrl-C cannot reach: after those that do it is looked for
--- at once, and those that could go on for hours over nothing are kept from it.
+-- Library functions may take long where Ctrl-C cannot reach: after slow ones we look for it at
+-- once, and those that could go on for hours over nothing are kept from it.
 
 function string.rep(s, n, separator)
   if s == "" and (separator == nil or separator == "") then return "" end
@@ -147,9 +148,9 @@ function env.table.move(from, first, last, ...)
   return unless_interrupted(raw_move(from, first, last, ...))
 end
 
--- A coroutine of the user's is suspended by itself, which has a mark of its own; or because it waits for the
--- network, with the mark of the engine; or because its time is over, with none. In the last two cases all coroutines
--- around it are suspended too, and go on when it does.
+-- A coroutine of the user suspends itself, which has a mark of its own; or it waits for the network, with the mark
+-- of the engine; or its time is over, with no mark. In the last two cases all coroutines around it are suspended
+-- too, and go on when it does.
 local pending, own = native.pending, {}
 
 local function without_mark(ok, _, ...) return ok, ... end
@@ -165,7 +166,7 @@ end
 
 local function resume(co, ...) return settled(co, raw_resume(co, ...)) end
 
--- An error where `published` would nest too deep: coroutines in coroutines are calls of C in calls of C.
+-- An error if `published` would nest too deep: coroutines in coroutines are calls of C in calls of C.
 local function fail(message) error(located("(kademlua sandbox):0: " .. message), 0) end
 
 local function unwrapped(co, ok, ...)
@@ -200,7 +201,7 @@ string.rep, string.gsub = published(string.rep), published(string.gsub)
 for _, name in ipairs { "concat", "sort", "move" } do env.table[name] = published(env.table[name]) end
 for _, name in ipairs { "setmetatable", "load", "collectgarbage" } do env[name] = published(env[name]) end
 
--- How a program, or a function of one, is run: an error of it comes out as the text that is told.
+-- Runs a program, or a function of one: its errors come out as the text that the user reads.
 
 local function suggestion(text)
   local kind, name = match(text, "a nil value %((%a+) '([^']*)'%)")

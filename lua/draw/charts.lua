@@ -1,8 +1,8 @@
 -- Quick charts of any numbers.
 --
--- Handed in: `native` with `describe`, and `pretty`. Handed back: functions that check what they are given
--- and make results. (Of the crates for charts in a terminal the only one that would do draws curves alone,
--- labels no ticks, and rests on another that nobody keeps up.)
+-- Handed in: `native` with `describe`, and `pretty`. Handed back: functions that check their arguments and
+-- make results. (Among the crates for charts in a terminal only one would do, and it only draws curves,
+-- labels no ticks, and depends on another that nobody maintains.)
 
 local native, pretty = ...
 local concat, insert, sort = table.concat, table.insert, table.sort
@@ -17,7 +17,7 @@ local LABEL = 24 -- columns of a label, at most
 local BARS = 200 -- that are drawn, at most
 local EXACT = 1 << 53 -- whole numbers up to here are exact in either kind of number
 
--- A finite number as it is, but such that differences of two do not wrap around.
+-- A finite number in a form in which differences do not wrap around.
 local function number(fn, where, n)
   if type(n) ~= "number" or n ~= n or n == huge or n == -huge then
     error(format("%s: expected finite numbers, got %s at %s", fn, native.describe(n), pretty.value(where)))
@@ -47,7 +47,7 @@ local function numbers(fn, list)
   return copy, least, most
 end
 
--- The next larger one of 1, 2 and 5 with zeros behind.
+-- The next larger number among 1, 2 and 5 with zeros behind.
 local function round_step(step)
   local power = 10 ^ floor(log(step, 10))
   for _, factor in ipairs { 1, 2, 5 } do
@@ -63,7 +63,7 @@ local function are_whole(list)
   return true
 end
 
--- Without a function of its own it could not be interrupted.
+-- As a function of its own, so that it can be interrupted.
 local function less(a, b) return a < b end
 
 local function sorted(list)
@@ -73,11 +73,11 @@ local function sorted(list)
   return copy
 end
 
--- The width of a bin: whole for whole numbers, one that people count in; at most BINS bins.
+-- The width of a bin: whole for whole numbers, and one in which people count; at most BINS bins.
 local function step_of(values, least, most)
   local range, whole = most - least, are_whole(values)
   if range == 0 or whole and range < BINS then return 1, whole end
-  -- Nothing is smaller than this step: the least numbers there are cannot be divided further.
+  -- No step is smaller than this: the least numbers there are cannot be divided further.
   local step = round_step(max(range / min(BINS, max(5, ceil(log(#values, 2)) + 1)), 1e-300))
   return whole and max(step, 1) or step, whole
 end
@@ -93,7 +93,7 @@ local function hist(list)
     result.bins[1] = { from = least, to = most, count = #values }
     return result
   end
-  -- Numbers that are large beside their range are not told apart by their quotients.
+  -- The quotients of numbers that are large compared to their range do not tell them apart.
   local first = least / step < EXACT and least / step > -EXACT and floor(least / step) * step or least
   local function bin_of(n) return max(0, floor((n - first) / step)) end
   for i = 0, bin_of(most) do
@@ -106,13 +106,13 @@ local function hist(list)
   return result
 end
 
--- In four digits, or as many as it has before the point.
+-- In four digits, or all those before the point.
 local function short(n)
   local written_out = abs(n) < 1e15 and (n == floor(n) or abs(n) >= 1000)
   return format(written_out and "%.0f" or "%.4g", n)
 end
 
--- A bound of a bin, in as many digits as tell it from the next.
+-- A bound of a bin, with enough digits to tell it from the next.
 local function bound(n, step)
   local decimals = max(0, -floor(log(step, 10) + 1e-9))
   if abs(n) >= 1e9 or decimals > 6 then

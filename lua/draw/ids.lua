@@ -1,7 +1,8 @@
--- Ids bit by bit: their distance, where they lie, and what the estimate of their number comes from.
+-- Ids bit by bit: their distance, where they lie, and where the estimate of their number comes
+-- from.
 --
--- Handed in: `native` with `id_of` and `describe`, and `pretty`. Handed back: functions that make results, and what
--- other drawings need of ids.
+-- Handed in: `native` with `id_of` and `describe`, and `pretty`. Handed back: functions that make results, and
+-- functions about ids for other drawings.
 
 local native, pretty = ...
 local count, short = pretty.count, pretty.short
@@ -24,7 +25,7 @@ end
 local function bits_of(hex) return (gsub(hex, "%x", bits_of_digit)) end
 local function hex_of(bits) return (gsub(bits, "....", digit_of_bits)) end
 
--- The distance of two ids, as 40 hex digits: of two distances the string that is less is nearer.
+-- The distance of two ids, as 40 hex digits: of two distances the smaller string is nearer.
 local function xor(a, b)
   local parts = {}
   for at = 1, 40, 8 do
@@ -74,7 +75,7 @@ local function groups_of(bits, first, last, same, pen)
   return concat(groups, " ")
 end
 
--- As many bits a row as fit.
+-- As many bits in each row as fit.
 local function bits_of_row(width)
   for _, bytes in ipairs { 20, 10, 8, 5 } do
     if 4 + 9 * bytes - 1 <= width then return 8 * bytes end
@@ -104,7 +105,7 @@ local function write_explain(result, out, pen)
   insert(out, format("the distance is %.3g of the id space", result.share))
 end
 
--- How large the network is, and by which distances.
+-- How large the network is, and the distances that say so.
 local function write_estimate(result, out, pen)
   local nodes = count(floor(result.nodes + 0.5), "node")
   insert(out, pen.paint("own", format("about %s, give or take %.0f", nodes, result.error)))

@@ -1,5 +1,5 @@
--- What the node sends and receives: one line for each packet, cut to the columns there are, but to no
--- fewer than 80: there would be little left to read.
+-- What the node sends and receives: one line for each packet, cut to the columns that there are, but
+-- to no fewer than 80: too little would be left to read.
 --
 -- Handed in: `native` and `pretty`. Handed back: nothing; it gives the results of packets, tap, untap
 -- and capture their looks.
@@ -16,7 +16,7 @@ local COLUMNS = 80 -- at the least
 local NAME = 16 -- characters of an RPC's name that are shown
 local LISTED = 8 -- arguments or results; a line has no room for more
 
--- Of one among several ids the beginning is enough to tell it.
+-- Among several ids the first digits are enough to recognise one.
 local function id_or_value(item, alone)
   if type(item) ~= "string" or #item ~= 20 then return value(item) end
   local digits = native.tohex(item)
@@ -78,7 +78,7 @@ local function write_packet(packet, out, pen)
   if not packet.direction then return write_news(packet, out, pen) end -- a contact came or went
   local head = format("%s %s %-15s %-11s %5d  ", clock(packet.time), arrows[packet.direction],
     where(packet.peer), what_of(packet), packet.size)
-  -- A table with much in it is written in lines.
+  -- A large table is written in lines.
   local text = gsub(gist(packet), "%s*\n%s*", " ")
   local line = gsub(clipped(head .. text, columns(pen)), "%s+$", "")
   insert(out, packet.error and pen.paint("bad", line) or line)

@@ -21,7 +21,8 @@ local function prefix(own, bucket)
   return bits .. (sub(own, bucket.prefix_bits + 1, bucket.prefix_bits + 1) == "0" and "1" or "0")
 end
 
--- Adds what follows from the rest: with which bits the ids in a bucket begin, and its first and last id.
+-- Adds what follows from the rest: the bits with which the ids in a bucket begin, and its first and last
+-- id.
 local function routing(result)
   local own = ids.bits_of(result.id)
   for _, bucket in ipairs(result.buckets) do
@@ -40,7 +41,7 @@ end
 
 local function padded(text, width) return text .. rep(" ", width - len(text)) end
 
--- The longest number of contacts that these buckets have room for, in figures.
+-- The width of the longest count of contacts in these buckets.
 local function figures_of(buckets)
   local most = 0
   for _, bucket in ipairs(buckets) do most = max(most, bucket.room) end
@@ -118,10 +119,11 @@ local function write_nearest(result, out, pen)
   end
 end
 
--- The first and the last id of a bucket, as many digits as tell them apart.
+-- The first and the last id of a bucket, with enough digits to tell them apart.
 local function range(bucket, digits) return sub(bucket.first, 1, digits) .. "…" .. sub(bucket.last, 1, digits) end
 
--- One line a bucket: at the left the own id's way down, to the right what turns off from it.
+-- One line for each bucket: at the left the own id's way down, to the right the bucket that
+-- branches off from it.
 local function write_tree(result, out, pen)
   local own, deepest = ids.bits_of(result.id), 0
   for _, bucket in ipairs(result.buckets) do deepest = max(deepest, bucket.prefix_bits) end
@@ -146,7 +148,7 @@ local function write_tree(result, out, pen)
   if result.key then write_nearest(result, out, pen) end
 end
 
--- All that are known and where they lie, from 0 to 1.
+-- All known ids and where they lie, from 0 to 1.
 local function ring(result)
   local known = {}
   for _, bucket in ipairs(result.buckets) do

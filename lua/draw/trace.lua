@@ -1,8 +1,8 @@
--- The story of a lookup as text: a table with one line for each query, the tree of who named whom,
--- and what it cost.
+-- The story of a lookup as text: a table with one line for each query, the tree of which node named
+-- which, and the cost.
 --
--- Handed in: `native` and `pretty`, to which it adds the shapes `trace` and `lookups`. They read nothing
--- but the plain table of a result, so that any like it can be drawn.
+-- Handed in: `native` and `pretty`, to which it adds the shapes `trace` and `lookups`. They only read
+-- the plain table of a result, so that any similar table can be drawn.
 
 local native, pretty = ...
 local escape, count, span, seconds = native.escape, pretty.count, pretty.span, pretty.seconds
@@ -31,7 +31,7 @@ local function parents_of(queries)
   for i, query in ipairs(queries) do
     local by = query.introduced_by
     parents[i] = by and answered[by.id] or 0
-    -- An id may be asked at several addresses; whoever names others has answered.
+    -- An id may be asked at several addresses; the one that names others has answered.
     if query.outcome == "answered" then answered[query.who.id] = i end
   end
   return parents
@@ -57,7 +57,7 @@ local function put_queries(queries, parents, on_way, out, pen)
   end
 end
 
--- Ids that the lookup was for: those who had values, or else the nearest node that answered.
+-- Ids that the lookup was for: the nodes that had values, or else the nearest node that answered.
 local function goals_of(result)
   local goals, nearest = {}, result.nodes[1]
   for _, hit in ipairs(result.values or {}) do goals[hit.who.id] = ", has the value" end
@@ -91,7 +91,8 @@ local function put_numbers(numbers, first, indent, columns, out, width)
   insert(out, line)
 end
 
--- The tree. A contact that named nobody who was asked, and is on no way to the result, is a number.
+-- The tree. A contact is just a number if it named no node that was asked, and is on no way to the
+-- result.
 local function put_tree(result, parents, goals, on_way, out, pen)
   local queries = result.queries
   local children = {}

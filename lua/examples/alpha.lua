@@ -1,4 +1,4 @@
--- What asking several nodes at once buys, and what it costs, where a fifth of the nodes has died
+-- What asking several nodes at once buys, and what it costs, when a fifth of the nodes has died
 -- unnoticed.
 --
 --   kademlua sim alpha.lua [quick]

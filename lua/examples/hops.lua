@@ -1,4 +1,4 @@
--- How many hops a lookup takes in networks of different sizes: about as the logarithm grows.
+-- How many hops a lookup takes in networks of different sizes: they grow about like the logarithm.
 --
 --   kademlua sim hops.lua [quick]
 

@@ -1,4 +1,4 @@
--- What disjoint paths buy where a share of the nodes lies: a third of the liars is silent, a third names
+-- What disjoint paths buy when a share of the nodes lies: a third of the liars is silent, a third names
 -- other liars, a third names nobody and returns a false value. A search succeeds if the true value is
 -- among what it finds.
 --

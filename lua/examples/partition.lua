@@ -1,5 +1,5 @@
--- A network falls into two halves and grows together again: what each half finds of what the other
--- stored meanwhile.
+-- A network falls into two halves and grows together again: how many of the values that one half
+-- stored meanwhile the other finds.
 --
 --   kademlua sim partition.lua [quick]
 

@@ -1,5 +1,5 @@
--- A real network for a while: processes that are killed and come back with what they have on disk,
--- while values are stored and asked for. Never is more than a fifth of them down.
+-- A real network for a while: processes are killed and come back with their state on disk, while
+-- values are stored and asked for. Never more than a fifth of them are down.
 --
 --   kademlua lua/examples/soak.lua [minutes [nodes [seed]]]
 

@@ -1,7 +1,7 @@
 -- What an attacker wins who chooses ids nearest to a key and has few addresses. Before a value is stored,
--- his nodes join, nearer to the key than anybody else. They keep what is stored, tell nobody, and name
--- one another. A search succeeds if it finds the value. The limits of subnets leave places for honest
--- holders; whoever has addresses all over the world is held back by none.
+-- his nodes join, nearer to the key than anybody else. They take stored values, tell nobody, and name one
+-- another. A search succeeds if it finds the value. The subnet limits leave places for honest holders;
+-- they do not hold back an attacker with addresses all over the world.
 --
 --   kademlua sim sybil.lua [quick]
 

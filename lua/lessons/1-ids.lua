@@ -25,12 +25,12 @@ a number that looks random but is the same for everybody.]],
       expects = { "id", "text" },
       check = function(_, id)
         if id == sha1("apple") then return true end
-        if id == tohex(sha1("apple")) then return "Those are its digits, as text. The id itself is what sha1 alone returns." end
-        if id == "apple" then return "That is the word. Its id is what sha1 makes of it." end
+        if id == tohex(sha1("apple")) then return "Those are its digits, as text. sha1 alone returns the id itself." end
+        if id == "apple" then return "That is the word. sha1 makes its id." end
         if type(id) == "string" and #id == 20 then return 'That is an id, but of another name than "apple". Each letter counts.' end
       end,
       otherwise = 'That is a text, but no id. sha1("apple") makes one.',
-      praise = "Right: 20 bytes, written as 40 hex digits. Whoever hashes this word gets these.",
+      praise = "Right: 20 bytes, written as 40 hex digits. Everybody who hashes this word gets these.",
       answer = 'sha1("apple")',
       wrong = {
         { 'sha1("apples")', "another name" }, { 'sha1("Apple")', "another name" },
@@ -57,7 +57,7 @@ xor(a, b) takes two ids.]],
         if type(distance) == "string" and #distance == 20 then return "That is some distance, but not the one between these two." end
         if type(distance) == "number" then return "A distance is as long as an id, 160 bits: let xor work it out." end
       end,
-      otherwise = "That is a text. The distance is what xor returns for two ids.",
+      otherwise = "That is a text. xor returns the distance of two ids.",
       praise = "Right. Turn the two around and it stays the same.",
       answer = 'xor(sha1("apple"), sha1("plum"))',
       wrong = {
@@ -72,18 +72,18 @@ So the distance is above all a matter of how many leading bits two ids share.
 explain(a, b) draws two ids below each other, and their distance below both.]],
       task = 'Look at "apple" and "plum" this way. How many leading bits do they share? Type the number',
       hint = {
-        'explain(sha1("apple"), sha1("plum")) marks the first bit that differs. Count what stands before it.',
+        'explain(sha1("apple"), sha1("plum")) marks the first bit that differs. Count the bits before it.',
         function(l) return ("The last lines of the drawing say it: %d."):format(l.shared) end,
       },
       expects = { "number", "explain" },
       check = function(l, number)
         if number == l.shared then return true end
-        if number == l.shared + 1 then return "Nearly: that is the number of the first bit that differs. Shared are those before it." end
+        if number == l.shared + 1 then return "Nearly: that is the number of the first bit that differs. The shared bits are those before it." end
         local call = l.call(number)
         if not call then return end
         local ids = { [tohex(sha1("apple"))] = true, [tohex(sha1("plum"))] = true }
         if ids[call.result.a] and ids[call.result.b] and call.result.a ~= call.result.b then
-          return "There they are. Now count what the two rows share at the left, and type the number."
+          return "There they are. Now count the bits that the two rows share at the left, and type the number."
         end
         return "Those are two other ids."
       end,

@@ -91,7 +91,7 @@ where the key falls.]],
         if number == l.bucket + 1 then return "Counted from 1, yes. Buckets are counted from 0: by the bits that are shared." end
         local call = l.call(number)
         if not call then return end
-        if call.name == "explain" then return "So many bits they share. The bucket is called by that number." end
+        if call.name == "explain" then return "That is how many bits they share. The bucket has the same number." end
         if not call.here or call.args[1] ~= 1 then return "That is the tree of another node than 1." end
         if call.result.key ~= tohex(l.set.key) then return "Hand key to it: the tree then marks where it falls." end
         return "There is the mark. Which line is it, counted from 0?"
@@ -110,7 +110,7 @@ k is a setting, and net makes networks: this one is net{nodes = 200, seed = 2}, 
 third setting is called k. Smaller buckets make smaller tables.]],
       task = "Make a network of 200 nodes whose buckets hold 5, and draw the tree of its first node",
       hint = {
-        "Give it a name, as in m = net{…}, and then look at m:node(1). A setting more stands behind a comma: k = 5.",
+        "Give it a name, as in m = net{…}, and then look at m:node(1). Another setting goes behind a comma: k = 5.",
         "net{nodes = 200, seed = 2, k = 5}:node(1).tree()",
       },
       expects = { "tree", "routing", "net" },

@@ -22,7 +22,7 @@ return {
       tell = [[
 A new node needs one address, of anybody who is in the network already. It asks there
 for the nodes nearest to its own id, asks those, and so on. Then it looks up something
-in each of its other buckets. Now it knows its surroundings, and as everybody whom it
+in each of its other buckets. Now it knows its surroundings, and since every node that it
 asked has seen it, they know it too.
 
 n has 100 nodes.]],
@@ -72,7 +72,7 @@ n has 100 nodes.]],
     },
     {
       tell = [[
-And who knows it? Nobody told the others, but whoever is asked remembers the asker.
+And who knows it? Nobody told the others, but a node that is asked remembers the asker.
 A contact has an id, as text: n:node(1).contacts()[1].id is one, n:node(1).id another.]],
       task = function(l) return ("How many of the 100 old nodes have node %d among their contacts? Let Lua look"):format(l.new) end,
       hint = {
@@ -93,7 +93,7 @@ return count]]):format(l.new)
         if number == acquainted(l) then return true end
         if number == 0 then return "Nobody would be sad. Compare the ids as text: those of contacts, and n:node(i).id." end
         if number == 100 then return "Not everybody: only those that it has asked, or that have heard of it." end
-        if number == #l.n:node(l.new).contacts() then return "That is whom it knows. Who knows it?" end
+        if number == #l.n:node(l.new).contacts() then return "That is how many it knows. How many know it?" end
       end,
       otherwise = "Lua counts another number. hint() has a loop for it.",
       praise = function(l) return ("Right: %d of 100 know it, and none was told to."):format(acquainted(l)) end,

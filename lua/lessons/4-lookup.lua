@@ -74,7 +74,7 @@ It takes the function first, and then its arguments: n:trace(findvalue, i, key).
     },
     {
       tell = [[
-Each line has a hop: 1 for contacts of the node's own table, 2 for those whom these
+Each line has a hop: 1 for contacts of the node's own table, 2 for contacts that these
 named, and so on.]],
       task = "How many hops did that lookup take, at most? Type the number",
       hint = {
@@ -84,7 +84,7 @@ named, and so on.]],
       expects = "number",
       check = function(l, number)
         if number == l.trace.hops then return true end
-        if number == #l.trace.queries then return "So many questions were asked. Hops are in the first column." end
+        if number == #l.trace.queries then return "That is how many questions were asked. Hops are in the first column." end
         if number == l.trace.rounds then return "Those are the rounds, of three questions at a time. Hops are in the first column." end
       end,
       otherwise = "Look for the greatest number in the first column.",
@@ -92,7 +92,7 @@ named, and so on.]],
         return ("Right: %d, in a network of 1000. Each hop at least halves the distance, so ten would be the worst: the logarithm of 1000. Knowing 20 in each bucket saves most."):format(l.trace.hops)
       end,
       answer = function(l) return tostring(l.trace.hops) end,
-      wrong = { { function(l) return tostring(#l.trace.queries) end, "So many questions" }, { "1000", "first column" } },
+      wrong = { { function(l) return tostring(#l.trace.queries) end, "how many questions" }, { "1000", "first column" } },
     },
     {
       tell = "Of 1000 nodes the lookup has found the 20 that are nearest. What did it cost?",
@@ -104,7 +104,7 @@ named, and so on.]],
       expects = "number",
       check = function(l, number)
         if number == #l.trace.queries then return true end
-        if number == 20 then return "So many were found. To be sure that none is nearer it had to ask a few more." end
+        if number == 20 then return "That is how many were found. To be sure that none is nearer it had to ask a few more." end
         if number == 1000 then return "Then one could have asked everybody. It is far cheaper than that." end
       end,
       otherwise = "Count the lines of the table; the column # has done so already.",

@@ -26,11 +26,11 @@ this network; usually it is a day. n:add(i, key, value) stores from node i.]],
         if not call.here then return "That was in another network than n." end
         if call.result.target ~= tohex(l.set.key) then return "That went to another key than key." end
         if call.args[3] ~= "hello" then return 'That is stored now, but it is not "hello".' end
-        if call.args[1] ~= 1 then return ("Node %s has stored it. Let node 1 do so, which has time."):format(call.args[1]) end
+        if call.args[1] ~= 1 then return ("Node %s has stored it. Let node 1 do it, it has time."):format(call.args[1]) end
         return #l.n:holders(l.set.key) > 0
       end,
-      otherwise = "That stored nothing where it should be.",
-      praise = "It is done: each of those that were asked keeps a copy, and node 1 may go home.",
+      otherwise = "That stored nothing in the right place.",
+      praise = "It is done: each node that was asked keeps a copy, and node 1 may go home.",
       answer = 'n:add(1, key, "hello")',
       wrong = {
         { 'n:add(1, sha1("key"), "hello")', "another key" }, { 'n:add(1, key, "hallo")', 'not "hello"' },
@@ -87,7 +87,7 @@ this network; usually it is a day. n:add(i, key, value) stores from node i.]],
     {
       tell = [[
 Holders pass copies on to the nodes that are then nearest, here every half hour: that
-mends what dies. But a copy keeps its age. What nobody publishes anew is forgotten.
+replaces those that die. But a copy keeps its age. A value that nobody publishes anew is forgotten.
 n:run(seconds) lets virtual time pass, as much as you like.]],
       task = "Let time pass until nobody keeps the value any more",
       hint = { "A value lives for two hours here, and an hour has 3600 seconds.", "n:run(3 * 3600)" },
@@ -101,7 +101,7 @@ n:run(seconds) lets virtual time pass, as much as you like.]],
         end
       end,
       otherwise = "No time has passed yet: n:run(seconds).",
-      praise = "Nobody keeps it any more. Who wants a value to last publishes it again.",
+      praise = "Nobody keeps it any more. If a value should last, its publisher publishes it again.",
       answer = "n:run(3 * 3600)",
       wrong = { { "7200", "No time has passed" }, { "n:run(3600)", "More time" }, { "n:run(60)", "More time" } },
     },

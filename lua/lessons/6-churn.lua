@@ -38,7 +38,7 @@ n:alive() lists those that are left.]],
       expects = { "number", "holders" },
       check = function(l, number)
         if number == #l.n:holders(l.set.key) then return true end
-        if number == l.first then return "So many kept it before." end
+        if number == l.first then return "That is how many kept it before." end
         if l.call(number) then return "Those are they. How many?" end
       end,
       otherwise = "It is another number: ask n:holders.",
@@ -63,7 +63,7 @@ n:random() is the number of a node that lives.]],
       end,
       otherwise = "findvalue finds the value.",
       praise = function(_, result)
-        return ("Found, in %.0f ms. Silence has to be waited for, but there are other copies, and other ways."):format(result.ms)
+        return ("Found, in %.0f ms. The lookup has to wait for the silent, but there are other copies, and other ways."):format(result.ms)
       end,
       answer = "n:findvalue(n:random(), key)",
       wrong = { { 'n:findvalue(n:random(), sha1("x"))', "something else" }, { "n:findnode(n:random(), key)", "finds nodes" } },

@@ -24,7 +24,7 @@ return {
   steps = {
     {
       tell = [[
-Anybody may send a datagram and write any sender on it. Whoever could fill routing
+Anybody may send a datagram and write any sender on it. Somebody who could fill routing
 tables with invented nodes would lead every lookup into the void. n:spoof(i, id) gives
 node i a ping from an id that does not exist, at an address where nobody is. A node
 needs some seconds to make up its mind; n:run(seconds) lets them pass.]],
@@ -39,7 +39,7 @@ needs some seconds to make up its mind; n:run(seconds) lets them pass.]],
         if answer ~= true and answer ~= false and not call then
           return #l.calls("spoof") > 0 and #l.calls("run") == 0 and "The ping is on its way. Give node 1 five seconds." or nil
         end
-        -- What passes before the ping does not count.
+        -- Time that passes before the ping does not count.
         local spoofed, waited = false, 0
         for _, past in ipairs(l.calls()) do
           if past.name == "spoof" and past.args[1] == 1 and (past.args[2] == sha1("mallory") or past.args[2] == tohex(sha1("mallory"))) then
@@ -68,8 +68,8 @@ needs some seconds to make up its mind; n:run(seconds) lets them pass.]],
     {
       tell = [[
 Next, eclipse: ids can be chosen. Twenty nodes that sit down right beside a key become
-its 20 nearest, and all that is stored there from then on comes to them.
-n:join(count, id, bits) lets nodes join whose ids share so many bits with an id.]],
+its 20 nearest, and everything that is stored there from then on comes to them.
+n:join(count, id, bits) lets nodes join whose ids share that many bits with an id.]],
       task = "Surround key: let twenty join whose ids share 20 bits with it",
       hint = { "count is 20, id is key, and bits is 20. Keep their numbers, as in mob = n:join(…).", "mob = n:join(20, key, 20)" },
       expects = { "number", "join", "findnode" },
@@ -122,9 +122,9 @@ take them along. n:kill(list) ends the nodes in a list; yours is mob.]],
       end,
       otherwise = "They are gone; now look for the value with n:findvalue.",
       praise = [[
-The former holders had kept theirs. What was published before is safe; what is published
-while a key is surrounded is not. Kademlua signs nothing, so against attackers that stay
-and lie nothing holds but being stored in many places: do not trust, verify.]],
+The former holders had kept theirs. Values that were published before are safe; values that are
+published while a key is surrounded are not. Kademlua signs nothing, so against attackers that
+stay and lie, only storing in many places helps: do not trust, verify.]],
       answer = "n:kill(mob) return n:findvalue(1, key)",
       wrong = {
         { "n:findvalue(1, key)", "still there" }, { "n:kill{mob[1]}", "19 of them" }, { "n:kill{3}", "old nodes died" },
@@ -134,9 +134,9 @@ and lie nothing holds but being stored in many places: do not trust, verify.]],
     },
     {
       tell = [[
-Last, flooding: fill the stores until nothing else fits. Each node keeps only so many
-values of one sender: usually 4096, in this network 5. What a store returns has
-`refused`, a list of those that did not want it, each with its `reason`.]],
+Last, flooding: fill the stores until nothing else fits. Each node keeps only a limited number
+of values of one sender: usually 4096, in this network 5. A store returns `refused`, a list
+of the nodes that did not want the value, each with its `reason`.]],
       task = "Let node 2 store junk under one new key after the other, until somebody refuses. Show what that store returned",
       hint = {
         'A loop makes keys: sha1("junk" .. i). Sixty of them will do.',
@@ -147,14 +147,14 @@ values of one sender: usually 4096, in this network 5. What a store returns has
         local call = l.call(result)
         if not call or call.name ~= "add" and call.name ~= "put" then return end
         if not call.here then return "That was in another network than n." end
-        if call.args[1] ~= 2 then return ("That was node %s. Only who floods alone meets the bound: node 2."):format(call.args[1]) end
+        if call.args[1] ~= 2 then return ("That was node %s. Only a single flooder meets the bound: node 2."):format(call.args[1]) end
         if #call.result.refused == 0 then return "Nobody has refused that one: it takes more junk." end
         l.refused = call.result.refused
         return true
       end,
       otherwise = "Show what n:add returned when it was refused.",
       praise = function(l)
-        return ("Of that one %d nodes refused to take a copy: '%s'. Others can store as before."):format(#l.refused, l.refused[1].reason)
+        return ("%d nodes refused to take a copy of that one: '%s'. Others can store as before."):format(#l.refused, l.refused[1].reason)
       end,
       answer = 'for i = 1, 60 do last = n:add(2, sha1("junk" .. i), i) end return last',
       wrong = {
@@ -163,5 +163,5 @@ values of one sender: usually 4096, in this network 5. What a store returns has
       },
     },
   },
-  finish = "And all of it can be read: src/guard/ decides whom to believe, src/store/ counts.",
+  finish = "And all of it can be read: src/guard/ decides which senders to believe, src/store/ counts.",
 }

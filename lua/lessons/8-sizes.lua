@@ -92,9 +92,9 @@ You know better: there are 400 nodes.]],
           return true
         end
         if is_near(number, off(l) + NODES) then return "That is the estimate itself. By how much does it miss 400?" end
-        if is_near(number, l.n:node(1).estimate().error) then return "So far off it fears to be. How far off is it?" end
+        if is_near(number, l.n:node(1).estimate().error) then return "That is how far off it fears to be. How far off is it?" end
       end,
-      otherwise = "Not so many. Take the difference between its estimate and 400.",
+      otherwise = "Not that many. Take the difference between its estimate and 400.",
       praise = function(l)
         return ("Right: %.0f too %s. It had said 'give or take %.0f', which is honest for somebody who has only looked out of the window.")
           :format(math.abs(l.off), l.off < 0 and "few" or "many", l.error)
@@ -102,7 +102,7 @@ You know better: there are 400 nodes.]],
       answer = "n:node(1).estimate().nodes - 400",
       wrong = {
         { "n:node(1).estimate()", "how far is it off" }, { "n:node(1).estimate().nodes", "the estimate itself" },
-        { "n:node(1).estimate().error", "fears to be" }, { "n:node(3).estimate()", "another node" }, { "-100000", "Not so many" },
+        { "n:node(1).estimate().error", "fears to be" }, { "n:node(3).estimate()", "another node" }, { "-100000", "Not that many" },
       },
     },
     {
@@ -117,7 +117,7 @@ hist draws how often which numbers occur: hist{1, 2, 2, 3} draws four of them.]]
       expects = { "hist", "estimate", "table", "number" },
       check = function(l, result)
         local call = l.call(result)
-        if call and call.name == "estimate" then return "That is one. All 400 belong into the list." end
+        if call and call.name == "estimate" then return "That is one. All 400 belong in the list." end
         if not call or call.name ~= "hist" then return end
         local list, believed = call.args[1], {}
         if #list < 400 then return ("Those are %s; there are 400 nodes to ask."):format(#list == 1 and "1 number" or #list .. " numbers") end

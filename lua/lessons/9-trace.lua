@@ -1,6 +1,6 @@
 local SEEKER, PUBLISHER, VALUE = 1, 150, "lost letter"
 
--- How many rows of a trace ended so.
+-- How many rows of a trace ended with `outcome`.
 local function ended(trace, outcome)
   local count = 0
   for _, query in ipairs(trace.queries) do
@@ -16,7 +16,7 @@ local function is_holder(l, node)
   return false
 end
 
--- Those who cannot hear the seeker any more: all that keep the value, and most of the others.
+-- The nodes that cannot hear the seeker any more: all that keep the value, and most of the others.
 local function far_side(l)
   local far, is_far = {}, {}
   for _, i in ipairs(l.n:holders(l.set.key)) do is_far[i] = i ~= SEEKER end
@@ -33,8 +33,8 @@ end
 local function wrong_trace(l, call)
   if call.name ~= "trace" then return "That is the result without the way; put trace before it." end
   if not call.here then return "That was in another network than n." end
-  if call.result.call ~= "findvalue" then return ("That traces a %s. What is looked for is a value."):format(call.result.call) end
-  if call.result.target ~= tohex(l.set.key) then return "The first line tells what was looked for: that was not key." end
+  if call.result.call ~= "findvalue" then return ("That traces a %s. You are looking for a value."):format(call.result.call) end
+  if call.result.target ~= tohex(l.set.key) then return "The first line tells the target: that was not key." end
   if call.args[2] ~= SEEKER then return ("Node %s has no trouble with it, or other trouble. Trace node %d."):format(call.args[2], SEEKER) end
 end
 
@@ -44,7 +44,7 @@ return {
   title = "Reading a trace",
   network = { nodes = 200, seed = 10, latency = { 20, 80 } },
   start = function(l)
-    -- A key of which the seeker keeps no copy: its search has to go out.
+    -- A key whose value the seeker does not keep itself: its search has to go out.
     local name = "lesson 9"
     while not l.set.key or is_holder(l, SEEKER) do
       l.set.key = sha1(name)
@@ -56,7 +56,7 @@ return {
     {
       tell = [[
 A lookup that fails says little: "nothing found". Its trace says why. It has a line
-for each question, and many columns; what they mean stands in the help.]],
+for each question, and many columns; the help explains what they mean.]],
       task = "Read it: help(trace)",
       hint = "help(trace)",
       expects = { "help", "trace", "text" },
@@ -91,7 +91,7 @@ first how a trace looks when nothing is wrong. n:trace(findvalue, i, key) makes 
       otherwise = "Put trace before it.",
       praise = function(l)
         local answered, silent = ended(l.healthy, "answered"), ended(l.healthy, "timed out")
-        return ("Found, in %.0f ms: %d answers were enough, and %s ended in silence. What is still pending was not waited for.")
+        return ("Found, in %.0f ms: %d answers were enough, and %s ended in silence. It did not wait for those that are still pending.")
           :format(l.healthy.ms, answered, silent == 0 and "no question" or silent .. " of the questions")
       end,
       answer = "n:trace(findvalue, 1, key)",
@@ -111,7 +111,7 @@ The next morning node 1 looks for its letter again, and there is none. The key i
 same. Nobody has deleted anything; nobody could.]],
       task = "Trace the same search again. How many of its questions timed out? Type the number",
       hint = {
-        "The same line as before. In the column rtt stands how each question ended; count those that timed out.",
+        "The same line as before. The column rtt shows how each question ended; count those that timed out.",
         [[
 t = n:trace(findvalue, 1, key)
 count = 0
@@ -141,12 +141,12 @@ return count]],
         end
         for _, trace in ipairs(traced) do
           if number == #trace.queries then return "That is how many were asked; some of these have answered." end
-          if number == ended(trace, "answered") then return "So many have answered. And the others?" end
+          if number == ended(trace, "answered") then return "That is how many have answered. And the others?" end
         end
       end,
       otherwise = "Count the lines that say timed out.",
       praise = function(l)
-        return ("Right: %d of %d. Yesterday all was well. Those who still answer have nothing, and name others who are silent, too.")
+        return ("Right: %d of %d. Yesterday all was well. The nodes that still answer have nothing, and name others that are silent, too.")
           :format(ended(l.broken, "timed out"), #l.broken.queries)
       end,
       answer = [[t = n:trace(findvalue, 1, key) count = 0
@@ -158,17 +158,17 @@ return count]],
     },
     {
       tell = [[
-Silence has three causes: who is asked is dead; datagrams get lost on the way; or the
+Silence has three causes: the node is dead; datagrams get lost on the way; or the
 way is cut. The first is easy to look into, for somebody who sees the whole network:
 n:alive() lists the nodes that live.]],
-      task = "Have those that were silent died? Type true or false",
+      task = "Have the silent nodes died? Type true or false",
       hint = { "There were 200 nodes. How many live?", "#n:alive() is 200: nobody has died. So: false" },
       expects = { "boolean", "number", "alive", "text" },
       check = function(l, answer)
         local call = l.call(answer)
         if answer == false then return true end
         if answer == true then return "So one would think. But count the living: #n:alive()." end
-        if call and call.name == "alive" or answer == #l.n:alive() then return "So many live. Have any died, then?" end
+        if call and call.name == "alive" or answer == #l.n:alive() then return "That is how many live. Have any died, then?" end
       end,
       otherwise = "The answer is true or false.",
       praise = "Right: all 200 live. They are not dead, and they are not heard.",
@@ -201,7 +201,7 @@ one side of the cut. The letter must be on the other: somebody there still finds
         end
         return ("Node %d is on the side of node 1, and finds nothing either."):format(number)
       end,
-      otherwise = "The number of a node is asked for.",
+      otherwise = "Type the number of a node.",
       praise = "Right. That one is on the other side, with all that keep the letter.",
       answer = function(l)
         for i = 2, 200 do
@@ -246,7 +246,7 @@ how a network falls apart, and how it comes together again.]],
     },
   },
   finish = [[
-Read it from the top: first what was looked for, then who was asked, who stayed silent, who named whom.
+Read it from the top: first the target, then which nodes were asked, which stayed silent, and which named which.
 A failed search is never only a failed search. On a real node it is trace(findvalue, key),
 and lookups() lists the last ones that have ended.]],
 }

@@ -1,13 +1,14 @@
--- A dissector for Wireshark and tshark, 3.4 or newer: Kademlua v1, one RPC message a UDP datagram.
+-- A dissector for Wireshark and tshark, 3.4 or newer: Kademlua v1, one RPC message in each UDP
+-- datagram.
 --
 --   tshark -X lua_script:lua/wireshark/kademlua.lua -r node.pcap
 --   wireshark -X lua_script:lua/wireshark/kademlua.lua node.pcap
 --
 -- or copied into the folder of personal Lua plugins (Help, About Wireshark, Folders). It finds the
--- protocol on any port by its first bytes; what it misses can be given to it by "Decode As". Fields to
+-- protocol on any port by its first bytes; "Decode As" hands it the packets that it misses. Fields to
 -- filter by are those below, such as `kademlua.rpc == "findnode"` or `kademlua.time > 0.1`.
 --
--- What is malformed is marked and never followed: strings end where the datagram does, and nesting,
+-- Malformed parts are marked and never followed: strings end where the datagram does, and nesting,
 -- the number of items and the length of texts are bounded.
 
 local kademlua = Proto("kademlua", "Kademlua v1")
@@ -48,7 +49,7 @@ local malformed = ProtoExpert.new("kademlua.malformed", "Malformed", expert.grou
 local cut_off = ProtoExpert.new("kademlua.not_shown", "Not all is shown", expert.group.PROTOCOL, expert.severity.NOTE)
 kademlua.experts = { malformed, cut_off }
 
--- Bytes as text: control characters and what is not ASCII become \xNN.
+-- Bytes as text: control characters and bytes that are not ASCII become \xNN.
 local function printable(text)
   return (text:gsub("[^ -~]", function(c) return string.format("\\x%02x", c:byte()) end))
 end
@@ -101,7 +102,7 @@ function Reader:value(tree, label, depth)
     return fail(self, tree, at > #text and "the payload ends inside a value" or "no value at byte " .. (at - 1))
   end
   local whole = self.range(at, first + len - at)
-  -- Wireshark takes no field of no bytes for one that is shown.
+  -- Wireshark does not show a field without bytes.
   local content = len > 0 and self.range(first, len) or nil
   local item = content and tree:add(field.bytes, content) or tree:add(whole, "")
   item:set_text(label .. (content and shown(content) or '""'))
@@ -196,8 +197,8 @@ local function add_exchange(tree, exchange, pinfo, call)
   end
 end
 
--- The payload of a request or a response. Returns where it ends, and the name in it; nothing where it
--- is malformed.
+-- The payload of a request or a response. Returns where it ends, and the name in it; nil if it is
+-- malformed.
 local function add_payload(tree, buffer)
   if buffer:len() == HEADER then return HEADER end
   if buffer:len() < HEADER + LENGTH then
@@ -261,9 +262,9 @@ function kademlua.dissector(buffer, pinfo, root)
   return len
 end
 
--- By the first bytes: the version, a known call, and behind it nothing or the beginning of a payload
--- that is a list or a dictionary. A whole conversation is taken with the first such packet, malformed
--- ones included.
+-- Recognises the protocol by the first bytes: the version, a known call, and behind it nothing or the
+-- beginning of a payload that is a list or a dictionary. With the first such packet the whole
+-- conversation is taken, including malformed packets.
 local function looks_like_it(buffer, pinfo, root)
   if buffer:len() < HEADER or buffer(0, 1):uint() ~= 1 then return false end
   local call = buffer(29, 1):uint()
