@@ -130,7 +130,7 @@ fn nothing_on_the_left_knows_of_anything_on_its_right() {
         assert!(!source.contains("use crate::{"), "{}: a line for each module", file.display());
         for other in named(&source).iter().filter(|other| *other != own) {
             seen += 1;
-            // What is exported by name belongs to the library as a whole.
+            // Things exported by name belong to the library as a whole.
             let Some(others) = ranks.get(other) else { panic!("{}: {other}", file.display()) };
             assert!(others <= rank, "{}: {own} knows of {other}", file.display());
         }
@@ -138,7 +138,7 @@ fn nothing_on_the_left_knows_of_anything_on_its_right() {
     assert!(seen > 300, "{seen} imports");
 }
 
-/// Whether some file or folder is meant by a name: a path from the top, or one from `src/` on; in
+/// Whether a name stands for some file or folder: a path from the top, or one from `src/` on; in
 /// SECURITY.md also a test by its name alone.
 fn is_there(name: &str) -> bool {
     let places = [
@@ -150,14 +150,14 @@ fn is_there(name: &str) -> bool {
     places.iter().any(|place| Path::new(place).exists())
 }
 
-/// What a page names in backticks or links that looks like a file of ours.
+/// The names in a page's backticks and links that look like files of ours.
 fn files_named(page: &str) -> Vec<&str> {
     let quoted = page.split('`').skip(1).step_by(2);
     let linked = page.split("](").skip(1).filter_map(|text| text.split([')', '#']).next());
     let is_path = |name: &&str| {
         let is_part = |letter: char| letter.is_ascii_alphanumeric() || "_-./".contains(letter);
         let (first, rest) = name.split_once('/').unwrap_or((name, ""));
-        // What begins with a slash lies on the reader's machine.
+        // A path that begins with a slash lies on the reader's machine.
         !first.is_empty() && !rest.is_empty() && name.chars().all(is_part) && is_there(first)
             || ["node_", "net_", "xdp_", "shell_", "state_", "wire_"].iter().any(|part| {
                 name.starts_with(part)
@@ -169,7 +169,7 @@ fn files_named(page: &str) -> Vec<&str> {
 
 #[test]
 fn the_files_that_the_pages_name_are_there() {
-    // Made by tests and tools, or examples of what a user may have.
+    // Made by tests and tools, or examples of files that a user may have.
     const MADE: [&str; 4] = ["target/", "log/", "class/", "tests/golden/"];
     let mut pages: Vec<PathBuf> =
         ["README.md", "SECURITY.md", "CONTRIBUTING.md"].map(PathBuf::from).into();

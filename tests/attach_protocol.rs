@@ -1,5 +1,5 @@
-//! The promise: what stands in `docs/control.md` is what a node says and takes at its control socket, and
-//! no client harms it, whatever it sends and however little it reads.
+//! The promise: a node says and takes at its control socket exactly what `docs/control.md` says, and no
+//! client harms it, whatever the client sends and however little it reads.
 
 #![cfg(feature = "shell")]
 
@@ -120,7 +120,7 @@ fn an_rpc_is_offered_until_its_client_leaves() {
         assert_eq!(called["call"]["args"], json!(["you", [1, {"a": "b"}]]));
         assert_eq!(called["call"]["from"]["port"], other.port);
         let number = &called["call"]["call"];
-        // Answers to what was never called are passed over.
+        // Answers to calls that were never made are passed over.
         server.ask(&json!({"id": 5, "return": {"call": 999, "values": []}}));
         server.ask(&json!({"id": 5, "return": {"call": number, "values": values}}));
         let said = caller.hear().unwrap();
@@ -175,7 +175,7 @@ fn what_cannot_be_read_is_answered_and_harms_nobody() {
         assert_eq!(said["id"], id, "{}: {said}", text(line));
         assert_eq!(said["problem"]["code"], "bad_request", "{}: {said}", text(line));
     }
-    // What means nothing is passed over.
+    // A line without a meaning is passed over.
     client.ask(&json!({"id": 99, "cancel": {}}));
     client.ask(&json!({"id": 99, "return": {"call": 1}}));
     // A number twice.
@@ -218,12 +218,12 @@ fn what_one_client_has_under_way_and_how_many_there_are_is_bounded() {
         AttachedNode::connect(&socket),
         Err(AttachError::Refused(problem)) if problem.code == Code::Busy
     ));
-    // Who leaves makes room.
+    // A client that leaves makes room.
     others.truncate(14);
     await_that("a place is free", || AttachedNode::connect(&socket).is_ok());
 }
 
-/// Sends what makes the node write until it takes no more.
+/// Sends questions with long answers until the node takes no more.
 fn stuff(client: &mut Client) {
     client.output.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
     let line = "{\"id\":1,\"ask\":{\"look\":\"settings\"}}\n".repeat(1_000);
@@ -252,7 +252,7 @@ fn a_client_that_never_reads_is_dropped_and_costs_little() {
     assert!(after < before + 8_000, "from {before} to {after} kB");
     // Others are served meanwhile.
     assert_eq!(other.answer(&look("node"))["answer"]["id"], node.id.as_str());
-    // Longer than the node waits. What it had written is there, and then nothing comes.
+    // Longer than the node waits. The bytes that it had written are there, and then nothing comes.
     std::thread::sleep(Duration::from_secs(12));
     for client in &mut silent {
         let ended = std::io::Read::read_to_end(&mut client.output, &mut Vec::new());
@@ -351,7 +351,7 @@ fn the_folder_and_the_socket_are_the_users_alone() {
         eprintln!("skipped: only root can be another user");
         return;
     }
-    // Opened to all, the door still knows who knocks.
+    // Even open to all, the door still knows who knocks.
     for (path, mode) in
         [(lab.0.clone(), 0o755), (lab.sockets(), 0o755), (lab.socket(node.port), 0o666)]
     {
@@ -364,7 +364,7 @@ fn the_folder_and_the_socket_are_the_users_alone() {
         Ok(output) => assert_eq!(text(&output.stdout), "b''\n", "{}", text(&output.stderr)),
         Err(error) => eprintln!("skipped: {error}"),
     }
-    // And the next node closes what was opened.
+    // And the next node closes the folder that was opened.
     let _next = lab.node();
     assert_eq!(mode(&lab.sockets()), 0o700);
 }
@@ -452,7 +452,7 @@ fn a_node_without_a_place_for_its_socket_runs_and_says_so() {
     }
 }
 
-/// What stands in the page for things that differ.
+/// The words that stand in the page for things that differ.
 fn filled_in(example: &str, lab: &Lab, node: &Node) -> String {
     let peer = json!({"address": "127.0.0.1", "port": node.port}).to_string();
     let file = json!(lab.0.join("page.pcap").to_str().unwrap()).to_string();

@@ -1,5 +1,5 @@
-//! The promise: `kademlua attach` is the shell of a node that runs in another process, which stays what it
-//! was; `kademlua nodes` lists the nodes; and a shell asks other nodes by the way.
+//! The promise: `kademlua attach` is the shell of a node that runs in another process, which goes on as
+//! before; `kademlua nodes` lists the nodes; and a shell asks other nodes by the way.
 
 #![cfg(feature = "shell")]
 
@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value as Json;
 
-/// What a command complains of; it must fail with this status.
+/// The complaint of a command; it must fail with this status.
 fn complaint(lab: &Lab, status: i32, arguments: &[&str]) -> String {
     let output = lab.run(arguments);
     let (out, err) = (text(&output.stdout), text(&output.stderr));
@@ -45,7 +45,7 @@ fn a_chunk_a_script_and_standard_input_run_on_a_node() {
     let mut child = attach.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(b"print(#contacts())").unwrap();
     assert_eq!(text(&child.wait_with_output().unwrap().stdout), "1\n");
-    // Names, traces, packets and what is stored are the node's.
+    // Names, traces, packets and values are the node's.
     let chunk = "local key = sha1('key') add(key, {1, 'a\\255', {x = 'y'}})
         local story = trace(findvalue, key)
         assert(tostring(story):find('who named whom') and story.values[1].value[3].x == 'y')
@@ -290,7 +290,7 @@ fn another_user_is_not_attached_to() {
     let lab = Lab::new();
     let node = lab.node();
     let strange = lab.0.join("strange.sock");
-    // A socket of somebody else, in whose place ours would be.
+    // A socket of somebody else, where ours would be.
     let listen = "import socket, sys, time\ns = socket.socket(socket.AF_UNIX)\ns.bind(sys.argv[1])\ns.listen()\nprint('ready', flush=True)\ntime.sleep(60)";
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
     std::fs::set_permissions(&lab.0, open).unwrap();

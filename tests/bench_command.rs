@@ -1,4 +1,4 @@
-//! `kademlua bench`, as one would call it.
+//! `kademlua bench`, called as a user calls it.
 #![cfg(feature = "shell")]
 
 use std::process::Command;
@@ -59,7 +59,8 @@ fn the_fast_path_is_measured_beside_a_node_and_nothing_is_left() {
     assert_eq!(surroundings(), before);
 }
 
-/// What a measurement could leave behind: mounts, interfaces, names of namespaces, pinned maps.
+/// Things that a measurement could leave behind: mounts, interfaces, names of namespaces, pinned
+/// maps.
 #[cfg(fast_path)]
 fn surroundings() -> Vec<String> {
     let names = |folder: &str| {
@@ -86,7 +87,7 @@ fn without_root_the_fast_path_cannot_be_measured_and_it_says_why() {
         std::os::unix::process::CommandExt::uid(&mut command, 65_534);
     }
     let Ok(output) = command.output() else {
-        // The binary may be where nobody else may read.
+        // The binary may lie where nobody else may read.
         return;
     };
     let errors = String::from_utf8_lossy(&output.stderr);

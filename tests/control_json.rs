@@ -1,5 +1,5 @@
-//! The promise: whatever a node answers is serialised in one way, which reads back as what it was, so
-//! that a program in any language can be told of it.
+//! The promise: every answer of a node is serialised in one way and reads back as the same answer, so
+//! that a program in any language can use it.
 
 mod net_helpers;
 
@@ -11,8 +11,8 @@ use kademlua::net::Handle;
 use kademlua::node::Peer;
 use net_helpers::{pair, run};
 
-/// Asks, by what was written and read of the question, and compares the answer with what was written
-/// and read of it.
+/// Asks with the question written and read back, and compares the answer with itself written and
+/// read back.
 async fn asked(node: &Handle, ask: Ask) -> Answer {
     let written = serde_json::to_string(&ask).unwrap();
     let read: Ask = serde_json::from_str(&written).unwrap();
@@ -22,7 +22,7 @@ async fn asked(node: &Handle, ask: Ask) -> Answer {
     let mut json = serde_json::Deserializer::from_str(&written);
     let read = ask.read_answer(&mut json).unwrap_or_else(|error| panic!("{error}: {written}"));
     json.end().unwrap();
-    // The node's own clock and numbers are not told, so that the two are compared as they are written.
+    // The node's own clock and numbers are not serialised, so the two are compared as written.
     assert_eq!(serde_json::to_string(&read).unwrap(), written);
     answer
 }

@@ -1,5 +1,5 @@
-//! What an address is worth on real interfaces: what only looks as if it came from this machine gets
-//! nothing, and what is asked at an address is answered from it.
+//! What an address is worth on real interfaces: a datagram that only looks as if it came from this
+//! machine gets nothing, and a question is answered from the address at which it was asked.
 #![cfg(fast_path)]
 
 mod xdp_helpers;
@@ -51,7 +51,7 @@ fn datagrams(value: &Value) -> Vec<Vec<u8>> {
     requests.iter().enumerate().map(datagram).collect()
 }
 
-/// What listens where a forged source lies, on the victim's machine and on others.
+/// Listeners at the forged sources, on the victim's machine and on others.
 struct Services(Vec<UdpSocket>);
 
 impl Services {
@@ -67,7 +67,7 @@ impl Services {
         Services(all)
     }
 
-    /// Who has heard something by now.
+    /// The listeners that have heard something by now.
     fn heard(&self) -> Vec<SocketAddr> {
         let mut buffer = [0; 2_048];
         let mut heard =
@@ -108,7 +108,7 @@ fn ask(client: &mut Client, request: &Request<'_>) -> Option<Response> {
     client.ask(request, Duration::from_secs(2))
 }
 
-/// Sends all kinds of requests under all forged sources, and looks who hears of it.
+/// Sends all kinds of requests under all forged sources, and looks which listeners hear of it.
 fn forge(lab: &Lab, services: &Services, destinations: &[&str]) {
     let frames = Frames::new(lab);
     let value = Value::bytes("from outside");
@@ -125,12 +125,12 @@ fn forge(lab: &Lab, services: &Services, destinations: &[&str]) {
             assert_eq!(services.heard(), [], "{source} to {destination}");
         }
     }
-    // Who is pinged is pinged soon, and twice.
+    // A ping comes soon, and twice.
     std::thread::sleep(Duration::from_secs(2));
     assert_eq!(services.heard(), []);
 }
 
-/// A datagram of a source that there is, by the same way.
+/// A datagram from a source that exists, by the same way.
 fn assert_frames_arrive(lab: &Lab, services: &Services, destination: &str) {
     let frames = Frames::new(lab);
     let destination = SocketAddr::new(ip(destination), PORT);
@@ -154,7 +154,7 @@ fn what_is_forged_from_a_wire_gets_no_answer_no_ping_and_no_place() {
         ("127.0.0.1", &["127.0.0.1"]),
     ] {
         lab.serve(PORT, &format!("--bind {bind} --bootstrap 127.0.0.1:9"));
-        // From where the node is, it is to be reached.
+        // The node can reach it from where it is.
         let inside = SocketAddr::new(ip(destinations[destinations.len() - 1]), PORT);
         let any = if inside.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
         let mut client = lab.client(SERVER, any, inside);
@@ -288,7 +288,7 @@ fn a_network_is_joined_through_any_address_of_a_host() {
     }
 }
 
-/// Nodes of one machine at many addresses of it.
+/// Nodes of one machine, at many of its addresses.
 #[test]
 fn all_of_loopback_is_one_machine() {
     let Some(mut lab) = Lab::new("loopbacks") else { return };

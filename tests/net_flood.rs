@@ -1,7 +1,7 @@
 //! The promise: a flood from one address, ten times what a node can serve, leaves others at least 80 %
-//! of what they get without it; so do sources that send few datagrams, however dear;
-//! and whoever a flood is forged to come from can still be asked. Real sockets between two network
-//! namespaces; what is compared comes from one run, and counts answers, not their time.
+//! of what they get without it; so do sources that send few datagrams, however dear; and a peer in
+//! whose name a flood is forged can still be asked. Real sockets between two network namespaces; the
+//! numbers compared come from one run, and count answers, not their time.
 #![cfg(target_os = "linux")]
 
 mod flood_helpers;
@@ -26,11 +26,11 @@ use crate::xdp_helpers::{CLIENT, Lab, SERVER};
 
 const FLOODER_IP: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 3);
 
-/// Of the node with the default limits, and of one without any.
+/// Ports of the node with the default limits, and of one without any.
 const PORT: u16 = 8001;
 const UNLIMITED_PORT: u16 = 8002;
 
-/// Threads that flood: with fewer a fast node would be up to a tenth of it.
+/// Threads that flood: with fewer, a fast node could keep up with a tenth of their rate.
 const FLOODERS: usize = 2;
 const FLOOD_FOR: Duration = Duration::from_secs(4);
 
@@ -65,8 +65,8 @@ fn sent_by(lab: &Lab, host: &str) -> u64 {
     values.split(' ').nth(at).unwrap().parse().unwrap()
 }
 
-/// What others get while a node is flooded; the flood's datagrams a second, and how many a second the
-/// node's host answers to all.
+/// The answers that others get while a node is flooded; the flood's datagrams a second, and how many
+/// datagrams a second the node's host sends in all.
 fn flooded(lab: &Lab, others: &[UdpSocket], port: u16) -> (Served, [f64; 2]) {
     let node = SocketAddr::from((SERVER_IP, port));
     let flooders = [(); FLOODERS].map(|()| {
@@ -89,7 +89,7 @@ fn flooded(lab: &Lab, others: &[UdpSocket], port: u16) -> (Served, [f64; 2]) {
     })
 }
 
-/// A store of a value of about `bytes` bytes that takes long to read.
+/// A store whose value has about `bytes` bytes and takes long to read.
 fn dear_store(bytes: usize) -> Vec<u8> {
     let value = format!("l{}e", "d1:b0:1:a0:e".repeat(bytes / 12));
     let value = Item::parse(value.as_bytes()).unwrap();
@@ -117,7 +117,7 @@ fn few_dear_datagrams_leave_others_what_they_get_without_them() {
     let mut client = lab.client(CLIENT, "10.77.0.2:0", node);
     lab.wait_for("node", || client.pings());
     let calm = ask_for(&others, node, SPAN);
-    // By their number far below what one source may send, by what they cost far above it.
+    // Their number is far below the limit of a source, their cost far above it.
     for (what, datagram, a_millisecond) in [
         ("long", dear_store(60_000), 4),
         ("dear", dear_store(15_900), 4),
@@ -145,7 +145,8 @@ fn few_dear_datagrams_leave_others_what_they_get_without_them() {
 fn whoever_a_flood_is_forged_to_come_from_can_be_asked_and_keeps_its_place() {
     const PEERS: u8 = 8;
     const FORGE_FOR: Duration = Duration::from_secs(1);
-    /// What came before it was noticed, and what is lost in the crowd, is asked once more.
+    /// Questions that came before the flood was noticed, or were lost in the crowd, are asked once
+    /// more.
     const ATTEMPTS: usize = 2;
     let ips: Vec<Ipv4Addr> =
         (0..PEERS).map(|number| Ipv4Addr::new(10, 77, 20 + number, 1)).collect();

@@ -36,7 +36,7 @@ fn one_who_asks_and_never_listens_holds_up_nobody() {
         // The queue may be full for a moment still.
         let is_served = || (0..5).any(|_| Stranger::new().ping(node.local_addr()));
         assert!(is_served());
-        // One who is gone is told of by ICMP.
+        // ICMP tells of a peer that is gone.
         let mut gone = Stranger::new();
         (0..100).for_each(|_| _ = gone.send(node.local_addr(), &Request::Ping));
         drop(gone);

@@ -1,5 +1,5 @@
-//! What stopped other readers of bencode, over a real socket. In a file of its own, so that it does not
-//! run beside tests that flood a node.
+//! Bytes that stopped other readers of bencode, over a real socket. In a file of its own, so that it
+//! does not run beside tests that flood a node.
 
 mod killers;
 mod net_helpers;

@@ -37,7 +37,7 @@ fn all_addresses_of_a_name_are_asked() {
         if !has_both {
             return eprintln!("skipped: localhost has no IPv6 address here");
         }
-        // It is at the address alone that may not be the first.
+        // It is at that address alone, which may not be the first.
         for bind in ["127.0.0.1:0", "[::1]:0"] {
             let first = start_at(bind, &[]);
             let second = start_through("[::]:0", &[localhost(&first)]);

@@ -1,4 +1,4 @@
-//! Who looks at a node's packets, through its handle: the last ones, taps and captures.
+//! A node's packets seen through its handle: the last ones, taps and captures.
 
 mod net_helpers;
 
@@ -19,7 +19,7 @@ fn fresh(name: &str) -> PathBuf {
     file
 }
 
-/// Pings, and gives the packets of just that among those given: the request and its answer.
+/// Pings, and returns those of the packets that belong to the ping: the request and its answer.
 fn is_exchange(packets: &[Packet], peer: &Handle) -> bool {
     let [request, answer] = packets else { return false };
     let call = |packet: &Packet| parse(&packet.bytes).unwrap().transaction;
@@ -155,7 +155,7 @@ fn one_capture_at_a_time() {
         assert!(running && captured.unwrap().file == file);
         a.end_capture().await.unwrap();
         assert_eq!(view().await, CaptureView::default());
-        // One that could not begin is not in the way.
+        // A capture that could not begin is not in the way.
         let error = a.capture(&file, Existing::Keep).await.unwrap_err();
         assert!(matches!(error, CaptureError::Exists(_)));
         a.capture(&other, Existing::Keep).await.unwrap();

@@ -74,7 +74,7 @@ fn a_value_that_is_too_large_is_refused() {
 #[test]
 fn a_node_joins_as_soon_as_the_one_it_joins_through_appears() {
     run(async {
-        // A port that is free, most likely also a moment later.
+        // A port that is free, and most likely still is a moment later.
         let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let early = start(&[port]);
         early.bootstrap(vec![port]).await.unwrap();

@@ -76,7 +76,7 @@ fn calls_beyond_what_an_application_takes_fail_at_once() {
             let client = client.clone();
             asking.spawn(async move { client.call(peer, b"slow", vec![]).await });
         }
-        // 64 wait for the application, and the rest do not wait for these.
+        // 64 calls wait for the application, and nothing else waits for these.
         for _ in 0..36 {
             assert_eq!(asking.join_next().await.unwrap().unwrap(), Err(FAILED));
         }

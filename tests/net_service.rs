@@ -1,6 +1,6 @@
-//! The promise: what one source stores, asks for or has handed over leaves others at least 80 % of what
-//! they get without it, and 90 % while it keeps to its limits. Real sockets between two network
-//! namespaces; what is compared comes from one run, and counts answers, not their time.
+//! The promise: whatever one source stores, asks for or has handed over, others get at least 80 % of
+//! the answers that they get without it, and 90 % while it keeps to its limits. Real sockets between
+//! two network namespaces; the numbers compared come from one run, and count answers, not their time.
 #![cfg(target_os = "linux")]
 
 mod flood_helpers;
@@ -73,8 +73,8 @@ fn find_large(from: Id) -> Vec<u8> {
     datagram(from, &Request::FindValue(FindValue::new(large_key(), 6)))
 }
 
-/// Sends what `next` gives from a socket, `a_millisecond` each or as fast as it can, and answers what it
-/// is pinged, which proves its address.
+/// Sends the datagrams of `next` from a socket, `a_millisecond` of them each millisecond or as fast as
+/// it can, and answers pings, which proves its address.
 fn send(
     socket: &UdpSocket,
     id: Id,
@@ -193,7 +193,7 @@ fn contacts_that_join_beside_many_keys_leave_others_what_they_get_without_them()
         round += 1;
         assert!(round < 200, "{:?}", snapshot(&node).v1().stored);
     }
-    // They become contacts themselves, to whom all that is to be handed over.
+    // They become contacts themselves, and so all that must be handed over to them.
     ask_for(&others, NODE, SPAN);
     let calm = ask_for(&others, NODE, SPAN);
     let joining = sockets(&lab, &newcomers);

@@ -1,5 +1,6 @@
-//! Real nodes at addresses of many networks, and attackers at addresses of few who chose their ids: what
-//! is found of values that they sit around. The simulated counterpart is `lua/examples/sybil.lua`.
+//! Real nodes at addresses of many networks, and attackers at addresses of few networks, with chosen
+//! ids: how many of the values that they surround are found. The simulated counterpart is
+//! `lua/examples/sybil.lua`.
 #![cfg(target_os = "linux")]
 
 mod xdp_helpers;
@@ -25,13 +26,14 @@ const PORT: u16 = 8001;
 const NODES: usize = 40;
 /// Attackers around a key.
 const CHOSEN: [usize; 4] = [5, 10, 20, 40];
-/// Keys with each of these numbers of attackers, searched for on one path; as many others on eight.
+/// Keys for each number of attackers that are searched for on one path; as many others are searched
+/// for on eight.
 const KEYS: usize = 2;
 const PATHS: [usize; 2] = [1, 8];
 /// Leading bits that the id of an attacker shares with the key.
 const BITS: u32 = 40;
 
-/// How an address is made of the number of its network, and its own in that.
+/// How an address is made of the number of its network and its own number there.
 type Address = fn(usize, usize) -> String;
 
 /// How many values are found next to the numbers of attackers in [`CHOSEN`], on one path and on eight.
@@ -59,8 +61,8 @@ fn chosen_ids_in_64s_of_one_56_hide_no_value() {
     assert_eq!(attack(&mut lab, "/64s of one /56", honest, attacker), ALL);
 }
 
-/// Seven networks are too many for the limits: `SECURITY.md` promises nothing. But where only few ids are
-/// chosen most values are found all the same.
+/// Seven networks are too many for the limits: `SECURITY.md` promises nothing. But with few chosen ids
+/// most values are found all the same.
 #[test]
 fn a_few_chosen_ids_in_seven_24_hide_no_more_than_half() {
     let Some(mut lab) = Lab::new("seven24") else { return };
@@ -96,7 +98,7 @@ fn attack(lab: &mut Lab, name: &str, honest: Address, attacker: fn(usize) -> Str
     });
     let everybody: Vec<_> = nodes.iter().map(|node| at(node)).collect();
     let attackers = Attackers::start(lab, attacker, everybody);
-    // Until they are known wherever they may be.
+    // Until they are known everywhere that they may be.
     sleep(Duration::from_secs(5));
     let last = keys(CHOSEN.len() - 1, PATHS.len() - 1).last().expect("some keys");
     let store = format!("for i = 1, {last} do add(sha1('key ' .. i), i) end print(1)");
@@ -128,14 +130,14 @@ fn attack(lab: &mut Lab, name: &str, honest: Address, attacker: fn(usize) -> Str
     found
 }
 
-/// What a program prints at the end, run at a node of its own that has joined.
+/// The last line that a program prints, run at a node of its own that has joined.
 fn run(lab: &Lab, bind: &str, via: SocketAddr, paths: usize, chunk: &str) -> Option<usize> {
     let name = format!("{}-{paths}.lua", lab.namespace(SERVER));
     let config = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     fs::write(&config, format!("paths = {paths}")).unwrap();
     let arguments = format!("{PORT} --bind {bind} --bootstrap {via} --config {}", config.display());
     let mut command = lab.kademlua(SERVER, &arguments);
-    // Joined nodes have met more than whom they joined through.
+    // Joined nodes have met more than their bootstrap node.
     let chunk =
         format!("for _ = 1, 50 do if #contacts() > 10 then break end sleep(0.1) end {chunk}");
     let output = command.args(["-e", &chunk]).stdin(Stdio::null()).output().unwrap();
@@ -193,7 +195,8 @@ impl Attackers {
     }
 }
 
-/// Asks everybody for its own id, as who joins does: they ask back, and keep whom they have room for.
+/// Asks everybody for its own id, as a joining node does: they ask back, and keep those that they
+/// have room for.
 fn join((own, socket): &(Contact, UdpSocket), everybody: &[SocketAddr]) {
     let mut out = Vec::new();
     let header = Header {

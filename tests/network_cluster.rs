@@ -1,5 +1,5 @@
-//! A network as a user has it: a control node in a terminal, a hundred nodes from the script.
-//! What one node stores every other finds, and losing a third of the network loses no value.
+//! A network as a user has it: a control node in a terminal, a hundred nodes from the script. Every
+//! node finds the values of every other, and losing a third of the network loses no value.
 
 #![cfg(all(unix, feature = "shell"))]
 
@@ -64,7 +64,7 @@ fn values_outlive_thirty_of_a_hundred_nodes() {
     terminal.leave();
 }
 
-/// What a new node of its own does not find.
+/// The values that a new node of its own does not find.
 fn missing(port: u16, control: u16) -> String {
     let mut finder = Command::new(PROGRAM);
     finder.args([&port.to_string(), "--bootstrap", &control.to_string(), "-e", FIND]);

@@ -1,4 +1,5 @@
-//! `scripts/start.sh`: what it refuses before it starts anything, and that it ends what it started.
+//! `scripts/start.sh` refuses what it cannot do before it starts anything, and ends every process
+//! that it started.
 
 #![cfg(all(unix, feature = "shell"))]
 
@@ -241,7 +242,7 @@ fn another_terminal_looks_restarts_and_ends_it() {
         network.await_line(&format!("{port} : "));
     }
     assert_eq!(said(&["status"], control, &folder).0, Some(0));
-    // One that cannot come back takes no other with it.
+    // A node that cannot come back takes no other with it.
     let node = network.nodes.iter().rfind(|node| node.port == control + 1).unwrap().clone();
     node.kill();
     let mut taken = None;
@@ -292,7 +293,8 @@ fn a_number_that_was_given_to_another_process_is_let_alone() {
     let mut stranger = serve(control);
     let process = stranger.0.id();
     let port = control;
-    // As of a network long gone, whose numbers now belong to a process that began at another time.
+    // As if of a network long gone: its process numbers now belong to a process that began at
+    // another time.
     let noted = format!("script {process} 1\n{port} {process} 1 {ID} 127.0.0.1:{port}\n");
     fs::write(folder.0.join(format!("network-{port}.pids")), noted).unwrap();
     assert_eq!(said(&["stop"], control, &folder), (Some(0), "no network runs here\n".into()));

@@ -1,4 +1,5 @@
-//! What an address is worth: forged sources get nothing, and answers leave from where was asked.
+//! What an address is worth: forged sources get nothing, and an answer leaves from the address that
+//! was asked.
 
 mod peer;
 
@@ -13,7 +14,7 @@ use kademlua::time::Duration;
 
 use crate::peer::{Bench, Sent, contact, datagram};
 
-/// In at an interface that other machines reach, at an address of this one.
+/// Received at an interface that other machines reach, from an address of this one.
 fn outside(ip: &str) -> LocalEnd {
     LocalEnd { ip: Some(ip.parse().unwrap()), scope: 0, is_outside: true }
 }
@@ -92,7 +93,7 @@ fn a_forged_source_gets_no_answer_no_ping_and_no_place() {
     }
 }
 
-/// The answer to a question of ours is worth no more if it comes from where nobody is.
+/// An answer to our own question is worth no more if it comes from an address where nobody can be.
 #[test]
 fn a_forged_answer_is_none() {
     let peer = contact(9_001);

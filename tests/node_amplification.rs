@@ -1,4 +1,5 @@
-//! The node is no amplifier: who has not proved its address gets at most three times what it sent.
+//! The node is no amplifier: an address that is not proved gets at most three times the bytes that
+//! it sent.
 
 mod peer;
 
@@ -50,7 +51,7 @@ fn understood(kind: Rpc, reply: &Sent) -> Response {
     answer.read(kind).expect("a response to that")
 }
 
-/// Whom the node names to somebody who asks for the nearest to a target, in how many bytes.
+/// The contacts that the node names to an asker as the nearest to a target, and in how many bytes.
 fn named(bench: &mut Bench, asker: Contact, bytes: &[u8]) -> (Vec<Contact>, usize) {
     let reply = reply(bench.receive(asker.address, bytes));
     let Response::Nodes(nodes) = understood(Rpc::FindNode, &reply) else { panic!("contacts") };
@@ -188,7 +189,7 @@ fn keep(bench: &mut Bench, bytes: usize) -> Value {
     value
 }
 
-/// What a search brings, in how many bytes of answer.
+/// The result of a search, and the bytes of its answer.
 fn search(
     bench: &mut Bench,
     asker: Contact,
@@ -225,7 +226,7 @@ fn an_original_gets_long_values_once_it_has_answered_a_ping() {
         panic!("values")
     };
     assert_eq!((values, rest), (vec![value.clone()], Rest::default()));
-    // From now on at once.
+    // From now on it comes at once.
     let (values, ..) = search(&mut bench, original, question, 0).expect("an answer");
     assert_eq!(values, [value]);
 }

@@ -1,6 +1,6 @@
-//! Bytes out follow bytes in: whatever an address asks that is not validated, and whatever the node
-//! knows, all that is sent because of one datagram until nothing is due any more keeps to three times
-//! its length; and what a liar names gets no more than the liar has sent.
+//! Bytes out follow bytes in: whatever an unvalidated address asks, and whatever the node knows, all
+//! that it sends because of one datagram, until nothing is due any more, is at most three times as
+//! long as that datagram; and the victims that a liar names get no more bytes than the liar has sent.
 
 mod peer;
 
@@ -42,14 +42,14 @@ fn known(number: u64) -> Contact {
     Contact { id: id(bits, number), address }
 }
 
-/// Who asks, from an address that is not validated.
+/// The askers, at an address that is not validated.
 #[derive(Clone, Copy, Debug)]
 enum Asker {
     /// Somebody the routing table has room for.
     Stranger,
     /// Somebody whose bucket is full.
     Crowded,
-    /// Somebody who goes by the id of a contact.
+    /// Somebody under the id of a contact.
     Impostor,
     /// Somebody at the address of a contact.
     Mask,
@@ -85,7 +85,7 @@ impl Asker {
     }
 }
 
-/// What is asked, in bytes that need not be as long as we write them.
+/// A question, in bytes that need not be as long as we write them.
 fn question(from: Contact, kind: u8, token: Option<&[u8]>, len: usize) -> Vec<u8> {
     let (key, value) = (Id::of_name("key"), Value::bytes("v".repeat(len % 90)));
     let publisher = Some(Contact { id: id(7, 9), address: at("203.0.113.9:9") });
@@ -155,7 +155,7 @@ fn bench(asker: Asker, require_tokens: bool, values: &[usize]) -> Bench {
             .ask(from, &Request::Store(StoreRequest { key, value, mode, copy: None, token: None }));
     }
     bench.node.register(b"rpc").unwrap();
-    // Contacts that were not heard of for long are due to be checked.
+    // Contacts that were long silent are due to be checked.
     bench.wait(Duration::from_secs(600));
     let rounds = match asker {
         Asker::Doubtful => 1,
@@ -205,7 +205,7 @@ proptest! {
     ) {
         let from = asker.contact(is_ipv6);
         let question = question(from, kind, token.as_deref(), len);
-        // What is under way is no matter of this datagram's.
+        // Calls that are under way already are not due to this datagram.
         let upkeep = bytes(&bench(asker, require_tokens, &values).wait(Duration::from_secs(30)));
         let mut bench = bench(asker, require_tokens, &values);
         let sent = all_bytes(&mut bench, from, &question, returned).saturating_sub(upkeep);
@@ -226,7 +226,7 @@ proptest! {
         prop_assert!(bytes(&sent) <= upkeep + Dialect::V1.sizes().ping, "{sent:?}");
     }
 
-    /// Victims at random, many of them in few networks; the liar answers whatever it is asked.
+    /// Random victims, many of them in few networks; the liar answers every question.
     #[test]
     fn whom_a_liar_names_gets_two_datagrams_and_no_more_bytes_than_the_liar_sent(
         seed: u64,
@@ -267,7 +267,7 @@ proptest! {
         };
         let (mut received, mut to_victims, mut of_liar) = (Vec::new(), 0, 0);
         let mut sent = bench.drain();
-        // What the liar sends is carried at once; the victims are silent.
+        // The liar's datagrams arrive at once; the victims are silent.
         for _ in 0..200 {
             for request in std::mem::take(&mut sent) {
                 if request.to != liar.address {
@@ -294,7 +294,7 @@ proptest! {
             sent.extend(bench.wait(Duration::from_millis(50)));
         }
         prop_assert!(to_victims <= of_liar, "{to_victims} bytes for {of_liar}");
-        // Of one lookup; joining has others follow, which the liar pays for again.
+        // Those of one lookup; others follow when a node joins, and the liar pays for those again.
         if goal > 0 {
             let mut counts = BTreeMap::new();
             for subnet in received.iter().flat_map(|to| Subnet::all_of(to.ip())) {

@@ -1,5 +1,5 @@
-//! Calls: which replies count, how long a node waits for them, and that whatever others send, only so
-//! many are in flight.
+//! Calls: which replies count, how long a node waits for them, and that the number in flight is
+//! bounded whatever others send.
 
 mod peer;
 
@@ -190,7 +190,7 @@ fn a_flood_of_strangers_leaves_the_node_as_it_was() {
         pings += sent.iter().filter(|sent| sent.asks(Rpc::Ping)).count();
         pings += bench.wait(Duration::from_micros(10)).len();
     }
-    // The flood lasts a second: what there is for all in one, and a quarter of that at once.
+    // The flood lasts a second: the budget of all for one second, and a quarter of that at once.
     assert!((1..=10_300).contains(&pings), "{pings} pings");
     bench.wait(SECOND.times(5));
     let table = bench.node.table();

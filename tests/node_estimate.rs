@@ -3,7 +3,8 @@
 use kademlua::sim::{Network, NetworkSettings};
 use kademlua::time::Duration;
 
-/// What a node thinks a minute after it joined a network, as shares of the truth, one a seed.
+/// The estimates of nodes a minute after they joined a network, as shares of the truth, one for
+/// each seed.
 fn estimates(nodes: usize) -> Vec<f64> {
     let mut shares: Vec<f64> = (0..20)
         .map(|seed| {

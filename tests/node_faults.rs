@@ -1,7 +1,8 @@
 //! Promises about a network that fails: nodes that come and go, datagrams that are lost, networks that
-//! fall apart. All on virtual time; a failure names its seed, and the same seed fails again.
+//! fall apart. All of this is on virtual time; a failure names its seed, and the same seed fails
+//! again.
 //!
-//! How much of the first is tried is up to two variables, because it takes minutes:
+//! Two variables say how much of the first is tried, because it takes minutes:
 //!
 //! ```sh
 //! KADEMLUA_CHURN_HOURS=24 KADEMLUA_CHURN_SEEDS=5 cargo test --test node_faults -- --nocapture
@@ -46,7 +47,7 @@ fn finds(network: &mut Network, from: NodeIndex, number: usize) -> bool {
     record.values.iter().any(|found| found.value == value(number))
 }
 
-/// What a variable says, or the default.
+/// The number in a variable, or the default.
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
 }
@@ -104,7 +105,7 @@ fn live_through(seed: u64, hours: u64, readers: usize) {
     assert!(missed.is_empty(), "missed: {missed:?}");
 }
 
-/// Of the datagrams, not of the lookups.
+/// A share of the datagrams, not of the lookups.
 #[test]
 fn with_a_fifth_of_all_datagrams_lost_values_are_found() {
     const SEED: u64 = 3;

@@ -91,7 +91,7 @@ fn spoofed_sources_push_out_no_contact_take_no_memory_and_leave_contacts_their_a
     assert!(most < MEMORY_MAX, "{most} bytes");
     assert_eq!(answered, asked, "contacts are answered in the midst of it");
 
-    // All that it had begun ends, and who was there is there.
+    // All that it had begun ends, and its contacts are still there.
     for _ in 0..60 {
         let sent = bench.wait(Duration::from_secs(1));
         answer_pings(&mut bench, &known, sent);
@@ -139,8 +139,8 @@ fn what_is_no_request_is_a_flood_too() {
     }
 }
 
-/// Who floods in a peer's name does not know how replies of that peer begin; who floods with replies of
-/// its own is told apart.
+/// A flooder in a peer's name does not know how replies of that peer begin, and a flooder with replies
+/// of its own is told apart.
 #[test]
 fn a_flood_tells_what_only_the_source_can_send() {
     let peer = elsewhere(1);
@@ -166,12 +166,12 @@ fn a_flood_tells_what_only_the_source_can_send() {
     let mut guessed = answer.clone();
     guessed[at] ^= 1;
     assert!(floods(&guessed).iter().all(|known| *known == Some(prefix)));
-    // The first of these is taken, whatever was forged; the others answer nothing.
+    // The first of these is taken, whatever was forged; the others answer no question.
     assert!(floods(&answer).iter().all(Option::is_none));
     assert_eq!(bench.node.table().len(), 1);
 }
 
-/// Whoever forges the address of a peer must not keep its answers out.
+/// A flood under a peer's address must not keep the peer's answers out.
 #[test]
 fn answers_to_what_was_asked_are_taken_from_a_source_beyond_its_limit() {
     let peer = elsewhere(1);
@@ -211,8 +211,8 @@ fn limits_are_settings_and_0_is_none() {
         bench.node.counters().limited
     };
     assert_eq!(asks(0.0, 0.0), 0);
-    // A quarter of the rate may come at once: of each source, and of all strangers half of it. What they
-    // are pinged counts too.
+    // A quarter of the rate may come at once: of the full rate for each source, and of half of it for
+    // all strangers. Pings to them count too.
     let let_in = |source_rate, total_rate| 10_000 - asks(source_rate, total_rate);
     assert!((1_480..=3 * 501).contains(&let_in(2_000.0, 0.0)));
     assert!((240..=251).contains(&let_in(0.0, 2_000.0)));

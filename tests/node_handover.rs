@@ -37,7 +37,8 @@ fn holder() -> Bench {
     bench
 }
 
-/// The newcomer asks something and answers the ping that follows. Returns what comes of it.
+/// The newcomer asks something and answers the ping that follows. Returns all that the node sends
+/// because of it.
 fn join(bench: &mut Bench, newcomer: Contact) -> Vec<Sent> {
     let sent = bench.ask(newcomer, &Request::Ping);
     let ping = sent.iter().find(|sent| sent.asks(Rpc::Ping)).expect("strangers are pinged");
@@ -114,7 +115,7 @@ fn silent() -> Vec<Contact> {
     (0..10).map(|number| elsewhere(80, number, &format!("silent {number}"))).collect()
 }
 
-/// Keys to which the node is nearer than those that are silent, so that it is up to the node to tell a
+/// Keys to which the node is nearer than the silent contacts, so that it is the node that must tell a
 /// newcomer of them.
 fn own_keys() -> Vec<Id> {
     let own = Id::of_name("8001");
@@ -124,8 +125,8 @@ fn own_keys() -> Vec<Id> {
     keys.filter(is_nearest).take(50).collect()
 }
 
-/// How long it takes until a newcomer has fifty values of fifty publishers, where each of these
-/// spammers has stored 3,500 values before, and the node knows these contacts.
+/// The time until a newcomer has fifty values of fifty publishers, at a node that knows `contacts`
+/// and where each of `spammers` has stored 3,500 values before.
 fn fifty_reach_a_newcomer(spammers: u16, silent: &[Contact]) -> Duration {
     let mut bench = Bench::without_limits();
     for spammer in 0..spammers {

@@ -1,5 +1,5 @@
-//! Hostile bytes at a node's input, as requests and as replies to what it asked: no panic, no memory
-//! or time beyond what the datagram is worth, and the node serves on.
+//! Hostile bytes at a node's input, as requests and as replies to what it asked: no panic, no more
+//! memory or time than a datagram of that length may cost, and the node serves on.
 
 mod counting;
 mod killers;
@@ -20,8 +20,8 @@ use killers::{framed, in_requests, in_responses};
 use peer::{Bench, Sent, contact, datagram};
 use vectors::{malformed, name, recorded};
 
-/// Bytes of memory that a node may ask for, over and over and in all, to take in one datagram: for
-/// each byte of it, and on top. A length that is believed would be far beyond.
+/// Bytes of memory that a node may ask for in all to take in one datagram: for each byte of it, and
+/// on top. A believed length would need far more.
 const BYTES_A_BYTE: usize = 64;
 const BYTES_ON_TOP: usize = 256 << 10;
 
@@ -54,7 +54,7 @@ fn bench() -> Bench {
     bench
 }
 
-/// All that a node asks of others, each with how it is begun.
+/// Every question that a node asks of others, each with the command that begins it.
 const QUESTIONS: [fn(&mut Bench); 6] = [
     |bench| {
         let peer = contact(9_001).into();
@@ -92,7 +92,7 @@ const QUESTIONS: [fn(&mut Bench); 6] = [
     },
 ];
 
-/// A node asks, and this payload comes as the reply.
+/// A node asks, and `payload` comes as the reply.
 fn reply_to(question: fn(&mut Bench), call: u8, payload: &[u8]) -> Bench {
     let mut bench = bench();
     question(&mut bench);

@@ -1,5 +1,5 @@
-//! Poisoned tables and lying answers: what is named that should not be is cut, one subnet gets few
-//! places, and lookups on disjoint paths find what is there although a fifth of the network lies.
+//! Poisoned tables and lying answers: contacts that should not be named are cut, one subnet gets
+//! few places, and lookups on disjoint paths find the values although a fifth of the network lies.
 
 mod peer;
 mod sim_helpers;
@@ -28,7 +28,7 @@ fn near(bits: u32, address: &str) -> Contact {
     Contact { id: Id::new(id), address: address.parse().unwrap() }
 }
 
-/// Looks up the target where one contact names others and these nobody. Returns the record.
+/// Looks up the target; one contact names others, and these name nobody. Returns the record.
 fn look_up(bench: &mut Bench, liar: Contact, named: &[Contact]) -> LookupRecord {
     bench.node.start_lookup(bench.now, Goal::Node { target: TARGET });
     let mut sent = bench.drain();
@@ -111,7 +111,7 @@ fn a_node_never_asks_itself() {
     let refused =
         |event: &Event| matches!(event, Event::CallDone { outcome: Err(CallError::Own), .. });
     assert!(bench.take_events().iter().any(refused));
-    // Whom it hears under its own id is itself, and is not asked again.
+    // A peer under its own id is itself, and is not asked again.
     let other: SocketAddr = "203.0.113.10:8001".parse().unwrap();
     bench.node.start_bootstrap(bench.now, &[own, other]);
     let sent = bench.drain();
@@ -142,7 +142,7 @@ fn who_answers_under_the_own_id_without_being_this_node_is_a_twin() {
     }
 }
 
-/// Answers what the node sends for a time: pings, and where it is seen. How many pings there were.
+/// Answers the node's pings and getsockets for a time. Returns how many pings there were.
 fn answered(
     bench: &mut Bench,
     span: Duration,
@@ -225,7 +225,7 @@ fn paths_are_disjoint_and_find_the_nearest_together() {
             let record = find_node(&mut network, NodeIndex(number), target);
             assert_eq!(asked(&record).len(), record.queries.len(), "nobody is asked twice");
             assert!(record.queries.iter().all(|query| (1..=paths as u32).contains(&query.path)));
-            // Each hears only of what was named on its own path.
+            // Each hears only of contacts that were named on its own path.
             for query in &record.queries {
                 let by = query.introduced_by.map(|by| {
                     let asked = record.queries.iter().find(|other| other.contact == by);

@@ -153,7 +153,8 @@ fn look_up(
     }
 }
 
-/// The most queries that were under way at once and not waited for longer than `patience`.
+/// The most queries that were under way at once, without those that had been out for longer than
+/// `patience`.
 fn most_at_once(queries: &[Query], patience: Duration) -> usize {
     let holds = |query: &Query, at: Duration| {
         let until = match query.outcome {
@@ -281,7 +282,7 @@ fn dead_nodes_are_passed_over() {
         crowd.answer(sent).filter(|_| !dead.contains(&sent.to))
     });
     let alive: Vec<Contact> = alive.into_iter().map(|(_, contact)| contact).collect();
-    // Half of those that are named are dead; the other half is found.
+    // Half of the named nodes are dead; the other half is found.
     assert_eq!(record.closest[..10], alive[..10]);
     assert!(record.closest.iter().all(|contact| alive.contains(contact)));
     assert_eq!(record.end, End::Converged);
@@ -403,7 +404,7 @@ fn buckets_in_parts_save_hops() {
     assert!(one > two && two > five + 0.5, "{one}, {two}, {five}");
 }
 
-/// All values of a key are wanted of a node that has ever more: each answer brings `count` new ones.
+/// Asks for all values of a key at a node that has ever more: each answer brings `count` new ones.
 fn asked_of_who_never_ends(count: i64) -> (u32, LookupRecord) {
     let teller = contact(9_000);
     let mut bench = Bench::knowing([teller]);

@@ -34,11 +34,11 @@ fn answer(node: &mut Node, now: Instant, source: SocketAddr, datagram: &[u8]) ->
 
 #[test]
 fn hot_requests_of_contacts_are_answered_without_allocating() {
-    // One that has no address to prove, and one that has.
+    // One on this machine, whose address needs no proof, and one elsewhere.
     let elsewhere = Contact { address: ([10, 0, 0, 1], 9_000).into(), ..contact(9_000) };
     let askers = [contact(9_001), elsewhere];
     let mut bench = Bench::knowing(askers);
-    // As many more as find room.
+    // As many more contacts as find room.
     for port in 9_002..9_102 {
         bench.node.introduce(bench.now, contact(port));
     }

@@ -52,7 +52,7 @@ impl World {
         World { now: Instant::ZERO, members: Vec::new(), on_their_way: BTreeMap::new(), count: 0 }
     }
 
-    /// A node at an address that joins through others.
+    /// A node at an address; it joins through others.
     fn start(&mut self, address: SocketAddr, id: &str, through: &[SocketAddr]) -> usize {
         let seed = [self.members.len() as u8 + 1; 32];
         let mut node = Node::new(self.now, Id::of_name(id), Config::default(), seed);
@@ -73,7 +73,7 @@ impl World {
         self.members.len() - 1
     }
 
-    /// One that joins through the first, and so on.
+    /// A node that joins through the first, and so on.
     fn start_many(&mut self, count: usize, at: fn(usize) -> SocketAddr) {
         let first = self.members.len();
         for number in first..first + count {
@@ -152,13 +152,13 @@ impl World {
         self.members[number].node.table().len()
     }
 
-    /// Whether one has the other as a contact that is fine, where that is now.
+    /// Whether `one` has `other` as a good contact, at its present address.
     fn knows(&self, one: usize, other: usize) -> bool {
         let entry = self.members[one].node.table().entry(&self.members[other].node.id());
         entry.is_some_and(|e| e.is_good() && Some(e.contact.address) == self.members[other].address)
     }
 
-    /// Runs until something is so; how long that took.
+    /// Runs until something is so; returns how long that took.
     fn until(&mut self, most: u64, is_so: impl Fn(&World) -> bool) -> u64 {
         let began = self.now;
         for _ in 0..most {
@@ -236,7 +236,7 @@ fn a_node_that_moves_is_known_at_its_new_address_within_two_minutes() {
         assert!(knew.len() >= 4);
         world.members[nodes].address = Some("10.99.0.1:8001".parse().unwrap());
         world.until(120, |world| knew.iter().all(|&other| world.knows(other, nodes)));
-        // Some of those that it asks notice later.
+        // Some of the peers that it asks notice later.
         world.start(lan(nodes + 1), "another", &[lan(0)]);
         world.run(minutes(10));
         let told = |event: &Event| matches!(event, Event::OwnAddressChanged { .. });

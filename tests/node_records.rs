@@ -1,5 +1,5 @@
-//! What a node remembers of its lookups and stores: whom it asked when, who had named whom, how many
-//! bytes that took, and why.
+//! The records of lookups and stores: which peers the node asked and when, which peer had named
+//! them, how many bytes that took, and why.
 
 mod peer;
 mod sim_helpers;
@@ -19,13 +19,13 @@ use sim_helpers::{Stage, add, find_node};
 
 const MS: Duration = Duration::from_millis(1);
 
-/// What was sent to whom, one datagram a line.
+/// The datagrams that were sent, with their time and destination.
 type Log = Vec<(Instant, Sent)>;
 
-/// Peers by what each names, in its own time; those that are not here are silent.
+/// Peers with the contacts that each names, and its delay; peers that are not here are silent.
 struct Peers {
     names: BTreeMap<Contact, (Duration, Vec<Contact>)>,
-    /// Bytes of the last answer of each.
+    /// Bytes of each peer's last answer.
     answered: BTreeMap<Contact, usize>,
 }
 

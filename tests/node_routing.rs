@@ -1,4 +1,5 @@
-//! The routing table through the node: who enters, who leaves, and who is named to others.
+//! The routing table through the node: which contacts enter, which leave, and which are named to
+//! others.
 
 mod peer;
 
@@ -75,7 +76,7 @@ fn a_stranger_under_a_forged_address_never_enters() {
     let mut bench = Bench::new();
     let (forged, host) = (contact(9_001), contact(9_002));
     let sent = bench.ask(forged, &Request::Ping);
-    // Whoever lives at that address answers under its own id.
+    // The peer at that address answers under its own id.
     pong(&mut bench, pings(&sent)[0], Contact { id: host.id, ..forged });
     bench.wait(SECOND.times(10));
     assert!(bench.node.table().is_empty());
@@ -318,7 +319,7 @@ fn a_dead_contact_that_asks_something_is_back_after_a_ping() {
 fn a_bucket_is_refreshed_after_an_idle_hour() {
     let mut bench = full();
     let own = bench.node.id();
-    // Upkeep of the first minutes has nobody to hear from; every contact stays silent but one.
+    // The upkeep of the first minutes hears from nobody; every contact stays silent but one.
     let live = in_bucket(3, 9_100);
     let mut refreshed = Vec::new();
     for _ in 0..80 {

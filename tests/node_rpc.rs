@@ -43,7 +43,7 @@ fn asked(bench: &mut Bench) -> Option<(RequestToken, Contact, Vec<u8>, Vec<Value
     })
 }
 
-/// What is answered, bencoded, or that it failed.
+/// The bencoded answers, or that a call failed.
 fn bodies<'s>(sent: &'s [Sent]) -> Vec<Result<&'s [u8], RpcError>> {
     let body = |sent: &'s Sent| match sent.frame().body {
         Body::Error(error) => Err(error),

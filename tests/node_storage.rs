@@ -15,7 +15,7 @@ use kademlua::wire::Body;
 
 use peer::{Bench, Sent, contact};
 
-/// Somebody who asks from the node's own machine, which any answer may go to.
+/// Somebody on the node's own machine, to which an answer may have any length.
 fn local() -> Contact {
     contact(9_500)
 }
@@ -64,7 +64,7 @@ fn found(bench: &mut Bench, key: Id) -> Vec<Value> {
     }
 }
 
-/// A publisher that proves its address, or as an original cannot.
+/// A publisher that proves its address, or cannot, as an original.
 struct Publisher {
     contact: Contact,
     token: Option<Vec<u8>>,

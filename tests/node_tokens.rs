@@ -48,7 +48,7 @@ fn answer(bench: &mut Bench, from: Contact, store: StoreRequest<'_>) -> Response
     reply(bench, from, store).expect("a response to a store")
 }
 
-/// The same, which may be that it failed.
+/// The same, or that the call failed.
 fn reply(bench: &mut Bench, from: Contact, store: StoreRequest<'_>) -> Result<Response, RpcError> {
     let request = datagram(from.id, TransactionId::new(*b"question"), &Request::Store(store));
     let sent = bench.receive(from.address, &request);
@@ -61,7 +61,7 @@ fn reply(bench: &mut Bench, from: Contact, store: StoreRequest<'_>) -> Result<Re
     }
 }
 
-/// The token that the node gives to one that has none, or not the right one.
+/// The token that the node gives to a sender without one, or with a wrong one.
 fn token_from(bench: &mut Bench, from: Contact, instead_of: &[u8]) -> Vec<u8> {
     let before = bench.node.store().value_count();
     let token = match answer(bench, from, store(Some(instead_of))) {
@@ -83,7 +83,7 @@ fn a_strangers_store_is_kept_when_it_comes_with_the_token() {
     let token = token_from(&mut bench, stranger, b"");
     assert_eq!(answer(&mut bench, stranger, store(Some(&token))), Response::Stored);
     assert!(is_kept(&bench, stranger));
-    // The next needs it too: it may be another's who writes this address on it.
+    // The next store needs it too: somebody else may have written this address on it.
     assert_eq!(token_from(&mut bench, stranger, b""), token);
     assert_eq!(answer(&mut bench, stranger, store(Some(&token))), Response::Stored);
 }
@@ -246,7 +246,7 @@ fn originals_are_taken_without_unless_the_setting_asks_for_tokens() {
     assert_eq!(bench.node.store().value_count(), 0);
     assert_eq!(answer(&mut bench, contact(9_002), store(None)), Response::Stored);
 
-    // It is pinged, and once it has answered taken, as one that claims to be who it is.
+    // It is pinged, and taken once it has answered, and its id counts as claimed.
     bench.receive(stranger.address, &ping.answer(stranger.id, &Response::Pong));
     assert_eq!(answer(&mut bench, stranger, store(None)), Response::Stored);
     assert_eq!(standing(&bench, stranger), Some(Standing::Claimed));
@@ -340,7 +340,7 @@ fn a_store_is_sent_once_more_with_the_token_and_the_report_counts_both() {
     let (report, stores) = stored_at(&mut bench, holder, wants(b"another"));
     assert_eq!(stores.iter().map(token_in).collect::<Vec<_>>(), [&b"the token"[..], b"another"]);
     assert_eq!(report.stored, [holder]);
-    // What is old is not tried.
+    // The old token is not tried.
     bench.wait(EPOCH);
     bench.take_events();
     let (_, stores) = stored_at(&mut bench, holder, wants(b"another"));
@@ -361,7 +361,7 @@ fn a_holder_that_always_wants_another_token_refuses() {
 #[test]
 fn silence_and_tokens_together_end_as_well() {
     // Silent, then it wants a token, then it is silent for good, although it is asked more often than
-    // one that may be dead.
+    // a peer that may be dead.
     const TOKENS: [&[u8]; 6] = [b"", b"", b"token", b"token", b"token", b"token"];
     let holder = far(9_001);
     let mut bench = Bench::knowing([holder]);
@@ -410,7 +410,7 @@ fn an_original_takes_what_we_store_and_sees_no_more_than_it_knows() {
     let (report, stores) = stored_at(&mut bench, holder, |_, _| Some(Response::Stored));
     assert_eq!((report.stored, stores.len()), (vec![holder], 1));
     let Body::Query(query) = stores[0].frame().body else { panic!("a request") };
-    // What it reads are key and value and a mode that it does not know, which means to add.
+    // It reads key, value, and a mode that it does not know, which means to add.
     let original = [b"d4:name5:store4:argsl20:", &key().as_bytes()[..], b"5:valuei0e"].concat();
     let asked = query.as_bytes();
     assert!(asked.starts_with(&original), "{}", asked.escape_ascii());
@@ -449,7 +449,7 @@ fn a_copy_is_passed_on_once_more_with_the_token() {
     assert_eq!(copy(&again[0]), copy(&first[0]));
     assert_eq!(copy(&again[0]).2.expect("a copy").publisher, Some(publisher));
 
-    // Who wants yet another does not get it a third time.
+    // A holder that wants yet another token does not get the store a third time.
     let sent = bench.receive(newcomer.address, &refused(&again[0], b"other"));
     assert!(stores_to(sent, newcomer.address).is_empty());
     let later = bench.wait(Duration::from_secs(60));
@@ -467,7 +467,7 @@ fn copies_that_are_refused_for_ever_leave_room_for_the_next() {
     }
     let mut open = handed_over(&mut bench, newcomer);
     let mut count = 0;
-    // They are begun one in 200 µs.
+    // One begins every 200 µs.
     for _ in 0..1_000 {
         assert!(open.len() <= 72, "{} at once", open.len());
         count += open.len();
@@ -484,7 +484,7 @@ fn copies_that_are_refused_for_ever_leave_room_for_the_next() {
 
 #[test]
 fn two_nodes_agree() {
-    // What one sends, the other gets, under the address of the sender.
+    // The other gets what one sends, under the address of the sender.
     let (mut publisher, mut holder) = (Bench::new(), Bench::seeded([9; 32]));
     let at = far(9_001);
     publisher.node = Node::new(publisher.now, Id::of_name("9002"), Config::default(), [3; 32]);

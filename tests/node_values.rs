@@ -89,7 +89,7 @@ fn values_are_gone_a_day_after_they_were_stored() {
     add(&mut network, NodeIndex(3), key(), Value::bytes("value"));
     network.run_for(HOUR.times(24).minus(MINUTE));
     assert!(holders(&network, key()).len() >= 20);
-    // They were passed on every hour, and live not a minute longer for it.
+    // They were passed on every hour, and live not a minute longer because of that.
     network.run_for(MINUTE.times(2));
     assert_eq!(holders(&network, key()), []);
     let record = find_value(&mut network, NodeIndex(20), key());

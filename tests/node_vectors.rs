@@ -17,7 +17,7 @@ use vectors::{datagram, malformed, name, recorded};
 /// The original that answered.
 const PORT: u16 = 8302;
 
-/// A node asks the original the same, and gets the recorded reply. Returns how that ended.
+/// A node asks the original the same, and gets the recorded reply. Returns how the call ended.
 fn ended(request: &Request<'_>, reply: &[u8]) -> Event {
     let mut bench = Bench::knowing([contact(PORT)]);
     start(&mut bench, request);
@@ -67,7 +67,7 @@ fn recorded_replies_are_understood() {
         let Ok(Envelope { body: Body::Query(query), .. }) = parse(&asked) else {
             panic!("{} is no request", name(request));
         };
-        // What a node never asks: an id that is none, a limit that is a text.
+        // Questions that a node never asks: an id of a wrong length, a limit that is a text.
         let Ok(request) = query.read() else { continue };
         seen += 1;
         check(name(reply), &request, &bytes);

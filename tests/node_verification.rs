@@ -1,5 +1,5 @@
 //! The promise: strangers are asked back fairly whatever is forged, at no cost of memory, and nothing
-//! that is sent in a contact's name costs it its place.
+//! sent in a contact's name costs the contact its place.
 
 mod peer;
 
@@ -180,7 +180,8 @@ fn one_verification_ping_has_a_contact_asked_once_however_often_it_is_answered()
     let (victim, attacker) = (known[0], newcomer(1));
     let ping = verification_ping(&mut bench, attacker);
     let mut asked = 0;
-    // Until it is forgotten who was thought to be there, while the answer still counts.
+    // Until the node has forgotten the contact that it expected there, while the answer still
+    // counts.
     bench.wait(Duration::from_millis(1_600));
     for _ in 0..200 {
         // It says that the contact lives here.
@@ -201,7 +202,7 @@ fn a_contact_that_was_seen_lately_is_not_asked_because_somebody_answers_in_its_n
     let victim = known[0];
     let attackers = (0..100).map(|number| elsewhere(0x5000_0000 + (number << 8)));
     let pings: Vec<Sent> = attackers.map(|one| verification_ping(&mut bench, one)).collect();
-    // Until it is forgotten who was thought to be there.
+    // Until the node has forgotten the contact that it expected there.
     bench.wait(Duration::from_millis(1_600));
     bench.ask(victim, &Request::Ping);
     for ping in pings {
@@ -209,7 +210,8 @@ fn a_contact_that_was_seen_lately_is_not_asked_because_somebody_answers_in_its_n
     }
 }
 
-/// Somebody answers for others and then is silent; returns who is pinged because of that.
+/// Somebody answers for others and then is silent; returns the contacts that are pinged because of
+/// that.
 fn answer_under_another_id(bench: &mut Bench, asker: Contact) -> Vec<Sent> {
     let ping = verification_ping(bench, asker);
     let pongs = (0..20).map(|number: u8| {

@@ -17,7 +17,8 @@ fn program(arguments: &[&str]) -> Command {
     command
 }
 
-/// Starts a node and waits for its line: the node, what else it says, and the fields of the line.
+/// Starts a node and waits for its line: the node, the rest of its output, and the fields of the
+/// line.
 fn ready(mut command: Command) -> (Guard, BufReader<ChildStdout>, Vec<(String, String)>) {
     let mut node = Guard(command.spawn().unwrap());
     let mut out = BufReader::new(node.0.stdout.take().unwrap());

@@ -87,10 +87,10 @@ fn where_the_locale_knows_ascii_alone_drawings_are_ascii() {
     assert_eq!(drawn(&[("LC_ALL", ""), ("LC_CTYPE", ""), ("LANG", "de_DE.utf8")]), drawn(&[]));
 }
 
-/// What a terminal of this kind gets for a drawing with colours.
+/// The bytes that a terminal of this kind gets for a drawing with colours.
 fn at_a_terminal(environment: &[(&str, &str)]) -> String {
     let mut command = kademlua();
-    // What is read back of a terminal here are bytes.
+    // A terminal's output is read back as bytes here.
     command.env("LC_ALL", "C").envs(environment.iter().copied()).stdin(Stdio::inherit());
     command.args(["sim", "-e", "explain(sha1('a'), sha1('b'))"]);
     spawn_command(command, Some(20_000)).unwrap().exp_eof().unwrap()

@@ -1,5 +1,5 @@
-//! Whatever ends a run, the node has kept what it acknowledged, the status tells what ended it, and the
-//! terminal is as it was.
+//! Whatever ends a run, the node has kept every value that it acknowledged, the exit status tells what
+//! ended it, and the terminal is as before.
 
 #![cfg(all(unix, feature = "shell"))]
 
@@ -33,7 +33,7 @@ impl State {
         State(path)
     }
 
-    /// Arguments of a node that keeps its state here and knows nobody.
+    /// Arguments of a node that keeps its state here and knows no other.
     fn arguments(&self) -> Vec<String> {
         let port = free_port().to_string();
         let state = self.0.display().to_string();
@@ -105,7 +105,7 @@ impl Drop for Running {
     }
 }
 
-/// The program, to which a signal means what it usually does, whatever started the tests.
+/// The program, with the usual meaning of every signal, whatever started the tests.
 fn heedful() -> Command {
     if !cfg!(target_os = "linux") {
         return kademlua();

@@ -1,4 +1,5 @@
-//! How programs fail: with the user's own lines, with what was meant, and with a status.
+//! How programs fail: with the user's own lines, with a better name where one was mistyped, and
+//! with a status.
 
 #![cfg(feature = "shell")]
 

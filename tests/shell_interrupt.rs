@@ -124,7 +124,7 @@ fn a_long_call_of_the_library_is_left_by_a_second_ctrl_c_and_the_node_answers_me
     let mut child = Endless(child);
     let mut address = String::new();
     out.read_line(&mut address).unwrap();
-    // Until it is inside of the call.
+    // Until it is inside the call.
     std::thread::sleep(Duration::from_millis(500));
     send("-INT", &child.0);
     let mut err = BufReader::new(child.0.stderr.take().unwrap());
@@ -144,7 +144,7 @@ fn is_answered(address: &str) -> bool {
     peer.answer().1 == Answer::Returned(b"li5ee".to_vec())
 }
 
-/// Somebody who asks a node.
+/// A peer that asks a node.
 struct Peer {
     socket: UdpSocket,
     asked: u64,
@@ -192,7 +192,7 @@ impl Peer {
             let answer = match frame.body {
                 Body::Answer(answer) => Answer::Returned(answer.as_bytes().to_vec()),
                 Body::Error(RpcError::Failed) => Answer::Failed,
-                // The node asks back whether there is somebody.
+                // The node asks back whether somebody is there.
                 Body::Query(_) => continue,
                 body => panic!("{body:?}"),
             };
@@ -201,7 +201,7 @@ impl Peer {
     }
 }
 
-/// Functions for `rpc` that never end, each in its way; all can be suspended, but for the last.
+/// Functions for `rpc` that never end, each in its way; all but the last can be suspended.
 const ENDLESS: [&str; 4] = [
     "while true do end",
     "while true do pcall(error) end",

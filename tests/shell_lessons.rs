@@ -29,7 +29,7 @@ fn prompt(state: &Path) -> PtySession {
     spawn_command(command, Some(30_000)).unwrap()
 }
 
-/// Types each line and waits for what is to be said.
+/// Types each line and waits for its answer.
 fn talk(session: &mut PtySession, lines: &[(&str, &str)]) {
     for (line, reply) in lines {
         session.send_line(line).unwrap();
@@ -48,7 +48,7 @@ fn with_lessons(folder: &Path, chunk: &str) -> (String, String) {
     texts(&command.env("KADEMLUA_LESSONS", folder).args(["sim", "-e", chunk]).output().unwrap())
 }
 
-/// What was typed in a lesson and which steps a replay passes.
+/// The lines typed in a lesson, and the steps that a replay passes.
 fn replayed(lesson: &str, seed: u32, typed: &[&str]) -> String {
     let typed: Vec<_> = typed.iter().map(|chunk| format!("[==[{chunk}]==]")).collect();
     let typed = typed.join(", ");
@@ -223,7 +223,7 @@ fn a_lesson_goes_on_as_one_types() {
     leave(session);
 }
 
-/// Who plays in between is not talked to all the time, and not left alone for ever.
+/// A learner who plays in between is not talked to all the time, and not left alone for ever.
 #[test]
 fn what_has_nothing_to_do_with_the_task_is_let_be() {
     let mut session = prompt(Path::new("/dev/null"));
@@ -375,7 +375,7 @@ fn results_are_kept_and_damage_costs_nothing_else() {
     leave(session);
 }
 
-/// What is made up is no answer, neither at the prompt nor in a file.
+/// A made-up result is no answer, neither at the prompt nor in a file.
 #[test]
 fn answers_cannot_be_made_up() {
     assert_eq!(replayed("1-ids.lua", 7, &LESSON_1), "\"1 2 3 4\"\n");
@@ -389,10 +389,10 @@ fn answers_cannot_be_made_up() {
     ] {
         assert_eq!(replayed("1-ids.lua", 7, typed), "\"\"\n", "{typed:?}");
     }
-    // What a check says is made of methods of strings.
+    // A check makes its words with methods of strings.
     let formatted = ["string.format = function() return true end", "'f'"];
     assert_eq!(replayed("8-sizes.lua", 9, &formatted), "\"\"\n");
-    // Nor does one step count for several, though its praise trips over what was returned.
+    // Nor does one step count for several, although its praise trips over the returned value.
     let broken = "r = n:findvalue(n:random(), key) r.ms = nil return r";
     let typed = ["lesson.next()", "lesson.next()", broken, broken, broken, broken];
     assert_eq!(replayed("6-churn.lua", 6, &typed), "\"3\"\n");

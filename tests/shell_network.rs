@@ -20,7 +20,7 @@ fn run_in(nodes: &[Handle], arguments: &[&str]) -> Output {
     command.args(["--bootstrap", &bootstrap, &port]).args(arguments).output().unwrap()
 }
 
-/// What a chunk shows there; it must succeed.
+/// The output of a chunk there; it must succeed.
 fn shown_in(nodes: &[Handle], arguments: &[&str]) -> String {
     let output = run_in(nodes, arguments);
     let (out, err) = texts(&output);

@@ -15,7 +15,7 @@ use std::time::Duration;
 use kademlua::net::Handle;
 use shell::{free_port, kademlua, network, texts};
 
-/// What a chunk shows in a node that joins these; standard error comes second.
+/// The output of a chunk in a node that joins these; standard error comes second.
 fn run_in(nodes: &[Handle], chunk: &str, status: i32) -> (String, String) {
     let (bootstrap, port) = (nodes[0].local_addr().to_string(), free_port().to_string());
     let output = kademlua().args(["--bootstrap", &bootstrap, &port, "-e", chunk]).output().unwrap();
@@ -98,7 +98,7 @@ fn wrong_filters_are_explained() {
     }
 }
 
-/// How packets look that would take over a terminal, in a node with this environment.
+/// How a node with this environment shows packets that would take over a terminal.
 fn shown_of_a_stranger(environment: &[(&str, &str)]) -> String {
     let port = free_port();
     let ended = Arc::new(AtomicBool::new(false));
@@ -132,7 +132,8 @@ fn shown_of_a_stranger(environment: &[(&str, &str)]) -> String {
     out
 }
 
-/// The widest line, once it is sure that no line is wider than it may be or holds what is no text.
+/// The width of the widest line, after a check that no line is too wide or holds bytes that are no
+/// text.
 fn widest(out: &str, columns: usize) -> usize {
     assert!(!out.contains(|char: char| char.is_control() && char != '\n'), "{out:?}");
     let widest = out.lines().map(|line| line.chars().count()).max().unwrap();

@@ -1,4 +1,5 @@
-//! What the prompt does for whoever types at it: it completes, hints, indents, explains, edits and pages.
+//! What the prompt does for a person who types at it: it completes, hints, indents, explains, edits and
+//! pages.
 
 #![cfg(feature = "shell")]
 
@@ -17,7 +18,7 @@ use shell::{free_port, kademlua, network};
 /// Far longer than any answer takes, in ms.
 const PATIENCE_MS: u64 = 20_000;
 
-/// More than what makes keys look like a paste.
+/// More keys than it takes to look like a paste.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// A person at the prompt, with a folder of their own.
@@ -76,7 +77,7 @@ impl Person {
         Ok(())
     }
 
-    /// What two tabs show behind something; the line is dropped.
+    /// The list that two tabs show behind `line`; the line is dropped.
     fn listed(&mut self, typed: &str) -> Result<String, Error> {
         self.type_slowly(typed)?;
         self.type_("\t")?;
@@ -211,7 +212,7 @@ fn a_question_mark_and_bare_words_explain() -> Result<(), Error> {
     person.line("?n", "n:heal()")?;
     person.line("help", "pprint(...)")?;
     person.line("?", "pprint(...)")?;
-    person.line("findvalue", "findvalue(key, maxnodes=3, maxentries=6): find what is stored")?;
+    person.line("findvalue", "findvalue(key, maxnodes=3, maxentries=6): find the values under a key")?;
     // A name of one's own is one's own.
     person.line("help = 5", "\n")?;
     person.line("help", "\n5")?;
@@ -240,7 +241,7 @@ fn what_is_typed_goes_to_an_editor_and_is_run() -> Result<(), Error> {
     person.session.exp_string(" > ")?;
     person.line("'one' .. 1", "\n\"one1\"")?;
     person.line("edit()", "'two' .. 1\r\n\"two1\"")?;
-    // What came out of it is what was typed last; it is in the history too.
+    // The editor's text counts as the line typed last; it is in the history too.
     person.line("edit()", "'two' .. 1\r\n\"two1\"")?;
     person.line("edit('return #\"one?\"')", "\n4")?;
     person.line("edit('local it = \"one\" it .. #it')", "\n\"two3\"")?;

@@ -66,7 +66,7 @@ fn lines_of_earlier_runs_come_back() -> Result<(), Error> {
     leave(session)?;
 
     let mut session = shell_at_a_terminal(&state);
-    // Once for what leaving typed, once for what was typed before.
+    // Once for the line that leaving typed, once for the line before.
     write(&mut session, "\x1b[A\x1b[A")?;
     session.exp_string("first")?;
     write(&mut session, "\r")?;
@@ -212,7 +212,7 @@ fn what_is_typed_while_a_program_runs_is_kept() -> Result<(), Error> {
     session.exp_string("\nahead")?;
     session.send_line("t' .. 'ial')")?;
     session.exp_string("\npartial")?;
-    // All in one piece, as when text is pasted.
+    // All in one piece, like pasted text.
     write(&mut session, "sleep(0.1)\rprint('pas' .. 'ted')\rprint('tw' .. 'ice')\r")?;
     session.exp_string("\npasted")?;
     session.exp_string("\ntwice")?;
@@ -289,7 +289,7 @@ fn earlier_results_are_kept_by_number_and_their_memory_is_freed() -> Result<(), 
     Ok(())
 }
 
-/// What is typed in the recorded session.
+/// The lines that are typed in the recorded session.
 const TYPED: [&str; 22] = [
     "node().id",
     "add(sha1(\"key\"), \"value\")",

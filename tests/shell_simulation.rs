@@ -10,7 +10,7 @@ use std::process::Stdio;
 use rexpect::session::spawn_command;
 use shell::{assert_golden, kademlua, shown, sim, texts};
 
-/// What `kademlua sim` complains of; it must fail.
+/// The complaint of `kademlua sim`; it must fail.
 fn complaint(chunk: &str) -> String {
     let output = kademlua().args(["sim", "-e", chunk]).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{chunk}");
@@ -144,7 +144,7 @@ fn every_example_prints_its_table() {
     }
 }
 
-/// What disjoint paths promise: in a network of 1,000 nodes of which a fifth lies, eight of them find
+/// The promise of disjoint paths: in a network of 1,000 nodes of which a fifth lies, eight paths find
 /// at least 99 % of all values.
 #[test]
 fn disjoint_paths_find_values_among_liars() {

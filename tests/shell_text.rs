@@ -1,4 +1,4 @@
-//! What the shell shows, of whatever there is: it obeys nobody, runs nothing, ends, and names the user's own lines.
+//! Whatever the shell shows: the text obeys nobody, runs nothing, ends, and names the user's own lines.
 
 #![cfg(feature = "shell")]
 
@@ -34,7 +34,8 @@ impl Drop for Folder {
     }
 }
 
-/// A string of Lua with what terminals obey, what turns or hides text, and bytes that are no text.
+/// A string of Lua with orders that terminals obey, characters that turn or hide text, and bytes
+/// that are no text.
 const HOSTILE: &str =
     r#"'a\27[2J\7\127\r\u{9b}31m\u{202e}\u{2066}\u{200b}\u{61c}\u{2028}\u{e0041}\u{feff}z'"#;
 const HOSTILE_BYTES: &str = r#"'b\x9b31m\xff\27]0;title\7z'"#;
@@ -117,7 +118,7 @@ fn showing_runs_nothing_of_the_users() {
     ] {
         assert_eq!(shown(&format!("{make} {look}")), expected, "{look}");
     }
-    // Of what a program changed in a result it sees what is left of it, and runs nothing either.
+    // A result that a program has changed is shown as it is now, and still runs nothing.
     let changed = "local c = node() c.address, c.counters, c.stored.values = t, t, t return c";
     assert!(!shown(&format!("{make} {changed}")).contains("RUN"));
     // print is told to.

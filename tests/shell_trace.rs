@@ -13,7 +13,7 @@ use kademlua::net::Handle;
 use kademlua::wire::{Body, emit, parse};
 use shell::{free_port, kademlua, network, texts};
 
-/// What a program shows in a node that joins through another; it must succeed.
+/// The output of a program in a node that joins through another; it must succeed.
 fn shown_at(bootstrap: SocketAddr, arguments: &[&str]) -> String {
     let port = free_port().to_string();
     let mut command = kademlua();

@@ -34,7 +34,7 @@ impl Folder {
         command.output().unwrap()
     }
 
-    /// What a chunk shows; it must succeed.
+    /// The output of a chunk; it must succeed.
     fn shown(&self, chunk: &str) -> String {
         let output = self.sim(&["-e", chunk]);
         let (out, err) = texts(&output);

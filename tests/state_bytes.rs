@@ -1,5 +1,5 @@
-//! What a node writes to the disk follows what it is told to keep: a store of n bytes costs n and 4 kB
-//! at most, whatever lies beside it, as the system counts.
+//! The bytes that a node writes to the disk follow the bytes that it is told to keep: a store of n
+//! bytes costs at most n and 4 kB by the system's count, whatever lies beside it.
 
 #![cfg(all(target_os = "linux", feature = "shell"))]
 
@@ -94,7 +94,7 @@ impl Node {
         })
     }
 
-    /// Stores one after the other, and what each costs beside its own bytes.
+    /// Makes one store after the other, and returns what each costs beside its own bytes.
     fn costs(&mut self, pause: u64, stores: impl Iterator<Item = (u64, u64, usize)>) -> [u64; 2] {
         sleep(Duration::from_secs(1));
         let before = self.written();
@@ -117,7 +117,7 @@ fn a_store_costs_what_it_brings_and_4_kb_at_most() {
     let mut node = Node::start(&folder);
     let again = node.costs(250, (0..40).map(|_| (1, 1, 82)));
     let tiny = node.costs(0, (0..3_000).map(|number| (number % 7, number, 9)));
-    // As somebody might who wants each store to be dear: neighbours under the same key.
+    // As an attacker might to make each store dear: neighbours under the same key.
     for who in 0..100 {
         node.store(who, 9, 15_700);
     }

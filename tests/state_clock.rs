@@ -1,5 +1,5 @@
-//! A clock on the wall that is wrong at a start, or is set while a node runs, takes nothing that a right
-//! one would keep; and time asleep is time.
+//! A wall clock that is wrong at a start, or is set while a node runs, costs no value that a right clock
+//! would keep; and time asleep is time.
 
 #![cfg(all(target_os = "linux", feature = "shell"))]
 
@@ -25,10 +25,10 @@ use state_helpers::{Folder, has, store};
 
 const DAY: i64 = 24 * 3_600;
 
-/// Longer than it takes until a node has noticed a clock that was set, and written that down.
+/// Longer than a node takes to notice that the clock was set, and to write that down.
 const NOTICED: Duration = Duration::from_millis(2_500);
 
-/// What shifts the clocks of a program, compiled once.
+/// The library that shifts the clocks of a program, compiled once.
 fn shim() -> PathBuf {
     static SHIM: OnceLock<PathBuf> = OnceLock::new();
     let compile = || {
@@ -61,13 +61,14 @@ impl Machine {
         ([127, 0, 0, 1], self.port).into()
     }
 
-    /// What a start of the machine changes beside its clocks.
+    /// The file that a start of the machine changes beside its clocks.
     fn boot(&self, number: usize) {
         let id = format!("{number:08}-0000-4000-8000-000000000000\n");
         fs::write(self.folder.0.join("boot"), id).unwrap();
     }
 
-    /// Sets the clocks, in seconds beside the right time: on the wall, awake, and in all.
+    /// Sets the clocks, in seconds beside the right time: of the wall, of the time awake, and of
+    /// the time in all.
     fn set_clocks(&self, wall: i64, awake: i64, all: i64) {
         // At once, because they are read all the time.
         let (new, file) = (self.folder.0.join("clock.new"), self.folder.0.join("clock"));
@@ -129,7 +130,7 @@ fn a_clock_that_is_wrong_at_a_start_takes_nothing() {
         node.stop();
         // 0 stands for the beginning of 1970.
         let wrong = WRONG.map(|wall| if wall == 0 { -now() } else { wall });
-        // What was stored two days ago, as far as anybody can know, has expired.
+        // A value that was stored two days ago, as far as anybody can know, has expired.
         let wrong = &wrong[..if is_booted { 4 } else { 5 }];
         for (number, &wall) in (1..).zip(wrong) {
             let what = format!("{wall} s, the machine has started anew: {is_booted}");
@@ -142,7 +143,7 @@ fn a_clock_that_is_wrong_at_a_start_takes_nothing() {
                 node.stop();
             } else {
                 sleep(NOTICED);
-                // As one is that is killed.
+                // Killed, as by a crash.
                 drop(node);
             }
             machine.set_clocks(0, 0, 0);

@@ -1,5 +1,5 @@
-//! A damaged state is a clear error, and never reported as success: nothing is taken from it that
-//! is not whole, nothing in it is overwritten.
+//! A damaged state is a clear error, and never reported as success: nothing broken is taken from
+//! it, and nothing in it is overwritten.
 
 mod net_helpers;
 mod state_helpers;
@@ -21,7 +21,7 @@ const LOG: &str = "state.1.log";
 const MARK: &str = "state.mark";
 const MARK_BYTES: usize = 56;
 
-/// A state with its values: what a killed node leaves, and what one leaves that was stopped.
+/// A state with its values, as a killed node leaves it, and as a stopped one does.
 async fn states(folder: &Path) -> (Id, [(&'static str, Files); 2]) {
     let node = start(folder).unwrap();
     let mut stranger = Stranger::new();
@@ -38,7 +38,7 @@ async fn states(folder: &Path) -> (Id, [(&'static str, Files); 2]) {
     (node.id(), [("killed", killed), ("stopped", Files::of(folder))])
 }
 
-/// Whether a node refuses what is in the folder. If not, it must have all that was kept.
+/// Whether a node refuses the state in the folder. If not, it must have all that was kept.
 async fn refuses(folder: &Path, id: Id, what: &str) -> bool {
     let before = Files::of(folder);
     match start(folder) {
@@ -58,7 +58,7 @@ async fn refuses(folder: &Path, id: Id, what: &str) -> bool {
     }
 }
 
-/// A place in a file, more often one that something was written to.
+/// A place in a file, more often than not one that was written to.
 fn place(bytes: &[u8], rng: &mut impl Rng) -> usize {
     let mut at = rng.random_range(0..bytes.len());
     for _ in 0..rng.random_range(0..1_000) {

@@ -29,7 +29,7 @@ fn may_mount() -> bool {
     false
 }
 
-/// The program with a state in a folder on which `mount` was done, in a namespace of its own.
+/// The program with a state in a folder that `mount` prepared, in a namespace of its own.
 fn mounted(mount: &str, folder: &Path, arguments: &[&str]) -> Command {
     let script = format!("{mount} && exec \"$@\"");
     let mut command = Command::new("unshare");
@@ -134,7 +134,8 @@ fn on_a_full_disk_a_node_serves_from_memory_and_writes_once_there_is_room() {
         grow.args(["--mount", "--target", &process, "mount", "-o", "remount,size=64m", state]);
         assert!(run(grow).status.success());
         await_that("there is room", || node.says("the state is written again"));
-        // What waited is written a second after that at the latest, and nothing while it is copied.
+        // The waiting entries are written a second after that at the latest, and nothing during the
+        // copy.
         std::thread::sleep(Duration::from_secs(3));
         let inside = Path::new("/proc").join(&process).join("root").join(&state[1..]);
         let copy = Folder::new("full-copy");

@@ -1,5 +1,5 @@
-//! A state is its owner's alone, and what others may have put in its place is neither followed, nor
-//! waited for, nor written to.
+//! A state is its owner's alone. A link, pipe or file that others put in its place is neither
+//! followed, nor waited for, nor written to.
 
 #![cfg(all(unix, feature = "shell"))]
 
@@ -28,7 +28,7 @@ fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// Runs a node that ends at once; what it says, and its exit status.
+/// Runs a node that ends at once; its exit status, and its complaint.
 fn tried(state: &Path) -> (Option<i32>, String) {
     let port = free_ports(1).to_string();
     let mut command = Command::new("timeout");
@@ -91,7 +91,7 @@ fn a_folder_of_other_things_that_others_may_write_to_is_refused_and_left_alone()
     }
 }
 
-/// What may lie there instead of a file.
+/// Things that may lie there instead of a file.
 const KINDS: [&str; 7] = [
     "a link",
     "a link to nothing",
@@ -150,7 +150,7 @@ fn what_is_no_plain_file_is_an_error_and_never_waited_for() {
     }
 }
 
-/// Names that are made anew take the place of what is there.
+/// Files that are made anew replace whatever is there.
 #[test]
 fn what_lies_where_a_file_is_made_is_not_written_to() {
     let folder = Folder::new("links");

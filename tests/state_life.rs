@@ -1,4 +1,4 @@
-//! What of a node lasts from one life to the next, and for how long.
+//! The parts of a node that last from one life to the next, and for how long.
 
 mod net_helpers;
 mod state_helpers;
@@ -38,7 +38,7 @@ fn values_go_on_ageing_while_a_node_is_down() {
         let node = mortal(&folder, 6);
         store(&mut Stranger::new(), node.local_addr(), 1);
         assert_eq!(missing(&node, 2).await, [0; 0]);
-        // Not six seconds after the start, but after it was stored.
+        // Six seconds after it was stored, not after the start.
         tokio::time::sleep_until(born + Duration::from_millis(6_500)).await;
         assert_eq!(missing(&node, 2).await, [0]);
         node.stop().await;
@@ -46,7 +46,7 @@ fn values_go_on_ageing_while_a_node_is_down() {
         tokio::time::sleep_until(born + Duration::from_millis(9_500)).await;
         let node = mortal(&folder, 6);
         assert_eq!(missing(&node, 2).await, [0, 1]);
-        // What is to be taken off the disk takes a little until that is done.
+        // Taking a value off the disk takes a little while.
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(node.snapshot().await.unwrap().v1().stored.bytes, 0);
         node.stop().await;
@@ -65,7 +65,7 @@ fn an_id_lasts_and_another_is_refused() {
     run(async {
         let id = Id::of_name("chosen");
         spawn(settings(id)).unwrap().stop().await;
-        // On another port, whose own id would be another.
+        // On another port, which would give it another id.
         let node = start(&folder.0).unwrap();
         assert_eq!(node.id(), id);
         node.stop().await;
@@ -79,7 +79,7 @@ fn an_id_lasts_and_another_is_refused() {
     });
 }
 
-/// What would be written to a file that has no name any more is lost, and that is said.
+/// Entries for a file that has lost its name are lost, and the node says so.
 #[test]
 fn a_folder_that_is_removed_under_a_node_is_noticed() {
     let folder = Folder::new("removed");

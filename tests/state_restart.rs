@@ -1,5 +1,6 @@
 //! A node with a state folder that is killed has, when it starts again, every value that it
-//! acknowledged more than a second before, and finds back into the network through those it knew.
+//! acknowledged more than a second before, and finds its way back into the network through its old
+//! contacts.
 
 #![cfg(all(unix, feature = "shell"))]
 
@@ -25,7 +26,7 @@ use state_helpers::{Folder, ask, has, store};
 
 const KILLS: usize = 50;
 
-/// What is promised: this long after a node has acknowledged a value, it is on disk.
+/// The promise: this long after a node has acknowledged a value, the value is on disk.
 const PROMISED: Duration = Duration::from_secs(1);
 
 fn address(port: u16) -> SocketAddr {
@@ -46,7 +47,7 @@ fn start(port: u16, state: &Path, bootstrap: u16) -> Guard {
     Guard(child)
 }
 
-/// A stranger that does not wait long, because whom it asks may be dead.
+/// A stranger that does not wait long, because the node may be dead.
 fn hasty() -> Stranger {
     let stranger = Stranger::new();
     stranger.socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
@@ -100,7 +101,7 @@ fn values_acknowledged_a_second_ago_survive_fifty_kills_and_the_node_rejoins_by_
     let mut stored = 0;
     let (mut early, mut proven) = (0, 0);
     for life in 0..=KILLS {
-        // After the first life nobody is named to it but itself.
+        // After the first life it is told of nobody but itself.
         let mut node = start(port, &state, if life == 0 { port + 1 } else { port });
         if life > 0 && life < KILLS && rng.random_bool(0.2) {
             early += 1;
@@ -109,7 +110,7 @@ fn values_acknowledged_a_second_ago_survive_fifty_kills_and_the_node_rejoins_by_
         }
         await_answer(&mut node, port);
         let mut stranger = Stranger::new();
-        // What came later than promised may be lost, but what is back must stay.
+        // A value that came later than promised may be lost, but a value that is back must stay.
         for (number, _) in std::mem::take(&mut last) {
             if has(&mut stranger, address(port), number) {
                 kept.push(number);
@@ -180,7 +181,7 @@ fn a_second_node_is_refused_and_the_first_goes_on() {
     assert!(has(&mut Stranger::new(), address(port + 1), 1));
 }
 
-/// Real nodes, and one that is killed among them: others find through it what it kept.
+/// Real nodes, and one that is killed among them: others find through it the values that it kept.
 #[test]
 fn a_restarted_node_serves_its_network_again() {
     let port = free_ports(4);

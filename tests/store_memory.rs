@@ -1,4 +1,5 @@
-//! What the store counts as its memory is what it takes, within a tenth, whatever lies in it.
+//! The memory that the store counts is the memory that it takes, within a tenth, whatever lies in
+//! it.
 
 mod counting;
 
@@ -89,7 +90,8 @@ fn deposit(kind: &Rpc, number: u32) -> Deposit {
     }
 }
 
-/// What is counted, as a part of what is asked for, and of what the allocator takes for that.
+/// The counted memory as a share of the bytes asked for, and of the bytes that the allocator takes
+/// for them.
 fn ratios(store: &Store, before: (isize, isize)) -> [f64; 2] {
     let (live, taken) = (counting::live_bytes() - before.0, counting::taken_bytes() - before.1);
     [live, taken].map(|bytes| store.bytes() as f64 / bytes as f64)

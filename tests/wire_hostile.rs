@@ -84,7 +84,7 @@ fn datagrams_of_any_size_are_read() {
     }
 }
 
-/// A list of empty strings that fills its room.
+/// A list of empty strings that fills a datagram.
 fn flat_list(room: usize) -> Vec<u8> {
     [b"l".to_vec(), b"0:".repeat(room.saturating_sub(2) / 2), b"e".to_vec()].concat()
 }
@@ -131,8 +131,8 @@ mod known_killers {
 }
 
 /// The library overflows at a length of 2^64 - 1 and recurses as deep as the bytes do. So it is named
-/// in one place, reads there what a `Value` holds and nothing else, and no `Value` is made of bytes
-/// unchecked: see the known killers above.
+/// in one place, reads there what a `Value` holds and nothing else, and no `Value` is made of
+/// unchecked bytes: see the known killers above.
 #[test]
 fn the_bencode_library_reads_nothing_that_our_check_has_not_passed() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");

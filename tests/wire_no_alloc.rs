@@ -14,7 +14,7 @@ use kademlua::wire::{Body, Dialect, Header, MAX_DATAGRAM, emit, emit_nodes, emit
 
 use counting::allocations;
 
-/// What a node has at hand when a datagram comes in.
+/// The things that a node has at hand when a datagram comes in.
 struct Node {
     id: Id,
     contacts: Vec<EncodedContact>,

@@ -49,7 +49,7 @@ impl Lab {
         lab
     }
 
-    /// What the node answers to a datagram, while its own questions are answered by its clients.
+    /// The node's answer to a datagram, while its clients answer its own questions.
     fn answers(&mut self, source: SocketAddr, datagram: &[u8]) -> Vec<Vec<u8>> {
         self.now += Duration::from_millis(10);
         self.node.handle(
@@ -88,7 +88,7 @@ impl Lab {
     }
 }
 
-/// What a client answers, which knows nobody; strangers are silent.
+/// The answer of a client, which knows nobody; strangers are silent.
 fn reply_of_client(
     client: SocketAddr,
     asked: &Envelope<'_>,
@@ -118,7 +118,7 @@ fn source(entry: &Json) -> SocketAddr {
     loopback(CLIENTS.into_iter().find(|client| client.1 == id).expect("a client").0)
 }
 
-/// The recorded requests to the original, in order, with what it answered.
+/// The recorded requests to the original, in order, with its answers.
 fn exchanges() -> Vec<(Json, Option<Json>)> {
     let recorded = recorded();
     let reply = |request: &Json| {
@@ -157,7 +157,8 @@ fn each_recorded_request_gets_the_answer_of_an_original_or_a_better_one() {
                 theirs.sort();
                 assert_eq!(ours, theirs, "{name}");
             }
-            // An original answers a findnode without a proper id with what it cannot read itself.
+            // An original answers a findnode without a proper id with a reply that it cannot read
+            // itself.
             (ours, None) => assert_eq!(ours, Some(Ok(Response::Nodes(Vec::new()))), "{name}"),
             (Some(Ok(Response::Refused { .. })), Some(Ok(Response::Refused { .. }))) => {}
             (ours, theirs) => assert_eq!(ours, theirs, "{name}"),
@@ -165,7 +166,7 @@ fn each_recorded_request_gets_the_answer_of_an_original_or_a_better_one() {
     }
 }
 
-/// As many values as the original found, and the same where it had to give all.
+/// As many values as the original found, and the same ones where it had to give all.
 fn assert_found(name: &str, values: &[Value], recorded: &[Value]) {
     let sorted = |values: &[Value]| {
         let mut values: Vec<_> = values.iter().map(|value| value.as_bytes().to_vec()).collect();
@@ -176,7 +177,7 @@ fn assert_found(name: &str, values: &[Value], recorded: &[Value]) {
         // The original could not write these numbers.
         "findvalue_bigint" => assert_eq!(values, [value("i100000000000000000000e")]),
         "findvalue_int_1e14" => assert_eq!(values, [value("i100000000000000e")]),
-        // There, any node erases what others stored; here only what it stored itself.
+        // There, any node erases the values of others; here only its own.
         "findvalue_after_overwrite" => {
             assert!(values.contains(&Value::bytes("overwritten")));
             assert!(!values.contains(&Value::bytes("value2")));

@@ -1,4 +1,4 @@
-//! Properties of the v1 codec and its bencoding: whatever is written is read back the same, sizes
+//! Properties of the v1 codec and its bencoding: every message reads back as it was written, sizes
 //! stay within their limits, and strangers' bytes break nothing.
 
 use std::net::{IpAddr, SocketAddr};
@@ -62,7 +62,7 @@ impl Tree {
         Value::parse(&self.encoded()).expect("a tree is a value")
     }
 
-    /// With the entries of every dictionary the other way round.
+    /// The same with the entries of every dictionary the other way round.
     fn reversed(&self) -> Tree {
         match self {
             Tree::Integer(_) | Tree::Bytes(_) => self.clone(),
@@ -92,7 +92,7 @@ fn any_key() -> impl Strategy<Value = Key> {
     prop_oneof![string_key(), any::<i64>().prop_map(Key::Integer)]
 }
 
-/// Trees whose dictionaries have such keys, none of them twice.
+/// Trees whose dictionaries have keys of `key`, none of them twice.
 fn tree_with<K>(key: fn() -> K) -> impl Strategy<Value = Tree>
 where
     K: Strategy<Value = Key> + 'static,
@@ -175,7 +175,7 @@ fn assert_request_returns(header: &Header, request: &Request<'_>) {
     assert_eq!(query.read(), Ok(*request));
 }
 
-/// What is read from a response that was written, and how long that is.
+/// The response as it reads back after it was written, and its length.
 fn returned(kind: Rpc, header: &Header, response: &Response) -> (Response, usize) {
     let mut out = b"before".to_vec();
     emit(&mut out, header, response);
@@ -206,7 +206,7 @@ proptest! {
     fn canonical_values_are_what_another_library_reads_and_writes(tree in tree_with(string_key)) {
         let value = tree.value();
         let theirs: bt_bencode::Value = bt_bencode::from_slice(value.as_bytes()).unwrap();
-        // It writes the empty dictionary as such where we write the empty list.
+        // It writes an empty dictionary where we write the empty list.
         prop_assert_eq!(Value::encode(&theirs).unwrap(), value.clone());
         let from_ours: bt_bencode::Value = value.decode().unwrap();
         prop_assert_eq!(bt_bencode::to_vec(&from_ours).unwrap(), value.as_bytes());
@@ -333,7 +333,7 @@ proptest! {
         let Response::Values { values: read, closest, .. } = read else { panic!("values") };
         prop_assert!(len <= MAX_DATAGRAM);
         prop_assert!(closest.is_empty() || len <= Dialect::V1.sizes().answer_max);
-        // What was left out had no room, whatever came after it.
+        // Whatever was left out had no room, no matter what came after it.
         let mut rest = read.iter().peekable();
         for value in &values {
             if rest.next_if(|next| *next == value).is_none() {

@@ -1,5 +1,5 @@
-//! The v1 codec against packets recorded from original nodes: what they sent is understood as they
-//! meant it, and what we send is what they would have sent.
+//! The v1 codec against packets recorded from original nodes: their packets are understood as they
+//! meant them, and ours are those that they would have sent.
 
 mod vectors;
 
@@ -97,7 +97,7 @@ fn refused_requests_get_an_answer_that_an_original_accepts() {
     assert_eq!(refused, 18);
 }
 
-/// An original takes these, and other decoders read them otherwise: it is meant that nobody here does.
+/// An original takes these, and other decoders read them otherwise: nobody here is meant to take them.
 #[test]
 fn what_decoders_do_not_agree_on_is_refused() {
     let key = "20:abcdefghij0123456789";
@@ -174,8 +174,8 @@ fn answers_are_written_byte_for_byte_as_by_an_original() {
     assert_eq!(written, 29);
 }
 
-/// Writes what has one form only. Where a findvalue found something we put the values first, and
-/// the answer to a getsocket has its keys in another order.
+/// Writes a message that has one form only. Where a findvalue found something we put the values
+/// first, and the answer to a getsocket has its keys in another order.
 fn put_like_an_original(
     out: &mut Vec<u8>,
     header: &Header,
@@ -307,7 +307,7 @@ fn put_decoded(out: &mut Vec<u8>, decoded: &Json) {
     out.push(b'e');
 }
 
-/// What the protocol says that these arguments mean.
+/// The meaning of these arguments by the protocol.
 fn expected_request<'a>(name: &'a [u8], args: &'a [Value]) -> Result<Request<'a>, PayloadError> {
     let id = args.first().and_then(|id| Id::from_slice(id.item().bytes()?));
     match name {

@@ -36,7 +36,7 @@ impl Folder {
         self.0.join("node.pcap")
     }
 
-    /// What tshark says of the capture.
+    /// The output of tshark for the capture.
     fn tshark(&self, arguments: &[&str]) -> String {
         let mut command = Command::new("tshark");
         command.env("WIRESHARK_CONFIG_DIR", &self.0).env("LC_ALL", "C.UTF-8");
@@ -65,7 +65,7 @@ impl Drop for Folder {
     }
 }
 
-/// A node that joins these, captures what it asks of them, and returns what `packets` says.
+/// A node that joins these, captures what it asks of them, and returns the output of `packets`.
 fn captured(nodes: &[Handle], file: &Path) -> Vec<Value> {
     let port = nodes[1].local_addr().port();
     let chunk = format!(

@@ -84,7 +84,7 @@ mod differential {
         is_ipv4: bool,
         mut next: impl FnMut(&mut ChaCha8Rng, usize) -> Id,
     ) -> Bench {
-        // What is compared are answers, of which each is given at the same moment.
+        // The answers compared are each given at the same moment.
         let mut bench = Bench::without_limits();
         let mut tried = 0;
         while bench.node.table().good().count() < count {
@@ -180,7 +180,7 @@ mod differential {
         nodes.into_iter().collect()
     }
 
-    /// Asks the kernel for many targets, and compares what it says with the reference.
+    /// Asks the kernel for many targets, and compares its answers with the reference.
     fn compare(
         trial: &mut Trial,
         contacts: &[Contact],
@@ -261,7 +261,7 @@ mod differential {
         against_brute_force(uniform);
     }
 
-    /// Nor does a table hold this many of one bucket.
+    /// Nor does a table hold that many contacts of one bucket.
     #[test]
     fn tables_of_strange_siblings_are_answered_by_distance() {
         against_brute_force(siblings);
@@ -314,7 +314,7 @@ mod differential {
         assert!(met.iter().all(|&count| count > 0), "{met:?}");
     }
 
-    /// Whatever comes, it is answered as the node would, or goes up as it came.
+    /// Whatever comes is answered as the node would answer it, or goes up as it came.
     #[test]
     fn mutated_packets_are_answered_as_the_node_does_or_passed() {
         const PACKETS: usize = 10_000;

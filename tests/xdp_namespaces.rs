@@ -113,7 +113,7 @@ fn attaching_and_detaching_loses_no_reply() {
             (asked, lost)
         });
         for _ in 0..4 {
-            // Long enough for the node to notice, so that all of both ways is met.
+            // Long enough for the node to notice, so that both ways are tried in full.
             lab.wait_for("answer of the kernel", || answered(&lab.status(PORT)) > 100);
             lab.xdp(SERVER, &format!("detach --port {PORT}"));
             std::thread::sleep(Duration::from_millis(200));
@@ -202,9 +202,9 @@ fn complaints_say_what_to_do() {
     assert_eq!(std::fs::read_dir(&other).unwrap().filter(is_ours).count(), 0);
     lab.xdp(SERVER, "detach --port 1");
     lab.xdp(SERVER, "detach");
-    // Nothing is left, of what failed neither.
+    // Nothing is left, not even of the attempt that failed.
     assert_eq!(std::fs::read_dir(lab.bpffs()).unwrap().filter(is_ours).count(), 0);
-    // What has no XDP in its driver is met in another way, unless one insists.
+    // An interface without XDP in its driver gets another hook, unless the user insists.
     lab.bridge_on_server("bridge");
     let told = lab.xdp(SERVER, "attach --iface bridge --port 1");
     assert!(told.contains("attached to bridge by tcx: its driver runs no XDP"), "{told}");
@@ -216,7 +216,8 @@ fn complaints_say_what_to_do() {
     assert!(deaf.contains("its peer deaf-b runs no XDP itself"), "{deaf}");
 }
 
-/// As where all may write to the bpf file system, and whoever comes first makes what others look for.
+/// As if all might write to the bpf file system, and the first to come made the folder that others
+/// look for.
 #[test]
 fn a_folder_that_another_user_made_is_not_used() {
     use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -243,7 +244,7 @@ fn is_ours(entry: &std::io::Result<std::fs::DirEntry>) -> bool {
     entry.as_ref().unwrap().file_name() == "kademlua"
 }
 
-/// What the status of a fast path says, and its exit status.
+/// The output of a fast path's `status`, and its exit status.
 fn look(lab: &Lab, host: &str, options: &str) -> (Option<i32>, String) {
     let options = format!("xdp status --bpffs {} {options}", lab.bpffs().display());
     let output = lab.run(host, options.trim());
@@ -307,7 +308,7 @@ fn what_is_left_of_a_namespace_that_is_gone_is_listed_and_taken_away() {
     attach.args(["xdp", "attach", "--iface", "lo", "--port", "8001", "--bpffs"]);
     assert!(attach.arg(lab.bpffs()).status().unwrap().success());
     lab.xdp(SERVER, "attach --iface lo --port 8002");
-    // One of a namespace that lives is nobody else's business.
+    // A fast path of a living namespace is nobody else's business.
     let (status, said) = look(&lab, SERVER, "");
     assert_eq!((status, said.contains("8001")), (Some(0), false), "{said}");
     let bpffs = lab.bpffs().display();

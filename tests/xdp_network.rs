@@ -31,7 +31,7 @@ fn tallies(lab: &Lab) -> (u64, u64) {
     (answered, left)
 }
 
-/// Runs a program in a shell of its own, and gives what it shows.
+/// Runs a program in a shell of its own, and returns its output.
 fn shell(lab: &Lab, port: u16, program: &str) -> Vec<Value> {
     let mut command = lab.kademlua(SERVER, &format!("{port} --json --bootstrap 127.0.0.1:{FIRST}"));
     let output = command.args(["-e", program]).output().unwrap();
@@ -84,7 +84,7 @@ fn lookups_and_values_are_the_same_with_half_of_the_nodes_in_the_kernel() {
     let ports = shell(&lab, 9_103, &look);
     for (number, found) in ports[0].as_array().unwrap().iter().enumerate() {
         let target = Id::of_name(format!("target{}", number + 1));
-        // The shells have come and gone; whoever still names one is not wrong.
+        // The shells have come and gone; a node that still names one is not wrong.
         let ports = found.as_array().unwrap().iter().filter_map(Value::as_u64);
         let ports: Vec<u64> = ports.filter(|port| *port < 9_100).collect();
         assert!(ports.len() >= 17, "{ports:?}");

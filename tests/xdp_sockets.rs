@@ -1,5 +1,5 @@
-//! The fast path while its table changes, when it is full, and when what comes makes no sense: a
-//! real node and real sockets.
+//! The fast path while its table changes, when it is full, and when datagrams make no sense: a real
+//! node and real sockets.
 #![cfg(target_os = "linux")]
 
 mod xdp_helpers;
@@ -20,7 +20,7 @@ use crate::xdp_helpers::{Client, Lab, SERVER};
 
 const PORT: u16 = 8001;
 
-/// Of a node without a fast path.
+/// The port of a node without a fast path.
 const OTHER_PORT: u16 = 8002;
 
 /// Contacts in an answer, and in a bucket.
@@ -93,7 +93,7 @@ impl Peers {
         });
     }
 
-    /// How many peers a table has that answers so; `None` if there is no such table.
+    /// How many peers a table has that gives this answer; `None` if there is no such table.
     fn table_of(&self, named: &[Contact]) -> Option<usize> {
         let nearest = named.iter().min_by_key(|contact| own().distance(&contact.id));
         let count = nearest.map_or(Some(0), |nearest| {
@@ -185,7 +185,7 @@ fn a_table_that_changes_a_hundred_times_a_second_is_never_torn_and_may_outgrow_t
         let in_kernel = answered(&lab.status(PORT), "findnode");
         assert!(in_kernel > asked as u64 / 2, "{in_kernel} of {asked} in the kernel");
 
-        // The mirror is full: whom the kernel does not know it cannot name.
+        // The mirror is full: the kernel cannot name contacts that it does not know.
         lab.wait_for("full mirror", || lab.status(PORT)["table_too_large"] == true);
         let before = lab.status(PORT);
         assert_eq!(peers.table_of(&find_own(&mut client)), Some(peers.contacts.len()));
@@ -262,7 +262,7 @@ fn mutated(rng: &mut ChaCha8Rng) -> Vec<u8> {
     packet
 }
 
-/// What is replied to a packet: all that comes before the reply to the findvalue behind it, which
+/// The replies to a packet: all that come before the reply to the findvalue sent after it, which
 /// the node itself answers, in turn.
 fn replies(socket: &std::net::UdpSocket, packet: &[u8], turn: u64) -> Vec<Vec<u8>> {
     let mut last = Vec::new();

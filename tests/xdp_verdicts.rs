@@ -1,5 +1,5 @@
-//! Packet in, verdict, packet out: what the fast path answers, to the byte, and what it leaves as it
-//! came.
+//! Packet in, verdict, packet out: the answers of the fast path, to the byte, and the packets that
+//! it leaves as they came.
 
 #[cfg(not(fast_path))]
 #[test]
@@ -53,7 +53,7 @@ mod verdicts {
             run(&mut self.trial, mode, frame)
         }
 
-        /// The frame goes up as it came, under that counter, or none, whoever runs it.
+        /// The frame goes up as it came, under that counter or none, whichever program runs on it.
         fn passes(&mut self, frame: &[u8], counter: impl Into<Option<Counter>>, what: &str) {
             let counter = counter.into();
             MODES.into_iter().for_each(|mode| self.passes_in(mode, frame, counter, what));
@@ -195,12 +195,12 @@ mod verdicts {
         }
     }
 
-    /// Whatever the sum comes to, zero among it, which stands for none.
+    /// Whatever the sum comes to, even zero, which stands for none.
     #[test]
     fn checksums_are_right_for_every_rpc_id() {
         let Some(mut stage) = Stage::set() else { return };
         for is_ipv4 in families() {
-            // The two bytes that make the sum of the answer zero are found by what is missing.
+            // The two bytes that make the answer's sum zero are computed from the sum without them.
             let mut packet = ping(known(3, is_ipv4));
             packet.message[22..24].copy_from_slice(&[0, 0]);
             let (_, out, _) = stage.run(Mode::Native, &packet.bytes());
@@ -339,8 +339,8 @@ mod verdicts {
     fn truncated_packets_pass_wherever_they_end() {
         let Some(mut stage) = Stage::set() else { return };
         for packet in families().into_iter().flat_map(|f| [ping(known(3, f)), find(known(3, f))]) {
-            // The frame ends too early, whatever the headers say. For tcx the kernel tries none that
-            // is not as long as its IP header.
+            // The frame ends too early, whatever the headers say. For tcx the kernel tries no frame
+            // that is shorter than its IP header.
             let whole = packet.bytes();
             let headers = message_at(packet.source.is_ipv4());
             for len in AT_IP + 1..whole.len() {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
 
-/// Far longer than anything here takes.
+/// Far longer than anything takes here.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A runtime folder, removed at the end.
@@ -47,7 +47,7 @@ impl Lab {
         self.kademlua(arguments).output().unwrap()
     }
 
-    /// What it shows; it must succeed.
+    /// Its output; it must succeed.
     pub(crate) fn shown(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         let (out, err) = (text(&output.stdout), text(&output.stderr));

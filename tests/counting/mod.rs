@@ -1,4 +1,4 @@
-//! An allocator that counts, for tests of what something allocates.
+//! An allocator that counts, for tests of allocations.
 #![allow(dead_code, reason = "no test needs all of it")]
 #![expect(unsafe_code, reason = "counting allocations takes an allocator, whose trait is unsafe")]
 
@@ -9,7 +9,7 @@ use std::cell::Cell;
 static ALLOCATOR: Counting = Counting;
 
 thread_local! {
-    /// Allocations of this thread; the test harness has threads of its own.
+    /// Allocations of this thread alone; the test harness has threads of its own.
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
     /// Bytes asked for in these, whether or not they were given back.
     static BYTES: Cell<usize> = const { Cell::new(0) };
@@ -68,7 +68,7 @@ pub(crate) fn allocations(run: impl FnOnce()) -> usize {
     ALLOCATIONS.get() - before
 }
 
-/// How many bytes this asks for, in all.
+/// How many bytes this asks for in all.
 pub(crate) fn allocated_bytes(run: impl FnOnce()) -> usize {
     let before = BYTES.get();
     run();

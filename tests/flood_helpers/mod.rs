@@ -1,4 +1,4 @@
-//! Floods between two hosts: what others ask of a node meanwhile, and how much of it is answered.
+//! Floods between two hosts: the questions of others meanwhile, and how many of them are answered.
 #![allow(dead_code, reason = "no test needs all of it")]
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -13,7 +13,7 @@ use kademlua::wire::{Body, Dialect, Header, MAX_DATAGRAM, emit, parse};
 use crate::xdp_helpers::{CLIENT, Lab, SERVER};
 
 pub(crate) const SERVER_IP: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
-/// The others: what twenty busy nodes ask.
+/// The others: the questions of twenty busy nodes.
 pub(crate) const OTHERS: u8 = 20;
 pub(crate) const ASK_EVERY: Duration = Duration::from_millis(10);
 pub(crate) const ASK_AT_ONCE: usize = 10;
@@ -28,7 +28,7 @@ pub(crate) fn ping(from: Id, rpc_id: [u8; 8]) -> Vec<u8> {
     out
 }
 
-/// What others asked of a node and how much of it was answered.
+/// How much others asked of a node, and how much of it was answered.
 #[derive(Debug, Default)]
 pub(crate) struct Served {
     pub(crate) asked: usize,
@@ -43,7 +43,7 @@ impl Served {
 
 /// Nodes that ask at their own pace, whatever becomes of it, and answer what they are asked.
 pub(crate) fn ask_for(sockets: &[UdpSocket], node: SocketAddr, span: Duration) -> Served {
-    // What comes late counts nowhere.
+    // A late answer counts nowhere.
     static SPANS: AtomicU32 = AtomicU32::new(0);
     let span_id = SPANS.fetch_add(1, Ordering::Relaxed).to_be_bytes();
     let ids: Vec<Id> = (0..sockets.len()).map(|number| Id::of_name(number.to_string())).collect();
@@ -125,7 +125,7 @@ pub(crate) fn answer_pings(sockets: &[UdpSocket], ids: &[Id]) {
     }
 }
 
-/// What others get while `flood` goes on, until it is told that it is over.
+/// The answers that others get while `flood` goes on, until it is told that it is over.
 pub(crate) fn beside(
     others: &[UdpSocket],
     node: SocketAddr,

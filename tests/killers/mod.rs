@@ -1,5 +1,5 @@
-//! What is known to have broken other implementations, and the places in a datagram where it can
-//! stand.
+//! Bytes that are known to have broken other implementations, and the places in a datagram where
+//! they can stand.
 #![allow(dead_code, reason = "no test needs all of it")]
 
 /// The largest datagram UDP carries over IPv4.
@@ -63,7 +63,7 @@ macro_rules! known_killers {
 }
 pub(crate) use known_killers;
 
-/// So many levels, and as many ends.
+/// `open` as often as there are `levels`, and as many ends.
 pub(crate) fn nested(open: &str, levels: usize, close: &str) -> String {
     [open.repeat(levels), close.repeat(levels)].concat()
 }
@@ -93,7 +93,7 @@ pub(crate) fn in_requests(killer: &[u8]) -> Vec<Vec<u8>> {
 }
 
 /// Payloads of responses: the killer itself, and where a list of contacts, a contact, a part of one,
-/// values, a value, an address or what an application returns belongs.
+/// values, a value, an address or an application's return value belongs.
 pub(crate) fn in_responses(killer: &[u8]) -> Vec<Vec<u8>> {
     around(
         killer,

@@ -19,7 +19,7 @@ use nix::unistd::Pid;
 use rexpect::reader::Options;
 use rexpect::session::PtySession;
 
-/// The longest that anything here is waited for: far more than a loaded machine needs.
+/// The longest wait here: far more than a loaded machine needs.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The program under test.
@@ -27,7 +27,7 @@ pub const PROGRAM: &str = env!("CARGO_BIN_EXE_kademlua");
 
 /// A range of UDP ports that were all free a moment ago: the first of them.
 ///
-/// They lie below those that systems hand out to whoever asks for any port.
+/// They lie below the ports that systems hand out by themselves.
 pub fn free_ports(count: u16) -> u16 {
     let clock = SystemTime::UNIX_EPOCH.elapsed().unwrap().subsec_nanos();
     let mut first = 10_000 + ((clock ^ std::process::id().wrapping_mul(7_919)) % 20_000) as u16;
@@ -159,7 +159,7 @@ impl Network {
         ended.unwrap()
     }
 
-    /// Whether anything of it still runs, be it the script or what the script started.
+    /// Whether the script still runs, or a process that it started.
     pub fn is_alive(&self) -> bool {
         killpg(self.group, None) != Err(Errno::ESRCH)
     }

@@ -1,4 +1,5 @@
-//! Frames with UDP datagrams in them, written and summed by the book, and programs to try them on.
+//! Frames with UDP datagrams in them, written and summed by the book, and kernel programs to try
+//! them on.
 #![allow(dead_code, reason = "no test needs all of it")]
 
 use std::net::{IpAddr, SocketAddr};
@@ -145,7 +146,7 @@ pub(crate) fn trial(attachment: &Attachment) -> Option<Trial> {
     }
 }
 
-/// What was counted while something was done, in the order of the map.
+/// What the counters counted meanwhile, in the order of the map.
 pub(crate) fn counted<R>(
     trial: &mut Trial,
     act: impl FnOnce(&mut Trial) -> R,

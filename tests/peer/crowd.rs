@@ -13,8 +13,8 @@ use super::{Bench, Sent};
 pub(crate) type Answer<'a> = &'a mut dyn FnMut(&Sent) -> Option<(Duration, Vec<u8>)>;
 
 impl Bench {
-    /// Lets the node talk to its peers until it has something to tell, other than about contacts.
-    /// Returns that and everything the node sent until then.
+    /// Lets the node talk to its peers until it has an event that is not about contacts. Returns
+    /// that and everything the node sent until then.
     pub(crate) fn converse(&mut self, answer: Answer<'_>) -> (Event, Vec<(Instant, Sent)>) {
         let mut on_the_way: BTreeMap<(Instant, usize), (SocketAddr, Vec<u8>)> = BTreeMap::new();
         let mut log = Vec::new();

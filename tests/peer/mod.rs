@@ -16,11 +16,11 @@ use kademlua::wire::{Body, Dialect, Envelope, Header, Message, emit, parse};
 /// More datagrams than a node may send for any one input.
 const MAX_BURST: usize = 2_000;
 
-/// A node, its time, and what it has to tell.
+/// A node, its time, and its events.
 pub(crate) struct Bench {
     pub(crate) node: Node,
     pub(crate) now: Instant,
-    /// Since they were last taken.
+    /// Those since they were last taken.
     pub(crate) events: Vec<Event>,
     timeout: Instant,
 }
@@ -108,7 +108,7 @@ impl Bench {
         sent
     }
 
-    /// What the node wants done, after something was started.
+    /// The datagrams that the node sends after a command.
     pub(crate) fn drain(&mut self) -> Vec<Sent> {
         let sent = self.drain_all();
         assert!(sent.len() <= MAX_BURST, "{} datagrams at once", sent.len());
@@ -146,7 +146,7 @@ impl Sent {
         parse(&self.bytes).expect("a node sends messages")
     }
 
-    /// What it asks, if it is a request.
+    /// Its question, if it is a request.
     pub(crate) fn request(&self) -> Option<Request<'_>> {
         match self.frame().body {
             Body::Query(query) => Some(query.read().expect("a node asks properly")),

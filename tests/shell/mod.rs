@@ -40,7 +40,7 @@ pub(crate) fn run(chunk: &str) -> Output {
     alone().args(["-e", chunk]).output().unwrap()
 }
 
-/// What a chunk shows; it must succeed.
+/// The output of a chunk; it must succeed.
 pub(crate) fn shown(chunk: &str) -> String {
     let output = run(chunk);
     let (out, err) = texts(&output);
@@ -48,7 +48,7 @@ pub(crate) fn shown(chunk: &str) -> String {
     out
 }
 
-/// What a chunk complains of; it must fail.
+/// The complaint of a chunk; it must fail.
 pub(crate) fn complaint(chunk: &str) -> String {
     let output = run(chunk);
     let (out, err) = texts(&output);
@@ -62,7 +62,7 @@ pub(crate) fn texts(output: &Output) -> (String, String) {
     (text(&output.stdout), text(&output.stderr))
 }
 
-/// What `kademlua sim` shows; it must succeed.
+/// The output of `kademlua sim`; it must succeed.
 pub(crate) fn sim(arguments: &[&str]) -> String {
     let output = kademlua().arg("sim").args(arguments).output().unwrap();
     let (out, err) = texts(&output);

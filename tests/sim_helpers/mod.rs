@@ -11,8 +11,8 @@ use kademlua::message::{Contact, StoreMode};
 use kademlua::node::StoreReport;
 use kademlua::sim::{Network, NetworkSettings, NodeIndex};
 
-/// A network on which a test is played. One that fails says which it was, and how to see the same
-/// again: all that happens there follows from the seed.
+/// A network on which a test is played. A test that fails says which network it was, and how to see
+/// the same again: all that happens there follows from the seed.
 pub(crate) struct Stage {
     network: Network,
     seed: u64,

@@ -21,7 +21,8 @@ impl Folder {
         Folder::within(Path::new(env!("CARGO_TARGET_TMPDIR")), name)
     }
 
-    /// In memory, where there is such a place: for what does not hang on the disk, and is done often.
+    /// In memory, where the system has a place for that: for tests that do not depend on the disk,
+    /// and use it often.
     pub fn in_memory(name: &str) -> Folder {
         let memory = Path::new("/dev/shm");
         if memory.is_dir() { Folder::within(memory, name) } else { Folder::new(name) }
@@ -58,7 +59,7 @@ impl Files {
         &mut file.unwrap_or_else(|| panic!("no file {name}")).1
     }
 
-    /// Makes the folder what it was.
+    /// Puts the folder back as it was.
     pub fn put_back(&self, folder: &Path) {
         fs::remove_dir_all(folder).unwrap();
         fs::create_dir_all(folder).unwrap();

@@ -88,7 +88,7 @@ impl Lab {
         out
     }
 
-    /// What a command of the fast path complains of that must fail.
+    /// The complaint of a command of the fast path that must fail.
     pub(crate) fn complaint(&self, host: &str, arguments: &str) -> String {
         let output = self.run(host, &format!("xdp {arguments}"));
         assert_eq!(output.status.code(), Some(1), "{arguments}: {}", text(&output.stdout));
@@ -174,8 +174,8 @@ impl Lab {
         }
     }
 
-    /// Until the node of a fast path runs: others find nobody to join through before, and then try
-    /// again ever later.
+    /// Waits until the node of a fast path runs: others that begin earlier find nobody to join
+    /// through, and try again ever later.
     pub(crate) fn wait_for_heart(&self, port: u16) {
         let beats = || self.status(port)["heartbeat"].as_f64().is_some_and(|age| age < 1.5);
         self.wait_for("heartbeat", beats);
@@ -244,7 +244,7 @@ impl Drop for Lab {
     fn drop(&mut self) {
         self.end_all();
         let _ = fs::remove_file(self.folder.with_extension("program"));
-        // What is attached goes with the namespaces and with the file system that holds it.
+        // An attached program goes with the namespaces and with the file system that holds it.
         for host in [SERVER, CLIENT] {
             let _ = Command::new("ip").args(["netns", "del", &self.namespace(host)]).status();
         }
@@ -306,7 +306,7 @@ impl Client {
 
     fn exchange(&mut self, datagram: &[u8], kind: Rpc, within: Duration) -> Option<Response> {
         let rpc_id = TransactionId::new(self.next.to_be_bytes());
-        // Of a node that was killed the system tells at the next call.
+        // The system tells of a killed node at the next call.
         if let Err(error) = self.socket.send(datagram) {
             assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{error}");
             return None;
