@@ -212,7 +212,10 @@ fn a_question_mark_and_bare_words_explain() -> Result<(), Error> {
     person.line("?n", "n:heal()")?;
     person.line("help", "pprint(...)")?;
     person.line("?", "pprint(...)")?;
-    person.line("findvalue", "findvalue(key, maxnodes=3, maxentries=6): find the values under a key")?;
+    person.line(
+        "findvalue",
+        "findvalue(key, maxnodes=3, maxentries=6): find the values under a key",
+    )?;
     // A name of one's own is one's own.
     person.line("help = 5", "\n")?;
     person.line("help", "\n5")?;
