@@ -3,9 +3,9 @@
 //! ```sh
 //! cargo bench --no-default-features --bench node
 //! ```
-//! A node that knows a hundred others answers; `kademlua bench` measures the same with the
-//! system's share. The rows under "of the cost model" are what the constants of `guard/cost.rs` were
-//! taken from: what is dear for its bytes, and the system's share of a datagram.
+//! A node that knows a hundred others answers; `kademlua bench` measures the same with the system's
+//! share. The rows under "of the cost model" are the source of the constants in `guard/cost.rs`: the
+//! requests that are dear for their bytes, and the system's share of a datagram.
 
 use std::hint::black_box;
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
@@ -25,12 +25,12 @@ use rand_chacha::ChaCha8Rng;
 
 const NOW: Instant = Instant::ZERO;
 
-/// Who asks, on this machine and elsewhere.
+/// The askers, on this machine and elsewhere.
 const NEAR: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8_999);
 const AFAR: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 8_999);
 
 fn main() {
-    // `cargo test --benches` only wants to know that it runs.
+    // `cargo test --benches` only checks that it runs.
     let runs = if std::env::args().any(|argument| argument == "--bench") { 100_000 } else { 1 };
     for (name, request) in [
         ("answer ping", (|_| Request::Ping) as fn(Id) -> Request<'static>),
@@ -59,7 +59,7 @@ fn main() {
     costs(runs.div_ceil(100));
 }
 
-/// Prints what the constants of the cost model were taken from.
+/// Prints the costs from which the constants of the cost model were taken.
 fn costs(runs: u32) {
     println!("\nof the cost model");
     let key = Id::of_name("key");
@@ -111,8 +111,8 @@ fn costs(runs: u32) {
     }
 }
 
-/// Values of some 15,900 bytes that are dear to read, as whoever means harm would write them, and two
-/// that are cheap.
+/// Values of some 15,900 bytes that are dear to read, as an attacker would write them, and two that
+/// are cheap.
 fn values() -> Vec<(&'static str, Vec<u8>)> {
     let many = |part: &str| format!("l{}e", part.repeat(15_900 / part.len()));
     let falling: String = (1_000..3_000).rev().map(|number| format!("i{number}e0:")).collect();
@@ -139,8 +139,8 @@ fn store(key: Id, value: Item<'_>) -> Request<'_> {
     Request::Store(StoreRequest { key, value, mode: StoreMode::Add, copy: None, token: None })
 }
 
-/// Prints what it takes the system to carry a datagram to a node and its answer away, on loopback:
-/// half of what it takes two sockets to carry them to and fro.
+/// Prints the time that the system takes to carry a datagram to a node and its answer away, on
+/// loopback: half the time that two sockets take to carry them to and fro.
 fn system(bytes_in: usize, bytes_out: usize, runs: u32) {
     let pair = [(); 2]
         .map(|()| socket::bind("127.0.0.1:0".parse().expect("an address")).expect("a socket"));

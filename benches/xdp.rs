@@ -1,11 +1,11 @@
-//! What one packet costs in the kernel, and what the mirror costs the node.
+//! The cost of one packet in the kernel, and of the mirror in the node.
 //!
 //! ```sh
 //! sudo cargo bench --bench xdp
 //! ```
 //! The programs are attached to nothing: the kernel runs each on single packets and keeps the time
-//! itself. That includes reading the clock, some 25 ns, which is what a packet of somebody else
-//! takes. `kademlua bench --xdp` measures rates between two interfaces.
+//! itself. That includes reading the clock, some 25 ns, and a packet of somebody else takes no
+//! longer. `kademlua bench --xdp` measures rates between two interfaces.
 
 #[cfg(fast_path)]
 fn main() {
@@ -38,7 +38,7 @@ mod fast_path {
 
     const PORT: u16 = 8_001;
 
-    /// Contacts that lookups are answered from, and of a mirror that is written.
+    /// The contacts from which lookups are answered, and those of a mirror that is written.
     const CONTACTS: u16 = 200;
     const MIRRORED: u16 = 256;
 
@@ -46,7 +46,7 @@ mod fast_path {
     const SAMPLES: usize = 21;
 
     pub(super) fn run() -> Result<(), Error> {
-        // `cargo test --benches` only wants to know that it runs.
+        // `cargo test --benches` only checks that it runs.
         let thorough = std::env::args().any(|argument| argument == "--bench");
         let mut trial = Trial::load(&attachment())?;
         for (family, local) in [("IPv4", "10.0.0.1"), ("IPv6", "fd00::1")] {
@@ -109,7 +109,7 @@ mod fast_path {
         Ok(())
     }
 
-    /// What this thread has used, on its own behalf and in the kernel.
+    /// The CPU time that this thread has used, in the program and in the kernel.
     fn cpu_time() -> Duration {
         clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("the clock is there").into()
     }

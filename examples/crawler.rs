@@ -88,11 +88,11 @@ impl Crawler {
         Some(Contact { id, address })
     }
 
-    /// Whom a node knows, as far as it names them; `None` if it does not answer.
+    /// The contacts of a node, as far as it names them; `None` if it does not answer.
     async fn neighbours(&self, node: &Contact) -> Option<BTreeSet<Contact>> {
         let mut all = BTreeSet::new();
         for part in 0..PARTS {
-            // What differs from the node's id in this bit first is a bucket of its own.
+            // Ids that differ from the node's in this bit first share a bucket.
             let request = Request::FindNode { target: node.id.flipped(part) };
             match self.ask(node.address, u64::from(part) + 1, &request, Rpc::FindNode).await {
                 Some((_, Response::Nodes(named))) => all.extend(named),
@@ -103,7 +103,7 @@ impl Crawler {
         Some(all)
     }
 
-    /// One question and its answer, and who gave it.
+    /// Asks one question. Returns the answer and the node that gave it.
     async fn ask(
         &self,
         address: SocketAddr,
@@ -132,7 +132,7 @@ impl Crawler {
     }
 }
 
-/// That many nodes on loopback that know each other, and the address of one.
+/// `count` nodes on loopback that know each other, and the address of one.
 async fn network(count: usize) -> Result<(Vec<Handle>, SocketAddr), Box<dyn Error>> {
     let bind = "127.0.0.1:0".parse()?;
     let first = spawn(Settings { bind, ..Settings::default() })?;

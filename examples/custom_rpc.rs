@@ -14,7 +14,7 @@ use kademlua::net::{Handle, IncomingCall, OperationError, Settings, spawn};
 use kademlua::node::{CallError, Peer};
 use serde::{Deserialize, Serialize};
 
-/// What a guest writes.
+/// A guest's entry.
 #[derive(Debug, Serialize, Deserialize)]
 struct Entry {
     guest: String,
@@ -45,7 +45,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         println!("signed, entry number {}", number[0].decode::<u64>()?);
     }
 
-    // 3. What cannot be read fails at the host, and the caller is told that it failed.
+    // 3. Arguments that the host cannot read fail there, and the caller is told so.
     let nonsense = guest.call(host_peer, b"sign", vec![Value::bytes("just text")]).await;
     assert!(matches!(nonsense, Err(OperationError::Call(CallError::Failed))), "{nonsense:?}");
 
@@ -62,7 +62,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Takes one call. What comes from the network may be anything.
+/// Takes one call. Whatever comes from the network may be anything.
 fn sign(book: &mut Vec<Entry>, call: IncomingCall) {
     match call.args.first().map(Value::decode::<Entry>) {
         Some(Ok(entry)) => {

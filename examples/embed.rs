@@ -24,8 +24,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let third = start(vec![first.local_addr()])?;
     println!("nodes: {first:?}\n       {second:?}\n       {third:?}");
 
-    // 2. A node joins by itself, behind its owner's back. Who wants to know how that went asks
-    //    again, and waits.
+    // 2. A node joins by itself, behind its owner's back. To learn how that went, join again, and
+    //    wait.
     for node in [&second, &third] {
         let joined = node.bootstrap(vec![first.local_addr()]).await?;
         assert_eq!(joined.answered, 1);

@@ -15,11 +15,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let watched = spawn(Settings { bind, ..Settings::default() })?;
     let bootstrap = vec![watched.local_addr().into()];
 
-    // 1. A tap tells everything from now on. It never holds the node up: whoever reads too slowly loses
-    //    some, and `losses` counts them.
+    // 1. A tap tells everything from now on. It never holds the node up: a reader that is too slow
+    //    loses some, and `losses` counts them.
     let mut tap = watched.tap().await?;
-    // 2. The same as people see it: packets decoded, with the question to each answer. This is also what
-    //    the shell shows and what serialises.
+    // 2. The same as people see it: packets decoded, with the question to each answer. The shell shows
+    //    them in this form, and it can be serialised.
     let mut readings = watched.readings(Filter::default()).await?;
 
     let joins = spawn(Settings { bind, bootstrap, ..Settings::default() })?;

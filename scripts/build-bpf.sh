@@ -19,7 +19,7 @@ done
 
 for source in bpf/*.bpf.c; do
     object=$into/$(basename "${source%.c}").o
-    # -g gives the type information that the loader reads; what else it gives is stripped.
+    # -g adds the type information that the loader reads; everything else that it adds is stripped.
     clang-16 -target bpfel -mcpu=v3 -O2 -g -Wall -Wextra -Werror \
         -idirafter "/usr/include/$(uname -m)-linux-gnu" -ffile-prefix-map="$PWD"=. \
         -c "$source" -o "$object"

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Feeds random bytes to what reads them from peers, from files and from Lua, and tells of the first
-# that it does not bear.
+# Feeds random bytes to the code that reads peers, files and Lua, and reports the first input that
+# breaks it.
 #
 #   scripts/fuzz.sh [SECONDS [TARGET...]]
 #
 # Each target gets SECONDS, a minute by default; without targets all do, as many at a time as there
 # are cores. It begins with the inputs in fuzz/corpus. New ones that reach new code stay in
 # target/fuzz/corpus and are the start of the next run. Needs no nightly compiler and no cargo-fuzz:
-# the instruments are those of LLVM, which the compiler is asked for by name.
+# LLVM has the instruments, and the compiler is asked for them by name.
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -33,11 +33,11 @@ flags=(
     -Cllvm-args=-sanitizer-coverage-pc-table
     -Cllvm-args=-sanitizer-coverage-trace-compares
 )
-# With a target named, the flags are not for build scripts and macros.
+# Because the target is named, build scripts and macros do not get the flags.
 RUSTFLAGS="${flags[*]}" cargo build --release --locked --manifest-path fuzz/Cargo.toml \
     --target "$host" --target-dir "$folder"
 
-# Its own words where it found something, else a line.
+# The target's own words if it found something, else one line.
 fuzz() {
     local target=$1
     local corpus=$folder/corpus/$target log=$folder/$target.log

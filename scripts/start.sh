@@ -2,9 +2,9 @@
 # Starts a network of nodes on this machine and ends it again.
 #
 #   scripts/start.sh [COUNT [FIRST_PORT]] [-- OPTION…]    100 nodes from port 8003, unless told otherwise
-#   scripts/start.sh status                               whether each node of what runs answers
+#   scripts/start.sh status                               whether each running node answers
 #   scripts/start.sh restart PORT                         ends one node and starts it again
-#   scripts/start.sh stop                                 ends what runs, from another terminal
+#   scripts/start.sh stop                                 ends the network, from another terminal
 #
 # A control node must already run; `cargo run --release` is one, on 127.0.0.1:8001. Each node
 # bootstraps from it and writes its log to log/PORT.log. The script builds the program, checks that
@@ -12,9 +12,9 @@
 # until all have joined and answer, and stays until Ctrl-C (or TERM, HUP), which ends its nodes. They
 # end too when the script is killed. With 0 for FIRST_PORT it takes ports that are free.
 #
-# All behind -- goes to each node as it is, such as: -- --config node.lua --state /tmp/net. Of a
-# folder for --state each node gets one of its own in it, named by its port. `kademlua serve --help`
-# lists the options. What runs is noted in log/network-FIRST_PORT.pids.
+# All options behind -- go to each node as they are, for instance: -- --config node.lua --state
+# /tmp/net. In the folder of --state each node gets one of its own, named by its port. `kademlua
+# serve --help` lists the options. The processes are listed in log/network-FIRST_PORT.pids.
 #
 # Settings, from the environment:
 #   KADEMLUA            a program to run as it is; nothing is built then
@@ -29,7 +29,7 @@ declare -a pids=() starts=() ids=() addresses=() # by port; of processes when th
 declare -a options=()                            # for each node
 declare -a bootstraps=()
 state="" # the folder of the nodes' states
-signal=0                                         # the last that came
+signal=0                                         # the last signal
 network=""                                       # the start of the names of this network's files
 readonly no_id=0000000000000000000000000000000000000000
 export LC_ALL=C # a byte is a character, the decimal point is a point
@@ -59,7 +59,7 @@ show_help() { sed -n '2,/^$/s/^# \{0,1\}//p' -- "${BASH_SOURCE[0]}"; }
 # Sleeps, without a process.
 rest() { read -r -t "$1" -u 5; }
 
-# What a signal's trap leaves to do. The traps only take note: to exit from one would abandon
+# The work that a signal's trap leaves. The traps only take note: to exit from one would abandon
 # whatever the shell is amid, and it does not survive that everywhere.
 heed() { ((signal == 0)) || exit $((128 + signal)); }
 
@@ -99,7 +99,7 @@ read_arguments() {
     last=$((first + count - 1))
 }
 
-# What nodes cannot share is taken out; whatever else comes, the nodes judge it.
+# Options that nodes cannot share are taken out; the nodes judge the others.
 read_options() {
     while (($# > 0)); do
         case $1 in
@@ -153,7 +153,7 @@ check_limits() {
     fi
     limit=$(ulimit -Su)
     if [[ $limit != unlimited ]]; then
-        # What cannot suffice is refused before the counting, which needs processes itself.
+        # A limit that cannot suffice is refused before the counting, which needs processes itself.
         ((limit >= tasks)) || refuse_tasks "'ulimit -u' is $limit"
         local running
         running=$(tasks_of_user)
@@ -191,7 +191,7 @@ build() {
     program=${KADEMLUA-}
     if [[ -z $program ]]; then
         # In the background and awaited, so that a signal does not have to wait for the compiler;
-        # but Ctrl-C, which what runs in the background ignores, reaches all of the compiler too.
+        # but Ctrl-C, which background processes ignore, reaches all of the compiler too.
         (trap - INT && cd -- "$root" && exec cargo build --release --locked) &
         wait "$!" || { heed && refuse "the build failed"; }
         program=${CARGO_TARGET_DIR:-$root/target}/release/kademlua
@@ -200,8 +200,8 @@ build() {
     [[ -f $program && -x $program ]] || refuse "'$program' is no program"
 }
 
-# By the program itself, for the first node and the last: what one cannot use is refused here, and so
-# is what makes one of them the other.
+# The program itself checks the options of the first node and the last: it refuses those that it
+# cannot use, and those that would make both the same node.
 check_arguments() {
     local port said own id previous=""
     for port in "$first" "$last"; do
@@ -267,7 +267,7 @@ list_taken_ports() {
     done
 }
 
-# Where those tables are missing: a free port refuses at once; silence means that someone listens.
+# Without those tables: a free port refuses at once; silence means that someone listens.
 probe_taken_ports() {
     local port
     for ((port = first; port <= last; port++)); do
@@ -303,7 +303,7 @@ ask() {
     local frame="\\x01${id//??/\\x&}kademlua\\x01\\x00\\x16d4:name4:ping4:argslee"
     { exec 3<>"/dev/udp/$host/$port"; } 2>/dev/null || return 1
     if [[ ${id//??/&.} == *0a.* ]]; then
-        # The shell's own printf would send what stands before a newline as a datagram by itself.
+        # The shell's own printf would send the bytes before a newline as a datagram by itself.
         env printf "$frame" >&3
     else
         # shellcheck disable=SC2059 # the frame is written as a format for its \x
@@ -333,14 +333,14 @@ answers() {
 
 # --- processes ----------------------------------------------------------------------------------
 
-# When a process began, in words of the system's own; with its number that names it for good, because
-# numbers are given out anew.
+# When a process began, in words of the system's own. Together with its number this names it for
+# good; numbers alone are given out anew.
 start_of() {
     local stat
     began=""
     if [[ -r /proc/self/stat ]]; then
         { read -r stat <"/proc/$1/stat"; } 2>/dev/null || return 1
-        # The name, in parentheses, may hold anything. Of what follows it is the twentieth.
+        # The name, in parentheses, may hold anything. The start is the twentieth field after it.
         read -r _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ began _ <<<"${stat##*) }"
     else
         began=$(ps -o lstart= -p "$1" 2>/dev/null)
@@ -352,13 +352,13 @@ start_of() {
 # Whether a process is the one that began then, and the caller's.
 is_the_one() {
     local process=$1 start=$2 began
-    # Process 0 is whoever asks, and is named where there is none.
+    # Process 0 is the asker itself, and stands where there is no process.
     ((process > 0)) && kill -0 "$process" 2>/dev/null && start_of "$process" || return 1
     [[ $began == "$start" ]] || return 1
     [[ ! -d /proc/self || -O /proc/$process ]]
 }
 
-# end_processes PROCESS START…: asks them to end, and sees to it.
+# end_processes PROCESS START…: asks them to end, and makes sure that they do.
 end_processes() {
     local signal=TERM deadline left i
     now_us
@@ -450,7 +450,7 @@ $(tail -n 5 -- "$log_dir/$port.log")"
     done
 }
 
-# Stays while nodes run, names those that end, and starts again what somebody wants to be.
+# Stays while nodes run, names those that end, and restarts a node on request.
 await_end() {
     local port order began
     # The shell would report each killed node in its own words.
@@ -475,7 +475,7 @@ restart_node() {
     end_processes "${pids[$1]-0}" "${starts[$1]-}"
     [[ ! -e $log_dir/$1.log ]] || mv -f -- "$log_dir/$1.log" "$log_dir/$1.log.old"
     start_node "$1"
-    # Where it does not come back, the others go on.
+    # If it does not come back, the others go on.
     while [[ -z ${ids[$1]} ]] && is_the_one "${pids[$1]}" "${starts[$1]}"; do
         note_ready "$(grep -h -m 1 '^ready ' -- "$log_dir/$1.log")"
         pause 0.05
@@ -507,8 +507,8 @@ end_children() {
 
 # --- what other terminals want ------------------------------------------------------------------
 
-# A pipe for orders, and a file that says what runs: process and start of the script, then of each
-# node, with its id and its address.
+# A pipe for orders, and a file that lists the processes: process and start of the script, then of
+# each node, with its id and its address.
 open_network() {
     network=$log_dir/network-$first
     rm -f -- "$network.orders"
@@ -529,8 +529,8 @@ note_network() {
     mv -f -- "$network.new" "$network.pids" || refuse "cannot write $network.pids"
 }
 
-# Calls a function with each network's name, once what its file says has been read. A file that
-# somebody else has written is not believed.
+# Calls a function with each network's name, after reading its file. A file that somebody else has
+# written is not believed.
 for_each_network() {
     local file port process start id address
     networks=0
@@ -566,7 +566,7 @@ stop_network() {
             pause 0.05
         done
     fi
-    # Without their script they end by themselves; those that do not are helped.
+    # Without their script they end by themselves; those that do not are killed.
     end_processes "${processes[@]}"
     rm -f -- "$1.pids" "$1.orders"
     ((${#processes[@]} == 0)) || say "ended: $((${#processes[@]} / 2)) nodes from port ${1##*-}"

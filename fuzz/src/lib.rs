@@ -1,4 +1,4 @@
-//! What the fuzz targets check, one function a target. An ordinary test includes this file and
+//! The checks of the fuzz targets, one function for each. An ordinary test includes this file and
 //! replays the corpora with it.
 //!
 //! `scripts/fuzz.sh 600 frame` goes on for ten minutes where `corpus/frame` ends. New inputs worth
@@ -20,7 +20,8 @@ const KINDS: [Rpc; 6] =
     [Rpc::Ping, Rpc::FindNode, Rpc::FindValue, Rpc::Store, Rpc::GetSocket, Rpc::Custom];
 
 /// Any datagram is taken apart or refused; a message that was understood is the same after it was
-/// written and read again, and a request that was not gets an answer its caller can read.
+/// written and read again, and a request that was not understood gets an answer that its caller can
+/// read.
 pub fn frame(datagram: &[u8]) {
     if datagram.len() > MAX_UDP {
         return;
@@ -132,8 +133,8 @@ fn body<'a>(datagram: &'a [u8], header: &Header) -> Body<'a> {
     envelope.body
 }
 
-/// Any bytes are one value or refused; what views show is all there is, and the canonical form
-/// stays as it is.
+/// Any bytes are one value or refused; views show the whole value, and the canonical form stays as
+/// it is.
 pub fn bencode(bytes: &[u8]) {
     let Ok(item) = Item::parse(bytes) else { return };
     let mut copy = Vec::with_capacity(bytes.len());
@@ -147,7 +148,7 @@ pub fn bencode(bytes: &[u8]) {
     assert_eq!(again.as_bytes(), value.as_bytes());
 }
 
-/// Writes an item from what its views show.
+/// Writes an item from its views.
 fn put_seen(out: &mut Vec<u8>, item: Item<'_>) {
     match item.view() {
         ItemView::Bytes(bytes) => return bencode::put_bytes(out, bytes),

@@ -18,7 +18,7 @@ const MAX_TABLES: usize = 512;
 const MAX_ENCODED: usize = (1 << 16) + (1 << 12);
 
 /// Whatever a program builds, tables in tables and in themselves, is encoded or refused with its
-/// place; what was encoded is the same after a way through Lua. Any value that came over the network
+/// place; an encoded value is the same after a way through Lua. Any value that came over the network
 /// becomes a Lua value.
 pub fn lua(bytes: &[u8]) {
     let lua = Lua::new();
@@ -94,7 +94,7 @@ impl Builder<'_> {
         table.raw_push(value).expect("memory for a small table");
     }
 
-    /// Keys that Lua does not take, nothing and what is no number, are left out.
+    /// Keys that Lua does not take, nil and NaN, are left out.
     fn set(&mut self) {
         let (table, key, value) = (self.table(), self.part(), self.part());
         let _ = table.raw_set(key, value);

@@ -38,12 +38,12 @@ const MAX_OPEN: usize = 256;
 /// Memory for values: a few dozen of those that are stored here, so that there is too little of it.
 const MAX_STORE_BYTES: usize = 50_000;
 
-/// What a value and its bookkeeping take here at the most.
+/// The most memory that a value and its bookkeeping take here.
 const MAX_VALUE_COST: usize = 6_000;
 
-/// Whatever peers, the application and time do to a node in whatever order: it answers a request at
-/// most once, sends no more bytes because of it than its source may cause, keeps no more than its
-/// bounds allow, lets no store without its publisher's token touch what came with one, takes nothing from
+/// Whatever peers, the application and time do to a node in whatever order: it answers a request at most
+/// once, sends no more bytes because of it than its source may cause, keeps no more than its bounds
+/// allow, lets no store without its publisher's token touch values that came with one, takes nothing from
 /// sources that nobody can be at, and is never due again before time has passed.
 pub fn node(bytes: &[u8]) {
     let mut world = World::new(bytes);
@@ -69,7 +69,7 @@ struct World<'a> {
     tokens: Vec<RequestToken>,
     /// Routes that the node sent, and their answers, the latest last.
     routes: Vec<Vec<u8>>,
-    /// Addresses from which something came that is no request, or a token.
+    /// Addresses that sent something other than a request, or sent a token.
     answered: BTreeSet<SocketAddr>,
     /// The last token that the node gave, and all that it gave to an address.
     token: Vec<u8>,
@@ -152,7 +152,8 @@ impl<'a> World<'a> {
         self.drain();
     }
 
-    /// The vigil begins, on loopback or off it, where neighbours are asked for the own address too.
+    /// The vigil begins, on loopback or off it; off it, neighbours are asked for the own address
+    /// too.
     fn keep_vigil(&mut self) {
         let is_loopback = self.byte().is_multiple_of(2);
         self.node.keep_vigil(self.now, is_loopback);
@@ -211,7 +212,7 @@ impl<'a> World<'a> {
         self.receive(sender.address, &out);
     }
 
-    /// The system says that something reached nobody.
+    /// The system says that a datagram reached nobody.
     fn unreachable(&mut self) {
         let (destination, at) = (contact(self.byte()).address, self.byte());
         let Some(bytes) = self.routes.get(usize::from(at)).cloned() else { return };
@@ -257,7 +258,7 @@ impl<'a> World<'a> {
         self.ask(from, &request);
     }
 
-    /// A store with the token that the node gave last, to whomever, or with another.
+    /// A store with the token that the node gave last, to any sender, or with another.
     fn store_with_token(&mut self) {
         let (from, key, kind) = (contact(self.byte()), contact(self.byte()).id, self.byte());
         let token = match kind % 4 {
@@ -305,7 +306,7 @@ impl<'a> World<'a> {
         );
     }
 
-    /// A search as other nodes send it now: with a token, with a value after which it goes on, with
+    /// A search as other nodes send it now: with a token, with the value after which to go on, with
     /// both or neither, as short as it can be or padded.
     fn find_values(&mut self) {
         let (from, key, kind) = (contact(self.byte()), contact(self.byte()).id, self.byte());
@@ -331,7 +332,7 @@ impl<'a> World<'a> {
         self.receive(from.address, &datagram);
     }
 
-    /// Something from where nobody can be: nothing comes of it.
+    /// A datagram from an address where nobody can be: nothing comes of it.
     fn come_from_nowhere(&mut self) {
         let (from, kind) = (contact(self.byte()), self.byte());
         let port = from.address.port();
@@ -386,7 +387,7 @@ impl<'a> World<'a> {
         self.receive(address, &out);
     }
 
-    /// One of the node's questions and who is asked by it.
+    /// One of the node's questions, and the peer that it asks.
     fn question(&mut self) -> Option<(SocketAddr, TransactionId, Rpc)> {
         let number = usize::from(self.byte());
         let at = self.open.len().checked_sub(1 + number % self.open.len().max(1))?;
@@ -470,12 +471,12 @@ impl<'a> World<'a> {
         }
     }
 
-    /// How many bytes may be sent in all because of a datagram: for a request of somebody whose
-    /// address is not validated three times as many as came, for others it is not said.
+    /// The bytes that may be sent in all because of a datagram: three times its length for a
+    /// request from an address that is not validated; no bound for others.
     fn limit(&mut self, source: SocketAddr, bytes: &[u8]) -> Option<usize> {
         let (sender, query) = match parse(bytes) {
             Ok(Envelope { sender, body: Body::Query(query), .. }) => (sender, query),
-            // What these may cause has a test of its own.
+            // The bytes that these may cause have a test of their own.
             Ok(Envelope { body: Body::Route(_) | Body::Routed(_), .. }) => return None,
             _ => {
                 self.answered.insert(source);
@@ -500,8 +501,8 @@ impl<'a> World<'a> {
         self.given.get(&source).is_some_and(|given| given.contains(token))
     }
 
-    /// What a store must not touch, unless it is of its sender's own and has a token of its source: the
-    /// rows under its key that their publishers proved.
+    /// The rows under a store's key that their publishers proved. The store must not touch them, unless
+    /// it is its sender's own and has a token of its source.
     fn guarded(&self, source: SocketAddr, bytes: &[u8]) -> Vec<(Id, RowId, Value, Instant)> {
         let Ok(Envelope { sender, body: Body::Query(query), .. }) = parse(bytes) else {
             return Vec::new();
@@ -539,7 +540,7 @@ impl<'a> World<'a> {
         self.now = until;
     }
 
-    /// Takes what the node wants done. Returns what it sent.
+    /// Drains the node's outputs. Returns the datagrams that it sent.
     fn drain(&mut self) -> Sent {
         let (mut replies, mut sent, mut total) = (Vec::new(), 0, 0);
         loop {
@@ -606,7 +607,7 @@ impl<'a> World<'a> {
     }
 }
 
-/// What a node sent at once.
+/// The datagrams that a node sent at once.
 struct Sent {
     /// The lengths of its replies.
     replies: Vec<usize>,

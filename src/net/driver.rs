@@ -506,6 +506,8 @@ impl Core {
                     // Without a socket of that family there is no way.
                     let mut outboxes = self.outboxes.iter_mut();
                     if let Some(outbox) = outboxes.find(|outbox| outbox.reaches(destination)) {
+                        // Copied, because the node writes its next datagram over this one, while a
+                        // batch for the system outlives many inputs to the node.
                         outbox.push(local, destination, bytes);
                         self.observed.packet(Direction::Out, destination, bytes);
                     }
