@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * What `kademlua bench --xdp` needs around the fast path: `generate` asks, `sink` counts the
+ * The programs that `kademlua bench --xdp` needs around the fast path: `generate` asks, `sink` counts the
  * replies, and `swap` is the least that an answer can cost, to compare with.
  */
 #include <linux/bpf.h>
@@ -46,8 +46,8 @@ struct headers {
 } __attribute__((packed));
 
 /*
- * Run by the kernel's test run, with frames that it recycles: each comes as the server left it, so
- * what the server changes is written anew. Behind the question there may be anything.
+ * Run by the kernel's test run, with frames that it recycles: each comes as the server left it, so the
+ * server's changes are written over. Any bytes may lie behind the question.
  */
 SEC("xdp")
 int generate(struct xdp_md *ctx)
@@ -86,7 +86,7 @@ static __always_inline struct headers *between(struct xdp_md *ctx, __u16 from, _
 	return h;
 }
 
-/* At the client: counts what the generator's requests bring. Everything else, the packets of
+/* At the client: counts the replies to the generator's requests. Everything else, the packets of
  * ordinary sockets among it, passes. */
 SEC("xdp")
 int sink(struct xdp_md *ctx)

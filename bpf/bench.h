@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* What bench.bpf.c and src/bench/xdp/generator.rs share. */
+/* The shapes that bench.bpf.c and src/bench/xdp/generator.rs share. */
 #ifndef KADEMLUA_BENCH_H
 #define KADEMLUA_BENCH_H
 
 #define CALL_RESPONSE 129
 
-/* Headers and message of the longest request, without what it is padded with. */
+/* Headers and message of the longest request, without its padding. */
 #define QUESTION_MAX 128
 
 /* Bytes that a frame is longer when it goes into the generator. */

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
 /*
  * The fast path: answers ping and findnode where packets arrive, from a mirror of the node's
- * routing table, and passes everything else, and everything it is unsure of, to the node.
+ * routing table, and passes everything else, and every packet that it is unsure of, to the node.
  *
- * One core, `serve`, behind two entry points: XDP, where a driver runs the program before the
- * kernel has made anything of the packet, and tcx ingress, where a packet can also grow (lo, veth).
+ * One core, `serve`, behind two entry points: XDP, where a driver runs the program before the kernel
+ * has looked at the packet, and tcx ingress, where a packet can also grow (lo, veth).
  * Straight down: parse, look up, verdict, count, return. A packet is not touched before it is
- * certain that it will be answered, so whatever is passed up is as it came.
+ * certain that it will be answered, so a packet is passed up as it came.
  *
- * It serves all nodes of an interface: what is a node's own is found by its port. The node writes its
+ * It serves all nodes of an interface: a node's own data is found by its port. The node writes its
  * `struct node`; it reads that too, its events and its counters. Settings of an interface are constants
  * that the loader fills in.
  */
@@ -63,7 +63,7 @@
 /* Every network namespace has its loopback interface under that number. */
 #define LOOPBACK_IFINDEX 1
 
-/* How often a contact's sighting is written down at most, and a stranger's told. */
+/* The shortest time between two notes of a contact, and between two reports of a stranger. */
 #define SEEN_EVERY_NS 1000000000ULL
 #define TOLD_EVERY_NS 1000000000ULL
 
@@ -83,9 +83,9 @@
 /* Nanoseconds that a request costs its source, and all sources together; 0: no limit. */
 volatile const __u64 SOURCE_COST_NS = 0;
 volatile const __u64 TOTAL_COST_NS = 0;
-/* Whether what exceeds a limit is dropped here, or passed up. */
+/* Whether packets beyond a limit are dropped here, or passed up. */
 volatile const __u32 OVER_LIMIT_DROPS = 0;
-/* Secret and odd: strangers must not know who shares a bucket with whom. */
+/* Secret and odd: strangers must not know which sources share a bucket. */
 volatile const __u64 SOURCE_SEED = 1;
 
 struct node_map {
@@ -129,7 +129,7 @@ BY_PORT(counters);
 BY_PORT(events);
 
 /* Writing to it ends when no packet is in the program any more that was in it at the beginning. So a node
- * waits until nobody reads the table that it has replaced. No packet needs it. */
+ * waits until the replaced table has no reader. No packet needs it. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
 	__uint(max_entries, 1);
@@ -138,7 +138,7 @@ struct {
 	__array(values, struct node_map);
 } gate SEC(".maps");
 
-/* Counts packets of which it cannot be told whose they are; the counters of port 0, which no node has. */
+/* Counts packets that belong to no known node; the counters of port 0, which no node has. */
 struct counters_map strays SEC(".maps");
 
 struct told {
@@ -154,8 +154,8 @@ struct {
 	__type(value, struct told);
 } strangers SEC(".maps");
 
-/* Until when each bucket of sources has used up its allowance; the last one is that of all. Sources
- * that share a bucket share its allowance, so the table never grows and nobody is pushed out. */
+/* The time until which each bucket of sources has used up its allowance; the last one is that of all.
+ * Sources that share a bucket share its allowance, so the table never grows and nobody is pushed out. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, SOURCES_MAX + 1);
@@ -173,13 +173,13 @@ struct {
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
-/* What is known of a packet. */
+/* The known facts of a packet. */
 struct request {
 	struct endpoint source;
 	/* Where the message begins in the frame, and its length. */
 	__u32 at;
 	__u32 len;
-	/* Sum of what the pseudo header, the ports and the protocol put into the UDP checksum. */
+	/* The share of the pseudo header, the ports and the protocol in the UDP checksum. */
 	__u32 sum;
 	/* The node's; 0 as long as it is not known. */
 	__u32 port;
@@ -187,7 +187,7 @@ struct request {
 	bool is_find;
 };
 
-/* A search in a table, and what came of it; first who asks, and where. */
+/* A search in a table, and its result; first the asker, and its address. */
 struct search {
 	__u8 from[ID_LEN];
 	struct endpoint destination;
@@ -197,7 +197,7 @@ struct search {
 	__u32 skip_a;
 	__u32 skip_b;
 	__u32 want;
-	/* What was found, and its bytes. */
+	/* The contacts found, and their bytes. */
 	__u32 bytes;
 	__u32 count;
 	struct run {
@@ -238,7 +238,7 @@ static __always_inline const struct table *table_of(const struct node *node, boo
 {
 	__u32 which = (v6 ? BUFFERS : 0) + (node->current[v6 ? 1 : 0] & (BUFFERS - 1));
 
-	/* The very register that is bounded is to be the one that is multiplied. */
+	/* The bounded register itself must be the one that is multiplied. */
 	barrier_var(which);
 	return &node->tables[0][0] + (which & (2 * BUFFERS - 1));
 }
@@ -291,7 +291,7 @@ static __always_inline __u64 hash_endpoint(const struct endpoint *who, __u64 see
 	return mix(mix(word(who->address) + who->port, seed) ^ word(who->address + 8), seed);
 }
 
-/* Sum of 16-bit words in the order of the wire, where that of the machine is given. */
+/* The sum of 16-bit words in wire order, from the sum in the machine's order. */
 static __always_inline __u32 sum_words(__u32 a)
 {
 	return bpf_ntohs(a & 0xffff) + bpf_ntohs(a >> 16);
@@ -350,7 +350,7 @@ static __always_inline bool push(const struct table *t, struct search *s, __u32 
 }
 
 /* Adds a range, without the contacts to leave out, to what is to be copied. Returns whether it made
- * sense: no more can be wanted than there is room for. */
+ * sense: a search never wants more than there is room for. */
 static __always_inline bool take(const struct table *t, struct search *s, __u32 from, __u32 to)
 {
 	if (lies_in(s->skip_a, from, to)) {
@@ -378,7 +378,7 @@ struct place {
 	bool found;
 };
 
-/* One step down. Returns 1 at the end, be it that all are found or that the table makes no sense. */
+/* One step down. Returns 1 at the end: all are found, or the table makes no sense. */
 static long descend(__u32 level __attribute__((unused)), struct place *p)
 {
 	const struct table *t = p->table;
@@ -420,8 +420,8 @@ static long descend(__u32 level __attribute__((unused)), struct place *p)
  *
  * Goes down the tree toward the target. Of a node's two sides one has the target's bit there; all
  * of that side is nearer than anything of the other, whatever bits were skipped above, since those
- * are the same on both sides. If the near side alone has enough, on into it; else all of it is
- * taken, and what is still missing is sought in the far side.
+ * are the same on both sides. If the near side alone has enough, on into it; else all of it is taken,
+ * and the missing contacts are sought in the far side.
  *
  * A global function with the loop in a callback: the verifier proves each once, by itself, instead
  * of along every path to it.
@@ -519,8 +519,8 @@ static __always_inline bool is_usable(const struct request *r)
 }
 
 /*
- * Whether it was sent from and to where it can be. A loopback source needs no proof and knows no
- * limit, so it is believed where nobody else can be: on the loopback interface.
+ * Whether its source and its destination are possible. A loopback source needs no proof and knows no
+ * limit, so it is believed only on the loopback interface, where nobody else can be.
  *
  * From elsewhere the kernel drops ::1, source or destination, always. It drops 127.0.0.0/8 unless
  * route_localnet is set there; then that is a destination like any other, and a source too where
@@ -585,7 +585,7 @@ static __always_inline void tell(const struct request *r, const struct search *s
 		return;
 	event = bpf_ringbuf_reserve(events, sizeof(*event), 0);
 	if (!event) {
-		/* More strangers than the node could look at. */
+		/* More strangers than the node can take in. */
 		count(port, STRANGERS_UNTOLD);
 		return;
 	}
@@ -614,7 +614,7 @@ static __always_inline void see(struct node *node, const struct contact *contact
 		(cursor) > (end) ? NULL : _here;   \
 	})
 
-/* What parsing came to; a counter means that the packet is passed up for that reason. */
+/* The result of parsing; a counter means that the packet is passed up for that reason. */
 enum parsed {
 	NOT_OURS = -2,
 	OURS = -1,
@@ -631,8 +631,8 @@ static __always_inline void map_ipv4(__u8 *address, __be32 ip)
 
 /*
  * Reads the headers. The length of a message is that of IP and UDP, not of the frame, which may be
- * padded. Request checksums are not verified: senders on this machine leave them to hardware that
- * there is not.
+ * padded. Request checksums are not verified: senders on this machine leave them to hardware, and here
+ * is none.
  */
 static __always_inline int parse_headers(void *data, void *end, struct request *r,
 					 struct endpoint *destination, struct node **node)
@@ -696,7 +696,7 @@ static __always_inline int parse_headers(void *data, void *end, struct request *
 	/* Said as constants, not as a difference of pointers, for the verifier's sake. */
 	r->at = r->v6 ? AT_MESSAGE_IPV6 : AT_MESSAGE_IPV4;
 	r->len = udp_len - sizeof(*udp);
-	/* To a group or to another machine: whoever answers, it is not this. */
+	/* To a group or to another machine: this one does not answer. */
 	if (eth->h_dest[0] & 1 || !is_usable(r))
 		return PASSED_ADDRESS;
 	if (udp_len < sizeof(*udp) + AT_LENGTH)
@@ -748,7 +748,7 @@ static __always_inline int parse_message(void *data, void *end, struct request *
 		       OURS : PASSED_REQUEST;
 }
 
-/* What the rate limits say: OURS, or the counter of what becomes of the packet. */
+/* The word of the rate limits: OURS, or the counter of the packet's fate. */
 static __always_inline int check_limits(const struct request *r, __u64 now)
 {
 	if (is_loopback(&r->source, r->v6))
@@ -795,8 +795,8 @@ static __always_inline int store(void *ctx, bool xdp, __u32 at, const void *from
 		     bpf_skb_store_bytes(ctx, at, from, len, 0);
 }
 
-/* Gives the frame this length. What fails leaves it as it was. Nobody else would keep a frame that grows
- * to what the link carries: past the limit it is lost on the way out, where the node's own socket
+/* Gives the frame this length. If that fails it stays as it was. Nobody else bounds a growing frame by
+ * what the link carries: past the limit it is lost on the way out, where the node's own socket
  * sends fragments. */
 static __always_inline int resize(void *ctx, bool xdp, __u32 old_len, __u32 new_len)
 {
@@ -827,7 +827,7 @@ static __always_inline long copy_contacts(void *ctx, bool xdp, const struct tabl
 		start = t->marks[from].offset;
 		len = t->marks[to].offset - start;
 		part = fold(t->marks[to].sum - t->marks[from].sum);
-		/* The very register that is checked is to be the one that is passed. */
+		/* The checked register itself must be the one that is passed. */
 		barrier_var(len);
 		if (start >= CONTACTS_MAX * CONTACT_BYTES_MAX || len < 1 || len > REPLY_MAX)
 			return -1;
@@ -916,7 +916,7 @@ static __always_inline void *end_of(void *ctx, bool xdp)
 
 /*
  * Makes the reply of a frame that has the right length already. The body of a findnode is in the
- * frame, its sum is `body_sum`; a pong is written here. Returns 0, or what failed.
+ * frame, its sum is `body_sum`; a pong is written here. Returns 0, or the counter of the failure.
  */
 static __always_inline int write_reply(void *ctx, bool xdp, const struct table *t,
 				       const struct request *r, __u32 payload_len, __u64 body_sum)
@@ -956,10 +956,10 @@ static __always_inline int write_reply(void *ctx, bool xdp, const struct table *
 		return 0;
 	}
 	/*
-	 * Where the sender left the checksum to hardware, so must we: whoever finishes it adds the
-	 * data to what stands here. The helper knows whether that is so, and turns the sum of the
-	 * pseudo header (without the ports) into the full checksum where it is not. One that comes to
-	 * zero goes out as all ones, since zero stands for none.
+	 * Where the sender left the checksum to hardware, so must we: the hardware adds the data to
+	 * the sum that stands here. The helper knows whether that is so, and turns the sum of the
+	 * pseudo header (without the ports) into the full checksum where it is not. A checksum of zero
+	 * goes out as all ones, since zero stands for none.
 	 */
 	__u32 pseudo = fold((__u64)r->sum - bpf_ntohs(udp->source) - bpf_ntohs(udp->dest) + udp_len);
 
@@ -968,7 +968,7 @@ static __always_inline int write_reply(void *ctx, bool xdp, const struct table *
 				   bpf_htons(fold(sum + pseudo)), BPF_F_MARK_MANGLED_0);
 }
 
-/* What is to become of a packet. */
+/* The fate of a packet. */
 enum verdict {
 	PASS,
 	REPLY,
@@ -1034,7 +1034,7 @@ static __always_inline int serve(void *ctx, bool xdp, __u32 frame_len)
 
 	/* 3. May it be answered? */
 	parsed = check_limits(&r, now);
-	/* Asked for by who attached: the node would spend ten times as much on it. */
+	/* The user asked for this when attaching: the node would spend ten times as much on it. */
 	if (parsed == DROPPED_LIMIT_SOURCE || parsed == DROPPED_LIMIT_TOTAL)
 		return drop(&r, parsed);
 	if (parsed != OURS)
@@ -1060,7 +1060,7 @@ static __always_inline int serve(void *ctx, bool xdp, __u32 frame_len)
 			return pass(&r, PASSED_UNPROVED);
 	}
 
-	/* 5. Is there room for it? From here on the packet is no longer as it came, so what fails, for
+	/* 5. Is there room for it? From here on the packet is no longer as it came, so a failure, for
 	 * want of memory, cannot be passed up. */
 	new_len = r.at + HEAD_LEN + payload_len;
 	if (resize(ctx, xdp, frame_len, new_len))
@@ -1077,7 +1077,7 @@ static __always_inline int serve(void *ctx, bool xdp, __u32 frame_len)
 	if (write_reply(ctx, xdp, t, &r, payload_len, sum))
 		return drop(&r, DROPPED_FAILED);
 
-	/* 6. The node hears who asked, and what became of it is counted. */
+	/* 6. The node hears of the asker, and the packet is counted. */
 	if (known)
 		see(node, known, now);
 	else

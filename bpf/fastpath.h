@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the fast path in the kernel and the node in user space share: the shapes of the maps.
+ * The shapes of the maps that the fast path in the kernel and the node in user space share.
  *
  * src/xdp/layout.rs says the same in Rust; both sides assert the sizes. Addresses and ports are as
  * on the wire, all else is in the order of the machine, which is little-endian.
@@ -40,7 +40,7 @@
 #define INDEX_BUCKETS 512
 #define INDEX_DEPTH 8
 
-/* Places of the memory of who was seen when: twice as many as contacts of both families, so that
+/* Places of the memory of sightings: twice as many as contacts of both families, so that
  * a place can rest for a while before another contact gets it. */
 #define SEEN_MAX 2048
 
@@ -80,8 +80,8 @@ struct contact {
 
 /*
  * An inner node of the Patricia tree over the sorted ids. Node i stands between contacts i and
- * i + 1, the first two that differ at its bit in the range that it splits: what is left of it has
- * the bit clear, what is right of it has it set. So a subtree is a range of contacts, and only the
+ * i + 1, the first two that differ at its bit in the range that it splits: contacts to the left of it
+ * have the bit clear, those to the right have it set. So a subtree is a range of contacts, and only the
  * inner nodes are kept.
  */
 struct split {
@@ -98,7 +98,7 @@ struct mark {
 	__u32 sum;
 };
 
-/* All that is needed to answer for one address family, replaced as a whole. */
+/* The data to answer for one address family, replaced as a whole. */
 struct table {
 	/* Anything but LAYOUT_VERSION: nothing may be answered. */
 	__u32 version;
@@ -122,24 +122,24 @@ struct table {
 	__u16 by_id[INDEX_BUCKETS][INDEX_DEPTH];
 	__u16 by_endpoint[INDEX_BUCKETS][INDEX_DEPTH];
 	struct contact contacts[CONTACTS_MAX];
-	/* The contacts as replies carry them, in the order of their ids. What lies behind the last
-	 * one lets the verifier see that no copy runs over the end. */
+	/* The contacts as replies carry them, in the order of their ids. The room behind the last one
+	 * lets the verifier see that no copy runs over the end. */
 	__u8 bytes[CONTACTS_MAX * CONTACT_BYTES_MAX + REPLY_MAX];
 };
 
-/* Somebody asked who is not in the table at this address. */
+/* A peer that asked and is not in the table at this address. */
 struct stranger {
 	__u8 id[ID_LEN];
 	struct endpoint endpoint;
 };
 
-/* What was attached, for those who find the maps: of an interface, with port 0, and of each node. */
+/* The attached program, for those who find the maps: of an interface, with port 0, and of each node. */
 struct about {
 	__u32 version;
 	__u32 ifindex;
 	__u8 interface[16];
 	__u16 port;
-	/* How packets are met; the numbers are those of src/xdp/layout.rs. */
+	/* Where packets are met; the numbers are those of src/xdp/layout.rs. */
 	__u8 mode;
 	__u8 over_limit_drops;
 	/* The number of the program. */
@@ -149,7 +149,7 @@ struct about {
 	__u64 total_rate;
 };
 
-/* What becomes of packets. Names and meanings: src/xdp/layout.rs. */
+/* The fates of packets. Names and meanings: src/xdp/layout.rs. */
 enum counter {
 	ANSWERED_PING,
 	ANSWERED_FINDNODE,
@@ -175,7 +175,7 @@ enum counter {
 	COUNTERS,
 };
 
-/* The node's sign of life, with what it has mirrored for those who ask. */
+/* The node's sign of life, with the size of its mirror for `status`. */
 struct heartbeat {
 	/* On the monotonic clock; 0: the node has left. */
 	__u64 at;
