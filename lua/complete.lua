@@ -26,6 +26,9 @@ local kinds = {
   refusal = "who=contact reason",
   findvalue = "values=hit* more nodes=contact* call target cause queries=query* rounds hops messages bytes_sent bytes_received ms ended "
     .. "max_nodes max_entries",
+  hop = "id micros",
+  attempt = "skip to=contact sent ms is_answered bytes_sent bytes_received hops=hop*",
+  route = "values located=contact held_at=contact found key kind by attempts=attempt* fallback=trace hops messages ms",
   findnode = "nodes=contact* call target cause queries=query* rounds hops messages bytes_sent bytes_received ms ended",
   stored = "stored=contact* refused=refusal* silent=contact* kept_here nodes=contact* call target key cause queries=query* "
     .. "deliveries=delivery* rounds hops messages bytes_sent bytes_received ms ended public subnets few_subnets",
@@ -46,7 +49,8 @@ local kinds = {
   ring = "id at known=place*",
   sample = "target nodes distances",
   estimate = "nodes error counted from contacts samples=sample*",
-  counters = "bytes_in bytes_out datagrams_in datagrams_out dropped handed_over limited refused requests stored timeouts",
+  counters = "bytes_in bytes_out datagrams_in datagrams_out dropped handed_over limited refused requests routes=routes stored timeouts",
+  routes = "entered forwarded relayed answered dropped_nearer dropped_address dropped_misplaced dropped_ticket dropped_busy",
   amounts = "keys values bytes",
   state = "folder written problem",
   node = "id address port uptime estimate contacts stored=amounts lookups counters=counters state=state",

@@ -15,7 +15,7 @@ local setmetatable = setmetatable
 local insert, remove, gsub = table.insert, table.remove, sandbox.gsub
 
 local shape_of = {
-  add = "stored", put = "stored", findvalue = "findvalue", findnode = "findnode", ping = "ping",
+  add = "stored", put = "stored", findvalue = "findvalue", route = "route", findnode = "findnode", ping = "ping",
   getsocket = "socket", bootstrap = "bootstrap", contacts = "contacts", node = "node", info = "node",
   estimate = "estimate", lookups = "lookups", settings = "settings", xdp = "xdp", gc = "memory", packets = "packets",
   untap = "untap", tasks = "tasks", capture = "capture", spawn = "task", every = "task", after = "task", rpc = "task",
@@ -87,19 +87,24 @@ function at.lookups(site)
 end
 
 -- `trace(findvalue, key)`: the result of a call, shown query by query.
-local traceable = { "add", "put", "findvalue", "findnode" }
+local traceable = { "add", "put", "findvalue", "findnode", "route" }
 local traced = setmetatable({}, { __mode = "k" })
 for _, name in ipairs(traceable) do traced[name] = name end
 
 local function name_of_traced(what, caller)
   local name = what ~= nil and traced[what]
   if not name then
-    error(caller .. ": expected add, put, findvalue or findnode, got " .. pretty.value(what))
+    error(caller .. ": expected add, put, findvalue, findnode or route, got " .. pretty.value(what))
   end
   return name
 end
 
 local function trace_at(caller, site, what, ...)
+  if name_of_traced(what, caller) == "route" then
+    local key, kind = ...
+    -- With the marks of the nodes on its way, which route() leaves out.
+    return settle(shapes.route, native.asking.route(site, key, kind, true))
+  end
   return settle(shapes.trace, native.asking[name_of_traced(what, caller)](site, ...))
 end
 function at.trace(site, what, ...) return trace_at("trace", site, what, ...) end

@@ -53,6 +53,20 @@ and the way the search took; see help(trace).]],
     example = 'add(sha1("key"), "value")\nfor _, hit in ipairs(findvalue(sha1("key")).values) do print(hit.value) end',
   },
   {
+    name = "route", args = "key, kind=\"findvalue\"", summary = "send a request that finds its way to a key by itself",
+    text = [[
+Hands one datagram to the contact nearest to the key, which hands it on to one that is nearer still, until a
+node holds values under the key or knows nobody nearer. That one answers, by way of this node. An attempt that is
+not answered is followed by two that pass over the nearest contacts, and then by an ordinary search.
+`kind` may be "locate", which ends at the nearest node whatever it holds.
+The result has `found`, `values` (or `located`, or `held_at` where they do not fit), `by`, the id of who
+answered, `attempts` with `to`, `skip`, `ms`, `is_answered` each, `fallback`, the search if there was one,
+`hops`, `messages`, `ms`. trace(route, key) has the nodes leave their marks: `hops` of an attempt, with the
+first digits of each `id` and the `micros` of its clock, 0 where that is another machine's.]],
+    choices = { kind = { "findvalue", "locate" } },
+    example = 'add(sha1("key"), "value")\nassert(route(sha1("key")).values[1] == "value")',
+  },
+  {
     name = "findnode", args = "id", summary = "find the nodes nearest to an id",
     text = "The result has `nodes`, nearest first, `ms`, `hops`, `messages`, and the way; see help(trace).",
     example = 'findnode(sha1("8003"))',
@@ -60,7 +74,7 @@ and the way the search took; see help(trace).]],
   {
     name = "trace", args = "function, ...", summary = "what a search or store did, query by query",
     text = [[
-Calls findnode, findvalue, add or put and shows its result query by query: round (rnd), when sent, round
+Calls findnode, findvalue, add or put (or route, see there) and shows its result query by query: round (rnd), when sent, round
 trip, which node was asked, the leading bits that its id shares with the target, which query had named it,
 how many of the contacts that it named were new, and the bits of the nearest contact known,
 before>after.
@@ -148,7 +162,7 @@ that ask a node, so that node(8003).tree() shows what tree() shows there.
 Without one, the result has `id`, `address`, `port`, `uptime` in seconds, `estimate` (nodes in the network),
 `contacts`, `stored` (`keys`, `values`, `bytes`), `lookups` that run, and `counters`. Among these
 `stored` counts values that others stored here, `handed_over` those that this node gave to others in its
-upkeep, and `limited` requests left without an answer, because their source, or a network around it, cost
+upkeep, `routes` what was done with routes that came here, and `limited` requests left without an answer, because their source, or a network around it, cost
 more than `source_rate` pings a second, or all together more than `total_rate`: constants of a
 configuration, 20000 and 100000, 0 for no limit. On loopback, where a whole lab shares one address,
 neither limits anything. A node that was started with --state has `state` too: `folder`, `written` (seconds ago),

@@ -138,6 +138,7 @@ local asked = {
   { "add", '%s:add(1, sha1("key"), "value")', "nc" },
   { "put", '%s:put(1, sha1("key"), "value")', "nc" },
   { "findvalue", '%s:add(1, sha1("key"), "value")\nassert(%s:findvalue(2, sha1("key")).values[1].value == "value")', "nc" },
+  { "route", '%s:add(1, sha1("key"), "value")\nassert(%s:route(2, sha1("key")).found)', "nc" },
   { "findnode", '%s:findnode(1, sha1("key"))', "nc" },
   { "trace", '%s:trace(findnode, 1, sha1("key"))', "nc", "function, i, ..." },
   { "lookups", '%s:findnode(1, sha1("key"))\nassert(%s:lookups(1)[1].cause == "search")', "nc" },

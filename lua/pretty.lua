@@ -363,6 +363,27 @@ function lines.findvalue(result, out)
   insert(out, took(result))
 end
 
+-- What a route has found, attempt by attempt, with the nodes that left their marks.
+function lines.route(result, out, pen)
+  for i, attempt in ipairs(result.attempts) do
+    local how = attempt.skip == 0 and "to " or format("passing over %d, to ", attempt.skip)
+    local what = attempt.is_answered and "answered after " or pen.paint("bad", "no answer") .. " in "
+    insert(out, format("try %d, %s%s: %s%s", i, how, where(attempt.to), what, span(attempt.ms)))
+    local began = attempt.hops and attempt.hops[1] and attempt.hops[1].micros
+    for step, hop in ipairs(attempt.hops or {}) do
+      local after = hop.micros > 0 and hop.micros >= began and format("  after %d µs", hop.micros - began) or ""
+      insert(out, format("  %2d  %s%s", step - 1, hop.id, after))
+    end
+  end
+  if #result.attempts == 0 and not result.fallback then insert(out, "this node can answer itself") end
+  if result.fallback then insert(out, "then it was looked up node by node, " .. count(#result.fallback.queries, "node") .. " asked") end
+  for _, found in ipairs(result.values or {}) do insert(out, value(found)) end
+  if result.located then insert(out, "nearest is " .. where(result.located) .. " " .. result.located.id) end
+  if result.held_at then insert(out, "held at " .. where(result.held_at) .. ", too large for a route's answer") end
+  if not result.found then insert(out, "nothing found") end
+  insert(out, format("%s, %s, in %s", count(result.hops, "hop"), count(result.messages, "message"), span(result.ms)))
+end
+
 function lines.findnode(result, out)
   for _, contact in ipairs(result.nodes) do lines.contact(contact, out) end
   if #result.nodes == 0 then insert(out, "nobody answered") end
@@ -414,7 +435,11 @@ function lines.node(result, out, pen)
   end
   insert(out, "lookups   " .. result.lookups .. " running")
   for _, name in ipairs(sorted_keys(result.counters)) do
-    insert(out, format("%-26s %s", name, value(result.counters[name])))
+    if name ~= "routes" then insert(out, format("%-26s %s", name, value(result.counters[name]))) end
+  end
+  for _, name in ipairs(sorted_keys(result.counters.routes)) do
+    local number = result.counters.routes[name]
+    if number > 0 then insert(out, format("%-26s %s", "routes " .. gsub(name, "_", " "), value(number))) end
   end
 end
 

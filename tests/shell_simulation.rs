@@ -130,6 +130,7 @@ fn networks_that_nobody_holds_make_room() {
 fn every_example_prints_its_table() {
     let examples = [
         ("hops", 4),
+        ("route", 8),
         ("churn", 4),
         ("alpha", 4),
         ("k", 6),

@@ -84,7 +84,7 @@ fn with_json_standard_output_is_json_line_by_line() {
 #[test]
 fn every_example_gives_rows() {
     let folder = Folder::new("examples");
-    for example in ["hops", "churn", "alpha", "k", "partition", "liars", "sybil"] {
+    for example in ["hops", "route", "churn", "alpha", "k", "partition", "liars", "sybil"] {
         let output = folder.sim(&["--csv", &format!("{example}.lua"), "quick"]);
         let (out, err) = texts(&output);
         assert!(output.status.success(), "{example}: {err}");

@@ -12,8 +12,9 @@ use super::grade;
 use super::program::ProgramArguments;
 
 /// The examples that are built in.
-const EXAMPLES: [(&str, &str); 7] = [
+const EXAMPLES: [(&str, &str); 8] = [
     ("hops.lua", include_str!("../../lua/examples/hops.lua")),
+    ("route.lua", include_str!("../../lua/examples/route.lua")),
     ("churn.lua", include_str!("../../lua/examples/churn.lua")),
     ("alpha.lua", include_str!("../../lua/examples/alpha.lua")),
     ("k.lua", include_str!("../../lua/examples/k.lua")),
@@ -25,7 +26,7 @@ const EXAMPLES: [(&str, &str); 7] = [
 /// What `sim` takes.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Built in are hops.lua, churn.lua, alpha.lua, k.lua, partition.lua, liars.lua and sybil.lua; each \
+Built in are hops.lua, route.lua, churn.lua, alpha.lua, k.lua, partition.lua, liars.lua and sybil.lua; each \
 takes the argument 'quick'. Without a script there is a prompt, n = net{nodes = 100} or lesson(), or a program is \
 read from standard input if that is no terminal.")]
 pub(super) struct Arguments {

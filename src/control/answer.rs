@@ -6,15 +6,15 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::bencode::Value;
 use crate::message::{Contact, Response};
-use crate::node::{CallError, Peer, RouteReport};
+use crate::node::{CallError, Peer};
 use crate::time::Duration;
 
 use super::ask::{Ask, Look, Problem};
 use super::command::{Command, Reply};
 use super::reading::Reading;
 use super::view::{
-    ContactSnapshot, EstimateView, FastPathView, LookupView, NodeView, SettingView, StoreView,
-    TableView,
+    ContactSnapshot, EstimateView, FastPathView, LookupView, NodeView, RouteView, SettingView,
+    StoreView, TableView,
 };
 
 /// The answer to an [`Ask`]. Serialised, only the content of the variant is left: the reader knows
@@ -29,7 +29,7 @@ pub enum Answer {
     /// To [`Command::Store`].
     Stored(Box<StoreView>),
     /// To [`Command::Route`].
-    Routed(Box<RouteReport>),
+    Routed(Box<RouteView>),
     /// To [`Command::Ping`].
     Ponged(Ponged),
     /// To [`Command::GetSocket`].
@@ -147,7 +147,7 @@ impl Command {
             }
             Reply::Lookup(record) => Answer::Lookup(Box::new(LookupView::of(record, own))),
             Reply::Stored(report) => Answer::Stored(Box::new(StoreView::of(report))),
-            Reply::Routed(report) => Answer::Routed(Box::new(report)),
+            Reply::Routed(report) => Answer::Routed(Box::new(RouteView::of(report))),
             Reply::Called(outcome) => {
                 let answered = outcome.and_then(|(response, ms)| match (self, response) {
                     (&Command::Ping { peer: who }, Response::Pong) => {

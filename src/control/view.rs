@@ -14,7 +14,7 @@ use crate::kad::estimate::Sample;
 use crate::kad::lookup::{Found, Goal, LookupRecord};
 use crate::kad::routing::{Entry, Table};
 use crate::message::Contact;
-use crate::node::{Counters, Node, Overlay, StoreReport};
+use crate::node::{Counters, Node, Overlay, RouteReport, StoreReport};
 use crate::serial::seconds;
 use crate::time::{Duration, Instant};
 use crate::wire::Dialect;
@@ -427,6 +427,35 @@ impl StoreView {
         };
         let (public, subnets) = (spread.global, spread.subnets);
         StoreView { costs, public, subnets, few_subnets: spread.is_narrow(), report }
+    }
+}
+
+/// How a route went, for those who do not know the node's clock.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RouteView {
+    /// How it went.
+    #[serde(flatten)]
+    pub report: RouteReport,
+    /// Whether it found what it was sent for.
+    pub found: bool,
+    /// How long it took.
+    pub ms: Duration,
+    /// How often the attempt that found it was handed on, as far as it is known.
+    pub hops: u32,
+    /// Datagrams, as far as they are known, those of a lookup among them.
+    pub messages: usize,
+}
+
+impl RouteView {
+    /// Of a route.
+    pub fn of(report: RouteReport) -> RouteView {
+        RouteView {
+            found: report.has_found(),
+            ms: report.duration(),
+            hops: report.hops(),
+            messages: report.messages(),
+            report,
+        }
     }
 }
 

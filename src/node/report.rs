@@ -125,6 +125,7 @@ pub struct RouteReport {
     /// What was asked.
     pub kind: RouteKind,
     /// What was found.
+    #[serde(flatten)]
     pub answer: RouteAnswer,
     /// Who answered, this node where it could itself; `None` if only the lookup did, or nobody.
     #[serde(default, skip_serializing_if = "Option::is_none")]

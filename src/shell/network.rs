@@ -1,9 +1,9 @@
 //! The functions that ask the network or look at a node: each says what is asked, of any node.
 
-use mlua::{Lua, MultiValue};
+use mlua::{Lua, MultiValue, Value as LuaValue};
 
 use crate::control::{Answer, Ask, Command, Look};
-use crate::message::StoreMode;
+use crate::message::{RouteKind, StoreMode};
 
 use super::arguments::{Arguments, Complaint};
 use super::functions::{Context, Functions, Trouble};
@@ -20,11 +20,12 @@ const MAX_ENTRIES_MAX: usize = 1_000;
 type Read = fn(&mut Arguments) -> Result<Ask, Complaint>;
 
 /// The functions that ask once, with correct arguments.
-const ASKING: [(&str, &str, Read); 15] = [
+const ASKING: [(&str, &str, Read); 16] = [
     ("add", KEY_AND_VALUE, |arguments| store(arguments, StoreMode::Add)),
     ("put", KEY_AND_VALUE, |arguments| store(arguments, StoreMode::Replace)),
     ("findvalue", KEY, find_value),
     ("findnode", KEY, |arguments| Ok(Ask::Run(Command::FindNode { target: arguments.id("id")? }))),
+    ("route", KEY, route),
     ("ping", "8001", |arguments| Ok(Ask::Run(Command::Ping { peer: arguments.peer("contact")? }))),
     ("getsocket", "8001", |arguments| {
         Ok(Ask::Run(Command::GetSocket { peer: arguments.peer("contact")? }))
@@ -93,6 +94,19 @@ fn find_value(arguments: &mut Arguments) -> Result<Ask, Complaint> {
     let max_nodes = arguments.count("maxnodes", 3, MAX_NODES_MAX)?;
     let max_entries = arguments.count_or_all("maxentries", 6, MAX_ENTRIES_MAX)?;
     Ok(Ask::Run(Command::FindValue { key, max_nodes, max_entries }))
+}
+
+/// A third argument, which `trace` adds, has the nodes on the way leave their marks.
+fn route(arguments: &mut Arguments) -> Result<Ask, Complaint> {
+    let key = arguments.id("key")?;
+    let kind = match arguments.any() {
+        LuaValue::Nil => RouteKind::FindValue,
+        LuaValue::String(text) if text.as_bytes() == b"findvalue" => RouteKind::FindValue,
+        LuaValue::String(text) if text.as_bytes() == b"locate" => RouteKind::Locate,
+        other => return Err(arguments.wrong("kind", "\"findvalue\" or \"locate\"", &other, "")),
+    };
+    let trace = arguments.any().as_boolean().unwrap_or(false);
+    Ok(Ask::Run(Command::Route { key, kind, trace }))
 }
 
 fn call(arguments: &mut Arguments) -> Result<Ask, Complaint> {
