@@ -421,7 +421,7 @@ shown; then more than a million items or 16 MB of text are an error.]],
   {
     name = "pager", args = "...", summary = "show all of a value in the pager, page by page",
     text = [[
-Without an argument it shows the last result. The pager is what PAGER says, or less; if output or input is no terminal,
+Without an argument it shows the last result. The pager is the one that PAGER names, or less; if output or input is no terminal,
 or PAGER is cat, the value is just shown. After pager("auto") results that are longer than the screen go there, as with
 git and psql, until pager("off"). It is off at first, so that you can type on.]],
     choices = { ["..."] = { "auto", "off" } },
@@ -430,7 +430,7 @@ git and psql, until pager("off"). It is off at first, so that you can type on.]]
   {
     name = "edit", args = "text=nil", summary = "edit what was typed last, and run it",
     text = [[
-The editor is what VISUAL or EDITOR says, or vi. A given text is edited and run instead. Ctrl-X Ctrl-E does it with the
+The editor is the one that VISUAL or EDITOR names, or vi. A given text is edited and run instead. Ctrl-X Ctrl-E does it with the
 line that is being typed. If the editor ends with an error, or leaves nothing, nothing is run.]],
     example = 'assert(not pcall(edit, "no terminal"))',
   },

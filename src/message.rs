@@ -321,7 +321,7 @@ pub struct Route<'a> {
     pub stamp: u16,
     /// Between nodes the entry's ticket, between client and entry the client's address token.
     pub seal: [u8; 8],
-    /// Of a store the value, of an answer what was found, encoded.
+    /// The encoded value of a store, or the encoded find of an answer.
     pub payload: &'a [u8],
     /// What stands behind the payload: padding, or with [`RouteFlags::TRACE`] the nodes that it passed.
     pub rest: &'a [u8],
@@ -339,7 +339,7 @@ pub struct RouteFlags(pub u8);
 impl RouteFlags {
     /// The answer goes to the client itself.
     pub const DIRECT: RouteFlags = RouteFlags(1);
-    /// The entry says that the client receives what is sent to its address.
+    /// The entry says that the client receives datagrams at its address.
     pub const PROVED: RouteFlags = RouteFlags(2);
     /// Each node that it passes leaves a mark.
     pub const TRACE: RouteFlags = RouteFlags(4);

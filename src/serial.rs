@@ -246,7 +246,7 @@ pub fn from_hex(digits: &[u8]) -> Option<Vec<u8>> {
         .collect()
 }
 
-/// Things by what is displayed of them: ids, addresses.
+/// Things by their display: ids, addresses.
 pub(crate) mod text {
     use super::{Deserialize, Deserializer, Display, FromStr, Serializer, de};
 

@@ -150,7 +150,7 @@ impl Readings {
         }
     }
 
-    /// The counter of what was lost.
+    /// The counter of losses.
     pub fn losses(&self) -> Losses {
         match &self.0 {
             WatchedNode::Here { tap, .. } => tap.losses(),

@@ -77,7 +77,7 @@ pub(super) struct Plan {
     pub(super) bootstrap: Vec<Endpoint>,
     pub(super) config: Config,
     pub(super) mirror: Option<Mirror>,
-    /// What the node had when it ran last, and where it keeps what it has now.
+    /// The state of the node's last run, and the place for its state from now on.
     pub(super) state: Option<(SavedState, StateWriter)>,
     pub(super) keeps_packets: bool,
     pub(super) door: Option<Door>,
@@ -343,7 +343,7 @@ impl Driver {
         }
     }
 
-    /// Tells the fast path what it has to know by now.
+    /// Tells the fast path all news of the node.
     fn tend_fast_path(&mut self) {
         let Some(fast_path) = &mut self.fast_path else { return };
         let now = self.clock.now();
@@ -374,7 +374,7 @@ impl Driver {
         Ok(())
     }
 
-    /// Takes in what is told of datagrams that reached nobody, for a bounded time.
+    /// Takes in the system's reports of datagrams that reached nobody, for a bounded time.
     fn take_failures(&mut self) {
         let now = self.clock.now();
         let mut bytes = [0; MAX_DATAGRAM];

@@ -413,7 +413,7 @@ impl Handle {
         written
     }
 
-    /// Whether there is a capture, and what it has written so far.
+    /// Whether there is a capture, and how much it has written so far.
     ///
     /// # Errors
     /// If the node has stopped.

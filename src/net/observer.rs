@@ -35,7 +35,7 @@ pub struct Tap {
     load: Arc<Load>,
 }
 
-/// What a tap holds, and what it lost.
+/// The packets that a tap holds, and how many it lost.
 #[derive(Debug, Default)]
 struct Load {
     bytes: AtomicUsize,

@@ -76,7 +76,7 @@ pub(super) struct Persister {
 }
 
 impl Persister {
-    /// Gives a fresh node what was kept, and keeps what changes from now on. `(wall, boottime)` is
+    /// Gives a fresh node the kept state, and keeps all changes from now on. `(wall, boottime)` is
     /// when the node started, in milliseconds since 1970 by the wall clock, and since the machine
     /// started.
     pub(super) fn new(

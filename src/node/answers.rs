@@ -26,7 +26,7 @@ use crate::wire::{self, Envelope, Header, Message, UnreadQuery};
 /// RPCs that an application may register: more than anybody writes by hand.
 pub(super) const MAX_REGISTERED: usize = 256;
 
-/// Whether what is known of an asker's address suffices for what it asks.
+/// Whether an asker's address is known well enough for its question.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Validation {
     Enough,

@@ -78,7 +78,7 @@ impl Node {
     /// attempts is answered. Ends as [`Event::RouteDone`](super::Event::RouteDone).
     ///
     /// # Panics
-    /// If it is to store something: that is what [`Node::start_store`] is for.
+    /// If it is to store something: [`Node::start_store`] does that.
     pub fn start_route(
         &mut self,
         now: Instant,

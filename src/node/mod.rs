@@ -206,7 +206,7 @@ impl Node {
         self.shared.out.pop()
     }
 
-    /// Its overlays: what it is, knows and keeps in each of its networks.
+    /// Its overlays: its id, contacts and values in each of its networks.
     pub fn overlays(&self) -> &[Overlay] {
         &self.overlays
     }

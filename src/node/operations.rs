@@ -67,7 +67,7 @@ impl Then {
 pub(super) struct Publish {
     value: Value,
     mode: StoreMode,
-    /// For whom it is done, if for a client of a route.
+    /// The client of a route for which it is done, if there is one.
     client: Option<RouteClient>,
     waiting: usize,
     report: StoreReport,

@@ -143,7 +143,7 @@ impl Overlay {
         self.estimator.estimate(&self.table)
     }
 
-    /// Whether a contact is known to receive what is sent to its address: it is in the routing table and
+    /// Whether a contact is known to receive datagrams at its address: it is in the routing table and
     /// answers, or it has lately answered something or sent a token back.
     pub(super) fn is_validated(&self, validated: &Validated, contact: &Contact) -> bool {
         is_validated(validated, &self.table, contact)
@@ -175,7 +175,7 @@ pub(super) struct Active<'n> {
 }
 
 impl Active<'_> {
-    /// Whether the asker receives what is sent to the address that it seems to ask from.
+    /// Whether the asker receives datagrams at the address that it seems to ask from.
     pub(super) fn is_validated(&self, asker: &Contact) -> bool {
         self.overlay.is_validated(&self.shared.validated, asker)
     }

@@ -1,4 +1,4 @@
-//! What a node tells: events, the reports of what it was asked to do, its counters. Plain data.
+//! The reports of a node: events, the results of operations, its counters. Plain data.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -22,7 +22,7 @@
 //!   validated, the ping for that among them.
 //! - A route never grows on its way.
 //!
-//! The fast path in the kernel does the same with what it is sure of.
+//! The fast path in the kernel does the same with routes that it is sure of.
 
 use std::net::SocketAddr;
 
@@ -70,7 +70,7 @@ enum Dropped {
     Busy,
 }
 
-/// Somebody for whom the entry does what takes its time.
+/// A client for which the entry does the work that takes time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RouteClient {
     /// Where the request came in.
@@ -212,7 +212,7 @@ impl Active<'_> {
         Ok(())
     }
 
-    /// Whether an address, whoever lives there, receives what is sent to it.
+    /// Whether an address receives datagrams, whatever node lives there.
     fn receives(&self, address: &SocketAddr) -> bool {
         self.shared.validated.contains(address)
             || self.overlay.table.good().any(|entry| entry.contact.address == *address)
@@ -428,7 +428,7 @@ impl Active<'_> {
         let value = Item::parse(route.payload).ok().and_then(|item| Value::of(item).ok());
         let client = RouteClient { local, call, route: Route { payload: &[], rest: &[], ..route } };
         let refuse = |reason: &str| RouteAnswer::Refused { reason: reason.to_owned() };
-        // All that is sent for it goes to others, who have not asked.
+        // All its datagrams go to others, who have not asked.
         if !route.flags.has(RouteFlags::PROVED) {
             let answer = match route.kind {
                 RouteKind::Store => refuse("the address is not proved, send the token"),

@@ -168,8 +168,8 @@ impl Shared {
         }
     }
 
-    /// Sends an answer that was appended since `start`, and charges for what it has cost since the
-    /// request was charged.
+    /// Sends an answer that was appended since `start`, and charges for its cost since the request
+    /// was charged.
     pub(super) fn transmit_later(
         &mut self,
         at: Instant,

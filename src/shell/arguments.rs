@@ -16,7 +16,7 @@ use crate::node::Peer;
 
 use super::convert;
 
-/// What a user is told when a function cannot do what was asked.
+/// The message to a user when a function cannot do its work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Complaint(pub(crate) String);
 

@@ -152,7 +152,7 @@ impl Prompt {
                 return Ok(chunk);
             }
             chunk.push('\n');
-            // Between two lines the terminal itself would echo what is typed.
+            // Between two lines the terminal itself would echo the keys.
             quiet = quiet.or_else(terminal::Quiet::begin);
         }
     }

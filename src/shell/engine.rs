@@ -105,7 +105,7 @@ pub struct Script {
 /// What may stand at the cursor.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
-    /// The texts to put in place of what is there, sorted.
+    /// The texts that can replace it, sorted.
     pub(crate) texts: Vec<String>,
     /// Whether it is the name of a file.
     pub(crate) wants_file: bool,
@@ -383,7 +383,7 @@ fn append_line(text: &mut String, line: &str) {
     }
 }
 
-/// A Lua state with the libraries of which the prelude picks what is safe.
+/// A Lua state with the libraries from which the prelude picks the safe functions.
 fn bare_lua() -> mlua::Result<Lua> {
     let libraries = StdLib::TABLE
         | StdLib::STRING
@@ -618,7 +618,7 @@ fn arg_table(lua: &Lua, script: &Script) -> mlua::Result<Table> {
     Ok(arg)
 }
 
-/// `gc`: frees what was asked for, and tells what is used.
+/// `gc`: frees memory as asked, and tells how much is used.
 fn collected(lua: &Lua, what: &LuaValue) -> Result<Table, Trouble> {
     let expected = "gc: what: expected nothing, \"collect\" or \"step\"";
     match what {

@@ -1,4 +1,4 @@
-//! The functions that ask the network or look at a node: each says what is asked, of any node.
+//! The functions that ask the network or look at a node: each puts one question to any node.
 
 use mlua::{Lua, MultiValue, Value as LuaValue};
 

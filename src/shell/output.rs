@@ -80,7 +80,7 @@ impl ShellOutput {
         }
     }
 
-    /// Says what is wrong, in lines that fit the terminal.
+    /// Prints an error, in lines that fit the terminal.
     pub(crate) fn complain(&self, problem: impl Display) {
         let text = escape_lines(&problem.to_string());
         self.note(&format!("{}\n", wrap::for_standard_error(&text)));
@@ -109,7 +109,7 @@ impl ShellOutput {
         self.pages.store(is_on, Ordering::SeqCst);
     }
 
-    /// Shows the result of what was typed.
+    /// Shows the result of a typed chunk.
     ///
     /// # Errors
     /// If standard output takes no more.

@@ -1,4 +1,4 @@
-//! The functions that show what a node sends and receives: `packets`, `tap`, `capture`.
+//! The functions that show the packets of a node: `packets`, `tap`, `capture`.
 //!
 //! A [`Reading`](crate::control::Reading) has what is read from a packet; Lua decides how it looks.
 

@@ -1,4 +1,4 @@
-//! Simulated networks inside of the shell: `net` and the methods of what it returns.
+//! Simulated networks inside the shell: `net`, and the methods of the networks that it returns.
 //!
 //! The same nodes on virtual time (see [`crate::sim`]). Long work is done in slices, between which
 //! other coroutines and Ctrl-C have their turn. Nodes are numbered from 1 here, as Lua counts.

@@ -9,8 +9,8 @@
 //! asked.
 //!
 //! No protocol rules here: `wire` decides what a reply looks like, the node which contacts it names.
-//! `layout` has the shapes that both sides share, `counter` what is counted, `image` makes the
-//! kernel's table from contacts, `linux` has all that speaks to the kernel, and `stub` stands for it
+//! `layout` has the shapes that both sides share, `counter` the counters, `image` makes the kernel's
+//! table from contacts, `linux` has all that speaks to the kernel, and `stub` stands for it
 //! elsewhere.
 
 mod counter;
@@ -232,7 +232,7 @@ pub struct Orphan {
     pub interface: Option<String>,
     /// The number that the namespace had.
     pub namespace: u64,
-    /// The folder with what is left.
+    /// The folder with the remains.
     pub folder: PathBuf,
 }
 

@@ -111,7 +111,7 @@ pub(super) enum Said<'a> {
     Problem(&'a Problem),
     /// A packet or news that was watched for.
     Event(&'a Reading),
-    /// A call of what is offered.
+    /// A call of an offered function.
     Call(OfferedCall),
 }
 

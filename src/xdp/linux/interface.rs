@@ -1,4 +1,4 @@
-//! What kind of interface a name is, and what is at its other end.
+//! The kind of an interface, and the interface at its other end.
 
 use std::io;
 

@@ -1,6 +1,6 @@
 //! Loads and attaches the program of an interface, and takes nodes into it and out of it.
 //!
-//! Each step may be the last one, by `kill -9` too: what is half done has no effect, and whoever comes
+//! Each step may be the last one, by `kill -9` too: a half-done step has no effect, and whoever comes
 //! next takes it away.
 
 use std::os::unix::fs::{MetadataExt as _, chown};
@@ -93,7 +93,7 @@ pub fn attach(attachment: &Attachment) -> Result<Attached, Error> {
         Ok(Attached { mode, reason, warning: warning(mode, interface), joined, folder })
     });
     attached.inspect_err(|_| {
-        // What was wrong is what is to be told.
+        // The first error is the one to report.
         let _ = release(place).and_then(|()| sweep(&place.bpffs));
     })
 }
@@ -440,7 +440,7 @@ pub fn detach(place: &Pinning) -> Result<(), Error> {
     sweep(&place.bpffs)
 }
 
-/// Takes away all fast paths of the own network namespace, and what is left of namespaces that are gone.
+/// Takes away all fast paths of the own network namespace, and the remains of namespaces that are gone.
 /// Returns how many nodes that were.
 ///
 /// # Errors
@@ -469,7 +469,7 @@ fn detach_orphans(place: &Pinning) -> Result<(), Error> {
     sweep(&place.bpffs)
 }
 
-/// Takes away what is left of a node, if something is.
+/// Takes away the remains of a node, if there are any.
 fn release(place: &Pinning) -> Result<(), Error> {
     let namespace = pins::namespace()?;
     for there in pins::folders(&place.bpffs)? {
@@ -512,7 +512,7 @@ fn sweep(bpffs: &Path) -> Result<(), Error> {
 }
 
 /// The kernel lets go of an interface a moment after the last file is gone, in a worker of its own:
-/// whoever attaches at once would be told that a program is there already.
+/// the next to attach would be told that a program is there already.
 fn wait_until_free(index: u32) {
     let end = Instant::now() + LETS_GO;
     let is_taken = || {

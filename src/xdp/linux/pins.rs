@@ -30,7 +30,7 @@ pub(super) const PROGRAM: &str = "program";
 pub(super) const LINK: &str = "link";
 pub(super) const ABOUT: &str = "about";
 
-/// The maps of an interface, beside what it is about.
+/// The maps of an interface, beside its `about`.
 pub(super) const OF_INTERFACE: [&str; 6] =
     ["node_by_port", "counters_by_port", "events_by_port", "strays", "strangers", "sources"];
 
@@ -164,7 +164,7 @@ pub(super) fn remove(folder: &Path) -> Result<(), Error> {
     }
 }
 
-/// Held by the one who changes what is left in a bpf file system. The folder of all fast paths is there
+/// Held by a process that changes the pins of a bpf file system. The folder of all fast paths is there
 /// as long.
 pub(super) struct Lock {
     bpffs: PathBuf,
@@ -172,7 +172,7 @@ pub(super) struct Lock {
 }
 
 impl Lock {
-    /// Waits for whoever else is at it.
+    /// Waits for others at work there.
     pub(super) fn take(bpffs: &Path) -> Result<Lock, Error> {
         let failed = |error| Error::failed("locking the bpf file system", error);
         let folder = all(bpffs).join(LOCK);

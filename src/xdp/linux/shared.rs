@@ -55,7 +55,7 @@ impl Shared {
         self.long(offset_of!(KernelNode, heartbeat.at)).store(at, Ordering::Release);
     }
 
-    /// Says what is mirrored, beside the time.
+    /// Tells the size of the mirror, beside the time.
     pub(super) fn tell(&self, written: &Heartbeat) {
         let store = |at, value| self.word(at).store(value, Ordering::Relaxed);
         for (family, count) in written.contacts.into_iter().enumerate() {
@@ -115,7 +115,7 @@ impl Shared {
     fn long(&self, at: usize) -> &AtomicU64 {
         assert!(at + size_of::<u64>() <= size_of::<KernelNode>(), "within the node");
         #[expect(unsafe_code, reason = "the memory is the kernel's too")]
-        // SAFETY: it lies within the memory, aligned as the fields are, and is zero or what was written.
+        // SAFETY: it lies within the memory, aligned as the fields are, and is zero or was written.
         unsafe {
             AtomicU64::from_ptr(self.memory.byte_add(at).cast().as_ptr())
         }

@@ -1,4 +1,4 @@
-//! What is attached, and what it has counted.
+//! The attached fast paths, and their counters.
 
 use std::path::Path;
 use std::time::Duration;
@@ -84,7 +84,7 @@ pub(super) fn interface_of<'a>(
 ) -> Result<Option<&'a Interface>, Error> {
     let there = pins::of_interface(bpffs, pins::namespace()?, about.ifindex);
     // What another network namespace or interface of the same number has left may be gone, or replaced.
-    // Only who attached may look at that.
+    // Only the user who attached it may look at that.
     let is_another = pins::any_about(&there).is_ok_and(|now| now.program != about.program);
     let is_met = there.join(LINK).exists()
         && !is_another
@@ -114,7 +114,7 @@ fn age(at: u64) -> Option<Duration> {
     (at != 0).then(|| now().saturating_sub(Duration::from_nanos(at)))
 }
 
-/// Time since the node of what is left in a folder last gave a sign of life, if that can be read.
+/// Time since the node of a folder last gave a sign of life, if that can be read.
 pub(super) fn heartbeat_of(folder: &Path) -> Option<Duration> {
     age(Shared::open(folder).ok()?.heartbeat().at)
 }

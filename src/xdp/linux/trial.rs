@@ -81,7 +81,7 @@ impl Trial {
             load_once(loaded.and_then(|loaded| loaded))?;
         }
         enlist(&mut ebpf, attachment.place.port)?;
-        // There is nobody else whom packets without a port could belong to.
+        // Packets without a port could belong to no other node.
         put(&mut ebpf, "counters", "counters_by_port", 0)?;
         let [node, gate] =
             ["node", "gate"].map(|name| ebpf.take_map(name).expect("the object has the map"));
