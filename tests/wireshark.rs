@@ -75,6 +75,7 @@ fn captured(nodes: &[Handle], file: &Path) -> Vec<Value> {
         findnode(sha1('anything'))
         add(sha1('key'), {{text = 'va\\27lue', list = {{1, -2, ''}}}})
         assert(#findvalue(sha1('key'), 10).values > 0)
+        for i = 1, 8 do route(sha1('key ' .. i), 'locate') end
         pcall(call, {port}, 'absent', 'argument')
         local last = packets(1000)
         capture(false)
@@ -111,6 +112,9 @@ fn tshark_reads_what_packets_says() {
         "udp.checksum.status",
         "kademlua.version",
         "_ws.expert.message",
+        "kademlua.route.key",
+        "kademlua.route.answer_ip",
+        "kademlua.route.hops",
     ];
     let check = ["-o", "udp.check_checksum:TRUE"];
     let rows = folder.fields(&names, &check);
@@ -119,9 +123,15 @@ fn tshark_reads_what_packets_says() {
     let first = rows.iter().position(is_first).expect("the capture has what packets() has");
     let rows = &rows[first..];
     assert!(packets.len() >= 24 && rows.len() >= packets.len(), "{packets:?}");
-    let mut named = 0;
+    let (mut named, mut routes) = (0, 0);
     for (packet, row) in packets.iter().zip(rows) {
-        let calls = [("request", "1"), ("answer", "129"), ("no such rpc", "130")];
+        let calls = [
+            ("request", "1"),
+            ("answer", "129"),
+            ("no such rpc", "130"),
+            ("route", "4"),
+            ("route answer", "132"),
+        ];
         let kind = calls.iter().find(|(kind, _)| *kind == text(packet, "kind")).unwrap();
         assert_eq!(row[0], format!("0x{}", text(packet, "call")));
         assert_eq!(row[1], kind.1, "{packet}");
@@ -142,7 +152,15 @@ fn tshark_reads_what_packets_says() {
         }
         assert_eq!(row[8].parse::<u64>().unwrap(), packet["size"].as_u64().unwrap() + 8);
         assert_eq!((&*row[9], &*row[10], &*row[11]), ("1", "1", ""), "{packet}");
+        if packet["route"].is_object() {
+            let route = &packet["route"];
+            assert_eq!(row[12].replace(':', ""), text(route, "key"));
+            assert_eq!(row[13], format!("::ffff:{}", text(&route["answer_to"], "address")));
+            assert_eq!(row[14], route["hops_left"].to_string());
+            routes += 1;
+        }
     }
+    assert!(routes >= 4, "{routes}");
     assert!(named >= 24, "{named}");
 }
 

@@ -19,10 +19,12 @@ local DEPTH = 64       -- levels of lists and dictionaries that the nodes themse
 local ITEMS = 2000     -- shown of one payload
 local SHOWN = 64       -- bytes of a string in the line of its item
 
-local REQUEST, RESPONSE, NO_SUCH_RPC, FAILED = 1, 129, 130, 131
+local REQUEST, RESPONSE, NO_SUCH_RPC, FAILED, ROUTE, ROUTED = 1, 129, 130, 131, 4, 132
 local calls = {
   [REQUEST] = "Request", [RESPONSE] = "Response", [NO_SUCH_RPC] = "No such RPC", [FAILED] = "RPC failed",
+  [ROUTE] = "Route", [ROUTED] = "Route answer",
 }
+local kinds = { [0] = "locate", [1] = "findvalue", [2] = "store" }
 
 local field = {
   version = ProtoField.uint8("kademlua.version", "Version"),
@@ -39,6 +41,22 @@ local field = {
   dictionary = ProtoField.none("kademlua.dictionary", "Dictionary"),
   request_in = ProtoField.framenum("kademlua.request_in", "Request in", base.NONE, frametype.REQUEST),
   response_in = ProtoField.framenum("kademlua.response_in", "Response in", base.NONE, frametype.RESPONSE),
+  flags = ProtoField.uint8("kademlua.route.flags", "Flags", base.HEX),
+  direct = ProtoField.bool("kademlua.route.direct", "Direct", 8, nil, 1),
+  proved = ProtoField.bool("kademlua.route.proved", "Proved", 8, nil, 2),
+  trace = ProtoField.bool("kademlua.route.trace", "Trace", 8, nil, 4),
+  iterate = ProtoField.bool("kademlua.route.iterate", "Iterate", 8, nil, 8),
+  hops = ProtoField.uint8("kademlua.route.hops", "Hops left"),
+  skip = ProtoField.uint8("kademlua.route.skip", "Skip"),
+  kind = ProtoField.uint8("kademlua.route.kind", "Kind", base.DEC, kinds),
+  key = ProtoField.bytes("kademlua.route.key", "Key", base.NONE),
+  answer_ip = ProtoField.ipv6("kademlua.route.answer_ip", "Answer to"),
+  answer_port = ProtoField.uint16("kademlua.route.answer_port", "Answer port"),
+  budget = ProtoField.uint16("kademlua.route.budget", "Budget"),
+  client_ip = ProtoField.ipv6("kademlua.route.client_ip", "Client"),
+  client_port = ProtoField.uint16("kademlua.route.client_port", "Client port"),
+  stamp = ProtoField.uint16("kademlua.route.stamp", "Stamp"),
+  seal = ProtoField.bytes("kademlua.route.seal", "Ticket or token", base.NONE),
   time = ProtoField.double("kademlua.time", "Time since the request in ms"),
 }
 local fields = {}
@@ -197,6 +215,53 @@ local function add_exchange(tree, exchange, pinfo, call)
   end
 end
 
+-- One bencoded value. Returns where it ends, and the name in it; nil if it is malformed.
+local function add_value(tree, buffer, first, len)
+  local range = buffer(first, len)
+  local branch = tree:add(field.payload, range)
+  local text = range:raw()
+  local reader = setmetatable({
+    text = text, at = 1, items = 0, range = function(at, count) return buffer(first + at - 1, count) end,
+  }, Reader)
+  reader:value(branch, "", 0)
+  if not reader.failed and reader.at <= #text then fail(reader, branch, "bytes follow the value") end
+  if reader.failed and not reader.cut then return nil, reader.name end
+  return first + len, reader.name
+end
+
+-- The fields of a route and its answer, one behind the other: which, and how many bytes.
+local ROUTE_FIELDS = {
+  { "flags", 1 }, { "hops", 1 }, { "skip", 1 }, { "kind", 1 }, { "key", 20 }, { "answer_ip", 16 }, { "answer_port", 2 },
+  { "budget", 2 }, { "client_ip", 16 }, { "client_port", 2 }, { "stamp", 2 }, { "seal", 8 },
+}
+local ROUTE_LEN = 72
+
+-- A route or its answer. Returns where it ends without padding and trace, and the name of its kind; nil if it is malformed.
+local function add_route(tree, buffer)
+  local first = HEADER + LENGTH
+  if buffer:len() < first + ROUTE_LEN then
+    tree:add_proto_expert_info(malformed, "the datagram ends inside of the route")
+    return nil
+  end
+  local len = buffer(HEADER, LENGTH):uint()
+  tree:add(field.length, buffer(HEADER, LENGTH))
+  local at = first
+  for _, it in ipairs(ROUTE_FIELDS) do
+    local item = tree:add(field[it[1]], buffer(at, it[2]))
+    if it[1] == "flags" then
+      for _, flag in ipairs { "direct", "proved", "trace", "iterate" } do item:add(field[flag], buffer(at, 1)) end
+    end
+    at = at + it[2]
+  end
+  local name = kinds[buffer(first + 3, 1):uint()]
+  if len < ROUTE_LEN or first + len > buffer:len() then
+    tree:add_proto_expert_info(malformed, "the length is wrong: " .. len)
+    return nil, name
+  end
+  if len == ROUTE_LEN then return at, name end
+  return add_value(tree, buffer, at, len - ROUTE_LEN), name
+end
+
 -- The payload of a request or a response. Returns where it ends, and the name in it; nil if it is
 -- malformed.
 local function add_payload(tree, buffer)
@@ -213,16 +278,7 @@ local function add_payload(tree, buffer)
     return nil
   end
   if len == 0 then return first end
-  local range = buffer(first, len)
-  local branch = tree:add(field.payload, range)
-  local text = range:raw()
-  local reader = setmetatable({
-    text = text, at = 1, items = 0, range = function(at, count) return buffer(first + at - 1, count) end,
-  }, Reader)
-  reader:value(branch, "", 0)
-  if not reader.failed and reader.at <= #text then fail(reader, branch, "bytes follow the value") end
-  if reader.failed and not reader.cut then return nil, reader.name end
-  return first + len, reader.name
+  return add_value(tree, buffer, first, len)
 end
 
 function kademlua.dissector(buffer, pinfo, root)
@@ -250,6 +306,7 @@ function kademlua.dissector(buffer, pinfo, root)
   local rest, name = HEADER, nil
   if call == REQUEST or call == RESPONSE then rest, name = add_payload(tree, buffer) end
   if call ~= REQUEST then name = nil end
+  if call == ROUTE or call == ROUTED then rest, name = add_route(tree, buffer) end
   local exchange = exchange_of(pinfo, call, rpc_id, name)
   if name then tree:add(field.rpc, printable(name)):set_generated() end
   add_exchange(tree, exchange, pinfo, call)
@@ -269,7 +326,7 @@ local function looks_like_it(buffer, pinfo, root)
   if buffer:len() < HEADER or buffer(0, 1):uint() ~= 1 then return false end
   local call = buffer(29, 1):uint()
   if not calls[call] then return false end
-  if buffer:len() > HEADER + LENGTH and call <= RESPONSE then
+  if buffer:len() > HEADER + LENGTH and (call == REQUEST or call == RESPONSE) then
     local lead = buffer(HEADER + LENGTH, 1):uint()
     if lead ~= (call == REQUEST and 0x64 or 0x6c) then return false end
   end
