@@ -12,7 +12,7 @@ use std::process::Stdio;
 use rexpect::session::{PtySession, spawn_command};
 use shell::{assert_golden, kademlua, sim, texts};
 
-const LESSONS: u32 = 9;
+const LESSONS: u32 = 10;
 
 /// An empty folder for a test.
 fn folder(name: &str) -> PathBuf {
@@ -117,10 +117,10 @@ fn a_teacher_adds_a_lesson_by_a_file() {
     let lesson = SUMS;
     fs::write(folder.join("mine.lua"), lesson).unwrap();
     let run = |chunk: &str| with_lessons(&folder, chunk);
-    assert!(run("lesson()").0.contains(" 10  Mine"));
-    assert_eq!(run("lesson.test(10).steps").0, "1\n");
+    assert!(run("lesson()").0.contains(" 11  Mine"));
+    assert_eq!(run("lesson.test(11).steps").0, "1\n");
     fs::write(folder.join("mine.lua"), lesson.replace("'3', 'No.'", "'2', 'No.'")).unwrap();
-    assert!(run("lesson.test(10)").1.contains("lesson 10, step 1: 2: expected 'No.' to be said"));
+    assert!(run("lesson.test(11)").1.contains("lesson 11, step 1: 2: expected 'No.' to be said"));
     fs::write(folder.join("mine.lua"), "return {title = 'x'}").unwrap();
     assert!(run("lesson()").1.contains("a lesson is a file that returns a table with title"));
 }
@@ -159,7 +159,7 @@ fn errors_name_no_line_of_our_own() {
         ("return {title = 'x', steps = {{STEP, hint = {}}}}", "there is no hint"),
     ] {
         fs::write(folder.join("mine.lua"), file.replace("STEP", step)).unwrap();
-        let (out, err) = with_lessons(&folder, "lesson.test(10)");
+        let (out, err) = with_lessons(&folder, "lesson.test(11)");
         assert!(err.contains(said), "{file}: {out}{err}");
         assert!(!err.contains("(kademlua") && !err.contains("lesson.lua"), "{file}: {err}");
     }
@@ -192,7 +192,7 @@ fn errors_name_no_line_of_our_own() {
         );
         assert!(!err.contains("(kademlua") && !err.contains("lesson.lua"), "{chunk}: {err}");
     }
-    let error = "lesson: expected the number of a lesson from 1 to 9, got 99";
+    let error = "lesson: expected the number of a lesson from 1 to 10, got 99";
     let output = kademlua().args(["sim", "-e", "lesson(99)"]).output().unwrap();
     assert!(texts(&output).1.contains(error));
 }

@@ -12,7 +12,7 @@ use super::functions::Trouble;
 /// The variable that names a folder with more chapters.
 const VARIABLE: &str = "KADEMLUA_LESSONS";
 
-const BUILT_IN: [(&str, &str); 9] = [
+const BUILT_IN: [(&str, &str); 10] = [
     ("1-ids.lua", include_str!("../../lua/lessons/1-ids.lua")),
     ("2-routing.lua", include_str!("../../lua/lessons/2-routing.lua")),
     ("3-joining.lua", include_str!("../../lua/lessons/3-joining.lua")),
@@ -22,6 +22,7 @@ const BUILT_IN: [(&str, &str); 9] = [
     ("7-attacks.lua", include_str!("../../lua/lessons/7-attacks.lua")),
     ("8-sizes.lua", include_str!("../../lua/lessons/8-sizes.lua")),
     ("9-trace.lua", include_str!("../../lua/lessons/9-trace.lua")),
+    ("10-routes.lua", include_str!("../../lua/lessons/10-routes.lua")),
 ];
 
 /// All chapters in order, each with `name`, `source`, and `chunk`, the name of its chunk; the folder is read anew each time, so that
