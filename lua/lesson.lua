@@ -40,7 +40,7 @@ local ipairs, type, load, error, pcall = ipairs, type, load, error, pcall
 local setmetatable, next, select, rawequal, rawget, rawset = setmetatable, next, select, rawequal, rawget, rawset
 local concat, pack, unpack, remove, sort = table.concat, table.pack, table.unpack, table.remove, table.sort
 local find, format, gmatch, gsub, match = string.find, string.format, string.gmatch, string.gsub, string.match
-local tointeger, randomseed = math.tointeger, math.randomseed
+local min, tointeger, randomseed = math.min, math.tointeger, math.randomseed
 local compiled = inside.compiled
 
 -- The chapter that runs: `chapter`, `number`, `seed`, `at` (step), `l`; `fresh`, whether the chunk itself moved it
@@ -49,10 +49,12 @@ local compiled = inside.compiled
 local current
 local lesson = { before = {} }
 
-local WIDTH = 78 -- of a screen, so that any terminal shows it whole
+local WIDTH = 78 -- of a text at the most, so that it is read well
 local CALLS = 400 -- of a step that are remembered
 local TYPED = 64 << 10 -- bytes that may be typed in a lesson whose result is kept
 local WAIT = 10 -- seconds that a replay may sleep
+
+local function width() return min(WIDTH, pretty.pen().width - 2) end
 
 local function text_of(text, ...)
   if type(text) == "function" then text = text(...) end
@@ -77,7 +79,7 @@ end
 local function fill(text)
   local paragraphs = {}
   for paragraph in gmatch(text .. "\n\n", "(.-)\n\n+") do
-    paragraphs[#paragraphs + 1] = find(paragraph, "^ ") and paragraph or filled(paragraph, WIDTH)
+    paragraphs[#paragraphs + 1] = find(paragraph, "^ ") and paragraph or filled(paragraph, width())
   end
   return concat(paragraphs, "\n\n")
 end
@@ -182,7 +184,7 @@ local function step_of(run) return run.chapter.steps[run.at] end
 local function step_text(run)
   local step = step_of(run)
   return format("%s\n\n  [%d/%d] %s", fill(text_of(step.tell, run.l)), run.at, #run.chapter.steps,
-    filled(text_of(step.task, run.l), WIDTH - 8, "        "))
+    filled(text_of(step.task, run.l), width() - 8, "        "))
 end
 
 -- Puts a name into the environment. A value that the learner has there moves to lesson.before.
@@ -268,7 +270,7 @@ end
 local function last_words(run)
   local text = fill(text_of(run.chapter.finish, run.l))
   if run.l.set.n then
-    text = text .. "\n\n" .. filled(run.l.set.key and "n and key stay as they are: play on." or "n stays as it is: play on.", WIDTH)
+    text = text .. "\n\n" .. filled(run.l.set.key and "n and key stay as they are: play on." or "n stays as it is: play on.", width())
   end
   local more = chapters()[run.number + 1]
   return text .. (more and format("\nlesson(%d) goes on: %s.", run.number + 1, more.title) or "\nThat was the last lesson.")
@@ -513,7 +515,7 @@ local function hint()
   run.hints = i
   local more = i < #hints and "\n(hint() again says more.)" or ""
   local text = text_of(hints[i], run.l)
-  return screen((find(text, "\n", 1, true) and text or filled(text, WIDTH)) .. more)
+  return screen((find(text, "\n", 1, true) and text or filled(text, width())) .. more)
 end
 
 -- The functions of the shell during a replay: nothing is shown, nothing outside the process is reached, and a chunk

@@ -339,8 +339,8 @@ function lines.contact(contact, out) insert(out, contact_text(contact)) end
 -- One contact as a row, with the whole id if there is room.
 local function known_row(contact, pen)
   local id = pen.width >= 100 and contact.id or short(contact.id)
-  local line = format("%-21s %s %9s, seen %s ago", where(contact), id,
-    contact.rtt and span(contact.rtt) or "not timed", seconds(contact.seen))
+  local line = format("%-21s %s %9s, %s%s ago", where(contact), id,
+    contact.rtt and span(contact.rtt) or "not timed", pen.width < 64 and "" or "seen ", seconds(contact.seen))
   if contact.failures > 0 then line = line .. ", " .. pen.paint("bad", count(contact.failures, "failure")) end
   return line
 end

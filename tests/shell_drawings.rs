@@ -64,6 +64,7 @@ fn drawings_fill_the_width_there_is() {
     assert_fits(&wide, 200);
     assert!(wide.lines().any(|line| line.chars().count() > 190));
     assert_golden("drawings-200.txt", &wide);
+    assert_fits(&drawn(&[("COLUMNS", "60")]), 60);
     assert_fits(&drawn(&[("COLUMNS", "40")]), 80);
     assert_eq!(drawn(&[("COLUMNS", "wide")]), narrow);
 }

@@ -100,7 +100,7 @@ local function write_explain(result, out, pen)
   end
   insert(out, "")
   if same == BITS then return insert(out, "the same id") end
-  insert(out, format("%s shared: each belongs into bucket %d of the other", count(same, "leading bit"), result.bucket))
+  pretty.put_text(out, format("%s shared: each belongs into bucket %d of the other", count(same, "leading bit"), result.bucket), pen.width)
   insert(out, format("the first bit that differs, ▲, is number %d for getbucketno", result.number))
   insert(out, format("the distance is %.3g of the id space", result.share))
 end
@@ -115,10 +115,10 @@ local function write_estimate(result, out, pen)
     farthest = max(farthest, sample.distances[#sample.distances] or 0)
   end
   if result.from == "routing table" then
-    insert(out, format("from %s around the own id, as no lookup tells of more", count(result.counted, "contact")))
+    pretty.put_text(out, format("from %s around the own id, as no lookup tells of more", count(result.counted, "contact")), pen.width)
   else
-    insert(out, format("from %s that ended; each alone says between %.0f and %.0f",
-      count(#result.samples, "lookup"), least, most))
+    pretty.put_text(out, format("from %s that ended; each alone says between %.0f and %.0f",
+      count(#result.samples, "lookup"), least, most), pen.width)
   end
   if farthest == 0 then return end
   local room = pen.width - 33

@@ -64,11 +64,12 @@ end
 
 local function write_routing(result, out, pen)
   local figures = figures_of(result.buckets)
+  local columns = pen.width < 80 and 6 or 20 -- of a bar
   insert(out, format("own id %s, %s in %s, k = %d", pretty.short(result.id),
     count(held_in(result.buckets), "contact"), count(#result.buckets, "bucket"), result.k))
   for _, bucket in ipairs(result.buckets) do
     insert(out, format("%s  %s %s, idle %s%s", pen.paint("own", format("bucket %-3d", bucket.prefix_bits)),
-      padded(shown_prefix(bucket.prefix), PREFIX + 1), fill(bucket, 20, figures, pen), seconds(bucket.idle),
+      padded(shown_prefix(bucket.prefix), PREFIX + 1), fill(bucket, columns, figures, pen), seconds(bucket.idle),
       bucket.is_last and pen.paint("own", ", own id") or ""))
     for _, contact in ipairs(bucket.contacts) do insert(out, "  " .. pretty.known_row(contact, pen)) end
     local waiting = pretty.places(bucket.replacements)
@@ -130,6 +131,7 @@ local function write_tree(result, out, pen)
   local digits = min(DIGITS, max(4, deepest // 4 + 1))
   local figures = figures_of(result.buckets)
   local has_room = 64 + 2 * figures + 2 * digits <= pen.width
+  local columns = pen.width < 68 and 4 or 10 -- of a bar
   insert(out, "own id " .. pretty.short(result.id) .. " = " .. pen.paint("own", sub(own, 1, 24)) .. "…")
   if result.key then
     insert(out, "key    " .. pretty.short(result.key) .. " = " .. pen.paint("mark", sub(ids.bits_of(result.key), 1, 24)) .. "…")
@@ -138,7 +140,7 @@ local function write_tree(result, out, pen)
     local bits = bucket.prefix_bits
     local line = format("%s %s %s %s  ", pen.paint("own", bits > 0 and sub(own, bits, bits) or " "),
       bucket.is_last and "└───" or "├─" .. sub(bucket.prefix, -1) .. "─",
-      padded(shown_prefix(bucket.prefix), PREFIX + 1), fill(bucket, 10, figures, pen))
+      padded(shown_prefix(bucket.prefix), PREFIX + 1), fill(bucket, columns, figures, pen))
     local marks = has_room and "  " .. range(bucket, digits) or ""
     if bucket.is_last then marks = marks .. pen.paint("own", "  own id") end
     if result.bucket == i then marks = marks .. pen.paint("mark", "  ◀ key") end
@@ -175,7 +177,7 @@ local function write_ring(result, out, pen)
   else
     insert(out, rep(" ", at - 7) .. pen.paint("own", "own id ▲"))
   end
-  insert(out, format("%s, by the first digit of their ids; a full column is %d", count(#result.known, "contact"), max(1, most)))
+  pretty.put_text(out, format("%s, by the first digit of their ids; a full column is %d", count(#result.known, "contact"), max(1, most)), pen.width)
 end
 
 pretty.shape("routing", write_routing)

@@ -7,9 +7,9 @@
 local native, pretty = ...
 local escape, count, span, seconds = native.escape, pretty.count, pretty.span, pretty.seconds
 local where, clipped = pretty.where, pretty.clipped
-local insert, concat = table.insert, table.concat
-local format, rep, sub = string.format, string.rep, string.sub
-local ipairs, next, max = ipairs, next, math.max
+local insert, remove, concat = table.insert, table.remove, table.concat
+local format, gsub, sub = string.format, string.gsub, string.sub
+local ipairs, next, max, abs = ipairs, next, math.max, math.abs
 
 local LEVELS = 8 -- of the tree, each one step to the right; below them there are only numbers
 local DIGITS = 8 -- of an id where the whole does not fit
@@ -40,20 +40,56 @@ end
 -- How a round trip ended without an answer, in nine columns.
 local style_of = { ["timed out"] = "bad", failed = "bad", pending = "faint" }
 
+-- The columns of a table, each with its width; below 0 it is filled at the right. Without room for all of them those with
+-- the names in `less` are left out, in this order.
+local function columns_for(columns, less, pen)
+  local width = #columns - 1
+  for _, column in ipairs(columns) do width = width + abs(column[2]) end
+  for _, name in ipairs(less) do
+    for i, column in ipairs(columns) do
+      if column[1] == name and width > pen.width then
+        width = width - abs(column[2]) - 1
+        remove(columns, i)
+      end
+    end
+  end
+  return columns
+end
+
+-- A row of the table; cells are found by the names of their columns.
+local function row_of(columns, cells, styles, pen)
+  local texts = {}
+  for i, column in ipairs(columns) do
+    local name = column[1]
+    local text = format("%" .. column[2] .. "s", cells[name])
+    texts[i] = styles[name] and pen.paint(styles[name], text) or text
+  end
+  return (gsub(concat(texts, " "), " +$", ""))
+end
+
+local function head_of(columns, pen)
+  local heads = {}
+  for _, column in ipairs(columns) do heads[column[1]] = column[1] end
+  return row_of(columns, heads, {}, pen)
+end
+
 local function put_queries(queries, parents, on_way, out, pen)
-  local row = "%3s %3s %7s %s %s %-" .. width_of(queries) .. "s %4s %-8s %5s %s"
-  insert(out, format(row, "hop", "rnd", "sent ms", "   rtt ms", "   #", "asked", "bits", "named by", "new", "nearest"))
+  local columns = columns_for({
+    { "hop", 3 }, { "rnd", 3 }, { "sent ms", 7 }, { "rtt ms", 9 }, { "#", 4 }, { "asked", -width_of(queries) }, { "bits", 4 },
+    { "named by", -8 }, { "new", 5 }, { "nearest", -7 },
+  }, { "named by", "sent ms", "bits" }, pen) -- the tree below tells who named whom, too
+  insert(out, head_of(columns, pen))
   for i, query in ipairs(queries) do
-    local by = parents[i] > 0 and "#" .. parents[i] or "own"
     local new, nearest = "-", "-"
     if query.outcome == "answered" then
       new, nearest = query.new .. "/" .. query.contacts, query.bits_before
       if query.bits_after > nearest then nearest = nearest .. ">" .. query.bits_after end
     end
-    local rtt, index = format("%9s", query.ms and number(query.ms) or query.outcome), format("%4s", "#" .. i)
-    local style = style_of[query.outcome]
-    insert(out, format(row, query.hop, query.round, number(query.sent), style and pen.paint(style, rtt) or rtt,
-      on_way[i] and pen.paint("good", index) or index, where(query.who), query.bits, by, new, nearest))
+    insert(out, row_of(columns, {
+      hop = query.hop, rnd = query.round, ["sent ms"] = number(query.sent), ["rtt ms"] = query.ms and number(query.ms) or query.outcome,
+      ["#"] = "#" .. i, asked = where(query.who), bits = query.bits, ["named by"] = parents[i] > 0 and "#" .. parents[i] or "own",
+      new = new, nearest = nearest,
+    }, { ["rtt ms"] = style_of[query.outcome], ["#"] = on_way[i] and "good" or nil }, pen))
   end
 end
 
@@ -146,7 +182,7 @@ end
 
 local function write_trace(result, out, pen)
   local queries = result.queries
-  insert(out, result.call .. " " .. result.target .. ", cause: " .. result.cause)
+  pretty.put_text(out, result.call .. " " .. result.target .. ", cause: " .. result.cause, pen.width)
   if #queries > 0 then
     local parents, goals = parents_of(queries), goals_of(result)
     local on_way = ways_to(goals, queries, parents)
@@ -160,12 +196,18 @@ local function write_trace(result, out, pen)
   insert(out, format("%s, in %s, %s, %s", result.ended, span(result.ms), count(result.rounds, "round"), count(result.hops, "hop")))
 end
 
-local function write_lookups(list, out)
-  local row = "%2s %7s %-7s %-9s %-" .. DIGITS .. "s %4s %4s %6s %7s %s"
-  insert(out, format(row, "#", "ago", "cause", "call", "target", "hops", "msgs", "bytes", "ms", "ended"))
+local function write_lookups(list, out, pen)
+  local columns = columns_for({
+    { "#", 2 }, { "ago", 7 }, { "cause", -7 }, { "call", -9 }, { "target", -DIGITS }, { "hops", 4 }, { "msgs", 4 }, { "bytes", 6 },
+    { "ms", 7 }, { "ended", -13 },
+  }, { "call", "bytes" }, pen)
+  insert(out, head_of(columns, pen))
   for i, result in ipairs(list) do
-    insert(out, format(row, i, seconds(result.ago), result.cause, result.call, sub(result.target, 1, DIGITS),
-      result.hops, result.messages, result.bytes_sent + result.bytes_received, number(result.ms), result.ended))
+    insert(out, row_of(columns, {
+      ["#"] = i, ago = seconds(result.ago), cause = result.cause, call = result.call, target = sub(result.target, 1, DIGITS),
+      hops = result.hops, msgs = result.messages, bytes = result.bytes_sent + result.bytes_received, ms = number(result.ms),
+      ended = result.ended,
+    }, {}, pen))
   end
   if #list == 0 then insert(out, "no lookup has ended yet") end
 end
