@@ -238,3 +238,37 @@ fn the_start_up_file_is_the_prompts_and_its_errors_are_told() {
     assert!(out.contains("\"half\"\n"), "{out}");
     std::fs::remove_dir_all(folder).unwrap();
 }
+
+/// What a terminal of 60 columns shows, without its colours.
+fn on_a_narrow_terminal(arguments: &[&str]) -> String {
+    let mut command = kademlua();
+    command.args(arguments).env("COLUMNS", "60").env("TERM", "xterm").stdin(Stdio::inherit());
+    let options = rexpect::reader::Options::new();
+    let options = options.timeout_ms(Some(60_000)).strip_ansi_escape_codes(true);
+    rexpect::session::spawn_with_options(command, options).unwrap().exp_eof().unwrap()
+}
+
+#[test]
+fn messages_are_broken_between_words_where_a_terminal_ends() {
+    // The terminal's bytes are read one by one.
+    let words = |text: &str| {
+        let words = text.split_whitespace().filter(|word| word.is_ascii());
+        words.map(str::to_owned).collect::<Vec<_>>()
+    };
+    for arguments in [
+        &["sim", "-e", "net{noodes = 1}"][..],
+        &["sim", "-e", "lesson(1)"],
+        &["sim", "-e", "after(0, error, ('many words '):rep(20), 0) sleep(0.1)"],
+        &["sim", "--csv", "--json", "--lessons", "a folder with a long name, which is not there"],
+        &["--bootstrap", "this is no address of a node, and no name of one that has a port"],
+        &["--help"],
+    ] {
+        let shown = on_a_narrow_terminal(arguments);
+        for line in shown.lines() {
+            assert!(line.chars().count() <= 60, "{arguments:?}: {line}");
+        }
+        let (out, err) = texts(&kademlua().args(arguments).output().unwrap());
+        assert!((out.clone() + &err).lines().any(|line| line.len() > 60), "{out}{err}");
+        assert_eq!(words(&shown), words(&(out + &err)), "{arguments:?}");
+    }
+}

@@ -320,6 +320,8 @@ fn values_of_options_may_begin_with_a_minus() {
         assert_eq!(shown(chunk), "1\n", "{chunk}");
         let output = kademlua().args(["sim", "-e", chunk]).output().unwrap();
         assert_eq!(texts(&output).0, "1\n", "{chunk}");
+        let output = kademlua().args(["sim", &format!("-e{chunk}")]).output().unwrap();
+        assert_eq!(texts(&output).0, "1\n", "{chunk}");
     }
     let folder = Folder::new("minus");
     folder.file("-c.lua", b"k = 8");

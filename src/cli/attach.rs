@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::control::{Ask, Filter, Look};
 use crate::net::door::{AttachedNode, Which};
-use crate::shell::{Shell, ShellOutput, Subject, say};
+use crate::shell::{Shell, ShellOutput, Subject, say_wrapped};
 
 use super::program::{ProgramArguments, file};
 
@@ -61,6 +61,8 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
 fn greet(attached: &AttachedNode) -> std::io::Result<()> {
     let contact = attached.greeting().contact;
     let (version, address, id) = (&attached.greeting().kademlua, contact.address, contact.id);
-    say(format_args!("kademlua {version}, attached to node {address} {id}"))?;
-    say("help() lists what there is, Ctrl-C ends a program, Ctrl-D leaves; the node goes on")
+    say_wrapped(&format!("kademlua {version}, attached to node {address} {id}"))?;
+    say_wrapped(
+        "help() lists what there is, Ctrl-C ends a program, Ctrl-D leaves; the node goes on",
+    )
 }

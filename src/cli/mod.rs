@@ -30,7 +30,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::net::ThinError;
 use crate::net::door::Which;
-use crate::shell::{ChunkError, INTERRUPTED, escape_lines, for_standard_error};
+use crate::shell::{ChunkError, INTERRUPTED, escape_lines, for_terminal};
 
 use self::node::NodeArguments;
 
@@ -80,13 +80,7 @@ pub fn main() -> ExitCode {
     let arguments = with_program_apart(std::env::args_os().collect());
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
-        Err(error) if error.use_stderr() => {
-            let text = error.render().ansi().to_string();
-            anstream::eprint!("{}", for_standard_error(&text));
-            return ExitCode::from(2);
-        }
-        // Help and the version.
-        Err(error) => error.exit(),
+        Err(error) => return explain(&error),
     };
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
@@ -95,7 +89,7 @@ pub fn main() -> ExitCode {
             // The message may quote what came from the network. Nobody is left to tell that
             // standard error is closed.
             let text = format!("kademlua: {}", escape_lines(&format!("{error:#}")));
-            let _ = writeln!(io::stderr(), "{}", for_standard_error(&text));
+            let _ = writeln!(io::stderr(), "{}", for_terminal(io::stderr(), &text));
             ExitCode::from(status_of(&error))
         }
     }
@@ -103,6 +97,18 @@ pub fn main() -> ExitCode {
 
 /// The exit status of `get`, `put` and `locate` where nobody answers.
 const NOBODY_ANSWERED: u8 = 3;
+
+/// Says what is wrong with the command line, or what it asked for: help, or the version.
+fn explain(error: &clap::Error) -> ExitCode {
+    let text = error.render().ansi().to_string();
+    // Nobody is left to tell that the stream is closed.
+    let _ = if error.use_stderr() {
+        write!(anstream::stderr(), "{}", for_terminal(io::stderr(), &text))
+    } else {
+        write!(anstream::stdout(), "{}", for_terminal(io::stdout(), &text))
+    };
+    ExitCode::from(if error.use_stderr() { 2 } else { 0 })
+}
 
 fn status_of(error: &anyhow::Error) -> u8 {
     match error.downcast_ref() {
@@ -158,14 +164,14 @@ fn with_program_apart(mut arguments: Vec<OsString>) -> Vec<OsString> {
 /// and no subcommand except one that takes a script.
 fn script_position(arguments: &[OsString]) -> Option<usize> {
     let command = Cli::command();
-    let attach = command.find_subcommand("attach").expect("it is one of them");
     let mut taker = &command;
     let mut position = 1;
     loop {
         let word = arguments.get(position)?;
         let text = word.to_string_lossy();
-        if position == 1 && text == attach.get_name() {
-            taker = attach;
+        let own = ["attach", "sim"].contains(&&*text).then(|| command.find_subcommand(&*text));
+        if let Some(subcommand) = own.flatten().filter(|_| position == 1) {
+            taker = subcommand;
             position += 1;
             continue;
         }
@@ -178,8 +184,12 @@ fn script_position(arguments: &[OsString]) -> Option<usize> {
             position += if takes_value(taker, &text) { 2 } else { 1 };
             continue;
         }
-        let is_node = std::ptr::eq(taker, attach) && Which::of(Path::new(word)).is_some();
-        if text.parse::<u64>().is_err() && !is_node {
+        let is_node = match taker.get_name() {
+            "sim" => false,
+            "attach" if Which::of(Path::new(word)).is_some() => true,
+            _ => text.parse::<u64>().is_ok(),
+        };
+        if !is_node {
             return Some(position);
         }
         position += 1;
@@ -221,6 +231,9 @@ mod tests {
             ("kademlua attach a.lua -e --json", "kademlua attach -- a.lua -e --json"),
             ("kademlua attach 9000 --json a.lua -x", "kademlua attach 9000 --json -- a.lua -x"),
             ("kademlua attach 127.0.0.2:9000 -e x()", "kademlua attach 127.0.0.2:9000 -e x()"),
+            ("kademlua sim a.lua -e --json", "kademlua sim -- a.lua -e --json"),
+            ("kademlua sim --lessons . 7 -x", "kademlua sim --lessons . -- 7 -x"),
+            ("kademlua sim -e--1", "kademlua sim -e--1"),
             ("kademlua nodes --json", "kademlua nodes --json"),
             ("kademlua -- a.lua", "kademlua -- a.lua"),
         ] {

@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::net::Handle;
 use crate::net::door::Role;
-use crate::shell::{LogWriter, Shell, ShellOutput, Subject, say};
+use crate::shell::{LogWriter, Shell, ShellOutput, Subject, say_wrapped};
 
 use super::program::{ProgramArguments, file};
 use super::{BadUsage, NodeArguments};
@@ -81,8 +81,8 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
 
 fn greet(handle: &Handle) -> std::io::Result<()> {
     let (version, address, id) = (env!("CARGO_PKG_VERSION"), handle.local_addr(), handle.id());
-    say(format_args!("kademlua {version}, node {address} {id}"))?;
-    say("help() lists what there is, Ctrl-C ends a program, Ctrl-D leaves")
+    say_wrapped(&format!("kademlua {version}, node {address} {id}"))?;
+    say_wrapped("help() lists what there is, Ctrl-C ends a program, Ctrl-D leaves")
 }
 
 /// Waits until the node has joined the network, unless it is the network. If nobody is there, the

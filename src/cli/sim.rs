@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Args;
 
-use crate::shell::{Shell, ShellOutput, did_you_mean, say};
+use crate::shell::{Shell, ShellOutput, did_you_mean, say_wrapped};
 
 use super::grade;
 use super::program::ProgramArguments;
@@ -31,7 +31,7 @@ takes the argument 'quick'. Without a script there is a prompt, n = net{nodes = 
 read from standard input if that is no terminal.")]
 pub(super) struct Arguments {
     /// Script, or one of the examples, and its arguments
-    #[arg(value_name = "SCRIPT.lua ARG", trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(value_name = "SCRIPT.lua ARG", trailing_var_arg = true)]
     words: Vec<OsString>,
     #[command(flatten)]
     program: ProgramArguments,
@@ -57,10 +57,8 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     match chunk {
         Some(chunk) => program.prompt.run(&mut shell, chunk)?,
         None => {
-            say(format_args!("kademlua {}, simulated networks", env!("CARGO_PKG_VERSION")))?;
-            say(format_args!(
-                "net{{nodes = 100}} makes one, lesson() lists lessons, Ctrl-D leaves"
-            ))?;
+            say_wrapped(concat!("kademlua ", env!("CARGO_PKG_VERSION"), ", simulated networks"))?;
+            say_wrapped("net{nodes = 100} makes one, lesson() lists lessons, Ctrl-D leaves")?;
             program.prompt.prompt(&mut shell)?;
         }
     }

@@ -70,12 +70,12 @@ pub(crate) use self::convert::describe;
 pub(crate) use self::end::{INTERRUPTED, Requests};
 pub(crate) use self::escape::{escape, escape_json, escape_json_text, escape_lines};
 pub(crate) use self::failure::message_of as error_message;
-pub(crate) use self::output::say;
+pub(crate) use self::output::{say, say_wrapped};
 pub(crate) use self::progress::Progress;
 pub(crate) use self::results::{BYTES_MAX as RESULTS_BYTES_MAX, Record, parse as parse_results};
 pub(crate) use self::suggest::did_you_mean;
 pub(crate) use self::terminal::takes_colours;
-pub(crate) use self::wrap::for_standard_error;
+pub(crate) use self::wrap::for_terminal;
 
 use self::end::NodeGuard;
 use self::engine::Engine;

@@ -28,6 +28,14 @@ pub(crate) fn say(line: impl Display) -> io::Result<()> {
     progress::apart(|| io::stdout().lock().write_all(format!("{line}\n").as_bytes()))
 }
 
+/// As [`say`], for a person: in lines that fit the terminal.
+///
+/// # Errors
+/// As those of [`say`].
+pub(crate) fn say_wrapped(text: &str) -> io::Result<()> {
+    say(wrap::for_terminal(io::stdout(), text))
+}
+
 /// Shared by the editor, the Lua thread and the log.
 #[derive(Debug, Default)]
 pub struct ShellOutput {
@@ -83,7 +91,7 @@ impl ShellOutput {
     /// Prints an error, in lines that fit the terminal.
     pub(crate) fn complain(&self, problem: impl Display) {
         let text = escape_lines(&problem.to_string());
-        self.note(&format!("{}\n", wrap::for_standard_error(&text)));
+        self.note(&format!("{}\n", wrap::for_terminal(io::stderr(), &text)));
     }
 
     /// From now on lines that come while one is edited are shown through this printer.

@@ -1,7 +1,7 @@
 //! The terminal: what can be shown there, how wide it is, whether it takes colours and more than ASCII; and what comes
 //! from it while nobody reads.
 
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 
 use anstream::stream::RawStream;
@@ -19,9 +19,9 @@ pub(crate) fn width() -> usize {
     columns_of(io::stdout())
 }
 
-/// The columns of standard error, if it is a terminal.
-pub(crate) fn error_width() -> Option<usize> {
-    io::stderr().is_terminal().then(|| columns_of(io::stderr()))
+/// The columns of a stream, if it is a terminal.
+pub(crate) fn width_of(stream: impl AsFd + IsTerminal) -> Option<usize> {
+    stream.is_terminal().then(|| columns_of(stream))
 }
 
 /// The width that `COLUMNS` says, since the user means it, else that of the stream.

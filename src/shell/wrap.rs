@@ -1,15 +1,17 @@
 //! Messages in lines that fit the terminal: broken between words, where a terminal would break anywhere.
 
 use std::borrow::Cow;
+use std::io::IsTerminal;
+use std::os::fd::AsFd;
 
 use super::terminal;
 
 /// Further lines of a message stand so far to the right of its first, and so apart from what follows.
 const HANGING: usize = 4;
 
-/// A message for standard error, as wide as that is; as it stands where that is no terminal.
-pub(crate) fn for_standard_error(text: &str) -> Cow<'_, str> {
-    match terminal::error_width() {
+/// A message for a stream, as wide as its terminal; as it stands if it is no terminal.
+pub(crate) fn for_terminal(stream: impl AsFd + IsTerminal, text: &str) -> Cow<'_, str> {
+    match terminal::width_of(stream) {
         Some(width) => wrapped(text, width).into(),
         None => text.into(),
     }
