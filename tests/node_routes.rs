@@ -495,6 +495,14 @@ fn what_says_that_nobody_is_there_can_be_forged_and_brings_little() {
     }
     let again = sent.iter().filter(|sent| read(sent).is_some()).count();
     assert!(again <= 256, "{again}");
+    let mut long = lost.bytes.clone();
+    long[33] = 255;
+    bench.wait(Duration::from_millis(1_200));
+    let (destination, bytes) = (lost.to, &long);
+    bench.node.handle(bench.now, kademlua::node::Input::Unreachable { destination, bytes });
+    for sent in bench.drain().iter().filter_map(read) {
+        assert_eq!(sent.1.hops_left, 15);
+    }
     let mut foreign = lost.bytes.clone();
     foreign[1] ^= 1;
     let bytes = &foreign;

@@ -396,7 +396,8 @@ impl Active<'_> {
         let next = self.overlay.table.nearer(&route.key, is_ipv4).find(|contact| *contact != gone);
         if let Some(next) = next.filter(|_| sender == self.overlay.id) {
             // It counts as the hop that it was to be.
-            let route = Route { hops_left: route.hops_left.saturating_add(1), ..route };
+            let hops_left = route.hops_left.saturating_add(1).min(HOPS_MAX);
+            let route = Route { hops_left, ..route };
             self.forward(now, next, LocalEnd::default(), transaction, &route);
         }
     }
