@@ -27,11 +27,13 @@ mod fast_path {
 
     use kademlua::config::Config;
     use kademlua::id::Id;
-    use kademlua::message::{Contact, Request, TransactionId};
+    use kademlua::message::{Contact, Request, Route, RouteFlags, RouteKind, TransactionId};
     use kademlua::node::Node;
     use kademlua::time::Instant;
-    use kademlua::wire::{Dialect, Header, emit};
-    use kademlua::xdp::{Attachment, Error, Mode, Pinning, Trial, Verdict, udp_frame};
+    use kademlua::wire::{Body, Dialect, Header, Message, emit, parse};
+    use kademlua::xdp::{
+        Attachment, CONTACTS_MAX, Error, Mode, Pinning, Trial, Verdict, udp_frame,
+    };
     use nix::time::{ClockId, clock_gettime};
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
@@ -41,6 +43,9 @@ mod fast_path {
     /// The contacts from which lookups are answered, and those of a mirror that is written.
     const CONTACTS: u16 = 200;
     const MIRRORED: u16 = 256;
+
+    /// Contacts that routes are handed to: as many as fit.
+    const ROUTED_AMONG: u16 = CONTACTS_MAX as u16;
 
     const BUCKET_SIZE: u16 = 20;
     const SAMPLES: usize = 21;
@@ -55,6 +60,13 @@ mod fast_path {
             for mode in [Mode::Native, Mode::Tcx] {
                 println!("{}, {family}:", if mode == Mode::Tcx { "tcx" } else { "XDP" });
                 measure_programs(&mut trial, mode, local, thorough)?;
+            }
+            let mut node = node(ROUTED_AMONG, local);
+            node.add_own_address((local, PORT).into());
+            trial.mirror(&node, &[(local, PORT).into()])?;
+            for mode in [Mode::Native, Mode::Tcx] {
+                println!("routes, {}, {family}:", if mode == Mode::Tcx { "tcx" } else { "XDP" });
+                measure_routes(&mut trial, mode, local, thorough)?;
             }
         }
         measure_mirror(&mut trial, thorough)
@@ -91,6 +103,99 @@ mod fast_path {
             println!("  {name:14} {median:>7} ns, at best {least} ns");
         }
         Ok(())
+    }
+
+    /// Each step of a route's way that the kernel does, and what it costs to leave one to the node.
+    fn measure_routes(
+        trial: &mut Trial,
+        mode: Mode,
+        local: IpAddr,
+        thorough: bool,
+    ) -> Result<(), Error> {
+        let samples = if thorough { SAMPLES } else { 1 };
+        let to = (local, PORT).into();
+        // Other keys in each mode, and so other tickets.
+        let mut rng = ChaCha8Rng::seed_from_u64(3 + mode as u64);
+        let own = Id::of_name("8001");
+        // Nearer to the node than to who hands it on, with contacts between; and nearest to the node.
+        let between: Vec<Id> = (0..1_024).map(|n| own.random_at(1 + n % 16, &mut rng)).collect();
+        let nearest: Vec<Id> = (0..1_024).map(|n| own.random_at(40 + n % 16, &mut rng)).collect();
+        let far = own.random_at(0, &mut rng);
+        for (name, from, keys, expected) in [
+            ("entry", Id::ZERO, &between, Verdict::Reply),
+            ("middle hop", far, &between, Verdict::Reply),
+            ("nearest, up", far, &nearest, Verdict::Pass),
+        ] {
+            let frames: Vec<_> = keys.iter().map(|key| route_frame(to, from, *key)).collect();
+            let time = |trial: &mut Trial| {
+                set_clocks(trial, 0);
+                trial.time(mode, &frames, 1)
+            };
+            report(name, (0..samples).map(|_| time(trial)).collect::<Result<_, _>>()?);
+            assert_eq!(trial.run(mode, &frames[0])?.0, expected, "{name}");
+        }
+        let mut times = Vec::new();
+        for number in 1..=samples {
+            // Each answer to a route of its own: a ticket is worth two.
+            set_clocks(trial, number as u64);
+            let mut answers = Vec::new();
+            for key in between.iter().take(256) {
+                let (_, out) = trial.run(mode, &route_frame(to, Id::ZERO, *key))?;
+                answers.push(answer_frame(to, &out));
+            }
+            times.push(trial.time(mode, &answers, 1)?);
+            assert_eq!(trial.run(mode, &answers[0])?.0, Verdict::Reply, "relay");
+        }
+        report("relay", times);
+        Ok(())
+    }
+
+    /// Later than a ticket of an earlier turn counts.
+    fn set_clocks(trial: &mut Trial, turn: u64) {
+        trial.beat(Some(Duration::ZERO));
+        trial.set_clock(Instant::ZERO + kademlua::time::Duration::from_secs(1_000 + 8 * turn));
+    }
+
+    fn report(name: &str, mut times: Vec<Duration>) {
+        times.sort();
+        let [least, median] = [times[0], times[times.len() / 2]].map(|time| time.as_nanos());
+        println!("  {name:14} {median:>7} ns, at best {least} ns");
+    }
+
+    fn route_frame(to: SocketAddr, from: Id, key: Id) -> Vec<u8> {
+        let route = Route {
+            flags: RouteFlags::default(),
+            hops_left: 16,
+            skip: 0,
+            kind: RouteKind::FindValue,
+            key,
+            answer_to: Route::NOWHERE,
+            budget: 1_000,
+            client: Route::NOWHERE,
+            stamp: 0,
+            seal: [0; 8],
+            payload: &[],
+            rest: &[0; 381],
+        };
+        let transaction = TransactionId::new(*key.as_bytes().first_chunk::<8>().expect("20 bytes"));
+        let mut message = Vec::new();
+        let header = Header { dialect: Dialect::V1, from, transaction };
+        emit(&mut message, &header, Message::Route(&route));
+        udp_frame((neighbour(to.ip()), 9_000).into(), to, &message)
+    }
+
+    /// The answer to a route that was let in.
+    fn answer_frame(to: SocketAddr, handed: &[u8]) -> Vec<u8> {
+        let headers = if to.is_ipv4() { 42 } else { 62 };
+        let envelope = parse(&handed[headers..]).expect("a message");
+        let (Body::Route(route), from) = (envelope.body, Id::of_name("holder")) else {
+            panic!("a route")
+        };
+        let answer = Route { payload: b"ldee", rest: &[], ..route.read().expect("a route") };
+        let header = Header { dialect: Dialect::V1, from, transaction: envelope.transaction };
+        let mut message = Vec::new();
+        emit(&mut message, &header, Message::Routed(&answer));
+        udp_frame((neighbour(to.ip()), 9_001).into(), to, &message)
     }
 
     /// Making the table and handing it over, both families; waiting for the kernel costs no CPU.

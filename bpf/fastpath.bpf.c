@@ -24,6 +24,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "fastpath.h"
+#include "siphash.h"
 
 #define TCX_NEXT (-1)
 
@@ -31,11 +32,17 @@
 #define VERSION 1
 #define CALL_REQUEST 1
 #define CALL_RESPONSE 129
+#define CALL_ROUTE 4
+#define CALL_ROUTED 132
 #define AT_FROM 1
 #define AT_RPC_ID 21
 #define AT_CALL 29
 #define AT_LENGTH 30
 #define HEAD_LEN 32
+
+/* A route has fields of fixed places behind the length, the key among them. */
+#define ROUTE_LEN 104
+#define AT_KEY 36
 
 #define PING_NAME_FIRST "d4:name4:ping4:argslee"
 #define PING_ARGS_FIRST "d4:argsle4:name4:pinge"
@@ -183,14 +190,24 @@ struct request {
 	__u32 sum;
 	/* The node's; 0 as long as it is not known. */
 	__u32 port;
+	__u8 call;
 	bool v6;
 	bool is_find;
-};
+} __attribute__((aligned(8)));
 
-/* A search in a table, and its result; first the asker, and its address. */
+/* What is done for a packet and too large for the stack: a search in a table, and what came of it. */
 struct search {
+	struct request request;
+	__u64 now;
+	/* Who asks, and where. */
 	__u8 from[ID_LEN];
 	struct endpoint destination;
+	/* Of a route: who else is in it, where it leaves, and what is sealed. */
+	struct endpoint other;
+	struct way way;
+	bool by_neighbour;
+	bool is_unfinished;
+	__u64 sealed[SEALED_WORDS];
 	/* Room behind the 20 bytes keeps every index below 32 inside. */
 	__u8 target[32];
 	/* Contacts to leave out, the smaller number first. */
@@ -219,9 +236,12 @@ static __always_inline void count(__u32 port, enum counter what)
 	__u32 zero = 0;
 	void *of_node = bpf_map_lookup_elem(&counters_by_port, &port);
 	struct counters *all = of_node ? bpf_map_lookup_elem(of_node, &zero) : NULL;
+	__u32 number = what;
 
-	if (all)
-		all->of[what]++;
+	/* Said for the verifier, which loses sight of a number that the compiler keeps in a byte. */
+	barrier_var(number);
+	if (all && number < COUNTERS)
+		all->of[number]++;
 }
 
 /* The node on a port, or NULL. */
@@ -248,20 +268,16 @@ static __always_inline bool same(const __u8 *a, const __u8 *b, __u32 len)
 	return !__builtin_memcmp(a, b, len);
 }
 
+/* At once, wherever it stands: the machines that this is for can, and byte by byte it takes ten times as
+ * long. On the stack the verifier wants it aligned. */
 static __always_inline __u64 word(const void *bytes)
 {
-	__u64 value;
-
-	__builtin_memcpy(&value, bytes, sizeof(value));
-	return value;
+	return *(const __u64 *)bytes;
 }
 
 static __always_inline __u32 half(const void *bytes)
 {
-	__u32 value;
-
-	__builtin_memcpy(&value, bytes, sizeof(value));
-	return value;
+	return *(const __u32 *)bytes;
 }
 
 static __always_inline bool same_id(const __u8 *a, const __u8 *b)
@@ -497,23 +513,23 @@ static __always_inline bool is_loopback(const struct endpoint *who, bool v6)
 }
 
 /*
- * Whether a source can be answered and named: a unicast address of its family, not bound to one
+ * Whether an address can be answered and named: a unicast address of its family, not bound to one
  * link, a port.
  *
  * The kernel drops few of those that cannot. Of IPv6 it lets ::, ::a.b.c.d and ::ffff:a.b.c.d in at
  * every interface (of TCP alone it refuses the mapped ones), so a source that is an IPv4 address in
  * IPv6's clothes is the node's to drop.
  */
-static __always_inline bool is_usable(const struct request *r)
+static __always_inline bool is_sendable(const struct endpoint *who, bool v6)
 {
-	const __u8 *a = r->source.address;
+	const __u8 *a = who->address;
 
-	if (!r->source.port)
+	if (!who->port)
 		return false;
-	if (!r->v6)
+	if (!v6)
 		return a[12] != 0 && a[12] < 224;
 	/* Of ::/64 only ::1 is one; ::/96 and ::ffff:0:0/96 lie there, and nothing else is assigned. */
-	if (!word(a) && !is_loopback(&r->source, true))
+	if (!word(a) && !is_loopback(who, true))
 		return false;
 	return a[0] != 0xff && !(a[0] == 0xfe && (a[1] & 0xc0) == 0x80);
 }
@@ -597,11 +613,9 @@ static __always_inline void tell(const struct request *r, const struct search *s
 	count(port, STRANGERS_TOLD);
 }
 
-/* Notes that a contact of the table asked something. */
-static __always_inline void see(struct node *node, const struct contact *contact, __u64 now)
+/* Notes when something happened last. */
+static __always_inline void note(__u64 *at, __u64 now)
 {
-	__u64 *at = &node->seen[contact->slot % SEEN_MAX];
-
 	/* Most packets only read: processors need not quarrel about the line. */
 	if (now - *at > SEEN_EVERY_NS)
 		*at = now;
@@ -692,12 +706,14 @@ static __always_inline int parse_headers(void *data, void *end, struct request *
 		return PASSED_LENGTH;
 	r->source.port = udp->source;
 	r->source.pad = 0;
+	destination->port = udp->dest;
+	destination->pad = 0;
 	r->sum += bpf_ntohs(udp->source) + r->port + IPPROTO_UDP;
 	/* Said as constants, not as a difference of pointers, for the verifier's sake. */
 	r->at = r->v6 ? AT_MESSAGE_IPV6 : AT_MESSAGE_IPV4;
 	r->len = udp_len - sizeof(*udp);
 	/* To a group or to another machine: this one does not answer. */
-	if (eth->h_dest[0] & 1 || !is_usable(r))
+	if (eth->h_dest[0] & 1 || !is_sendable(&r->source, r->v6))
 		return PASSED_ADDRESS;
 	if (udp_len < sizeof(*udp) + AT_LENGTH)
 		return PASSED_LENGTH;
@@ -716,7 +732,18 @@ static __always_inline int parse_message(void *data, void *end, struct request *
 		return PASSED_LENGTH;
 	if (m[0] != VERSION)
 		return PASSED_VERSION;
-	if (m[AT_CALL] != CALL_REQUEST)
+	r->call = m[AT_CALL];
+	if (r->call == CALL_ROUTE || r->call == CALL_ROUTED) {
+		if (r->len < ROUTE_LEN || (void *)m + ROUTE_LEN > end)
+			return PASSED_LENGTH;
+		len = m[AT_LENGTH] << 8 | m[AT_LENGTH + 1];
+		if (len < ROUTE_LEN - HEAD_LEN || HEAD_LEN + len > r->len)
+			return PASSED_LENGTH;
+		__builtin_memcpy(s->from, m + AT_FROM, ID_LEN);
+		__builtin_memcpy(s->target, m + AT_KEY, ID_LEN);
+		return OURS;
+	}
+	if (r->call != CALL_REQUEST)
 		return PASSED_REPLY;
 	if (r->len < HEAD_LEN + PING_LEN || (void *)m + HEAD_LEN + PING_LEN > end)
 		return PASSED_LENGTH;
@@ -853,6 +880,21 @@ static __always_inline __u32 sum_rest_of_head(const __u8 *m, __u32 payload_len)
 	return sum + (m[AT_CALL - 1] << 8 | CALL_RESPONSE) + payload_len;
 }
 
+/* Fills in what is the same in whatever leaves here, and the sum. */
+static __always_inline void finish_ipv4(struct iphdr *ip)
+{
+	__u32 sum = 0;
+
+	ip->tos = 0;
+	ip->frag_off = bpf_htons(IP_DF);
+	ip->ttl = TTL;
+	ip->check = 0;
+#pragma unroll
+	for (__u32 i = 0; i < sizeof(*ip); i += 4)
+		sum += sum_words(half((__u8 *)ip + i));
+	ip->check = bpf_htons(~fold(sum) & 0xffff);
+}
+
 /* Turns the headers round. Addresses and ports only change places, so their sums stay. */
 static __always_inline void turn_round(struct ethhdr *eth, struct udphdr *udp, bool v6,
 				       __u32 udp_len)
@@ -879,19 +921,11 @@ static __always_inline void turn_round(struct ethhdr *eth, struct udphdr *udp, b
 	} else {
 		struct iphdr *ip = (void *)(eth + 1);
 		__be32 address = ip->saddr;
-		__u32 sum = 0;
 
 		ip->saddr = ip->daddr;
 		ip->daddr = address;
 		ip->tot_len = bpf_htons(sizeof(*ip) + udp_len);
-		ip->tos = 0;
-		ip->frag_off = bpf_htons(IP_DF);
-		ip->ttl = TTL;
-		ip->check = 0;
-#pragma unroll
-		for (__u32 i = 0; i < sizeof(*ip); i += 4)
-			sum += sum_words(half((__u8 *)ip + i));
-		ip->check = bpf_htons(~fold(sum) & 0xffff);
+		finish_ipv4(ip);
 	}
 }
 
@@ -971,7 +1005,10 @@ static __always_inline int write_reply(void *ctx, bool xdp, const struct table *
 /* The fate of a packet. */
 enum verdict {
 	PASS,
-	REPLY,
+	/* Out by the interface where it came in. */
+	SEND,
+	/* The same, and the kernel finds the station that it goes to. */
+	SEND_BY_NEIGHBOUR,
 	DROP,
 };
 
@@ -991,6 +1028,8 @@ static __always_inline __u32 interface_of(void *ctx, bool xdp)
 {
 	return xdp ? ((struct xdp_md *)ctx)->ingress_ifindex : ((struct __sk_buff *)ctx)->ifindex;
 }
+
+#include "route.h"
 
 static __always_inline int serve(void *ctx, bool xdp, __u32 frame_len)
 {
@@ -1031,6 +1070,10 @@ static __always_inline int serve(void *ctx, bool xdp, __u32 frame_len)
 		return pass(&r, PASSED_EMPTY);
 	if (!is_local(t, &s->destination))
 		return pass(&r, PASSED_ADDRESS);
+	s->now = now;
+	/* Its ticket was given out for a route that counted. */
+	if (r.call == CALL_ROUTED)
+		return serve_route(ctx, xdp, &r, s, node, t);
 
 	/* 3. May it be answered? */
 	parsed = check_limits(&r, now);
@@ -1039,6 +1082,8 @@ static __always_inline int serve(void *ctx, bool xdp, __u32 frame_len)
 		return drop(&r, parsed);
 	if (parsed != OURS)
 		return pass(&r, parsed);
+	if (r.call == CALL_ROUTE)
+		return serve_route(ctx, xdp, &r, s, node, t);
 	by_endpoint = find_endpoint(t, &r.source);
 	if (by_endpoint < CONTACTS_MAX) {
 		if (t->contacts[by_endpoint].ambiguous)
@@ -1079,18 +1124,18 @@ static __always_inline int serve(void *ctx, bool xdp, __u32 frame_len)
 
 	/* 6. The node hears of the asker, and the packet is counted. */
 	if (known)
-		see(node, known, now);
+		note(&node->seen[known->slot % SEEN_MAX], now);
 	else
 		tell(&r, s, now);
 	count(r.port, r.is_find ? ANSWERED_FINDNODE : ANSWERED_PING);
-	return REPLY;
+	return SEND;
 }
 
 SEC("xdp")
 int kademlua_xdp(struct xdp_md *ctx)
 {
 	switch (serve(ctx, true, end_of(ctx, true) - start_of(ctx, true))) {
-	case REPLY:
+	case SEND:
 		return XDP_TX;
 	case DROP:
 		return XDP_DROP;
@@ -1099,8 +1144,8 @@ int kademlua_xdp(struct xdp_md *ctx)
 	}
 }
 
-/* Headers and message of the longest request that is answered. */
-#define READ_MAX (AT_MESSAGE_IPV6 + HEAD_LEN + FIND_LEN)
+/* Headers and message of the longest request that is answered, less what follows a route's fields. */
+#define READ_MAX (AT_MESSAGE_IPV6 + ROUTE_LEN)
 
 SEC("classifier")
 int kademlua_tcx(struct __sk_buff *skb)
@@ -1113,8 +1158,10 @@ int kademlua_tcx(struct __sk_buff *skb)
 	if ((void *)(long)skb->data + wanted > (void *)(long)skb->data_end)
 		bpf_skb_pull_data(skb, wanted);
 	switch (serve(skb, false, skb->len)) {
-	case REPLY:
+	case SEND:
 		return bpf_redirect(skb->ifindex, 0);
+	case SEND_BY_NEIGHBOUR:
+		return bpf_redirect_neigh(skb->ifindex, NULL, 0, 0);
 	case DROP:
 		return TC_ACT_SHOT;
 	default:

@@ -10,7 +10,7 @@
 
 /* Bumped when a shape below or a rule of the program changes: a node must not work with a program of
  * another version. */
-#define LAYOUT_VERSION 3
+#define LAYOUT_VERSION 4
 
 #define ID_LEN 20
 
@@ -49,6 +49,23 @@
 
 /* Addresses that a node on a wildcard address answers for. */
 #define LOCALS_MAX 16
+
+/* Bits that say which keys a node holds something under, as a power of two: with 10,000 keys one of a
+ * hundred others is taken for held, and left to the node. */
+#define HELD_BITS 20
+#define HELD_WORDS (1 << (HELD_BITS - 6))
+
+/* Clients whose answers are relayed; and tickets that were used: some 10,000 a second. */
+#define CLIENTS_MAX 4096
+#define TICKETS_MAX 65536
+
+/* Routes; src/guard/tickets.rs and src/node/forwarding.rs say why so many. */
+#define STAMP_BITS 20
+#define TICKET_STAMPS 4
+#define TOKEN_STAMPS 300
+#define STAMPS_AHEAD 1
+#define RELAYS_MAX 2
+#define HOPS_MAX 16
 
 /* Token buckets of sources. */
 #define SOURCES_MAX 16384
@@ -91,6 +108,14 @@ struct split {
 	__u16 pad;
 };
 
+/* The contacts that share a number of bits with the own id, as a range, and the node that splits it. */
+struct start {
+	__u16 from;
+	__u16 to;
+	__u16 node;
+	__u16 pad;
+};
+
 /* Where a contact begins in `bytes`, and the sum of all before it as the Internet checksum has it:
  * bytes at even places count 256-fold. Not folded, so that differences are exact. */
 struct mark {
@@ -117,6 +142,8 @@ struct table {
 	/* The addresses that the node answers for. */
 	__u8 locals[LOCALS_MAX][16];
 	struct split splits[CONTACTS_MAX];
+	/* By how many bits they share at least. */
+	struct start starts[8 * ID_LEN + 1];
 	struct mark marks[CONTACTS_MAX + 1];
 	/* Contact number + 1; 0 ends a bucket. */
 	__u16 by_id[INDEX_BUCKETS][INDEX_DEPTH];
@@ -153,6 +180,9 @@ struct about {
 enum counter {
 	ANSWERED_PING,
 	ANSWERED_FINDNODE,
+	FORWARDED_ENTERED,
+	FORWARDED_PASSED,
+	FORWARDED_RELAYED,
 	PASSED_REQUEST,
 	PASSED_REPLY,
 	PASSED_VERSION,
@@ -167,9 +197,15 @@ enum counter {
 	PASSED_NO_ROOM,
 	PASSED_LIMIT_SOURCE,
 	PASSED_LIMIT_TOTAL,
+	PASSED_ROUTE,
+	PASSED_HELD,
+	PASSED_NEAREST,
+	PASSED_WAY,
 	DROPPED_LIMIT_SOURCE,
 	DROPPED_LIMIT_TOTAL,
 	DROPPED_FAILED,
+	DROPPED_NEARER,
+	DROPPED_TICKET,
 	STRANGERS_TOLD,
 	STRANGERS_UNTOLD,
 	COUNTERS,
@@ -189,11 +225,38 @@ struct counters {
 	__u64 of[COUNTERS];
 };
 
+/* Where packets to a contact leave. */
+struct way {
+	/* 0: not known. */
+	__u32 ifindex;
+	/* The station that they go to, and the own one; zeros if the kernel is to find it. */
+	__u8 to[6];
+	__u8 from[6];
+};
+
+/* What a node knows tickets and tokens by, src/guard/tickets.rs. */
+struct secrets {
+	__u64 ticket[2];
+	__u64 token[2];
+};
+
 /* All that a node and the program tell one another. The node has it in its own memory. */
 struct node {
 	struct heartbeat heartbeat;
 	/* The tables to read, IPv4 and IPv6. */
 	__u32 current[2];
+	struct secrets secrets;
+	/* By how much the clock of stamps is ahead of the monotonic one, in nanoseconds. */
+	__s64 clock;
+	/* The port at which others reach it; 0: it knows of none. */
+	__u32 own_port;
+	__u32 pad;
+	/* Multiplier of the hash of held keys, odd. */
+	__u64 held_seed;
+	__u64 held[HELD_WORDS];
+	struct way ways[SEEN_MAX];
+	/* When contacts of the table were last handed a route, by their slot. Written by the program. */
+	__u64 used[SEEN_MAX];
 	/* When contacts of the table last asked something, by their slot. Written by the program. */
 	__u64 seen[SEEN_MAX];
 	struct table tables[2][BUFFERS];
@@ -203,12 +266,15 @@ struct node {
 ASSERT_SIZE(endpoint, 20);
 ASSERT_SIZE(contact, 44);
 ASSERT_SIZE(split, 8);
+ASSERT_SIZE(start, 8);
 ASSERT_SIZE(mark, 8);
 ASSERT_SIZE(stranger, 40);
 ASSERT_SIZE(about, 48);
 ASSERT_SIZE(heartbeat, 24);
-ASSERT_SIZE(counters, 168);
-ASSERT_SIZE(table, 86720);
-ASSERT_SIZE(node, 363296);
+ASSERT_SIZE(counters, 240);
+ASSERT_SIZE(way, 16);
+ASSERT_SIZE(secrets, 32);
+ASSERT_SIZE(table, 88008);
+ASSERT_SIZE(node, 548728);
 
 #endif

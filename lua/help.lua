@@ -192,7 +192,8 @@ and the `source` of the default.]],
     text = [[
 The result has `attached`; if it is true, `interface`, `mode`, `answering`, `heartbeat` (seconds ago),
 `contacts` mirrored, `share` of the requests answered in the kernel (0 to 1), `ns` for each run if the
-kernel measures it, and counters by reason: `answered`, `passed`, `dropped`, `strangers`; else
+kernel measures it, and counters by reason: `answered`, `forwarded`,
+`passed`, `dropped`, `strangers`; else
 `reason`. Attach with: sudo kademlua xdp attach --iface lo; the node needs --xdp.]],
     example = "xdp().attached",
   },

@@ -460,7 +460,7 @@ function lines.xdp(result, out, pen)
   insert(out, "mirrored   " .. count(result.contacts, "contact"))
   insert(out, "share      " .. (result.share and format("%.1f %% of all requests", 100 * result.share) or "no requests yet"))
   if result.ns then insert(out, "time       " .. result.ns .. " ns a run") end
-  for _, kind in ipairs({ "answered", "passed", "dropped", "strangers" }) do
+  for _, kind in ipairs({ "answered", "forwarded", "passed", "dropped", "strangers" }) do
     put_tallies(kind, result[kind], out, pen)
   end
 end

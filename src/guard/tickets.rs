@@ -53,6 +53,14 @@ pub(crate) struct Tickets {
     used: BTreeMap<[u8; 8], Used>,
 }
 
+/// The keys of both hashes, and the time that stamps show at [`Instant::ZERO`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RouteSecrets {
+    pub(crate) origin: Duration,
+    pub(crate) tickets: [u64; 2],
+    pub(crate) tokens: [u64; 2],
+}
+
 /// What was relayed on a ticket.
 struct Used {
     stamp: u16,
@@ -94,6 +102,13 @@ impl Tickets {
 
     fn micros(&self, now: Instant) -> u64 {
         self.origin.wrapping_add(now.as_micros())
+    }
+
+    /// What tickets and tokens are made with, for somebody else who is to know the same ones.
+    pub(crate) fn secrets(&self) -> RouteSecrets {
+        let keys = |hasher: &SipHasher24| hasher.keys().into();
+        let origin = Duration::from_micros(self.origin);
+        RouteSecrets { origin, tickets: keys(&self.tickets), tokens: keys(&self.tokens) }
     }
 
     /// The ticket of a request with this client, stamp and budget.

@@ -40,7 +40,7 @@ use crate::node::{Event, Input, Node, OperationId, Output};
 use crate::state::{SavedState, StateWriter};
 use crate::time::{Duration, Instant};
 use crate::wire::{Dialect, MAX_DATAGRAM};
-use crate::xdp::{self, Mirror};
+use crate::xdp::{self, Heard, Mirror};
 
 /// At most this many orders wait; giving one more waits for a place.
 const ORDERS: usize = 64;
@@ -347,9 +347,10 @@ impl Driver {
     fn tend_fast_path(&mut self) {
         let Some(fast_path) = &mut self.fast_path else { return };
         let now = self.clock.now();
-        let seen = fast_path.beat(now);
-        fast_path.mirror.update(&self.core.node, self.core.local);
-        self.core.on_seen(now, &seen);
+        let heard = fast_path.beat(now);
+        fast_path.mirror.update(now, &self.core.node, self.core.local);
+        self.core.on_seen(now, &heard.asked);
+        self.core.on_handed_on(now, &heard.used);
     }
 
     fn tend_state(&mut self) {
@@ -377,6 +378,11 @@ impl Driver {
     /// Takes in the system's reports of datagrams that reached nobody, for a bounded time.
     fn take_failures(&mut self) {
         let now = self.clock.now();
+        // It may be the kernel that handed the route on.
+        if let Some(fast_path) = &mut self.fast_path {
+            let used = fast_path.mirror.used();
+            self.core.on_handed_on(now, &used);
+        }
         let mut bytes = [0; MAX_DATAGRAM];
         for line in &self.lines {
             for _ in 0..FAILURES_PER_TURN {
@@ -429,9 +435,9 @@ impl FastPath {
     }
 
     /// If it is time, says that the node is alive, and returns the contacts that were seen.
-    fn beat(&mut self, now: Instant) -> Vec<Contact> {
+    fn beat(&mut self, now: Instant) -> Heard {
         if now < self.beat_at {
-            return Vec::new();
+            return Heard::default();
         }
         self.beat_at = now + BEAT_EVERY;
         self.mirror.beat()
@@ -497,6 +503,13 @@ impl Core {
         contacts
             .iter()
             .for_each(|&contact| self.handle(now, Input::Seen { dialect: xdp::DIALECT, contact }));
+    }
+
+    /// The kernel has handed routes to these contacts.
+    fn on_handed_on(&mut self, now: Instant, contacts: &[Contact]) {
+        contacts.iter().for_each(|&contact| {
+            self.handle(now, Input::HandedOn { dialect: xdp::DIALECT, contact });
+        });
     }
 
     fn drain(&mut self, now: Instant) {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use crate::bencode::Value;
 use crate::config::Config;
+use crate::guard::tickets::RouteSecrets;
 use crate::id::Id;
 use crate::kad::OperationId;
 use crate::kad::estimate::Estimate;
@@ -236,6 +237,16 @@ impl Node {
     /// The values it keeps.
     pub fn store(&self) -> &Store {
         self.first().store()
+    }
+
+    /// What it knows the tickets and tokens of routes by.
+    pub(crate) fn route_secrets(&self) -> RouteSecrets {
+        self.shared.tickets.secrets()
+    }
+
+    /// An address at which others reach it, if it knows one.
+    pub(crate) fn own_address(&self) -> Option<SocketAddr> {
+        self.shared.own_addresses().next()
     }
 
     /// Whether [`Node::take_changed`] has something to tell.

@@ -69,6 +69,9 @@ pub use crate::node::report::{
 };
 pub use crate::node::spread::Spread;
 
+#[cfg(all(test, fast_path))]
+pub(crate) use crate::node::forwarding::HOPS_MAX;
+
 /// What happens to a node.
 #[derive(Clone, Copy, Debug)]
 pub enum Input<'a> {
@@ -88,6 +91,14 @@ pub enum Input<'a> {
         /// In which dialect.
         dialect: Dialect,
         /// Who asked, under the address that the question came from.
+        contact: Contact,
+    },
+    /// A contact was handed a route elsewhere, as a fast path in the kernel does. If it is not heard of
+    /// soon, the node asks whether it lives.
+    HandedOn {
+        /// In which dialect.
+        dialect: Dialect,
+        /// Who was handed it.
         contact: Contact,
     },
     /// The system says that a datagram which was sent reached nobody. A hint: it may be forged.
@@ -187,6 +198,11 @@ impl Node {
                     && let Some(mut overlay) = self.speaking(dialect, &contact.address)
                 {
                     overlay.on_asked(now, contact, LocalEnd::default());
+                }
+            }
+            Input::HandedOn { dialect, contact } => {
+                if let Some(overlay) = self.speaking(dialect, &contact.address) {
+                    overlay.overlay.forwarding.on_used(now, contact);
                 }
             }
             Input::Unreachable { destination, bytes } => {

@@ -209,6 +209,8 @@ pub enum Refusal {
 pub struct Store {
     own: Id,
     slots: BTreeMap<Id, Slot>,
+    /// Changes whenever a key comes or goes.
+    keys_version: u64,
     /// One entry for each slot: when to look whether something is to be done about it.
     due: BTreeSet<(Instant, Id)>,
     /// The accounts of depositors, one pool for each standing.
@@ -328,6 +330,7 @@ impl Store {
         Store {
             own,
             slots: BTreeMap::new(),
+            keys_version: 0,
             due: BTreeSet::new(),
             pools: Default::default(),
             count: 0,
@@ -344,6 +347,11 @@ impl Store {
     /// Keys under which something lies, in order.
     pub fn keys(&self) -> impl Iterator<Item = &Id> {
         self.slots.keys()
+    }
+
+    /// A number that changes whenever a key comes or goes.
+    pub(crate) fn keys_version(&self) -> u64 {
+        self.keys_version
     }
 
     /// Those of the keys that lie in a range.
@@ -674,6 +682,7 @@ impl Store {
         }
         let due = stored.due();
         let slot = self.slots.entry(key).or_insert_with(Slot::new);
+        self.keys_version += u64::from(slot.is_empty());
         slot.insert(stored);
         if due < slot.due {
             self.schedule(&key, due);
@@ -687,6 +696,7 @@ impl Store {
         if slot.is_empty() {
             self.due.remove(&(slot.due, *key));
             self.slots.remove(key);
+            self.keys_version += 1;
         }
         self.count -= 1;
         self.row_bytes -= stored.cost();

@@ -10,6 +10,12 @@ pub enum Counter {
     AnsweredPing,
     /// A findnode was answered in the kernel.
     AnsweredFindNode,
+    /// A client's route was let into the network, and handed to a contact.
+    ForwardedEntered,
+    /// A route of another node was handed to a contact.
+    ForwardedPassed,
+    /// An answer to a route was handed to its client.
+    ForwardedRelayed,
     /// Passed up: another request, or one in an unusual form.
     PassedRequest,
     /// Passed up: no request; mostly replies to the node's own.
@@ -38,12 +44,24 @@ pub enum Counter {
     PassedLimitSource,
     /// Passed up: all sources together ask too much.
     PassedLimitTotal,
+    /// Passed up: a route that asks for something that only the node does, or an answer of the node's own.
+    PassedRoute,
+    /// Passed up: a route to a key under which the node may hold something.
+    PassedHeld,
+    /// Passed up: a route that ends here, since no other contact is nearer to the key.
+    PassedNearest,
+    /// Passed up: a route whose way out is not known here.
+    PassedWay,
     /// Dropped: the source asks for more than its share.
     DroppedLimitSource,
     /// Dropped: all sources together ask too much.
     DroppedLimitTotal,
     /// Dropped: the reply could not be written, and the packet was already changed.
     DroppedFailed,
+    /// Dropped: a route that comes from a node that is nearer to the key.
+    DroppedNearer,
+    /// Dropped: an answer to a route whose ticket is unknown, too old, or used up.
+    DroppedTicket,
     /// Strangers that the node was told about.
     StrangersTold,
     /// Strangers that it was not told about, because too many came at once.
@@ -52,9 +70,12 @@ pub enum Counter {
 
 impl Counter {
     /// All, in the order of the map.
-    pub const ALL: [Counter; 21] = [
+    pub const ALL: [Counter; 30] = [
         Counter::AnsweredPing,
         Counter::AnsweredFindNode,
+        Counter::ForwardedEntered,
+        Counter::ForwardedPassed,
+        Counter::ForwardedRelayed,
         Counter::PassedRequest,
         Counter::PassedReply,
         Counter::PassedVersion,
@@ -69,9 +90,15 @@ impl Counter {
         Counter::PassedNoRoom,
         Counter::PassedLimitSource,
         Counter::PassedLimitTotal,
+        Counter::PassedRoute,
+        Counter::PassedHeld,
+        Counter::PassedNearest,
+        Counter::PassedWay,
         Counter::DroppedLimitSource,
         Counter::DroppedLimitTotal,
         Counter::DroppedFailed,
+        Counter::DroppedNearer,
+        Counter::DroppedTicket,
         Counter::StrangersTold,
         Counter::StrangersUntold,
     ];
@@ -98,6 +125,15 @@ impl Counter {
             | Counter::PassedHeaders
             | Counter::PassedLength
             | Counter::PassedAddress
+            | Counter::ForwardedEntered
+            | Counter::ForwardedPassed
+            | Counter::ForwardedRelayed
+            | Counter::PassedRoute
+            | Counter::PassedHeld
+            | Counter::PassedNearest
+            | Counter::PassedWay
+            | Counter::DroppedNearer
+            | Counter::DroppedTicket
             | Counter::StrangersTold
             | Counter::StrangersUntold => false,
         }
@@ -108,6 +144,9 @@ impl Counter {
         match self {
             Counter::AnsweredPing => ("answered", "ping"),
             Counter::AnsweredFindNode => ("answered", "findnode"),
+            Counter::ForwardedEntered => ("forwarded", "entered"),
+            Counter::ForwardedPassed => ("forwarded", "passed"),
+            Counter::ForwardedRelayed => ("forwarded", "relayed"),
             Counter::PassedRequest => ("passed", "other_request"),
             Counter::PassedReply => ("passed", "reply"),
             Counter::PassedVersion => ("passed", "version"),
@@ -122,9 +161,15 @@ impl Counter {
             Counter::PassedNoRoom => ("passed", "no_room"),
             Counter::PassedLimitSource => ("passed", "source_limit"),
             Counter::PassedLimitTotal => ("passed", "total_limit"),
+            Counter::PassedRoute => ("passed", "other_route"),
+            Counter::PassedHeld => ("passed", "route_held"),
+            Counter::PassedNearest => ("passed", "route_nearest"),
+            Counter::PassedWay => ("passed", "route_way"),
             Counter::DroppedLimitSource => ("dropped", "source_limit"),
             Counter::DroppedLimitTotal => ("dropped", "total_limit"),
             Counter::DroppedFailed => ("dropped", "failed"),
+            Counter::DroppedNearer => ("dropped", "route_nearer"),
+            Counter::DroppedTicket => ("dropped", "ticket"),
             Counter::StrangersTold => ("strangers", "told"),
             Counter::StrangersUntold => ("strangers", "untold"),
         }

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 use super::layout::{
-    INDEX_BUCKETS, INDEX_DEPTH, Index, KernelContact, KernelEndpoint, KernelTable, LAYOUT_VERSION,
-    Mark, Split, Stranger,
+    HELD_BITS, HELD_WORDS, INDEX_BUCKETS, INDEX_DEPTH, Index, KernelContact, KernelEndpoint,
+    KernelTable, LAYOUT_VERSION, Mark, STARTS, Split, Start, Stranger,
 };
 use super::{CONTACTS_MAX, DIALECT, Error, LOCALS_MAX};
 use crate::id::Id;
@@ -69,6 +69,7 @@ impl Content {
         put_bytes(table, contacts);
         let ids: Vec<&Id> = contacts.iter().map(|(contact, _)| &contact.id).collect();
         table.root = put_splits(&mut table.splits, &ids, 0);
+        put_starts(&mut table.starts, &ids, &self.own_id);
         self.put_indices(table, contacts.len())
     }
 
@@ -93,6 +94,19 @@ impl Content {
         (table.endpoint_seed, table.by_endpoint) = by_endpoint;
         true
     }
+}
+
+/// The bits that say which keys are held; the program makes them in the same way.
+pub(super) fn held_bits<'a>(
+    keys: impl Iterator<Item = &'a Id>,
+    seed: u64,
+) -> Box<[u64; HELD_WORDS]> {
+    let mut bits: Box<[u64; HELD_WORDS]> = bytemuck::zeroed_box();
+    for key in keys {
+        let bit = hash_id(key.as_bytes(), seed) as usize % (1 << HELD_BITS);
+        bits[bit / u64::BITS as usize] |= 1 << (bit % u64::BITS as usize);
+    }
+    bits
 }
 
 fn put_contacts(table: &mut KernelTable, contacts: &[(Contact, u16)]) {
@@ -125,8 +139,7 @@ fn put_bytes(table: &mut KernelTable, contacts: &[(Contact, u16)]) {
 /// Builds the tree over sorted ids, the first of which has the number `first`. Returns its root,
 /// which stands between the two neighbours that differ in the earliest bit.
 fn put_splits(splits: &mut [Split; CONTACTS_MAX], ids: &[&Id], first: usize) -> u32 {
-    let prefix = |pair: &[&Id]| pair[0].common_prefix(pair[1]);
-    let Some((at, bit)) = ids.windows(2).map(prefix).enumerate().min_by_key(|&(_, bit)| bit) else {
+    let Some((at, bit)) = root(ids) else {
         // A single contact: nothing to split, and nobody looks.
         return 0;
     };
@@ -135,6 +148,32 @@ fn put_splits(splits: &mut [Split; CONTACTS_MAX], ids: &[&Id], first: usize) -> 
     let (left, right) = (left as u16, right as u16);
     splits[first + at] = Split { bit: bit as u16, left, right, pad: 0 };
     (first + at) as u32
+}
+
+/// Who shares how many bits with the own id, of sorted ids.
+fn put_starts(starts: &mut [Start; STARTS], ids: &[&Id], own: &Id) {
+    let mut range = 0..ids.len();
+    let mut start_before = Start { from: 0, to: 0, node: 0, pad: 0 };
+    for (bits, start) in starts.iter_mut().enumerate() {
+        let shares = |id: &&&Id| id.common_prefix(own) >= bits as u32;
+        let before = range.len();
+        let from = range.start + ids[range.clone()].iter().take_while(|id| !shares(id)).count();
+        let sharing = ids[from..range.end].iter().take_while(shares).count();
+        range = from..from + sharing;
+        // Most numbers of bits have the same contacts as the one before.
+        let node = match before == range.len() && bits > 0 {
+            true => start_before.node,
+            false => root(&ids[range.clone()]).map_or(0, |(at, _)| (range.start + at) as u16),
+        };
+        *start = Start { from: range.start as u16, to: range.end as u16, node, pad: 0 };
+        start_before = *start;
+    }
+}
+
+/// Between which two neighbours of sorted ids they are split first, and at which bit.
+fn root(ids: &[&Id]) -> Option<(usize, u32)> {
+    let prefix = |pair: &[&Id]| pair[0].common_prefix(pair[1]);
+    ids.windows(2).map(prefix).enumerate().min_by_key(|&(_, bit)| bit)
 }
 
 fn index(hashes: impl Iterator<Item = u64>) -> Option<Index> {

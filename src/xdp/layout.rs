@@ -8,14 +8,17 @@ use super::{CONTACTS_MAX, DIALECT, LOCALS_MAX};
 use crate::id::Id;
 use crate::message::EncodedContact;
 
-pub(super) const LAYOUT_VERSION: u32 = 3;
+pub(super) const LAYOUT_VERSION: u32 = 4;
 
 const CONTACT_BYTES_MAX: usize = EncodedContact::MAX;
 const REPLY_MAX: usize = DIALECT.sizes().answer_max;
 pub(super) const INDEX_BUCKETS: usize = 512;
 pub(super) const INDEX_DEPTH: usize = 8;
 pub(super) const SEEN_MAX: usize = 2_048;
+pub(super) const STARTS: usize = 8 * Id::LEN + 1;
 pub(super) const BUFFERS: usize = 2;
+pub(super) const HELD_BITS: u32 = 20;
+pub(super) const HELD_WORDS: usize = 1 << (HELD_BITS - u64::BITS.ilog2());
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Pod, Zeroable)]
 #[repr(C)]
@@ -45,6 +48,15 @@ pub(super) struct Split {
 
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
+pub(super) struct Start {
+    pub(super) from: u16,
+    pub(super) to: u16,
+    pub(super) node: u16,
+    pub(super) pad: u16,
+}
+
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
 pub(super) struct Mark {
     pub(super) offset: u32,
     pub(super) sum: u32,
@@ -67,6 +79,7 @@ pub(super) struct KernelTable {
     pub(super) endpoint_seed: u64,
     pub(super) locals: [[u8; 16]; LOCALS_MAX],
     pub(super) splits: [Split; CONTACTS_MAX],
+    pub(super) starts: [Start; STARTS],
     pub(super) marks: [Mark; CONTACTS_MAX + 1],
     pub(super) by_id: Index,
     pub(super) by_endpoint: Index,
@@ -104,11 +117,28 @@ pub(super) struct Heartbeat {
     pub(super) pad: u32,
 }
 
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct Way {
+    pub(super) ifindex: u32,
+    pub(super) to: [u8; 6],
+    pub(super) from: [u8; 6],
+}
+
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub(super) struct KernelNode {
     pub(super) heartbeat: Heartbeat,
     pub(super) current: [u32; 2],
+    pub(super) ticket_keys: [u64; 2],
+    pub(super) token_keys: [u64; 2],
+    pub(super) clock: i64,
+    pub(super) own_port: u32,
+    pub(super) pad: u32,
+    pub(super) held_seed: u64,
+    pub(super) held: [u64; HELD_WORDS],
+    pub(super) ways: [Way; SEEN_MAX],
+    pub(super) used: [u64; SEEN_MAX],
     pub(super) seen: [u64; SEEN_MAX],
     pub(super) tables: [[KernelTable; BUFFERS]; 2],
 }
@@ -117,17 +147,21 @@ const _: () = {
     assert!(size_of::<KernelEndpoint>() == 20);
     assert!(size_of::<KernelContact>() == 44);
     assert!(size_of::<Split>() == 8);
+    assert!(size_of::<Start>() == 8);
     assert!(size_of::<Mark>() == 8);
     assert!(size_of::<Stranger>() == 40);
     assert!(size_of::<About>() == 48);
     assert!(size_of::<Heartbeat>() == 24);
-    assert!(size_of::<KernelTable>() == 86_720);
-    assert!(size_of::<KernelNode>() == 363_296);
+    assert!(size_of::<KernelTable>() == 88_008);
+    assert!(size_of::<Way>() == 16);
+    assert!(size_of::<KernelNode>() == 548_728);
 };
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::guard::tickets;
+    use crate::node::HOPS_MAX;
     use crate::wire::AMPLIFICATION_MAX;
     use crate::xdp::{CONTACTS_MAX, HEARTBEAT_MAX, LOCALS_MAX};
 
@@ -154,6 +188,13 @@ mod tests {
             ("INDEX_DEPTH", INDEX_DEPTH),
             ("SEEN_MAX", SEEN_MAX),
             ("BUFFERS", BUFFERS),
+            ("HELD_BITS", HELD_BITS as usize),
+            ("STAMP_BITS", tickets::STAMP_BITS as usize),
+            ("TICKET_STAMPS", tickets::TICKET_STAMPS.into()),
+            ("TOKEN_STAMPS", tickets::TOKEN_STAMPS.into()),
+            ("STAMPS_AHEAD", tickets::STAMPS_AHEAD.into()),
+            ("RELAYS_MAX", tickets::RELAYS_MAX.into()),
+            ("HOPS_MAX", HOPS_MAX.into()),
             ("PORTS", usize::from(u16::MAX) + 1),
             ("LOCALS_MAX", LOCALS_MAX),
             ("HEARTBEAT_MAX_NS", HEARTBEAT_MAX.as_nanos() as usize),

@@ -1,8 +1,8 @@
 //! The fast path: routing answered in the kernel, storage left to the node.
 //!
-//! A program at a network interface (`bpf/fastpath.bpf.c`) answers ping and findnode from a mirror
-//! of the node's routing table, and passes everything else to the node as it came. One program serves
-//! all nodes of an interface. [`attach`] loads it, or takes one more node into the one that is there,
+//! A program at a network interface (`bpf/fastpath.bpf.c`) answers ping and findnode and hands routes on,
+//! from a mirror of the node's routing table, and passes everything else to the node as it came. One
+//! program serves all nodes of an interface. [`attach`] loads it, or takes one more node into the one that is there,
 //! and leaves all in the bpf file system. [`detach`] takes a node out, and the program away with the
 //! last one. [`status`] reads what it counts. All that takes root. The node needs no privilege: its
 //! `Mirror` opens the maps that were left to its user, writes the table and a heartbeat, and hears who
@@ -30,6 +30,7 @@ use stub as system;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::message::Contact;
 use crate::wire::Dialect;
 
 pub use self::counter::Counter;
@@ -61,6 +62,15 @@ pub struct Pinning {
     pub bpffs: PathBuf,
     /// The node's UDP port.
     pub port: u16,
+}
+
+/// What the kernel has done for a node since that was last asked.
+#[derive(Default)]
+pub(crate) struct Heard {
+    /// The contacts that have asked something.
+    pub(crate) asked: Vec<Contact>,
+    /// The contacts that were handed a route.
+    pub(crate) used: Vec<Contact>,
 }
 
 /// How packets are met.

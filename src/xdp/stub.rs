@@ -4,9 +4,10 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use super::{Attached, Attachment, Error, Orphan, Pinning, Status};
+use super::{Attached, Attachment, Error, Heard, Orphan, Pinning, Status};
 use crate::message::Contact;
 use crate::node::Node;
+use crate::time::Instant;
 
 /// Attaches nothing.
 ///
@@ -64,11 +65,15 @@ impl Mirror {
         Err(Error::Unsupported)
     }
 
-    pub(crate) fn beat(&mut self) -> Vec<Contact> {
+    pub(crate) fn beat(&mut self) -> Heard {
         match self.0 {}
     }
 
-    pub(crate) fn update(&mut self, _node: &Node, _local: SocketAddr) {
+    pub(crate) fn used(&mut self) -> Vec<Contact> {
+        match self.0 {}
+    }
+
+    pub(crate) fn update(&mut self, _now: Instant, _node: &Node, _local: SocketAddr) {
         match self.0 {}
     }
 

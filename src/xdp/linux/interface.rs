@@ -2,16 +2,12 @@
 
 use std::io;
 
-use netlink_packet_core::{
-    NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
-};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
     InfoKind, LinkAttribute, LinkInfo, LinkLayerType, LinkMessage, LinkXdp, XdpAttached,
 };
-use netlink_sys::protocols::NETLINK_ROUTE;
-use netlink_sys::{Socket, SocketAddr};
 
+use super::netlink::Netlink;
 use crate::xdp::Error;
 
 /// An interface of this network namespace.
@@ -99,35 +95,10 @@ pub(super) fn all() -> Result<Vec<Interface>, Error> {
 }
 
 fn ask() -> io::Result<Vec<Interface>> {
-    let mut socket = Socket::new(NETLINK_ROUTE)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    let payload = RouteNetlinkMessage::GetLink(LinkMessage::default());
-    let mut request = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::from(payload));
-    request.header.flags = NLM_F_DUMP | NLM_F_REQUEST;
-    request.finalize();
-    let mut bytes = vec![0; request.buffer_len()];
-    request.serialize(&mut bytes);
-    socket.send(&bytes, 0)?;
-
-    let mut interfaces = Vec::new();
-    loop {
-        let (datagram, _) = socket.recv_from_full()?;
-        let mut rest = &datagram[..];
-        while !rest.is_empty() {
-            let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
-                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
-            match message.payload {
-                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => {
-                    interfaces.push(Interface::of(link));
-                }
-                NetlinkPayload::Done(_) => return Ok(interfaces),
-                NetlinkPayload::Error(error) => return Err(error.to_io()),
-                _ => {}
-            }
-            // Messages begin at multiples of four.
-            let len = (message.header.length as usize).next_multiple_of(4);
-            rest = rest.get(len.max(4)..).unwrap_or_default();
-        }
-    }
+    let links = Netlink::open()?.all(RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
+    let of = |message| match message {
+        RouteNetlinkMessage::NewLink(link) => Some(Interface::of(link)),
+        _ => None,
+    };
+    Ok(links.into_iter().filter_map(of).collect())
 }

@@ -4,7 +4,7 @@
 //! its own writes the tables, because the kernel makes a change of tables wait until the last
 //! packet has left the old one, some milliseconds; changes that come meanwhile become one.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::pending;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::MetadataExt as _;
@@ -22,14 +22,22 @@ use tracing::{debug, info, warn};
 use super::pins;
 use super::shared::Shared;
 use super::status::now;
+use super::ways::Ways;
 use crate::message::Contact;
 use crate::node::Node;
-use crate::xdp::image::{Content, draw_seed};
-use crate::xdp::layout::{BUFFERS, Heartbeat, SEEN_MAX, Stranger};
-use crate::xdp::{Error, Pinning};
+use crate::time::Instant;
+use crate::xdp::image::{Content, draw_seed, held_bits};
+use crate::xdp::layout::{BUFFERS, Heartbeat, SEEN_MAX, Stranger, Way};
+use crate::xdp::{Error, Heard, Pinning};
 
 /// Strangers taken in at once, so that a flood of them does not hold up the node.
 const STRANGERS_PER_TURN: usize = 64;
+
+/// How often the ways to contacts are looked at again.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Keys are told again after a hundred times as long as that took.
+const KEYS_SHARE: u32 = 100;
 
 /// A node's way to the fast path of its port, whether one is attached at the moment or not.
 pub(crate) struct Mirror {
@@ -45,9 +53,9 @@ impl Mirror {
         Ok(Mirror { place, attached: None, complaint: None })
     }
 
-    /// Looks whether a fast path has come or gone, tells it that the node is alive, and returns the
-    /// contacts that have asked something since. To be called every second.
-    pub(crate) fn beat(&mut self) -> Vec<Contact> {
+    /// Looks whether a fast path has come or gone, tells it that the node is alive, and returns what
+    /// it has done since. To be called every second.
+    pub(crate) fn beat(&mut self) -> Heard {
         if self.attached.as_ref().is_some_and(|link| !link.is_there()) {
             info!(port = self.place.port, "the fast path is gone");
             self.attached = None;
@@ -55,20 +63,25 @@ impl Mirror {
         if self.attached.is_none() {
             self.look();
         }
-        let Some(link) = &mut self.attached else { return Vec::new() };
+        let Some(link) = &mut self.attached else { return Heard::default() };
         link.beat().unwrap_or_else(|error| {
             warn!(%error, "the fast path cannot be reached");
             self.attached = None;
-            Vec::new()
+            Heard::default()
         })
+    }
+
+    /// The contacts that were handed routes since this was last asked.
+    pub(crate) fn used(&mut self) -> Vec<Contact> {
+        self.attached.as_mut().map(Link::used).unwrap_or_default()
     }
 
     /// Hands over the contacts that the node may name from now on, if they have changed; `local` is
     /// the address that it is bound to. Costs next to nothing if they have not changed, and does
     /// not wait for the write if they have.
-    pub(crate) fn update(&mut self, node: &Node, local: SocketAddr) {
+    pub(crate) fn update(&mut self, now: Instant, node: &Node, local: SocketAddr) {
         if let Some(link) = &mut self.attached {
-            link.update(node, local);
+            link.update(now, node, local);
         }
     }
 
@@ -113,12 +126,16 @@ struct Link {
     events: AsyncFd<RingBuf<MapData>>,
     slots: Slots,
     last_seen: Vec<u64>,
+    last_used: Vec<u64>,
     writer: MapWriter,
     seed: u64,
     /// The addresses of the node that were handed over, and the version of its routing table.
     told: Option<(Vec<IpAddr>, u64)>,
     /// Whether the addresses may have changed since.
     look_again: bool,
+    /// The keys that were handed over, by the version of their set, and when they may be again.
+    told_keys: Option<u64>,
+    keys_again: Duration,
 }
 
 impl Link {
@@ -139,12 +156,16 @@ impl Link {
             inode,
             events,
             slots: Slots::new(),
-            last_seen: vec![0; SEEN_MAX],
+            // Not of this node, but of one that was here before.
+            last_seen: (0..SEEN_MAX).map(|slot| shared.seen(slot)).collect(),
+            last_used: (0..SEEN_MAX).map(|slot| shared.used(slot)).collect(),
             writer: MapWriter::start(Tables::open(&folder, shared.clone())?, shared.clone())?,
             shared,
             seed: draw_seed()?,
             told: None,
             look_again: false,
+            told_keys: None,
+            keys_again: Duration::ZERO,
             folder,
         })
     }
@@ -153,29 +174,30 @@ impl Link {
         inode(&self.folder).is_ok_and(|inode| inode == self.inode)
     }
 
-    fn beat(&mut self) -> Result<Vec<Contact>, Error> {
+    fn beat(&mut self) -> Result<Heard, Error> {
         self.look_again = true;
         if !self.writer.has_written()? {
-            return Ok(Vec::new());
+            return Ok(Heard::default());
         }
         self.shared.beat(now());
-        let mut asked = Vec::new();
-        for (slot, last) in self.last_seen.iter_mut().enumerate() {
-            let at = self.shared.seen(slot);
-            if at > *last {
-                *last = at;
-                asked.extend(self.slots.contact(slot as u16));
-            }
-        }
-        Ok(asked)
+        let asked = self.slots.changed(&mut self.last_seen, |slot| self.shared.seen(slot));
+        Ok(Heard { asked, used: self.used() })
     }
 
-    fn update(&mut self, node: &Node, local: SocketAddr) {
+    fn used(&mut self) -> Vec<Contact> {
+        self.slots.changed(&mut self.last_used, |slot| self.shared.used(slot))
+    }
+
+    fn update(&mut self, now: Instant, node: &Node, local: SocketAddr) {
+        self.update_keys(node);
         let version = node.table().version();
         let is_told = self.told.as_ref().is_some_and(|(_, told)| *told == version);
         if is_told && !std::mem::take(&mut self.look_again) {
             return;
         }
+        let secrets = node.route_secrets();
+        self.shared.set_clock(now + secrets.origin);
+        self.shared.set_routes(&secrets, node.own_address());
         let news = (locals(local), version);
         if self.told.as_ref() == Some(&news) {
             return;
@@ -185,6 +207,22 @@ impl Link {
         let (own_id, k, locals) = (node.id(), node.policy().k, news.0.clone());
         self.writer.write(Content { own_id, k, locals, contacts, seed: self.seed });
         self.told = Some(news);
+    }
+
+    /// Hands over the keys that the node holds something under, if they have changed, and not so often
+    /// that many keys cost much.
+    fn update_keys(&mut self, node: &Node) {
+        let version = node.store().keys_version();
+        if self.told_keys == Some(version) {
+            return;
+        }
+        let began = now();
+        if began < self.keys_again {
+            return;
+        }
+        self.shared.set_held(self.seed, &held_bits(node.store().keys(), self.seed));
+        self.told_keys = Some(version);
+        self.keys_again = began + KEYS_SHARE * now().saturating_sub(began);
     }
 
     async fn strangers(&mut self) -> Vec<Contact> {
@@ -251,6 +289,19 @@ impl Slots {
         self.contacts[usize::from(slot)]
     }
 
+    /// The contacts of the slots whose time has come on.
+    fn changed(&self, last: &mut [u64], time: impl Fn(usize) -> u64) -> Vec<Contact> {
+        let mut changed = Vec::new();
+        for (slot, last) in last.iter_mut().enumerate() {
+            let at = time(slot);
+            if at > *last {
+                *last = at;
+                changed.extend(self.contact(slot as u16));
+            }
+        }
+        changed
+    }
+
     /// Gives each contact a slot, its old one if it had one. If there are more contacts than slots,
     /// the table does not fit anyway.
     fn assign(&mut self, contacts: &[Contact]) -> Vec<(Contact, u16)> {
@@ -298,9 +349,20 @@ impl MapWriter {
     fn start(mut tables: Tables, shared: Arc<Shared>) -> Result<MapWriter, Error> {
         let desk = Arc::new(Desk::default());
         let theirs = desk.clone();
+        let mut ways = PlacedWays::new(shared.clone());
         let work = move || {
-            while let Some((content, handed_over)) = theirs.next() {
+            loop {
+                let (content, handed_over) = match theirs.next() {
+                    Task::Write(content, handed_over) => (content, handed_over),
+                    Task::Look => {
+                        ways.look_again(&mut tables);
+                        continue;
+                    }
+                    Task::End => break,
+                };
+                ways.make_room(&content);
                 let written = tables.write(&content);
+                ways.place(&content, &mut tables);
                 let mut papers = theirs.papers();
                 match written {
                     Ok(()) => {
@@ -350,17 +412,97 @@ impl Desk {
         self.papers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the next content; `None` when it is over.
-    fn next(&self) -> Option<(Content, Duration)> {
+    /// Waits for something to do.
+    fn next(&self) -> Task {
         let mut papers = self.papers();
         loop {
             if papers.is_over {
-                return None;
+                return Task::End;
             }
-            if let Some(next) = papers.next.take() {
-                return Some(next);
+            if let Some((content, handed_over)) = papers.next.take() {
+                return Task::Write(content, handed_over);
             }
-            papers = self.news.wait(papers).unwrap_or_else(PoisonError::into_inner);
+            let waited = self.news.wait_timeout(papers, LOOK_EVERY);
+            let (back, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            papers = back;
+            if timeout.timed_out() && papers.next.is_none() && !papers.is_over {
+                return Task::Look;
+            }
+        }
+    }
+}
+
+enum Task {
+    /// Write this, which the node handed over at that time.
+    Write(Content, Duration),
+    /// Look whether the ways to contacts have changed.
+    Look,
+    End,
+}
+
+/// The ways to contacts, where the program finds them: by their slots.
+struct PlacedWays {
+    shared: Arc<Shared>,
+    /// `None`: the kernel does not tell, and routes are left to the node.
+    ways: Option<Ways>,
+    /// Whose way is in which slot, and which it is.
+    placed: BTreeMap<u16, (IpAddr, Way)>,
+}
+
+impl PlacedWays {
+    fn new(shared: Arc<Shared>) -> PlacedWays {
+        let ways = Ways::open().inspect_err(|error| warn!(%error, "no ways to contacts"));
+        PlacedWays { shared, ways: ways.ok(), placed: BTreeMap::new() }
+    }
+
+    /// Before a slot gets another contact nobody may find the way to the one before.
+    fn make_room(&mut self, content: &Content) {
+        let now: HashMap<u16, IpAddr> =
+            content.contacts.iter().map(|(contact, slot)| (*slot, contact.address.ip())).collect();
+        self.placed.retain(|slot, (ip, _)| {
+            let stays = now.get(slot) == Some(ip);
+            if !stays {
+                self.shared.set_way(*slot, Way::default());
+            }
+            stays
+        });
+    }
+
+    fn place(&mut self, content: &Content, tables: &mut Tables) {
+        let mut has_new = false;
+        for (contact, slot) in &content.contacts {
+            let new = (contact.address.ip(), Way::default());
+            has_new |= !self.placed.contains_key(slot);
+            self.placed.entry(*slot).or_insert(new);
+        }
+        if has_new {
+            self.refresh(tables);
+        }
+    }
+
+    fn look_again(&mut self, tables: &mut Tables) {
+        let looked = self.ways.as_mut().map(Ways::look_again);
+        if let Some(Err(error)) = looked {
+            debug!(%error, "the ways to contacts cannot be looked at");
+        }
+        self.refresh(tables);
+    }
+
+    /// Writes the ways that have changed.
+    fn refresh(&mut self, tables: &mut Tables) {
+        let Some(ways) = &mut self.ways else { return };
+        let mut changed = Vec::new();
+        for (slot, (ip, way)) in &mut self.placed {
+            let now = ways.to(*ip);
+            if now != *way {
+                self.shared.set_way(*slot, Way::default());
+                *way = now;
+                changed.push((*slot, now));
+            }
+        }
+        // Half of one way and half of another leads nowhere.
+        if !changed.is_empty() && tables.wait_for_packets().is_ok() {
+            changed.into_iter().for_each(|(slot, way)| self.shared.set_way(slot, way));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! All that speaks to the kernel: `loader` puts programs in and takes them out, `status` reads what they
 //! are and have counted, `mirror` is the node's side, `shared` the memory that it shares with the kernel,
+//! `ways` knows where packets to contacts leave, `netlink` asks the kernel for that,
 //! `orphans` finds what namespaces that are gone have left, `interface` knows what kind of interface a
 //! name is, `pins` where everything is pinned, `trial` runs the programs on single packets, and `frame` makes them.
 
@@ -7,11 +8,13 @@ mod frame;
 mod interface;
 mod loader;
 mod mirror;
+mod netlink;
 mod orphans;
 mod pins;
 mod shared;
 mod status;
 mod trial;
+mod ways;
 
 pub use self::frame::udp_frame;
 pub use self::loader::{attach, detach, detach_all};

@@ -4,7 +4,7 @@
 //! /sys/fs/bpf/kademlua/
 //!     4026531840-if2/     an interface: network namespace and number; belongs to who attached
 //!         program link                        what holds it in the kernel: gone with these files
-//!         about strays strangers sources
+//!         about strays strangers sources clients tickets
 //!         node_by_port counters_by_port events_by_port
 //!     4026531840-8001/    a node: network namespace and port; belongs to the node's user
 //!         about node counters events gate
@@ -31,8 +31,16 @@ pub(super) const LINK: &str = "link";
 pub(super) const ABOUT: &str = "about";
 
 /// The maps of an interface, beside its `about`.
-pub(super) const OF_INTERFACE: [&str; 6] =
-    ["node_by_port", "counters_by_port", "events_by_port", "strays", "strangers", "sources"];
+pub(super) const OF_INTERFACE: [&str; 8] = [
+    "node_by_port",
+    "counters_by_port",
+    "events_by_port",
+    "strays",
+    "strangers",
+    "sources",
+    "clients",
+    "tickets",
+];
 
 /// Of a node.
 pub(super) const OF_NODE: [&str; 4] = ["node", "counters", "events", "gate"];

@@ -1,6 +1,7 @@
 //! What a node and the program share, in this process' memory: a store here is seen by the next packet.
 
 use std::mem::offset_of;
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd as _;
 use std::path::Path;
@@ -11,9 +12,11 @@ use std::time::Duration;
 use aya::maps::MapData;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
-use super::pins;
+use super::{pins, status};
+use crate::guard::tickets::RouteSecrets;
+use crate::time::Instant;
 use crate::xdp::Error;
-use crate::xdp::layout::{BUFFERS, Heartbeat, KernelNode, KernelTable, SEEN_MAX};
+use crate::xdp::layout::{BUFFERS, HELD_WORDS, Heartbeat, KernelNode, KernelTable, SEEN_MAX, Way};
 
 /// A node's map.
 pub(super) struct Shared {
@@ -75,11 +78,59 @@ impl Shared {
         }
     }
 
+    /// What tickets and tokens are known by, and where others reach the node, if it knows.
+    pub(super) fn set_routes(&self, secrets: &RouteSecrets, own: Option<SocketAddr>) {
+        let keys = secrets.tickets.iter().chain(&secrets.tokens);
+        for (number, key) in keys.enumerate() {
+            let at = offset_of!(KernelNode, ticket_keys) + number * size_of::<u64>();
+            self.long(at).store(*key, Ordering::Relaxed);
+        }
+        let port = own.map_or(0, |own| u32::from(own.port()));
+        self.word(offset_of!(KernelNode, own_port)).store(port, Ordering::Relaxed);
+    }
+
+    /// The clock of the node's stamps shows this now.
+    pub(super) fn set_clock(&self, now: Instant) {
+        let ahead = now.as_micros() as i64 * 1_000 - status::now().as_nanos() as i64;
+        self.long(offset_of!(KernelNode, clock)).store(ahead as u64, Ordering::Relaxed);
+    }
+
+    /// The keys under which something is held, as the bits of their hashes.
+    pub(super) fn set_held(&self, seed: u64, bits: &[u64; HELD_WORDS]) {
+        self.long(offset_of!(KernelNode, held_seed)).store(seed, Ordering::Relaxed);
+        for (number, bits) in bits.iter().enumerate() {
+            let at = offset_of!(KernelNode, held) + number * size_of::<u64>();
+            self.long(at).store(*bits, Ordering::Relaxed);
+        }
+    }
+
+    /// Where packets to the contact that has this place leave. Before it changes from one way to another
+    /// none is to be known for as long as a packet may read it.
+    pub(super) fn set_way(&self, slot: u16, way: Way) {
+        assert!(usize::from(slot) < SEEN_MAX, "there are no more places");
+        let at = offset_of!(KernelNode, ways) + usize::from(slot) * size_of::<Way>();
+        let [ifindex, words @ ..]: [u32; 4] = bytemuck::must_cast(way);
+        if ifindex != 0 {
+            for (number, word) in words.into_iter().enumerate() {
+                self.word(at + (1 + number) * size_of::<u32>()).store(word, Ordering::Relaxed);
+            }
+        }
+        self.word(at).store(ifindex, Ordering::Release);
+    }
+
     /// When the contact that has this place was last seen.
     pub(super) fn seen(&self, slot: usize) -> u64 {
+        self.of_slot(offset_of!(KernelNode, seen), slot)
+    }
+
+    /// When it was last handed a route.
+    pub(super) fn used(&self, slot: usize) -> u64 {
+        self.of_slot(offset_of!(KernelNode, used), slot)
+    }
+
+    fn of_slot(&self, field: usize, slot: usize) -> u64 {
         assert!(slot < SEEN_MAX, "there are no more places");
-        let at = offset_of!(KernelNode, seen) + slot * size_of::<u64>();
-        self.long(at).load(Ordering::Relaxed)
+        self.long(field + slot * size_of::<u64>()).load(Ordering::Relaxed)
     }
 
     /// The table of a family that packets read.

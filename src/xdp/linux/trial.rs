@@ -19,9 +19,13 @@ use super::status::{now, sum_counters};
 use crate::id::Id;
 use crate::message::Contact;
 use crate::node::Node;
-use crate::xdp::image::{Content, draw_seed};
-use crate::xdp::layout::{SEEN_MAX, Stranger};
+use crate::time::Instant;
+use crate::xdp::image::{Content, draw_seed, held_bits};
+use crate::xdp::layout::{SEEN_MAX, Stranger, Way};
 use crate::xdp::{Attachment, Counter, Error, Mode};
+
+/// The loopback interface of every network namespace.
+const LOOPBACK: u32 = 1;
 
 /// Longest frame that comes out: a reply and its headers, with room to notice one that is too long.
 const FRAME_MAX: usize = 4_096;
@@ -41,7 +45,7 @@ const XDP_TX: u32 = 3;
 pub enum Verdict {
     /// It goes on to the node.
     Pass,
-    /// It is sent back, changed.
+    /// It is sent back, or on, changed.
     Reply,
     /// It is gone.
     Drop,
@@ -55,6 +59,8 @@ pub struct Trial {
     mirrored: Mutex<Mirrored>,
     /// Where packets come in; `None`: at the loopback interface.
     ifindex: Option<u32>,
+    /// The stations, the contacts' and the own, that ways to contacts name.
+    stations: Option<[[u8; 6]; 2]>,
     seed: u64,
 }
 
@@ -93,6 +99,7 @@ impl Trial {
             shared,
             mirrored: Mutex::new(Mirrored { tables, contacts: Vec::new() }),
             ifindex: None,
+            stations: None,
             seed: draw_seed()?,
         })
     }
@@ -102,6 +109,8 @@ impl Trial {
     /// # Errors
     /// If the kernel refuses.
     pub fn mirror(&self, node: &Node, locals: &[SocketAddr]) -> Result<(), Error> {
+        self.shared.set_routes(&node.route_secrets(), node.own_address());
+        self.shared.set_held(self.seed, &held_bits(node.store().keys(), self.seed));
         let contacts = node.table().good().map(|entry| entry.contact).collect();
         self.mirror_contacts(node.id(), node.policy().k, contacts, locals)
     }
@@ -125,6 +134,9 @@ impl Trial {
             contacts: contacts.iter().copied().zip(places).collect(),
             seed: self.seed,
         };
+        let [to, from] = self.stations.unwrap_or_default();
+        let way = Way { ifindex: self.ifindex.unwrap_or(LOOPBACK), to, from };
+        content.contacts.iter().for_each(|(_, slot)| self.shared.set_way(*slot, way));
         let mut mirrored = self.mirrored();
         mirrored.contacts = contacts;
         mirrored.tables.write(&content)
@@ -135,6 +147,24 @@ impl Trial {
         let mirrored = self.mirrored();
         let seen = mirrored.contacts.iter().enumerate();
         seen.filter(|(slot, _)| self.shared.seen(*slot) != 0).map(|(_, contact)| *contact).collect()
+    }
+
+    /// The mirrored contacts that were handed a route.
+    pub fn used(&self) -> Vec<Contact> {
+        let mirrored = self.mirrored();
+        let used = mirrored.contacts.iter().enumerate();
+        used.filter(|(slot, _)| self.shared.used(*slot) != 0).map(|(_, contact)| *contact).collect()
+    }
+
+    /// The node's clock shows this now.
+    pub fn set_clock(&self, now: Instant) {
+        self.shared.set_clock(now);
+    }
+
+    /// Contacts that are mirrored from now on are behind this station, reached from the other one; without
+    /// that the kernel is to find one.
+    pub fn reach_through(&mut self, to: [u8; 6], from: [u8; 6]) {
+        self.stations = Some([to, from]);
     }
 
     /// Takes out the strangers that the node would be told about.
