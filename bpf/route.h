@@ -133,7 +133,11 @@ struct walk {
 	__u32 found;
 };
 
-static long step_down(__u32 level __attribute__((unused)), struct walk *w)
+/* Levels that are gone down without a function for each: those of a bucket. */
+#define LEVELS_AT_ONCE 8
+
+/* Returns 1 at the end, be it that the contact is found or that the table makes no sense. */
+static __always_inline long step(struct walk *w)
 {
 	const struct table *t = w->table;
 	__u32 from = w->from, to = w->to, node = w->node;
@@ -161,6 +165,18 @@ static long step_down(__u32 level __attribute__((unused)), struct walk *w)
 	return 0;
 }
 
+static long step_down(__u32 level __attribute__((unused)), struct walk *w)
+{
+	return step(w);
+}
+
+/* The rest of a long way. */
+static __noinline __u32 walk_on(struct walk *w)
+{
+	bpf_loop(DEPTH_MAX, step_down, w, 0);
+	return w->found;
+}
+
 /*
  * The contact than which `want` others are nearer to the target, or NOBODY if it is certain that the node
  * itself is nearer than that one.
@@ -170,7 +186,7 @@ static long step_down(__u32 level __attribute__((unused)), struct walk *w)
  */
 __noinline int find_nth(const struct table *t, struct search *s)
 {
-	struct walk walk = {};
+	struct walk walk = {}, rest;
 	const struct start *start;
 	__u32 bits;
 
@@ -188,9 +204,15 @@ __noinline int find_nth(const struct table *t, struct search *s)
 	walk.node = start->node;
 	walk.nearer = s->want;
 	walk.found = NOBODY;
-	if (walk.nearer < walk.to - walk.from)
-		bpf_loop(DEPTH_MAX, step_down, &walk, 0);
-	return walk.found;
+	if (walk.nearer >= walk.to - walk.from)
+		return NOBODY;
+#pragma unroll
+	for (__u32 i = 0; i < LEVELS_AT_ONCE; i++) {
+		if (step(&walk))
+			return walk.found;
+	}
+	rest = walk;
+	return walk_on(&rest);
 }
 
 /* Sum of bytes in the order of the machine, which the Internet checksum allows (RFC 1071, section 2). */
