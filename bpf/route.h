@@ -49,6 +49,11 @@ struct ticket {
 	__u64 used;
 };
 
+/* A line of the cache. */
+struct tickets {
+	struct ticket of[TICKET_PLACES];
+};
+
 /* Both have places by hash. A later client takes that of an earlier one, a ticket only that of one that has
  * expired. */
 struct {
@@ -60,9 +65,9 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, TICKETS_MAX);
+	__uint(max_entries, TICKETS_MAX / TICKET_PLACES);
 	__type(key, __u32);
-	__type(value, struct ticket);
+	__type(value, struct tickets);
 } tickets SEC(".maps");
 
 static __always_inline __u64 big_endian(const __u8 *bytes)
@@ -245,6 +250,12 @@ static __always_inline __u32 change(__u64 before, __u64 after)
 	return fold(after + (0xffff ^ fold(before)));
 }
 
+/* What an address adds to a sum; the mark of a mapped one is as good as zero. */
+static __always_inline __u64 sum_of_address(const struct endpoint *e, bool v6)
+{
+	return v6 ? sum_as_they_are(e->address, 16) : half(e->address + 12);
+}
+
 static __always_inline bool is_nobody(const __u8 *id)
 {
 	return !word(id) && !word(id + 8) && !half(id + 16);
@@ -328,15 +339,17 @@ static __always_inline void remember_client(const struct endpoint *who, const __
  */
 static __always_inline int use_ticket(__u64 seal, __u16 now, __u16 stamp, __u32 len, __u32 budget)
 {
+	__u32 place = (seal ^ SOURCE_SEED) % (TICKETS_MAX / TICKET_PLACES);
+	struct tickets *all = bpf_map_lookup_elem(&tickets, &place);
 	struct ticket *ticket = NULL, *free = NULL;
 	__u64 used, before = 0;
 
+	if (!all)
+		return PASSED_ROUTE;
+#pragma unroll
 	for (__u32 i = 0; i < TICKET_PLACES; i++) {
-		__u32 place = ((seal ^ SOURCE_SEED) + i) % TICKETS_MAX;
-		struct ticket *there = bpf_map_lookup_elem(&tickets, &place);
+		struct ticket *there = &all->of[i];
 
-		if (!there)
-			return PASSED_ROUTE;
 		if (there->seal == seal) {
 			ticket = there;
 			break;
@@ -363,13 +376,12 @@ static __always_inline int use_ticket(__u64 seal, __u16 now, __u16 stamp, __u32 
 
 /* Whether the sender left the checksum to hardware that is not there. What the driver gets knows nothing
  * of it any more. */
-static __always_inline bool is_unfinished(const struct search *s, const struct udphdr *udp)
+static __always_inline bool is_unfinished(const struct search *s, const struct udphdr *udp, bool v6)
 {
-	__u32 sum = sum_address(s->request.source.address) + sum_address(s->destination.address) +
-		    IPPROTO_UDP + bpf_ntohs(udp->len);
+	__u64 sum = sum_of_address(&s->request.source, v6) + sum_of_address(&s->destination, v6) +
+		    bpf_htons(IPPROTO_UDP) + udp->len;
 
-	/* The mark of a mapped address is as good as zero. */
-	return fold(sum) == bpf_ntohs(udp->check);
+	return fold(sum) == udp->check;
 }
 
 /*
@@ -388,7 +400,7 @@ static __always_inline int send_on(void *ctx, bool xdp, bool v6, struct search *
 	if ((void *)(udp + 1) > end)
 		return -1;
 	/* The own address stays, and takes the place of the source; the other one takes its. */
-	pseudo = change(sum_as_they_are(s->request.source.address, 16), sum_as_they_are(to->address, 16));
+	pseudo = change(sum_of_address(&s->request.source, v6), sum_of_address(to, v6));
 	more = change(udp->source, (__u64)to->port + more);
 	udp->source = udp->dest;
 	udp->dest = to->port;
@@ -508,7 +520,7 @@ static __always_inline int hand_on(void *ctx, bool xdp, bool v6, struct search *
 	s->way = node->ways[slot];
 	if (!is_within_reach(&next->endpoint, s, v6) || !find_way(ctx, xdp, s))
 		return pass(r, PASSED_WAY);
-	s->is_unfinished = xdp && is_unfinished(s, (void *)m - sizeof(struct udphdr));
+	s->is_unfinished = xdp && is_unfinished(s, (void *)m - sizeof(struct udphdr), v6);
 	if (s->is_unfinished && v6)
 		return pass(r, PASSED_WAY);
 
@@ -564,7 +576,7 @@ static __always_inline int relay(void *ctx, bool xdp, bool v6, struct search *s,
 	s->way.ifindex = interface_of(ctx, xdp);
 	__builtin_memcpy(s->way.to, client->station, ETH_ALEN);
 	__builtin_memcpy(s->way.from, ((struct ethhdr *)data)->h_dest, ETH_ALEN);
-	s->is_unfinished = xdp && is_unfinished(s, (void *)m - sizeof(struct udphdr));
+	s->is_unfinished = xdp && is_unfinished(s, (void *)m - sizeof(struct udphdr), v6);
 	if (s->is_unfinished && v6)
 		return pass(r, PASSED_WAY);
 
