@@ -152,6 +152,39 @@ fn on_lo() {
     }
 }
 
+/// The kernel hands routes to a contact that was killed until its node finds out, by the error that comes
+/// back or by asking.
+#[test]
+fn a_hop_that_is_killed_is_passed_over() {
+    let Some(mut lab) = Lab::new("killedhop") else { return };
+    lab.xdp(SERVER, &format!("attach --iface lo --port {PORT}"));
+    let node = SocketAddr::from(([127, 0, 0, 1], PORT));
+    let contact = |number: u16, bits| Contact {
+        id: sharing(bits),
+        address: ([127, 0, 0, 1], OTHER + number).into(),
+    };
+    let (dies, stays) = (contact(0, 100), contact(1, 60));
+    lab.serve_fast(PORT, &format!("--bind 127.0.0.1 --id {} --bootstrap 127.0.0.1:9", ids()[0]));
+    lab.wait_for_heart(PORT);
+    let mut near = serve(&lab, SERVER, dies.address, dies.id, node);
+    let _second = Ends(serve(&lab, SERVER, stays.address, stays.id, node));
+    lab.wait_for("contacts", || lab.status(PORT)["contacts"]["ipv4"] == 2);
+    let mut client = Asker::new(&lab, SERVER, "127.0.0.1:0", node);
+    lab.wait_for("route in the kernel", || {
+        assert_eq!(client.locate(), Some((dies.id, dies)));
+        forwarded(&lab)[0] > 0
+    });
+    near.kill().unwrap();
+    near.wait().unwrap();
+    client.socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    lab.wait_for("another way", || client.locate() == Some((stays.id, stays)));
+    // And the kernel knows it, too.
+    lab.wait_for("another way in the kernel", || {
+        let before = forwarded(&lab);
+        client.locate() == Some((stays.id, stays)) && forwarded(&lab)[0] > before[0]
+    });
+}
+
 fn over_veth(mode: &str) {
     let Some(mut lab) = Lab::new(&format!("hop{mode}")) else { return };
     if mode == "native" {
