@@ -331,6 +331,47 @@ mod tests {
         assert!(gain(&["[2001:db8:1::1]:1", "[2001:db8:2::1]:1", "[2001:db8:3::1]:1"]) > 2.9);
     }
 
+    /// The part of a core that these sources take together, with the limits that a node has unless it
+    /// is told otherwise. They begin with a burst, and ask for many times what is left to them.
+    fn part_of_a_core(sources: &[SocketAddr], cost: u64) -> f64 {
+        let mut limits = Limits::new(&Config::default(), &mut ChaCha8Rng::from_seed([7; 32]));
+        let take_all = |limits: &mut Limits, now| {
+            let let_in = |source: &&SocketAddr| asks(limits, now, source, cost);
+            sources.iter().filter(let_in).count() as u64
+        };
+        while take_all(&mut limits, Instant::ZERO) > 0 {}
+        let (step_micros, seconds) = (sources.len() as u64 * 100, 4);
+        let instants = (0..seconds * 1_000_000).step_by(step_micros as usize);
+        let count: u64 = instants
+            .map(|micros| {
+                let now = Instant::from_micros(micros);
+                (0..10).map(|_| take_all(&mut limits, now)).sum::<u64>()
+            })
+            .sum();
+        (count * cost) as f64 / (seconds * 1_000_000_000) as f64
+    }
+
+    #[test]
+    fn no_owner_of_a_network_takes_more_than_a_tenth_of_a_core() {
+        let in_48 = |network: u16, host: u16| {
+            SocketAddr::from(([0x2001, 0xdb8, 0, network, 0, 0, 0, host], 8_001))
+        };
+        let in_24 = |last: u8| SocketAddr::from(([192, 0, 2, last], 8_001));
+        let networks: [(&str, Vec<SocketAddr>); 5] = [
+            ("address", vec![in_24(1)]),
+            ("/24", (0..=255).map(in_24).collect()),
+            ("/64", (0..100).map(|host| in_48(0, host)).collect()),
+            ("/56", (0..256).map(|network| in_48(network, 1)).collect()),
+            ("/48", (0..256).map(|number| in_48(number << 8, number)).collect()),
+        ];
+        for (name, sources) in networks {
+            for cost in [cost::CHEAPEST, 100 * cost::CHEAPEST] {
+                let part = part_of_a_core(&sources, cost);
+                assert!((0.04..=0.1).contains(&part), "{name}, {cost} ns each: {part}");
+            }
+        }
+    }
+
     #[test]
     fn who_shares_a_network_shares_its_bucket() {
         let limits = limits(1, 0);
