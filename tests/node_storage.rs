@@ -10,6 +10,7 @@ use kademlua::id::Id;
 use kademlua::message::{
     Contact, CopyOf, FindValue, Request, Response, RpcError, StoreMode, StoreRequest,
 };
+use kademlua::store::Standing;
 use kademlua::time::Duration;
 use kademlua::wire::Body;
 
@@ -252,6 +253,43 @@ fn a_copy_that_names_a_publisher_yields_to_what_it_says() {
     let replaced = StoreRequest { mode: StoreMode::Replace, ..store(key, &second, Some(&own)) };
     assert!(put(&mut bench, publisher, replaced));
     assert_eq!(found(&mut bench, key), [second]);
+}
+
+/// Holders with addresses all over the world, each with a token of its own.
+#[test]
+fn copies_that_name_a_publisher_take_nothing_from_what_it_stored_itself() {
+    let mut bench = Bench::without_limits();
+    let mut publisher = Publisher::new(&mut bench, true);
+    publisher.publish(&mut bench, 50);
+    let rows = |bench: &Bench| {
+        let rows = bench.node.store().keys().flat_map(|key| bench.node.store().stored(key));
+        rows.filter(|stored| stored.standing == Standing::Published)
+            .map(|stored| (stored.value.clone(), stored.expires))
+            .collect::<Vec<_>>()
+    };
+    let before = rows(&bench);
+    bench.wait(Duration::from_secs(60));
+    let copy = Some(CopyOf { publisher: Some(publisher.contact), age: Duration::ZERO });
+    let mut kept = 0;
+    for number in 0..6_000 {
+        let liar = others_names(number / 10);
+        let proof = token(&mut bench, liar.address);
+        // The value itself, as if it were younger, another instead of it, and junk elsewhere.
+        let (key, own) = Publisher::value(number % 50);
+        let (key, value) = match number % 3 {
+            0 => (key, own),
+            1 => (key, Value::integer(number.into())),
+            _ => (Id::of_name(format!("junk {number}")), Value::bytes(vec![b'j'; 900])),
+        };
+        let mode = if number % 2 == 0 { StoreMode::Add } else { StoreMode::Replace };
+        let copy = StoreRequest { copy, mode, ..store(key, &value, Some(&proof)) };
+        kept += usize::from(put(&mut bench, liar, copy));
+    }
+    assert_eq!(rows(&bench), before);
+    assert!(kept > 0, "the junk is kept, at the cost of the liars");
+    // Nor is there less room for what the publisher stores from now on.
+    publisher.publish(&mut bench, 1_000);
+    assert_eq!(publisher.missing(&mut bench), 0);
 }
 
 #[test]
