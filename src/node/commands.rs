@@ -240,12 +240,13 @@ impl Node {
     }
 
     /// What it knows the tickets and tokens of routes by.
+    #[cfg_attr(not(fast_path), expect(dead_code, reason = "the fast path alone asks"))]
     pub(crate) fn route_secrets(&self) -> RouteSecrets {
         self.shared.tickets.secrets()
     }
 
     /// An address at which others reach it, if it knows one.
-    pub(crate) fn own_address(&self) -> Option<SocketAddr> {
+    pub fn own_address(&self) -> Option<SocketAddr> {
         self.shared.own_addresses().next()
     }
 

@@ -350,7 +350,7 @@ impl Store {
     }
 
     /// A number that changes whenever a key comes or goes.
-    pub(crate) fn keys_version(&self) -> u64 {
+    pub fn keys_version(&self) -> u64 {
         self.keys_version
     }
 

@@ -265,6 +265,41 @@ mod tests {
     }
 
     proptest! {
+        /// Each number of bits has the contacts that share as many with the own id, and the place where
+        /// these part.
+        #[test]
+        fn starts_hold_the_contacts_that_share_as_many_bits(
+            near in proptest::collection::btree_set((any::<[u8; 20]>(), 0..160_usize), 0..40)
+        ) {
+            let own = Id::of_name("own");
+            // The first bits are the own ones.
+            let sharing = |(tail, bits): &([u8; 20], usize)| {
+                let mut id = *own.as_bytes();
+                for number in *bits..160 {
+                    let bit = 0x80 >> (number % 8);
+                    id[number / 8] = id[number / 8] & !bit | tail[number / 8] & bit;
+                }
+                Id::new(id)
+            };
+            let ids: std::collections::BTreeSet<Id> = near.iter().map(sharing).collect();
+            let ids: Vec<Id> = ids.into_iter().collect();
+            let table = content(ids.clone()).image(true);
+            for (bits, start) in table.starts.iter().enumerate() {
+                let range = usize::from(start.from)..usize::from(start.to);
+                let expected: Vec<_> =
+                    ids.iter().filter(|id| id.common_prefix(&own) >= bits as u32).collect();
+                prop_assert_eq!(ids[range.clone()].iter().collect::<Vec<_>>(), expected);
+                if range.len() > 1 {
+                    let node = usize::from(start.node);
+                    prop_assert!(range.contains(&node) && node + 1 < range.end);
+                    let parts = ids[node].common_prefix(&ids[node + 1]);
+                    prop_assert_eq!(parts, ids[range.start].common_prefix(&ids[range.end - 1]));
+                }
+            }
+        }
+    }
+
+    proptest! {
         /// Each node splits its range where the bit changes, and its sides hang below it.
         #[test]
         fn the_tree_splits_every_range_at_its_first_difference(
