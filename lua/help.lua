@@ -53,7 +53,7 @@ and the way the search took; see help(trace).]],
     example = 'add(sha1("key"), "value")\nfor _, hit in ipairs(findvalue(sha1("key")).values) do print(hit.value) end',
   },
   {
-    name = "route", args = "key, kind=\"findvalue\"", summary = "send a request that finds its way to a key by itself",
+    name = "route", args = "key, kind=\"findvalue\"", summary = "let a request find its way to a key",
     text = [[
 Hands one datagram to the contact nearest to the key, which hands it on to one that is nearer still, until a
 node holds values under the key or knows nobody nearer. That one answers, by way of this node. An attempt that is
