@@ -222,7 +222,7 @@ fn members_of_a_cluster_have_all_functions() {
         c:ping(3, c:status()[1].port)
         assert(#c:packets(3, {rpc = 'ping'}) > 0 and c:settings(1)[1].name == 'k')
         local _, problem = pcall(c.trace, c, print, 1, key)
-        assert(problem:find('c:trace: expected add, put, findvalue or findnode', 1, true), problem)
+        assert(problem:find('c:trace: expected add, put, findvalue, findnode or route', 1, true), problem)
         local port = c:status()[2].port
         c:kill(2) c:start(2)
         assert(c:node(2).port == port and c:status()[2].alive)

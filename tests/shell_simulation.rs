@@ -110,7 +110,7 @@ fn complaints_say_what_was_expected() {
         ("net{}:findvalue(101, 'x')", "n:findvalue: node: expected a whole number from 1 to 100"),
         ("net{}:findvalue(1, 'x')", "Try n:findvalue(1, sha1(\"key\"))"),
         ("local n = net{} n:kill{7} n:findnode(7, sha1('x'))", "n:findnode: node 7 is dead"),
-        ("net{}:trace('ping', 1)", "n:trace: expected add, put, findvalue or findnode"),
+        ("net{}:trace('ping', 1)", "n:trace: expected add, put, findvalue, findnode or route"),
         ("findvalue(sha1('key'))", "findvalue: there is no node here"),
         ("for i = 1, 3 do x = {net{nodes = 20000}, x} end", "at most 50000 simulated nodes"),
     ] {

@@ -131,7 +131,7 @@ fn what_cannot_be_traced_is_told_at_the_callers_line() {
     let alone = shell::complaint("trace(findnode, 5)");
     assert!(alone.contains("-e:1: findnode: id: expected a 20-byte string"), "{alone}");
     let alone = shell::complaint("trace(ping, 5)");
-    assert!(alone.contains("-e:1: trace: expected add, put, findvalue or findnode"), "{alone}");
+    assert!(alone.contains("-e:1: trace: expected add, put, findvalue, findnode or route"), "{alone}");
 }
 
 /// A peer that has orders for the terminal in all that it says.
