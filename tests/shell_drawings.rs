@@ -274,7 +274,10 @@ fn a_real_node_draws_as_a_simulated_one_does() {
         c:add(1, sha1('key'), 'value')
         local text = tostring(tree(sha1('key')))
         assert(text:find('└─── …', 1, true) and text:find('own id', 1, true) and text:find('◀ key', 1, true), text)
+        findnode(node().id)
         assert(#tree(sha1('key')).nearest == 3 and #ring().known == 3)
+        -- Members that join at the same time may not have heard of each other yet.
+        for i = 1, 3 do c:findnode(i, c:node(i).id) end
         assert(tostring(c:tree(2)):find('own id') and #c:ring(2).known == 3)
         assert(tostring(c:estimate(1)):find('^about 4 nodes'), c:estimate(1))
         return tostring(estimate())";

@@ -112,7 +112,7 @@ fn what_follows_a_call_is_completed_without_calling_it() -> Result<(), Error> {
     person.lists("n:node(3):findvalue(sha1('a')).values[1].", &["hops", "ms", "value", "who"])?;
     person.lists("n:sta", &["stats"])?;
     person.lists("x = cluster(3):st", &["start", "status", "stop"])?;
-    person.completes("print(n:node(3).rout\t().i\t == n:node(3).id)", "\ntrue")?;
+    person.completes("print(n:node(3).routi\t().i\t == n:node(3).id)", "\ntrue")?;
     person.completes("print(n:stats().ali\t)", "\n30")?;
     Ok(())
 }

@@ -117,8 +117,14 @@ fn what_cannot_be_traced_is_told_at_the_callers_line() {
     };
     let node = "local n = net{nodes = 9}\n";
     for (chunk, message) in [
-        (format!("{node}n:trace(print, 1)"), "-e:2: n:trace: expected add, put, findvalue or"),
-        (format!("{node}n:trace(nil, 1)"), "-e:2: n:trace: expected add, put, findvalue or"),
+        (
+            format!("{node}n:trace(print, 1)"),
+            "-e:2: n:trace: expected add, put, findvalue, findnode or",
+        ),
+        (
+            format!("{node}n:trace(nil, 1)"),
+            "-e:2: n:trace: expected add, put, findvalue, findnode or",
+        ),
         (format!("{node}n:trace(findnode, 1, 5)"), "-e:2: n:findnode: id: expected a 20-byte"),
         (format!("{node}n:node(2).trace('add', 5)"), "-e:2: n:add: key: expected a 20-byte"),
         (format!("{node}n:lookups(10)"), "-e:2: n:lookups: node: expected a whole number"),
@@ -131,7 +137,10 @@ fn what_cannot_be_traced_is_told_at_the_callers_line() {
     let alone = shell::complaint("trace(findnode, 5)");
     assert!(alone.contains("-e:1: findnode: id: expected a 20-byte string"), "{alone}");
     let alone = shell::complaint("trace(ping, 5)");
-    assert!(alone.contains("-e:1: trace: expected add, put, findvalue, findnode or route"), "{alone}");
+    assert!(
+        alone.contains("-e:1: trace: expected add, put, findvalue, findnode or route"),
+        "{alone}"
+    );
 }
 
 /// A peer that has orders for the terminal in all that it says.

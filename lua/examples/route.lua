@@ -38,7 +38,7 @@ for step, size in ipairs(sizes) do
     local direct = math.max(tries[3], 1)
     row {
       nodes = size, dead = dead, hops = hops / direct, packets = packets / searches, found = found / searches,
-      found_by_try = { tries[1] / searches, tries[2] / searches, tries[3] / searches },
+      found_by_1 = tries[1] / searches, found_by_2 = tries[2] / searches, found_by_3 = tries[3] / searches,
       lookup_packets = messages / searches, lookup_found = looked_up / searches,
     }
     print(("%7d %5d%% %6.2f %8.1f %15s%% %5s%% %5s%% %6s%% %8.1f %6s%%"):format(
