@@ -12,6 +12,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use mlua::{AnyUserData, Lua, UserData, Value as LuaValue};
 
@@ -26,10 +27,22 @@ use super::progress::Progress;
 /// Nodes of a cluster: each is a process of some ten megabytes.
 const NODES_MAX: usize = 200;
 
+/// How long a node may take to end in order: far longer than it needs to keep what it has.
+const ENDS_WITHIN: Duration = Duration::from_secs(3);
+
 /// A cluster, as Lua holds it.
 struct Cluster {
     members: Vec<Arc<Member>>,
     _state: Option<TemporaryFolder>,
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // All of them end at the same time; each is waited for as it is dropped.
+        for member in &self.members {
+            member.running().iter_mut().for_each(|running| drop(running.input.take()));
+        }
+    }
 }
 
 /// A folder that is removed when this is dropped.
@@ -75,8 +88,8 @@ impl Member {
 struct ChildNode {
     child: Child,
     port: u16,
-    /// When this is closed, the child ends.
-    _input: ChildStdin,
+    /// When this is closed, the child ends in order.
+    input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
 }
 
@@ -92,13 +105,28 @@ impl ChildNode {
 
 impl UserData for Cluster {}
 
-impl Drop for ChildNode {
-    fn drop(&mut self) {
+impl ChildNode {
+    /// Ends the child without giving it time for anything.
+    fn kill(&mut self) {
         // It may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
         // Its socket is left behind; looking for the node removes it.
         let _ = door::all(|port| port == self.port);
+    }
+}
+
+impl Drop for ChildNode {
+    fn drop(&mut self) {
+        // Should this process end meanwhile, the child still tidies up behind itself.
+        drop(self.input.take());
+        let end = Instant::now() + ENDS_WITHIN;
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if Instant::now() >= end {
+                return self.kill();
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 }
 
@@ -111,7 +139,9 @@ pub(crate) fn add_to(functions: &Functions) -> mlua::Result<()> {
 pub(crate) fn add_methods_to(methods: &Functions) -> mlua::Result<()> {
     methods.add("c:kill", "1", |_, _, mut arguments| {
         let member = member_of(&mut arguments)?;
-        Ok(member.running().take().is_some())
+        let mut running = member.running().take();
+        running.iter_mut().for_each(ChildNode::kill);
+        Ok(running.is_some())
     })?;
     methods.add_async("c:start", "1", restart)?;
     methods.add("c:members", "", |_, lua, mut arguments| {
@@ -220,7 +250,7 @@ fn spawn(member: &Member) -> std::io::Result<ChildNode> {
     let mut child = command.process_group(0).spawn()?;
     let input = child.stdin.take().expect("piped just above");
     let output = BufReader::new(child.stdout.take().expect("piped just above"));
-    Ok(ChildNode { child, port: member.port, _input: input, output })
+    Ok(ChildNode { child, port: member.port, input: Some(input), output })
 }
 
 /// The node that a number means to a method of a cluster.
