@@ -22,10 +22,11 @@ fn folder(name: &str) -> PathBuf {
     folder
 }
 
-/// A prompt whose state is in that folder.
+/// A prompt whose state is in that folder. It is so wide that it breaks no text, whose paths may be long.
 fn prompt(state: &Path) -> PtySession {
     let mut command = kademlua();
-    command.env("TERM", "dumb").env("XDG_STATE_HOME", state).stdin(Stdio::inherit()).arg("sim");
+    command.env("TERM", "dumb").env("COLUMNS", "1000").env("XDG_STATE_HOME", state);
+    command.stdin(Stdio::inherit()).arg("sim");
     spawn_command(command, Some(30_000)).unwrap()
 }
 
