@@ -366,7 +366,7 @@ end
 -- What a route has found, attempt by attempt, with the nodes that left their marks.
 function lines.route(result, out, pen)
   for i, attempt in ipairs(result.attempts) do
-    local how = attempt.skip == 0 and "to " or format("passing over %d, to ", attempt.skip)
+    local how = attempt.skip == 0 and "to " or format("skipping %d, to ", attempt.skip)
     local what = attempt.is_answered and "answered after " or pen.paint("bad", "no answer") .. " in "
     insert(out, format("try %d, %s%s: %s%s", i, how, where(attempt.to), what, span(attempt.ms)))
     local began = attempt.hops and attempt.hops[1] and attempt.hops[1].micros

@@ -1,5 +1,5 @@
-//! Routes at one node: each goes to a contact nearer to the key, or is answered; none makes the node a
-//! reflector or part of a loop, whatever is forged.
+//! Routes at one node: each goes to a contact nearer to the key, or is answered. Whatever is forged, the node
+//! becomes neither a reflector nor part of a loop.
 
 mod peer;
 
@@ -37,7 +37,7 @@ fn at(address: &str) -> SocketAddr {
     address.parse().unwrap()
 }
 
-/// An id that shares exactly that many bits with the node's.
+/// An id that shares exactly `bits` leading bits with the node's.
 fn sharing(bits: u32, seed: u64) -> Id {
     own().random_at(bits, &mut ChaCha8Rng::seed_from_u64(seed))
 }
@@ -86,7 +86,7 @@ fn from_client(route: &Route<'_>) -> Vec<u8> {
     encoded(Id::ZERO, Message::Route(route))
 }
 
-/// What a datagram is: who sent it, and the route; whether it is an answer.
+/// A datagram taken apart: its sender, the route, and whether it is an answer.
 fn read(sent: &Sent) -> Option<(Id, Route<'_>, bool)> {
     let Envelope { sender, body, .. } = parse(&sent.bytes).unwrap();
     match body {
@@ -282,7 +282,7 @@ fn an_answer_repeats_what_was_asked_and_names_who_answers() {
     assert_eq!((sent.bytes[29], &sent.bytes[32..104]), (132, &before[32..104]));
 }
 
-/// What the entry hands on for a client, and the answer that a holder gives to it.
+/// The route that the entry hands on for a client, and a holder's answer to it.
 fn asked_and_answered(bench: &mut Bench, route: &Route<'_>, payload: &[u8]) -> Vec<u8> {
     let sent = only(bench.receive(at(CLIENT), &from_client(route)));
     let (_, sent_on, _) = read(&sent).unwrap();
@@ -304,14 +304,14 @@ fn the_entry_relays_an_answer_with_a_token_and_remembers_nothing() {
     assert_eq!(relayed.payload, b"ldee");
     assert_eq!(sent.bytes[..94], answered[..94]);
     assert_ne!(relayed.seal, answered[96..104], "a token, and no ticket");
-    // With the token it is believed the next time, whatever the call.
+    // With the token the client is believed the next time, whatever the rpc id.
     let again = Route { stamp: relayed.stamp, seal: relayed.seal, rest: &[], ..asked };
     let mut bytes = from_client(&again);
     bytes[21..29].copy_from_slice(b"another.");
     let sent = only(bench.receive(at(CLIENT), &bytes));
     let (_, sent_on, _) = read(&sent).unwrap();
     assert_eq!((sent_on.budget, sent_on.flags), (1_400, RouteFlags::PROVED));
-    // Somebody else's is none.
+    // The token of another address is worth nothing.
     let sent = only(bench.receive(at("192.0.2.7:4001"), &bytes));
     let (_, sent_on, _) = read(&sent).unwrap();
     assert_eq!((sent_on.budget, sent_on.flags), (3 * 104, RouteFlags::default()));
@@ -322,7 +322,7 @@ fn forged_changed_replayed_and_aged_tickets_bring_nothing() {
     let asked = route(sharing(9, 77));
     let mut bench = bench();
     let answered = asked_and_answered(&mut bench, &asked, b"ldee");
-    // The call, the budget, the client, the stamp, the seal; each bit of them.
+    // Each bit of the rpc id, budget, client, stamp and seal.
     for byte in (21..29).chain(74..104) {
         for bit in 0..8 {
             let mut forged = answered.clone();
@@ -342,7 +342,7 @@ fn forged_changed_replayed_and_aged_tickets_bring_nothing() {
         let to_client = relayed.iter().filter(|sent| sent.to == at(CLIENT)).count();
         assert_eq!(to_client, expected, "after {secs} s");
     }
-    // Another node's.
+    // The ticket of another node.
     let mut other = Bench::seeded([8; 32]);
     contacts().into_iter().for_each(|contact| _ = other.node.introduce(other.now, contact));
     other.drain();

@@ -1,5 +1,5 @@
-//! Routes in simulated networks: they find what lookups find, with fewer packets; and stale tables, lost
-//! datagrams and dead nodes cost attempts, but no value.
+//! Routes in simulated networks: they find what lookups find, with fewer packets. Stale tables, lost datagrams
+//! and dead nodes cost attempts, but no value.
 
 mod sim_helpers;
 
@@ -21,7 +21,7 @@ fn value(number: usize) -> Value {
     Value::bytes(format!("value {number}"))
 }
 
-/// A network with that many values in it.
+/// A network that holds `values` values.
 fn network(settings: NetworkSettings, nodes: usize, values: usize) -> Stage {
     let mut network = Stage::settled(settings, nodes);
     for number in 0..values {

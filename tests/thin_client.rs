@@ -1,5 +1,5 @@
-//! Clients without a node: they store, find and locate by way of any node, with what the library has, with
-//! the program, and with thirty lines of another language; and a node that dies on the way holds up nobody.
+//! Clients without a node: they store, find and locate by way of any node, through the library, the program,
+//! and thirty lines of Python. A node that dies on the way holds up nobody.
 
 use std::net::SocketAddr;
 use std::process::{Command, Output};
@@ -78,7 +78,7 @@ async fn a_node_that_has_died_on_the_way_is_passed_over_at_once() {
     let dead = nodes.iter().position(|node| node.id() == nearest(&nodes, &key).id()).unwrap();
     let dead = nodes.remove(dead);
     dead.stop().await;
-    // One that keeps no copy hands it on, to the dead one first.
+    // An entry that keeps no copy hands the route on, to the dead node first.
     let far = nodes.iter().max_by_key(|node| key.distance(&node.id())).unwrap();
     let mut client = ThinClient::new(far.local_addr()).unwrap();
     let found = client.get(key).unwrap();

@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::id::Id;
 use crate::message::{Request, TransactionId};
-use crate::net::Endpoint;
+use crate::net::{Endpoint, loopback_id};
 use crate::shell::say;
 use crate::wire::{Body, Dialect, Header, emit, parse};
 
@@ -73,14 +73,14 @@ struct Pong {
     took: Duration,
 }
 
-/// Sends one ping. It names the id that a node of that port has on loopback as its sender's: the one id that the node
-/// keeps nowhere, so that no dead contact is left behind. Elsewhere the sender is gone when the node asks back.
+/// Sends one ping. On loopback it leaves no trace, see [`loopback_id`]; elsewhere the sender is gone when the node
+/// asks back.
 fn ask(socket: &UdpSocket, node: SocketAddr, within: Duration) -> std::io::Result<Option<Pong>> {
     let mut number = [0; 8];
     getrandom::fill(&mut number).map_err(std::io::Error::other)?;
     let header = Header {
         dialect: Dialect::V1,
-        from: Id::of_name(node.port().to_string()),
+        from: loopback_id(node.port()),
         transaction: TransactionId::new(number),
     };
     let mut request = Vec::new();

@@ -16,13 +16,13 @@ use crate::shell::{escape, say};
 
 use super::node::parse_endpoint;
 
-/// The way in, and what is told of it.
+/// The entry, and how results are shown.
 #[derive(Debug, Args)]
 pub(super) struct Way {
     /// Any node of the network, by address or host name; a port alone is one of 127.0.0.1
     #[arg(long, value_name = "HOST:PORT", value_parser = parse_endpoint)]
     via: Endpoint,
-    /// Tell how it went on standard error, node by node
+    /// Show each attempt and the nodes on its way on standard error
     #[arg(short, long)]
     verbose: bool,
     /// Print one line of JSON
@@ -45,8 +45,8 @@ pub(super) struct Lookup {
 /// What `put` takes.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The value is text. The node that it enters through publishes it, beside what others have stored under \
-the key, and keeps it alive.
+The value is text. The node that --via names publishes it, beside what others have stored under the \
+key, and keeps it alive.
 
 Exit status: 0 stored, 1 not stored, 2 bad usage, 3 nobody answered.")]
 pub(super) struct Store {
@@ -64,7 +64,7 @@ fn parse_key(text: &str) -> Result<Id, std::convert::Infallible> {
     Ok(text.parse().unwrap_or_else(|_| Id::of_name(text)))
 }
 
-/// Nothing was found, or not stored; what there is to say was said.
+/// Nothing was found, or the value was not stored.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct NotFound(String);
@@ -85,7 +85,7 @@ pub(super) fn put(arguments: &Store) -> anyhow::Result<()> {
     run(&arguments.way, arguments.key, |client| client.put(arguments.key, &value))
 }
 
-/// Asks by way of one address of the node after the other, until one answers.
+/// Asks by way of each address of the node in turn, until one answers.
 fn run(
     way: &Way,
     key: Id,
@@ -159,13 +159,13 @@ fn millis(took: Duration) -> String {
     format!("{:.2}", took.as_secs_f64() * 1e3)
 }
 
-/// An attempt in words, and the nodes that it passed.
+/// An attempt in words, and the nodes on its way.
 fn told(number: usize, attempt: &Attempt) -> String {
     let Attempt { skip, iterates, answer, hops, took } = attempt;
     let how = match (iterates, skip) {
         (true, _) => "the entry looks it up itself".to_owned(),
         (false, 0) => "straight".to_owned(),
-        (false, skip) => format!("passing over {skip}"),
+        (false, skip) => format!("skipping {skip}"),
     };
     let what = match answer {
         None => "no answer",

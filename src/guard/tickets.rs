@@ -1,19 +1,19 @@
-//! Tickets and address tokens of routes: what a node that lets a client's request into the network gives
-//! out, and knows again.
+//! Tickets and address tokens of routes. The entry, the node that lets a client's route into the network,
+//! issues both and recognises its own.
 //!
-//! The ticket travels with the request and comes back with the answer, so that the node hands the answer
-//! to the client without having remembered either. The token goes to the client, which shows with it the
-//! next time that it receives what is sent to its address, as with DNS cookies (RFC 9018). Both are keyed
-//! hashes, each under a key of its own, so that none of the nodes that see a ticket learns a token. The
-//! fast path in the kernel makes and knows the same ones.
+//! The ticket travels with the request and comes back with the answer. So the entry can hand the answer to
+//! the client although it remembers neither. The token goes to the client. A client that brings it back
+//! shows that it receives what is sent to its address, as with DNS cookies (RFC 9018). Both are hashes,
+//! each under a key of its own: no node that sees a ticket learns a token from it. The fast path in the
+//! kernel makes and recognises the same ones.
 //!
 //! ```text
 //! ticket   SipHash-2-4 of rpc id (8), client (18), stamp (2), budget (2)
 //! token    the same under the other key, with zeros for rpc id and budget
 //! ```
 //!
-//! A ticket is worth two answers, of as many bytes together as its budget. Those that were used are
-//! remembered until they are worth nothing any more.
+//! A ticket lets two answers through, and no more bytes than its budget. Used tickets are remembered until
+//! they expire.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -29,22 +29,22 @@ use crate::wire::Dialect;
 /// A stamp counts units of this many microseconds, as a power of two: some 1.05 s.
 pub(crate) const STAMP_BITS: u32 = 20;
 
-/// Stamps for which a ticket counts: its answer comes within a second or two, or not at all.
+/// Stamps until a ticket expires: an answer comes within a second or two, or not at all.
 pub(crate) const TICKET_STAMPS: u16 = 4;
 
-/// Stamps for which a token counts, five minutes, as write tokens do.
+/// Stamps until a token expires: five minutes, as for write tokens.
 pub(crate) const TOKEN_STAMPS: u16 = 300;
 
-/// A clock in the kernel is coarser, and one of several that stamp may be ahead by this.
+/// Stamps that another clock may be ahead: the kernel's is coarser than the node's.
 pub(crate) const STAMPS_AHEAD: u16 = 1;
 
-/// Answers that a ticket is worth: a datagram may be doubled on its way.
+/// Answers that a ticket lets through: networks may duplicate a datagram.
 pub(crate) const RELAYS_MAX: u8 = 2;
 
-/// Tickets that are remembered for having been used: 1,000 a second while they count, some 200 kB.
+/// Used tickets remembered: those of 1,000 answers a second, some 200 kB.
 const MAX_USED: usize = 4_096;
 
-/// Makes tickets and tokens, and knows its own.
+/// Issues tickets and tokens, and recognises its own.
 pub(crate) struct Tickets {
     /// Microseconds that the machine's clock showed at the node's [`Instant::ZERO`].
     origin: u64,
@@ -61,7 +61,7 @@ pub(crate) struct RouteSecrets {
     pub(crate) tokens: [u64; 2],
 }
 
-/// What was relayed on a ticket.
+/// The answers that a ticket has let through.
 struct Used {
     stamp: u16,
     answers: u8,
@@ -79,17 +79,17 @@ impl Tickets {
         Tickets { origin: 0, tickets: hasher(), tokens: hasher(), used: BTreeMap::new() }
     }
 
-    /// From now on stamps are of the clock that showed `origin` at [`Instant::ZERO`].
+    /// Counts stamps from now on by the clock that showed `origin` at [`Instant::ZERO`].
     pub(crate) fn set_origin(&mut self, origin: Duration) {
         self.origin = origin.as_micros();
     }
 
-    /// The time as tickets and tokens carry it.
+    /// The stamp of a time.
     pub(crate) fn stamp(&self, now: Instant) -> u16 {
         (self.micros(now) >> STAMP_BITS) as u16
     }
 
-    /// Microseconds since the time of a stamp; 0 if that is so far from now that another clock made it.
+    /// Microseconds since a stamp; 0 if it is so far from now that another clock made it.
     pub(crate) fn since_stamp(&self, now: Instant, stamp: u16) -> u32 {
         match self.stamp(now).wrapping_sub(stamp) {
             stamps @ 0..=TICKET_STAMPS => {
@@ -104,7 +104,7 @@ impl Tickets {
         self.origin.wrapping_add(now.as_micros())
     }
 
-    /// What tickets and tokens are made with, for somebody else who is to know the same ones.
+    /// The keys, for the fast path, which must recognise the same tickets and tokens.
     pub(crate) fn secrets(&self) -> RouteSecrets {
         let keys = |hasher: &SipHasher24| hasher.keys().into();
         let origin = Duration::from_micros(self.origin);
@@ -117,14 +117,13 @@ impl Tickets {
         hash(&self.tickets, parts)
     }
 
-    /// Whether an answer brings the ticket of a request that was let in lately.
+    /// Whether an answer brings the ticket of a request that this node let in, and the ticket has not expired.
     pub(crate) fn knows(&self, now: Instant, call: &TransactionId, route: &Route<'_>) -> bool {
         is_fresh(self.stamp(now), route.stamp, TICKET_STAMPS)
             && self.ticket(call, route) == route.seal
     }
 
-    /// Whether an answer of `bytes` bytes may still be relayed on a ticket, which then counts as used
-    /// for that.
+    /// Whether the ticket lets an answer of `bytes` bytes through; counts it.
     pub(crate) fn take(&mut self, now: Instant, route: &Route<'_>, bytes: usize) -> bool {
         if self.used.len() >= MAX_USED {
             let now = self.stamp(now);
@@ -149,7 +148,7 @@ impl Tickets {
         hash(&self.tokens, (&[0; 8], address, stamp, 0))
     }
 
-    /// Whether a token was given to an address lately.
+    /// Whether a route brings the token of an address, and the token has not expired.
     pub(crate) fn accepts(&self, now: Instant, address: &SocketAddr, route: &Route<'_>) -> bool {
         is_fresh(self.stamp(now), route.stamp, TOKEN_STAMPS)
             && self.token(route.stamp, address) == route.seal
@@ -249,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ticket_is_worth_two_answers_and_its_budget() {
+    fn a_ticket_lets_two_answers_and_its_budget_through() {
         for (bytes, worth) in [(100, 2), (150, 2), (151, 1), (300, 1), (301, 0)] {
             let mut tickets = tickets(1);
             let route = route(&tickets);
@@ -259,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn tickets_that_were_used_are_forgotten_when_they_are_worth_nothing() {
+    fn used_tickets_are_forgotten_when_they_expire() {
         let mut tickets = tickets(1);
         let route = route(&tickets);
         let numbered = |number: u64| Route { seal: number.to_be_bytes(), ..route };
@@ -274,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_since_a_stamp_is_told_where_it_is_of_the_same_clock() {
+    fn time_since_a_stamp_is_known_if_the_clock_is_the_same() {
         let mut tickets = tickets(1);
         let made = tickets.stamp(NOW);
         for (micros, expected) in

@@ -1,9 +1,9 @@
 //! A client without a node: one socket, and any node as its way into the network.
 //!
-//! It sends [`Route`]s to the node, which hands them on toward the key; see
-//! [`node`](crate::node). An attempt that is not answered, or finds nothing, is followed by one that
-//! passes over the nearest contacts on its way, and at last the node looks the key up itself. Blocking,
-//! for there is nothing else that such a program does meanwhile.
+//! It sends [`Route`]s to the node, which hands them on toward the key; see [`node`](crate::node). If an
+//! attempt finds nothing or is not answered, the next one skips the nearest contacts. In the last one the
+//! node looks the key up itself. All calls block, because a program of this kind has nothing else to do
+//! meanwhile.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -19,8 +19,8 @@ use crate::wire::{self, Body, Dialect, Header, MAX_DATAGRAM, Message, emit, pars
 
 const DIALECT: Dialect = Dialect::V1;
 
-/// How the attempts differ: contacts passed over, whether the entry looks the key up itself, and how
-/// long the answer is waited for.
+/// The attempts: how many contacts each hop skips, whether the entry looks the key up itself, and how long
+/// the client waits for an answer.
 const ATTEMPTS: [(u8, bool, Duration); 4] = [
     (0, false, Duration::from_millis(500)),
     (1, false, Duration::from_millis(500)),
@@ -28,13 +28,13 @@ const ATTEMPTS: [(u8, bool, Duration); 4] = [
     (0, true, Duration::from_secs(8)),
 ];
 
-/// A store takes a lookup and a round trip more.
+/// How long the client waits for a store, which takes a lookup and one more round trip.
 const STORED_WITHIN: Duration = Duration::from_secs(12);
 
-/// How long a holder is waited for whose values did not fit.
+/// How long the client waits for the holder of values that fit no route.
 const HOLDER_WITHIN: Duration = Duration::from_secs(1);
 
-/// Times that a holder is asked: once to get a token, once with it, and each once more.
+/// Requests to a holder: one that gets a token, one that brings it, and each repeated once.
 const HOLDER_ASKED: usize = 4;
 
 /// Values asked of a holder.
@@ -43,28 +43,28 @@ const VALUES: usize = 32;
 /// What a client has found, and how.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
-    /// What.
+    /// The answer.
     pub answer: RouteAnswer,
     /// The id of the node that answered.
     pub by: Id,
     /// Each datagram sent to the entry, in the order of sending.
     pub attempts: Vec<Attempt>,
-    /// From the first of them to the end.
+    /// Time from the first datagram to the end.
     pub took: Duration,
 }
 
 /// One datagram to the entry, and what came back.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attempt {
-    /// How many contacts each node on the way was to pass over.
+    /// How many contacts each hop was told to skip.
     pub skip: u8,
-    /// Whether the entry was to look the key up itself.
+    /// Whether the entry was told to look the key up itself.
     pub iterates: bool,
-    /// What came back; `None` if nothing did.
+    /// The answer; `None` if none came.
     pub answer: Option<RouteAnswer>,
-    /// The nodes that it passed, if a trace was asked for.
+    /// The nodes on its way, if a trace was asked for.
     pub hops: Vec<RouteHop>,
-    /// How long the answer took, or was waited for.
+    /// Time until the answer came, or until the client gave up.
     pub took: Duration,
 }
 
@@ -109,7 +109,7 @@ impl ThinClient {
         Ok(ThinClient { via, socket: connected(via)?, token: None, wants_trace: false })
     }
 
-    /// Has the nodes on the way leave their marks; each of them then answers in user space.
+    /// Asks the nodes on the way to leave their marks. Each of them then works in user space.
     pub fn trace(&mut self, wants_trace: bool) {
         self.wants_trace = wants_trace;
     }
@@ -162,7 +162,7 @@ impl ThinClient {
             let answered = self.attempt(&mut course, key, kind, &[], attempt)?;
             let is_final = attempt.1;
             match answered {
-                // That nobody holds it is certain only after a lookup.
+                // Only a lookup can tell that nobody holds it.
                 Some((RouteAnswer::Nothing | RouteAnswer::Cut, _)) if !is_final => last = answered,
                 Some((answer, by)) => return Ok(course.ended(answer, by)),
                 None => {}
@@ -172,7 +172,7 @@ impl ThinClient {
         Ok(course.ended(answer, by))
     }
 
-    /// Sends a request, and once more if the entry wants to see its token first.
+    /// Sends a request, and sends it again with the token if the entry asks for the token.
     fn attempt(
         &mut self,
         course: &mut Course,
@@ -256,7 +256,7 @@ impl ThinClient {
     }
 }
 
-/// What was done so far.
+/// The attempts so far.
 struct Course {
     began: Instant,
     attempts: Vec<Attempt>,
@@ -272,11 +272,10 @@ impl Course {
     }
 }
 
-/// Asks a holder for values that do not fit an answer to a route, in the ordinary way.
+/// Asks a holder by findvalue for values that do not fit an answer to a route.
 fn fetch(key: Id, holder: &Contact) -> io::Result<Option<Vec<Value>>> {
     let socket = connected(holder.address)?;
-    // Whoever has this id has this address, and is asked nothing back.
-    let from = Id::of_name(holder.address.port().to_string());
+    let from = super::loopback_id(holder.address.port());
     let (mut token, mut best) = (Vec::new(), None);
     for _ in 0..HOLDER_ASKED {
         let header = Header { dialect: DIALECT, from, transaction: random()? };
@@ -324,8 +323,8 @@ fn random() -> io::Result<TransactionId> {
     Ok(TransactionId::new(number))
 }
 
-/// Sends a datagram and takes in what comes until something `is_answer`, or the time is over. Returns
-/// whether there was one.
+/// Sends a datagram and reads datagrams until one `is_answer` or the time is over. Returns whether the
+/// answer came.
 fn exchange(
     socket: &UdpSocket,
     request: &[u8],

@@ -1,8 +1,8 @@
-//! Routes on their way: which contacts were handed some and have not been heard of since, which of the
-//! node's own are under way, and for how many clients it looks something up.
+//! Routes on their way: the contacts that were handed routes and have been silent since, the node's own
+//! routes, and the number of clients that it looks something up for.
 //!
-//! Nobody acknowledges a route, so a contact that has died swallows them. Each that was handed one and
-//! then says nothing is asked whether it lives, and those that do not leave the table for the next.
+//! Nobody acknowledges a route, so a dead contact swallows routes unseen. A contact that was handed one and
+//! stays silent is therefore asked whether it lives. If it does not, it loses its place in the table.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -11,29 +11,29 @@ use crate::message::{Contact, TransactionId};
 use crate::node::report::RouteReport;
 use crate::time::{Duration, Instant};
 
-/// How many times a route is handed on at the most: a network of millions has some six hops.
+/// Most hops of a route. Six are usual in a network of millions.
 pub(crate) const HOPS_MAX: u8 = 16;
 
 /// How long a contact that was handed a route may be silent before it is asked whether it lives.
 const HEARD_WITHIN: Duration = Duration::from_secs(2);
 
-/// Contacts that are waited for at once. Others go unwatched meanwhile.
+/// Contacts watched at once. Those beyond it are not watched.
 const MAX_USED: usize = 1_024;
 
-/// Lookups and stores that are done for clients at once, a few megabytes. Others get no answer.
+/// Lookups and stores that run for clients at once; they take a few megabytes. Further clients get no answer.
 const MAX_SERVED: usize = 64;
 
-/// Routes of the node's own under way at once.
+/// Own routes under way at once.
 const MAX_OWN: usize = 1_024;
 
-/// Routes a second that are handed on anew because the system says that nobody was there. What says so
-/// can be forged, and each costs a datagram.
+/// Routes a second that take another way because the system reported that a hop is unreachable. Such a
+/// report can be forged, and each costs a datagram.
 const REROUTES_A_SECOND: u32 = 256;
 
-/// The state of all that.
+/// What a node remembers of routes.
 #[derive(Default)]
 pub(super) struct Forwarding {
-    /// Who was handed something first, and when, the earliest in front.
+    /// Contacts that were handed a route, and when, the earliest in front.
     used: VecDeque<(Instant, Contact)>,
     is_used: BTreeSet<Id>,
     own: BTreeMap<TransactionId, OwnRoute>,
@@ -55,19 +55,19 @@ impl Forwarding {
         heard.min(self.timers.first().map_or(Instant::NEVER, |(at, _)| *at))
     }
 
-    /// A contact was handed a route.
+    /// A contact was handed a route; starts to watch it.
     pub(super) fn on_used(&mut self, now: Instant, contact: Contact) {
         if self.used.len() < MAX_USED && self.is_used.insert(contact.id) {
             self.used.push_back((now, contact));
         }
     }
 
-    /// Whether a contact was handed something lately.
+    /// Whether a contact is being watched.
     pub(super) fn is_used(&self, contact: &Contact) -> bool {
         self.is_used.contains(&contact.id)
     }
 
-    /// A contact that was to be heard of by now, and when it was handed something.
+    /// Takes out a contact whose time to be heard is over, and when it was handed its route.
     pub(super) fn take_due(&mut self, now: Instant) -> Option<(Instant, Contact)> {
         self.used.front().filter(|(at, _)| *at + HEARD_WITHIN <= now)?;
         let due = self.used.pop_front()?;
@@ -75,7 +75,7 @@ impl Forwarding {
         Some(due)
     }
 
-    /// Whether a route may be handed on anew; counts as one that was.
+    /// Whether one more route may take another way; counts it.
     pub(super) fn may_reroute(&mut self, now: Instant) -> bool {
         let (since, count) = &mut self.reroutes;
         if now.since(*since) >= Duration::from_secs(1) {
@@ -85,7 +85,8 @@ impl Forwarding {
         *count <= REROUTES_A_SECOND
     }
 
-    /// Whether one more lookup or store is done for a client; [`Forwarding::on_served`] is to follow.
+    /// Whether there is room for one more lookup or store for a client. If so, the caller calls
+    /// [`Forwarding::on_served`] when it ends.
     pub(super) fn try_serve(&mut self) -> bool {
         let has_room = self.served < MAX_SERVED;
         self.served += usize::from(has_room);
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_was_handed_something_is_due_once_after_two_seconds() {
+    fn a_contact_that_was_handed_a_route_is_due_once_after_two_seconds() {
         let mut forwarding = Forwarding::default();
         assert_eq!(forwarding.next_timeout(), Instant::NEVER);
         for millis in [0, 100, 200] {
@@ -160,14 +161,14 @@ mod tests {
     }
 
     #[test]
-    fn contacts_that_are_waited_for_have_an_end() {
+    fn watched_contacts_are_bounded() {
         let mut forwarding = Forwarding::default();
         (1..=2_000).for_each(|number| forwarding.on_used(at(0), contact(number)));
         assert_eq!((forwarding.used.len(), forwarding.is_used.len()), (MAX_USED, MAX_USED));
     }
 
     #[test]
-    fn so_much_is_handed_on_anew_in_a_second_and_no_more() {
+    fn reroutes_a_second_are_bounded() {
         let mut forwarding = Forwarding::default();
         let mut taken = |millis| (0..1_000).filter(|_| forwarding.may_reroute(at(millis))).count();
         assert_eq!([taken(1_000), taken(1_999), taken(2_000)], [256, 0, 256]);

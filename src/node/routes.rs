@@ -1,5 +1,5 @@
-//! Handing routes on: requests that find their way to a key by themselves, so that clients need know
-//! nothing of a DHT.
+//! Routes: requests that nodes hand on until they reach a key, so that a client need not know what a DHT
+//! is.
 //!
 //! ```text
 //! client      entry E            n1            n2 (holds)
@@ -9,20 +9,20 @@
 //!   |<--answer--|
 //! ```
 //!
-//! Each node hands a route to a contact that is nearer to the key than itself. Whoever holds values
-//! under it, or knows nobody nearer, answers, by way of the entry. That alone sees the client's address,
-//! so it proves it, sets the budget, and knows its own [ticket](crate::guard::tickets) again when the
-//! answer comes; it remembers nothing of the request.
+//! Each node hands a route to a contact that is nearer to the key than itself. A node that holds values
+//! under the key, or knows nobody nearer, answers by way of the entry. Only the entry sees packets from the
+//! client's address. So the entry validates it, sets the budget, and recognises its own
+//! [ticket](crate::guard::tickets) when the answer comes. It remembers nothing of the request.
 //!
 //! What keeps it from becoming a loop or a reflector:
-//! - A route that comes from somebody nearer to the key is dropped, so distances fall along honest nodes
-//!   however stale their tables. Liars can only use up its hops.
-//! - A client is sent three times its bytes at most until it brings its token. Anybody can pose as a node
-//!   on the way, so an address that an answer is to go to gets no more bytes than came until it is
-//!   validated, the ping for that among them.
+//! - A route from a node that is nearer to the key is dropped. So distances fall from one honest node to
+//!   the next, however stale their tables are. Liars can only use up its hops.
+//! - Until a client brings its token it is sent at most three times its bytes. Anybody can pose as a node
+//!   on the way. So the address that an answer goes to gets no more bytes than came until it is validated,
+//!   and the ping that validates it is counted.
 //! - A route never grows on its way.
 //!
-//! The fast path in the kernel does the same with routes that it is sure of.
+//! The fast path in the kernel does the same with the routes that it is sure of.
 
 use std::net::SocketAddr;
 
@@ -45,14 +45,14 @@ use crate::node::{Event, OperationId};
 use crate::time::{Duration, Instant};
 use crate::wire::{self, Envelope, Header, UnreadRoute};
 
-/// Values in an answer at the most: it has seldom room for more.
+/// Most values in an answer: there is seldom room for more.
 const VALUES_MAX: usize = 32;
 
-/// What a lookup for a client is charged as: the datagrams of one in a network of some thousands.
+/// Datagrams that a lookup for a client is charged as: those of a lookup among some thousands of nodes.
 const DATAGRAMS_OF_LOOKUP: u64 = 40;
 
-/// How often the node tries a route of its own, each time with one contact more passed over, before it
-/// looks the key up node by node.
+/// Attempts with a route of the node's own, before it looks the key up node by node. Each attempt skips one
+/// contact more.
 const TRIES: u8 = 3;
 
 /// Why a route goes no further.
@@ -62,21 +62,21 @@ enum Dropped {
     Nearer,
     /// The answer would go where it cannot come from.
     BadAddress,
-    /// A node on the way was asked what only the entry does.
+    /// It asks a node on the way for something that only the entry does.
     Misplaced,
-    /// Its ticket is not known, or was used.
+    /// Its ticket is forged, expired or used up.
     Ticket,
-    /// Too much is done for clients already.
+    /// Enough lookups and stores run for clients.
     Busy,
 }
 
-/// A client for which the entry does the work that takes time.
+/// A client that the entry runs a lookup or a store for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RouteClient {
     /// Where the request came in.
     local: LocalEnd,
     call: TransactionId,
-    /// As it stands in the answer.
+    /// The fields that the answer repeats.
     route: Route<'static>,
 }
 
@@ -170,7 +170,7 @@ impl Active<'_> {
         Ok(())
     }
 
-    /// Hands on what another node has handed on, or answers it.
+    /// Hands on a route that another node handed on, or answers it.
     fn pass(
         &mut self,
         now: Instant,
@@ -212,18 +212,18 @@ impl Active<'_> {
         Ok(())
     }
 
-    /// Whether an address receives datagrams, whatever node lives there.
+    /// Whether an address is known to receive datagrams, whatever node is there.
     fn receives(&self, address: &SocketAddr) -> bool {
         self.shared.validated.contains(address)
             || self.overlay.table.good().any(|entry| entry.contact.address == *address)
     }
 
-    /// The most that an answer may have.
+    /// Most bytes of an answer.
     fn answer_max(&self) -> usize {
         self.overlay.dialect.sizes().answer_max
     }
 
-    /// Whom to hand a route to; nobody if this node is to answer it.
+    /// The contact to hand a route to; `None` if this node answers it.
     fn next_hop(&mut self, route: &Route<'_>, is_ipv4: bool) -> Option<Contact> {
         if route.hops_left == 0 || self.overlay.store.count_under(&route.key) > 0 {
             return None;
@@ -265,13 +265,13 @@ impl Active<'_> {
         RouteHop { id: IdPrefix::of(&self.overlay.id), micros }
     }
 
-    /// This node as the answer to a route names it to those it goes to.
+    /// This node's contact, with the address at which `answer_to` reaches it.
     fn as_seen_from(&self, local: &LocalEnd, answer_to: &SocketAddr) -> Option<Contact> {
         let address = self.shared.own_end(local, answer_to);
         (address != Route::NOWHERE).then_some(Contact { id: self.overlay.id, address })
     }
 
-    /// Answers a route that has ended here, with `max` bytes at the most, if that has room for an answer.
+    /// Answers a route that ends here. The datagram has at most `max` bytes; none is sent if they do not suffice.
     fn answer_route(
         &mut self,
         now: Instant,
@@ -308,7 +308,7 @@ impl Active<'_> {
         self.send_answer(answer_to, &local, call, route, (&answer, &marks), max);
     }
 
-    /// The marks that a route brings, and this node's, as far as there was room for them.
+    /// The marks of the trace and this node's own, if there is room for it.
     fn marks(&self, now: Instant, route: &Route<'_>) -> Vec<u8> {
         if !route.flags.has(RouteFlags::TRACE) {
             return Vec::new();
@@ -376,8 +376,8 @@ impl Active<'_> {
         self.shared.counters.routes.relayed += 1;
     }
 
-    /// A datagram that was sent reached a machine, and nobody there: a hint, since it may be forged.
-    /// If it was a route, it takes another way.
+    /// The system reports that nobody listens at an address that the datagram `bytes` was sent to. The report
+    /// may be forged, so it is a hint. If the datagram was a route, it takes another way.
     pub(super) fn on_unreachable(&mut self, now: Instant, at: SocketAddr, bytes: &[u8]) {
         let gone = self.overlay.table.good().find(|entry| entry.contact.address == at);
         let Some(gone) = gone.map(|entry| entry.contact) else { return };
@@ -395,15 +395,15 @@ impl Active<'_> {
         let is_ipv4 = at.is_ipv4();
         let next = self.overlay.table.nearer(&route.key, is_ipv4).find(|contact| *contact != gone);
         if let Some(next) = next.filter(|_| sender == self.overlay.id) {
-            // It counts as the hop that it was to be.
+            // The hop that failed does not count.
             let hops_left = route.hops_left.saturating_add(1).min(HOPS_MAX);
             let route = Route { hops_left, ..route };
             self.forward(now, next, LocalEnd::default(), transaction, &route);
         }
     }
 
-    /// Asks whether contacts live that were handed routes and not heard of since, and goes on with own
-    /// routes whose answers have not come.
+    /// Asks contacts whether they live if they were handed routes and have been silent since, and tries own
+    /// routes again if their answers are overdue.
     pub(super) fn tend_routes(&mut self, now: Instant) {
         while let Some((at, contact)) = self.overlay.forwarding.take_due(now) {
             let entry = self.overlay.table.entry(&contact.id);
@@ -417,7 +417,7 @@ impl Active<'_> {
     }
 }
 
-/// What the entry does for clients that takes its time.
+/// Lookups and stores that the entry runs for clients.
 impl Active<'_> {
     fn serve(
         &mut self,
@@ -429,7 +429,7 @@ impl Active<'_> {
         let value = Item::parse(route.payload).ok().and_then(|item| Value::of(item).ok());
         let client = RouteClient { local, call, route: Route { payload: &[], rest: &[], ..route } };
         let refuse = |reason: &str| RouteAnswer::Refused { reason: reason.to_owned() };
-        // All its datagrams go to others, who have not asked.
+        // The datagrams of a lookup go to nodes that have not asked for them.
         if !route.flags.has(RouteFlags::PROVED) {
             let answer = match route.kind {
                 RouteKind::Store => refuse("the address is not proved, send the token"),
@@ -532,7 +532,7 @@ impl Active<'_> {
     }
 }
 
-/// Routes of the node's own, of which it is client and entry.
+/// Routes of the node's own: it is both client and entry.
 impl Active<'_> {
     /// Sends a route to a key.
     pub(super) fn start_route(
@@ -609,7 +609,7 @@ impl Active<'_> {
         self.end_route(now, own.report);
     }
 
-    /// This node, as far as it knows its address.
+    /// This node's contact; `None` while it does not know its address.
     fn itself(&self) -> Option<Contact> {
         let address = self.shared.own_addresses().next()?;
         Some(Contact { id: self.overlay.id, address })
@@ -634,7 +634,7 @@ impl Active<'_> {
             attempt.hops = dialect.route_hops(route.rest).collect();
         }
         match wire::read_route_answer(dialect, own.report.kind, route.payload) {
-            // Final only after a lookup: tables may be stale.
+            // Tables may be stale: only a lookup can tell that there is nothing.
             Ok(RouteAnswer::Nothing | RouteAnswer::Cut) | Err(_) => {
                 self.try_route_again(now, own);
             }
@@ -687,8 +687,8 @@ impl Active<'_> {
 }
 
 impl Shared {
-    /// Where an address reaches this node: where it was asked, if it was asked something from as far
-    /// away, else one of its own addresses; [`Route::NOWHERE`] if it knows none.
+    /// The address at which `toward` reaches this node: the one that was asked, if both are of one family and
+    /// both or neither are loopback; else one of its own that is; [`Route::NOWHERE`] if it knows none.
     fn own_end(&self, local: &LocalEnd, toward: &SocketAddr) -> SocketAddr {
         let asked = local.toward(toward).ip.zip(self.own_addresses().next());
         let is_alike = |own: &SocketAddr| {

@@ -83,7 +83,7 @@ impl Encoder {
         if self.open.len() == MAX_VALUE_DEPTH {
             return Err(Reason::TooDeep);
         }
-        // Each item takes at least two bytes: so many items need not even be counted.
+        // Each item takes at least two bytes, so a longer table is too large whatever is in it.
         if table.raw_len() > ENCODED_BYTES_MAX / 2 {
             return Err(Reason::TooLarge);
         }
@@ -256,7 +256,7 @@ impl<Data: Fn(&Table) -> Option<LuaValue>, Look: Fn() -> bool> JsonWriter<Data, 
     }
 
     fn put_table(&mut self, table: &Table, levels: usize) -> Result<(), NoJson> {
-        // Each item takes at least two bytes: so many items need not even be counted.
+        // Each item takes at least two bytes, so a longer table is too large whatever is in it.
         if table.raw_len() > JSON_BYTES_MAX / 2 {
             return Err(NoJson::TooLarge);
         }

@@ -1,5 +1,5 @@
-//! How far something is that takes longer than a second: a line on standard error, where that is a terminal that can
-//! draw it anew. In pipes and on dumb terminals there is nothing.
+//! Progress of work that takes longer than a second: a line on standard error. Pipes and dumb terminals get
+//! none.
 
 use std::io::{self, IsTerminal as _};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -11,18 +11,18 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::terminal;
 
-/// What is done sooner needs no progress.
+/// Work that ends sooner shows no progress.
 const SHOWN_AFTER: Duration = Duration::from_secs(1);
 
-/// How often the line is drawn anew though nothing came.
+/// How often the line is drawn while nothing is reported.
 const TICK: Duration = Duration::from_millis(200);
 
-/// The place on the terminal for a line of progress: there is but one, and it is for what began first.
+/// The one place on the terminal for a line of progress. The work that began first has it.
 static PLACE: Mutex<Place> = Mutex::new(Place { bar: None, is_closed: false });
 
 struct Place {
     bar: Option<ProgressBar>,
-    /// Whether the terminal is for something else: a line is edited, or another program runs.
+    /// Whether the terminal is in other use: a line is edited, or another program runs.
     is_closed: bool,
 }
 
@@ -38,7 +38,7 @@ pub(crate) fn apart<T>(write: impl FnOnce() -> T) -> T {
     }
 }
 
-/// The terminal is for something else from now on, or no more. A line that stood there does not come back.
+/// Says whether the terminal is in other use from now on. A line that stood there does not come back.
 pub(crate) fn close(is_closed: bool) {
     let mut place = place();
     place.is_closed = is_closed;
@@ -47,7 +47,7 @@ pub(crate) fn close(is_closed: bool) {
     }
 }
 
-/// Something that goes on, until this is dropped.
+/// Work under way. It ends when this is dropped.
 pub(crate) struct Progress(Option<Going>);
 
 struct Going {
@@ -57,7 +57,7 @@ struct Going {
 }
 
 impl Progress {
-    /// Begins; `total` is how many steps there are, 0 where nobody knows.
+    /// Begins work of `total` steps; 0 if their number is not known.
     pub(crate) fn begin(what: impl Into<String>, total: u64) -> Progress {
         let is_drawable =
             io::stderr().is_terminal() && std::env::var_os("TERM").is_some_and(|it| it != "dumb");
@@ -79,19 +79,19 @@ impl Progress {
                 }
             }
         };
-        // Without a thread there is no progress to see, and nothing else is wrong.
+        // Without a thread no progress is seen, and nothing else is wrong.
         let _ = thread::Builder::new().name("kademlua-progress".into()).spawn(show);
         Progress(Some(Going { bar, _ends: ends }))
     }
 
-    /// How many steps there are, if that has changed.
+    /// Changes the number of steps.
     pub(crate) fn set_total(&self, total: u64) {
         if let Some(going) = &self.0 {
             going.bar.set_length(total);
         }
     }
 
-    /// How many steps are done.
+    /// Says how many steps are done.
     pub(crate) fn set(&self, done: u64) {
         if let Some(going) = &self.0 {
             going.bar.set_position(done);
@@ -107,7 +107,7 @@ impl Drop for Going {
     }
 }
 
-/// A line that fits a narrow terminal, of characters that the locale has.
+/// The look of the line: it fits a narrow terminal and uses characters that the locale has.
 fn style(total: u64) -> ProgressStyle {
     let template = match total {
         0 => "{spinner} {msg}, {elapsed}",

@@ -1,4 +1,4 @@
-//! Messages in lines that fit the terminal: broken between words, where a terminal would break anywhere.
+//! Messages in lines that fit the terminal. They are broken between words; a terminal would break them anywhere.
 
 use std::borrow::Cow;
 use std::io::IsTerminal;
@@ -6,10 +6,10 @@ use std::os::fd::AsFd;
 
 use super::terminal;
 
-/// Further lines of a message stand so far to the right of its first, and so apart from what follows.
+/// Columns by which further lines of a message are indented, to set it apart from what follows.
 const HANGING: usize = 4;
 
-/// A message for a stream, as wide as its terminal; as it stands if it is no terminal.
+/// A message for a stream: broken to the width of its terminal, unchanged if it is no terminal.
 pub(crate) fn for_terminal(stream: impl AsFd + IsTerminal, text: &str) -> Cow<'_, str> {
     match terminal::width_of(stream) {
         Some(width) => wrapped(text, width).into(),
@@ -17,7 +17,7 @@ pub(crate) fn for_terminal(stream: impl AsFd + IsTerminal, text: &str) -> Cow<'_
     }
 }
 
-/// The text in lines of so many columns. A word that is longer has a line for itself.
+/// The text in lines of at most `width` columns. A longer word gets a line of its own.
 fn wrapped(text: &str, width: usize) -> String {
     let lines = text.split('\n').map(|line| match columns(line) > width {
         true => broken(line, width),
@@ -50,7 +50,7 @@ fn broken(line: &str, width: usize) -> String {
     out
 }
 
-/// The columns of a text, in which colours take none.
+/// How many columns a text takes; colours take none.
 fn columns(text: &str) -> usize {
     let mut in_colour = false;
     let shows = |char: &char| {

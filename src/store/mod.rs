@@ -309,7 +309,7 @@ struct Ruling {
 
 enum Fit {
     New,
-    /// In the place of this one, of which it takes the row over.
+    /// Replaces this one and takes over its row.
     Instead(usize),
     /// This one is as good.
     Known(usize),

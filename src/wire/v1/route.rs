@@ -1,4 +1,4 @@
-//! Routes: requests that nodes hand on, and their answers. Calls 4 and 132, which an original drops in
+//! Routes: requests that nodes hand on, and their answers. They are calls 4 and 132. An original drops both in
 //! silence.
 //!
 //! ```text
@@ -9,9 +9,9 @@
 //! bytes     1       1      1      1      20    16 + 2                2        16 + 2             2       8
 //! ```
 //!
-//! In front of that stand the header and a length of at least 72, from which a payload's follows. Behind
-//! the payload is padding, which makes room for an answer, or a trace of eight bytes a node. An IPv4
-//! address stands as a mapped one.
+//! The header and a length come first. The length counts these fields and the payload, so it is at least 72.
+//! The payload follows, then padding that makes room for an answer, or a trace of eight bytes a node. An
+//! IPv4 address is written as a mapped one.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -81,7 +81,7 @@ fn fields_of<'a>(
 /// Bytes of an address and its port.
 const ENDPOINT_LEN: usize = 18;
 
-/// Each address has one form, so that what is read and written again stays as it was.
+/// Reads an address. Each has one form, so that reading and writing changes nothing.
 fn endpoint(bytes: &[u8]) -> SocketAddr {
     let (ip, port) = bytes.split_first_chunk::<16>().expect("18 bytes");
     let ip = Ipv6Addr::from(*ip);
@@ -89,7 +89,7 @@ fn endpoint(bytes: &[u8]) -> SocketAddr {
     SocketAddr::new(ip, u16::from_be_bytes([port[0], port[1]]))
 }
 
-/// The form in which [`Route`]s carry an address, and in which tickets are made of it.
+/// Writes an address as [`Route`]s carry it and as tickets are made of it.
 pub(in crate::wire) fn endpoint_bytes(address: &SocketAddr) -> [u8; ENDPOINT_LEN] {
     let ip = match address.ip() {
         IpAddr::V4(ip) => ip.to_ipv6_mapped(),
@@ -122,7 +122,7 @@ pub(super) fn put(out: &mut Vec<u8>, header: &Header, call: u8, route: &Route<'_
     out.extend_from_slice(route.rest);
 }
 
-/// The marks of a trace; what follows the last is padding.
+/// The marks of a trace. Padding follows the last one.
 pub(in crate::wire) fn hops(rest: &[u8]) -> impl Iterator<Item = RouteHop> {
     let (slots, _) = rest.as_chunks::<HOP_LEN>();
     slots.iter().take_while(|slot| **slot != [0; HOP_LEN]).map(|slot| {
@@ -132,7 +132,7 @@ pub(in crate::wire) fn hops(rest: &[u8]) -> impl Iterator<Item = RouteHop> {
     })
 }
 
-/// Writes a mark into the first place of a trace that is free, if there is one.
+/// Writes a mark into the first free place of a trace, if there is one.
 pub(in crate::wire) fn put_hop(rest: &mut [u8], hop: RouteHop) {
     let (slots, _) = rest.as_chunks_mut::<HOP_LEN>();
     if let Some(free) = slots.iter_mut().find(|slot| **slot == [0; HOP_LEN]) {
