@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use kademlua::bencode::Value;
 use kademlua::id::Id;
-use kademlua::message::{Contact, Request, Response, Rpc, StoreMode, StoreRequest};
+use kademlua::message::{Contact, CopyOf, Request, Response, Rpc, StoreMode, StoreRequest};
 use kademlua::time::Duration;
 
 use peer::{Bench, Sent, contact};
@@ -104,10 +104,12 @@ fn elsewhere(a: u8, number: u16, name: &str) -> Contact {
     Contact { id: Id::of_name(name), address: ([a, high, low, 1], 8_001).into() }
 }
 
-fn store_at(bench: &mut Bench, from: Contact, key: Id, number: u16) {
+/// Stores a value, or passes one on, as if somebody had published it just now.
+fn store_at(bench: &mut Bench, from: Contact, publisher: Option<Contact>, key: Id, number: u16) {
     let value = Value::integer(number.into());
     let (value, mode) = (value.item(), StoreMode::Add);
-    bench.ask(from, &Request::Store(StoreRequest { key, value, mode, copy: None, token: None }));
+    let copy = publisher.map(|_| CopyOf { publisher, age: Duration::ZERO });
+    bench.ask(from, &Request::Store(StoreRequest { key, value, mode, copy, token: None }));
 }
 
 /// Contacts that answer pings and no stores.
@@ -125,19 +127,31 @@ fn own_keys() -> Vec<Id> {
     keys.filter(is_nearest).take(50).collect()
 }
 
-/// The time until a newcomer has fifty values of fifty publishers, at a node that knows `contacts`
+/// In whose names spammers store.
+#[derive(Clone, Copy)]
+enum Names {
+    Own,
+    /// They say that they pass on what others have published, each value of another.
+    Others,
+}
+
+/// The time until a newcomer has fifty values of fifty publishers, at a node that knows `silent` contacts
 /// and where each of `spammers` has stored 3,500 values before.
-fn fifty_reach_a_newcomer(spammers: u16, silent: &[Contact]) -> Duration {
+fn fifty_reach_a_newcomer(spammers: u16, names: Names, silent: &[Contact]) -> Duration {
     let mut bench = Bench::without_limits();
     for spammer in 0..spammers {
         for number in 0..3_500 {
             let key = Id::of_name(format!("junk {number} of {spammer}"));
-            store_at(&mut bench, contact(30_000 + spammer), key, number);
+            let publisher = match names {
+                Names::Own => None,
+                Names::Others => Some(elsewhere(100 + spammer as u8, number, "publisher")),
+            };
+            store_at(&mut bench, contact(30_000 + spammer), publisher, key, number);
         }
     }
     let keys = own_keys();
     for (number, &key) in (0..).zip(&keys) {
-        store_at(&mut bench, contact(40_000 + number), key, number);
+        store_at(&mut bench, contact(40_000 + number), None, key, number);
     }
     let stored = 3_500 * usize::from(spammers) + keys.len();
     assert_eq!(bench.node.store().value_count(), stored, "the store has room for all");
@@ -176,9 +190,11 @@ fn fifty_reach_a_newcomer(spammers: u16, silent: &[Contact]) -> Duration {
 
 #[test]
 fn neither_junk_nor_silent_contacts_keep_values_from_a_newcomer() {
-    let alone = fifty_reach_a_newcomer(0, &[]);
-    let among = fifty_reach_a_newcomer(20, &silent());
-    assert!(among <= alone.times(2), "{among:?} in place of {alone:?}");
+    let alone = fifty_reach_a_newcomer(0, Names::Own, &[]);
+    for names in [Names::Own, Names::Others] {
+        let among = fifty_reach_a_newcomer(20, names, &silent());
+        assert!(among <= alone.times(2), "{among:?} in place of {alone:?}");
+    }
 }
 
 /// Ids by how near they are to a key.

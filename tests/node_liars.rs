@@ -4,19 +4,20 @@
 mod peer;
 mod sim_helpers;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use kademlua::bencode::Value;
 use kademlua::config::Config;
 use kademlua::id::Id;
-use kademlua::kad::lookup::{End, Goal, LookupRecord};
-use kademlua::message::{Contact, Request, Response};
-use kademlua::node::{CallError, Event};
+use kademlua::kad::lookup::{End, Goal, LookupRecord, Outcome};
+use kademlua::message::{Contact, Request, Response, Rest};
+use kademlua::node::{CallError, Event, Node};
 use kademlua::sim::{Lie, NetworkSettings, NodeIndex};
-use kademlua::time::Duration;
+use kademlua::time::{Duration, Instant};
+use kademlua::wire::MAX_DATAGRAM;
 
-use peer::Bench;
+use peer::{Bench, Sent};
 use sim_helpers::{Stage, add, find_node, find_value};
 
 const TARGET: Id = Id::new([0x55; 20]);
@@ -139,6 +140,199 @@ fn who_answers_under_the_own_id_without_being_this_node_is_a_twin() {
         let failed =
             |event: &Event| matches!(event, Event::CallDone { outcome: Err(CallError::Twin), .. });
         assert!(events.iter().any(failed));
+    }
+}
+
+/// A liar that answers at every port of its address, and names contacts as it likes.
+struct Liar {
+    contact: Contact,
+    /// Its ids, by the addresses under which it has named itself.
+    ids: BTreeMap<SocketAddr, Id>,
+    /// How many contacts it has invented.
+    invented: u32,
+    /// Its answers are as long as datagrams may be, so that it can pay for many.
+    is_padded: bool,
+    bytes: usize,
+}
+
+impl Liar {
+    fn new(is_padded: bool) -> Liar {
+        let contact = near(0, "198.51.100.1:8001");
+        let ids = BTreeMap::from([(contact.address, contact.id)]);
+        Liar { contact, ids, invented: 0, is_padded, bytes: 0 }
+    }
+
+    /// A contact that is nearer to the target than all before.
+    fn invent(&mut self, address: SocketAddr) -> Contact {
+        self.invented += 1;
+        let mut id = *TARGET.as_bytes();
+        let distance = (u32::MAX - self.invented).to_be_bytes();
+        id[4..8].iter_mut().zip(distance).for_each(|(byte, turned)| *byte ^= turned);
+        Contact { id: Id::new(id), address }
+    }
+
+    /// Names a dozen victims, itself once more, and nodes that are there.
+    fn answer(
+        &mut self,
+        sent: &Sent,
+        victim: impl Fn(u32) -> SocketAddr,
+        there: Option<Contact>,
+    ) -> Vec<u8> {
+        let mut named: Vec<_> = (0..12).map(|_| self.invent(victim(self.invented))).collect();
+        let other_port = SocketAddr::new(self.contact.address.ip(), 9_000 + self.invented as u16);
+        let own = self.invent(other_port);
+        self.ids.insert(own.address, own.id);
+        named.push(own);
+        named.extend(there);
+        let mut answer = answer_nodes(sent, self.ids[&sent.to], named);
+        if self.is_padded {
+            answer.resize(MAX_DATAGRAM, 0);
+        }
+        self.bytes += answer.len();
+        answer
+    }
+}
+
+/// The answer to a question of a lookup of either kind.
+fn answer_nodes(sent: &Sent, from: Id, closest: Vec<Contact>) -> Vec<u8> {
+    match sent.request() {
+        Some(Request::Ping) => sent.answer(from, &Response::Pong),
+        Some(Request::FindValue(_)) => {
+            let (values, rest) = (Vec::new(), Rest::default());
+            sent.answer(from, &Response::Values { values, closest, rest })
+        }
+        _ => sent.answer_nodes(from, &closest),
+    }
+}
+
+/// The same question is asked in no other lookup.
+fn is_for_target(sent: &Sent) -> bool {
+    match sent.request() {
+        Some(Request::FindNode { target }) => target == TARGET,
+        Some(Request::FindValue(search)) => search.key == TARGET,
+        _ => false,
+    }
+}
+
+/// Looks up the target, where a liar names victims. A node may be there, which answers under its own id
+/// alone. Returns all that was sent to victims in the meantime.
+fn look_up_past(
+    bench: &mut Bench,
+    goal: Goal,
+    liar: &mut Liar,
+    there: Option<Contact>,
+    victim: impl Fn(u32) -> SocketAddr,
+) -> (Vec<Sent>, LookupRecord) {
+    bench.node.start_lookup(bench.now, goal);
+    let (mut sent, mut to_victims) = (bench.drain(), Vec::new());
+    loop {
+        for query in std::mem::take(&mut sent) {
+            if query.to.ip() == liar.contact.address.ip() {
+                let answer = liar.answer(&query, &victim, there);
+                sent.extend(bench.receive(query.to, &answer));
+                continue;
+            }
+            if let Some(there) = there.filter(|there| there.address == query.to) {
+                sent.extend(bench.receive(query.to, &answer_nodes(&query, there.id, Vec::new())));
+            }
+            to_victims.push(query);
+        }
+        let done = bench.take_events().into_iter().find_map(|event| match event {
+            Event::LookupDone(record) => Some(record),
+            _ => None,
+        });
+        if let Some(record) = done {
+            assert!(liar.invented >= 3 * 13, "the liar is asked again: {}", liar.invented);
+            return (to_victims, record);
+        }
+        sent.extend(bench.wait(Duration::from_millis(50)));
+    }
+}
+
+/// What a node knows of a victim when a liar names it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Known {
+    /// Nothing, and nobody is there.
+    Nothing,
+    /// Nothing, and somebody is there. The liar names it under its own id, too, so that it is validated in
+    /// the midst of the lookup.
+    Later,
+    /// It is validated.
+    Before,
+}
+
+const GOALS: [Goal; 2] =
+    [Goal::Node { target: TARGET }, Goal::Value { key: TARGET, max_nodes: 3, max_entries: 6 }];
+
+/// The victim itself, whose own id is nearer to the target than all that the liar invents.
+fn victim() -> Contact {
+    near(159, "203.0.113.7:8001")
+}
+
+/// A node that knows the liar, and may know the victim.
+fn knowing(paths: usize, liar: &Liar, known: Known) -> Bench {
+    let now = Instant::ZERO + Duration::from_secs(1_000);
+    let config = Config { paths, ..Config::default() };
+    let mut bench = Bench::with(Node::new(now, Id::of_name("8001"), config, [7; 32]));
+    assert!(bench.node.introduce(now, liar.contact));
+    if known == Known::Before {
+        bench.node.start_ping(now, victim().into());
+        let ping = bench.drain().remove(0);
+        bench.receive(victim().address, &ping.answer(victim().id, &Response::Pong));
+        bench.take_events();
+    }
+    bench
+}
+
+#[test]
+fn an_address_is_asked_twice_in_vain_whether_or_not_it_is_validated() {
+    for (goal, paths) in GOALS.into_iter().flat_map(|goal| [(goal, 1), (goal, 8)]) {
+        for known in [Known::Nothing, Known::Later, Known::Before] {
+            let mut liar = Liar::new(true);
+            let mut bench = knowing(paths, &liar, known);
+            let there = (known != Known::Nothing).then(victim);
+            let (mut sent, record) =
+                look_up_past(&mut bench, goal, &mut liar, there, |_| victim().address);
+            sent.retain(is_for_target);
+            let answered = record.queries.iter().filter(|query| {
+                query.contact == victim() && matches!(query.outcome, Outcome::Answered { .. })
+            });
+            let answered = answered.count();
+            assert_eq!(answered, usize::from(there.is_some()), "{known:?}, {paths} paths");
+            // The liar's path asks nobody that another path has asked.
+            let is_on_another_path = paths > 1 && known == Known::Before;
+            let in_vain = if is_on_another_path { 0 } else { 2 };
+            assert_eq!(sent.len() - answered, in_vain, "{known:?}, {paths} paths");
+        }
+    }
+}
+
+#[test]
+fn a_network_is_asked_twice_in_vain_although_an_address_of_it_is_validated() {
+    let ports = |number: u32| SocketAddr::new(victim().address.ip(), 1 + number as u16);
+    let hosts = |number: u32| ([203, 0, 113, (8 + number % 200) as u8], 8_001).into();
+    let named: [&dyn Fn(u32) -> SocketAddr; 2] = [&ports, &hosts];
+    for (goal, named) in GOALS.into_iter().flat_map(|goal| named.map(|named| (goal, named))) {
+        let mut liar = Liar::new(true);
+        let mut bench = knowing(1, &liar, Known::Before);
+        let (mut sent, _) = look_up_past(&mut bench, goal, &mut liar, None, named);
+        sent.retain(|sent| is_for_target(sent) && sent.to != victim().address);
+        assert_eq!(sent.len(), 2);
+    }
+}
+
+#[test]
+fn a_network_where_somebody_answers_gets_no_more_bytes_than_the_liar_sent() {
+    let hosts = |number: u32| ([203, 0, 113, (8 + number % 200) as u8], 8_001).into();
+    for (goal, known) in
+        GOALS.into_iter().flat_map(|goal| [(goal, Known::Later), (goal, Known::Before)])
+    {
+        let mut liar = Liar::new(false);
+        let mut bench = knowing(1, &liar, known);
+        let (mut sent, _) = look_up_past(&mut bench, goal, &mut liar, Some(victim()), hosts);
+        sent.retain(|sent| sent.to != victim().address);
+        let bytes: usize = sent.iter().map(|sent| sent.bytes.len()).sum();
+        assert!(sent.len() > 2 && bytes <= liar.bytes, "{bytes} bytes for {}", liar.bytes);
     }
 }
 

@@ -292,6 +292,80 @@ fn copies_that_name_a_publisher_take_nothing_from_what_it_stored_itself() {
     assert_eq!(publisher.missing(&mut bench), 0);
 }
 
+/// Somebody passes on a copy, and says who published the value.
+fn pass_on(bench: &mut Bench, from: Contact, named: Contact, key: Id, value: &Value) -> bool {
+    let proof = token(bench, from.address);
+    let copy = Some(CopyOf { publisher: Some(named), age: Duration::ZERO });
+    put(bench, from, StoreRequest { copy, ..store(key, value, Some(&proof)) })
+}
+
+/// A liar with a network of its own.
+fn liar(number: u8) -> Contact {
+    named(&format!("liar {number}"), ([11, number, 2, 1], 9).into())
+}
+
+#[test]
+fn a_copy_is_charged_to_whoever_passes_it_on_and_not_to_whoever_it_names() {
+    let mut bench = Bench::without_limits();
+    // Three quarters of a tenth, since a quarter is for what comes without tokens.
+    let share = bench.node.config().max_store_bytes * 3 / 40;
+    let mut publisher = Publisher::new(&mut bench, true);
+    publisher.publish(&mut bench, 200);
+    let large = |name: String| (Id::of_name(&name), Value::bytes(vec![b'v'; 8_000]));
+    // The publisher is named by many: together they pass on more than it could store itself.
+    let mut bytes = 0;
+    for number in 0..1_200_u32 {
+        let (key, value) = large(format!("junk {number}"));
+        let from = liar((number % 12) as u8);
+        assert!(pass_on(&mut bench, from, publisher.contact, key, &value), "{number}");
+        bytes += value.as_bytes().len();
+    }
+    assert!(bytes > share);
+    // One names many, and has its own share at the end.
+    let kept = (0..2_000_u32).filter(|&number| {
+        let (key, value) = large(format!("more {number}"));
+        pass_on(&mut bench, liar(200), others_names(number), key, &value)
+    });
+    let kept = kept.count();
+    let could = share / 8_000;
+    assert!((could / 2..could).contains(&kept), "{kept} of {could}");
+    // So those who were named have theirs.
+    let token = publisher.token.clone();
+    for number in 0..could * 9 / 10 {
+        let (key, value) = large(format!("own {number}"));
+        assert!(
+            put(&mut bench, publisher.contact, store(key, &value, token.as_deref())),
+            "{number}"
+        );
+    }
+    assert_eq!(publisher.missing(&mut bench), 0);
+}
+
+#[test]
+fn copies_take_the_places_under_a_key_of_whoever_passes_them_on() {
+    let mut bench = Bench::without_limits();
+    let key = Id::of_name("key");
+    let victim = |number: u8| named(&format!("victim {number}"), ([20, number, 2, 1], 9).into());
+    let mut kept = [0; 2];
+    for number in 0..200 {
+        // One names a publisher of each network, many name one publisher.
+        let lie = Value::bytes(format!("lie {number}"));
+        kept[0] += usize::from(pass_on(&mut bench, liar(200), victim(number), key, &lie));
+        kept[1] += usize::from(pass_on(&mut bench, liar(number), victim(0), key, &lie));
+    }
+    assert_eq!(kept, [39, 200]);
+    // What the named bring themselves, and what an honest holder passes on for them, has its places.
+    for number in 0..30 {
+        let own = Value::bytes(format!("own {number}"));
+        let proof = token(&mut bench, victim(0).address);
+        let from = Contact { id: Id::of_name([number]), ..victim(0) };
+        assert!(put(&mut bench, from, store(key, &own, Some(&proof))), "{number}");
+        let copied = Value::bytes(format!("copied {number}"));
+        let holder = named("holder", at("203.0.113.1:9"));
+        assert!(pass_on(&mut bench, holder, victim(100 + number), key, &copied), "{number}");
+    }
+}
+
 #[test]
 fn whoever_comes_first_under_a_key_hides_nobody() {
     let mut bench = Bench::without_limits();
