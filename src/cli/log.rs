@@ -118,10 +118,9 @@ fn json() -> formats::Format<formats::Json> {
 fn colour(level: Level) -> &'static str {
     match level {
         Level::ERROR => "\x1b[31m",
-        Level::WARN => "\x1b[33m",
+        Level::WARN => "\x1b[35m",
         Level::INFO => "\x1b[32m",
-        Level::DEBUG => "\x1b[34m",
-        Level::TRACE => "\x1b[35m",
+        Level::DEBUG | Level::TRACE => "\x1b[2m",
     }
 }
 

@@ -26,6 +26,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
+use clap::builder::styling::{AnsiColor, Styles};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::net::ThinError;
@@ -34,9 +35,12 @@ use crate::shell::{ChunkError, INTERRUPTED, escape_lines, for_terminal};
 
 use self::node::NodeArguments;
 
+/// What is wrong in a command line is not yellow, which cannot be read on white.
+const STYLES: Styles = Styles::styled().invalid(AnsiColor::Magenta.on_default());
+
 /// A Kademlia node that you can hold in your hand.
 #[derive(Debug, Parser)]
-#[command(name = "kademlua", version, args_conflicts_with_subcommands = true, max_term_width = 80)]
+#[command(name = "kademlua", version, args_conflicts_with_subcommands = true, max_term_width = 80, styles = STYLES)]
 #[command(after_help = "\
 Without a program the shell prompts for one, or reads it from standard input if that is no \
 terminal. help() lists the functions; with --json each result is a line of JSON, in which bytes \

@@ -6,9 +6,9 @@ use std::borrow::Cow;
 use super::indent::{MARGIN, has_margin};
 use super::lexemes::{Kind, lexemes};
 
-const KEYWORD: &str = "\x1b[1;34m";
+const KEYWORD: &str = "\x1b[1m";
 const STRING: &str = "\x1b[32m";
-const NUMBER: &str = "\x1b[36m";
+const NUMBER: &str = "\x1b[35m";
 const COMMENT: &str = "\x1b[2m";
 const PLAIN: &str = "\x1b[0m";
 
