@@ -67,11 +67,7 @@ fn no_library_adds_one() {
     let mut value = kademlua();
     value.args(["serve", "many"]);
     let mut drawings = kademlua();
-    drawings.args([
-        "sim",
-        "-e",
-        "local n = net{nodes = 60} pprint(n:tree(1)) pprint(n:ring(1))",
-    ]);
+    drawings.args(["sim", "-e", "local n = net{nodes = 60} pprint(n:tree(1)) pprint(n:ring(1))"]);
     let mut trace = alone();
     trace.args(["--log", "trace", "-e", "pprint(trace(findnode, sha1('k')), tree()) error('bad')"]);
     for mut command in [bad, help, value, drawings, trace] {

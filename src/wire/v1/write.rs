@@ -260,7 +260,8 @@ fn put_socket(out: &mut Vec<u8>, header: &Header, address: SocketAddr) {
 }
 
 /// Appends the answer to a request that could not be read. An original caller hangs for good on anything
-/// but contacts in answer to a lookup, so it gets an empty list of them.
+/// but contacts in answer to a lookup, so it gets an empty list of them. Any answer to a store means
+/// success to it.
 fn put_refusal(out: &mut Vec<u8>, header: &Header, error: PayloadError) {
     let nobody = std::iter::empty();
     match error {
@@ -269,10 +270,10 @@ fn put_refusal(out: &mut Vec<u8>, header: &Header, error: PayloadError) {
             let nothing = None::<std::iter::Empty<_>>;
             put_values(out, header, nothing, &Rest::default(), nobody, MAX_REPLY);
         }
-        PayloadError::BadStoreKey | PayloadError::NoValue => {
-            put_refused(out, header, &error.to_string(), None);
-        }
-        PayloadError::Malformed(_) | PayloadError::Shape => put_header(out, header, FAILED),
+        PayloadError::BadStoreKey
+        | PayloadError::NoValue
+        | PayloadError::Malformed(_)
+        | PayloadError::Shape => put_header(out, header, FAILED),
     }
 }
 
