@@ -25,10 +25,14 @@ mod fast_path {
     use std::net::{IpAddr, SocketAddr};
     use std::time::Duration;
 
+    use kademlua::bencode::Value;
     use kademlua::config::Config;
     use kademlua::id::Id;
-    use kademlua::message::{Contact, Request, Route, RouteFlags, RouteKind, TransactionId};
+    use kademlua::message::{
+        Contact, FindValue, Request, Route, RouteFlags, RouteKind, StoreMode, TransactionId,
+    };
     use kademlua::node::Node;
+    use kademlua::store::{Deposit, Party, RowId, Standing};
     use kademlua::time::Instant;
     use kademlua::wire::{Body, Dialect, Header, Message, emit, parse};
     use kademlua::xdp::{
@@ -47,6 +51,9 @@ mod fast_path {
     /// Contacts that routes are handed to: as many as fit.
     const ROUTED_AMONG: u16 = CONTACTS_MAX as u16;
 
+    /// Values that are cached.
+    const VALUES: u8 = 64;
+
     const BUCKET_SIZE: u16 = 20;
     const SAMPLES: usize = 21;
 
@@ -56,12 +63,18 @@ mod fast_path {
         let mut trial = Trial::load(&attachment())?;
         for (family, local) in [("IPv4", "10.0.0.1"), ("IPv6", "fd00::1")] {
             let local: IpAddr = local.parse().expect("an address");
-            trial.mirror(&node(CONTACTS, local), &[(local, PORT).into()])?;
+            let mut node = self::node(CONTACTS, local);
+            for number in 0..VALUES {
+                keep(&mut node, local, number);
+                assert!(trial.cache(&node, &value_key(number))?, "there is room");
+            }
+            trial.mirror(&node, &[(local, PORT).into()])?;
+            trial.set_clock(Instant::ZERO);
             for mode in [Mode::Native, Mode::Tcx] {
                 println!("{}, {family}:", if mode == Mode::Tcx { "tcx" } else { "XDP" });
                 measure_programs(&mut trial, mode, local, thorough)?;
             }
-            let mut node = node(ROUTED_AMONG, local);
+            let mut node = self::node(ROUTED_AMONG, local);
             node.add_own_address((local, PORT).into());
             trial.mirror(&node, &[(local, PORT).into()])?;
             for mode in [Mode::Native, Mode::Tcx] {
@@ -88,6 +101,11 @@ mod fast_path {
             ),
             ("ping", PORT, Verdict::Reply, |_| Request::Ping),
             ("findnode", PORT, Verdict::Reply, |target| Request::FindNode { target }),
+            ("findvalue", PORT, Verdict::Reply, |target| {
+                // One of those that are cached.
+                let number = target.as_bytes()[0] % VALUES;
+                Request::FindValue(FindValue::new(value_key(number), 6))
+            }),
         ] {
             let frames = frames((local, port).into(), request);
             let mut samples = [Duration::ZERO; SAMPLES];
@@ -234,6 +252,28 @@ mod fast_path {
             assert!(node.introduce(Instant::ZERO, contact));
         }
         node
+    }
+
+    fn value_key(number: u8) -> Id {
+        Id::of_name([number])
+    }
+
+    /// Keeps a value of a hundred bytes.
+    fn keep(node: &mut Node, local: IpAddr, number: u8) {
+        let publisher =
+            Contact { id: Id::of_name("publisher"), address: (neighbour(local), 9).into() };
+        let publisher = Party::Node(publisher);
+        let deposit = Deposit {
+            key: value_key(number),
+            value: Value::bytes([number; 96]),
+            mode: StoreMode::Add,
+            publisher,
+            depositor: publisher,
+            standing: Standing::Published,
+            age: kademlua::time::Duration::ZERO,
+        };
+        let row = RowId(u64::from(number) + 1);
+        node.restore(Instant::ZERO, row, deposit).expect("the store has room");
     }
 
     fn neighbour(local: IpAddr) -> IpAddr {

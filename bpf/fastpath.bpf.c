@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * The fast path: answers ping and findnode where packets arrive, from a mirror of the node's
- * routing table, and passes everything else, and every packet that it is unsure of, to the node.
+ * The fast path: answers ping, findnode, and findvalues for values that are asked for often, where packets
+ * arrive, from a mirror of the node's routing table and a cache of its values, and passes everything else,
+ * and every packet that it is unsure of, to the node.
  *
  * One core, `serve`, behind two entry points: XDP, where a driver runs the program before the kernel
  * has looked at the packet, and tcx ingress, where a packet can also grow (lo, veth).
@@ -58,6 +59,23 @@
 #define FIND_ARGS_FIRST "d4:argsl20:"
 #define FIND_ARGS_FIRST_END "e4:name8:findnodee"
 #define FIND_LEN (sizeof(FIND_NAME_FIRST) - 1 + ID_LEN + sizeof(FIND_NAME_FIRST_END) - 1)
+
+/* A findvalue is a prefix, the 20 bytes of the key, how many values are wanted, perhaps a token, and a
+ * suffix. */
+#define VALUE_NAME_FIRST "d4:name9:findvalue4:argsl20:"
+#define VALUE_NAME_FIRST_END "ee"
+#define VALUE_ARGS_FIRST "d4:argsl20:"
+#define VALUE_ARGS_FIRST_END "e4:name9:findvaluee"
+#define TOKEN_NONE "d5:token0:e"
+#define TOKEN_GIVEN "d5:token16:"
+#define TOKEN_LEN 16
+#define LIMIT_DIGITS_MAX 4
+#define VALUE_LEN_MIN (sizeof(VALUE_NAME_FIRST) - 1 + ID_LEN + sizeof(VALUE_NAME_FIRST_END) - 1)
+#define VALUE_LEN_MAX                                                                            \
+	(VALUE_LEN_MIN + 2 + LIMIT_DIGITS_MAX + sizeof(TOKEN_GIVEN) - 1 + TOKEN_LEN + 1)
+
+/* Behind the contacts in the answer to one. */
+#define VALUES_END_LEN 3
 
 #define PONG "li5ee"
 #define PONG_LEN (sizeof(PONG) - 1)
@@ -186,13 +204,16 @@ struct request {
 	/* Where the message begins in the frame, and its length. */
 	__u32 at;
 	__u32 len;
+	__u32 payload_len;
 	/* The share of the pseudo header, the ports and the protocol in the UDP checksum. */
 	__u32 sum;
 	/* The node's; 0 as long as it is not known. */
 	__u32 port;
 	__u8 call;
 	bool v6;
+	/* A findnode; a findvalue; both are answered with contacts. */
 	bool is_find;
+	bool is_value;
 } __attribute__((aligned(8)));
 
 /* What is done for a packet and too large for the stack: a search in a table, and what came of it. */
@@ -214,6 +235,12 @@ struct search {
 	__u32 skip_a;
 	__u32 skip_b;
 	__u32 want;
+	/* Of a findvalue: its payload, with room for every index, how many values are wanted, and
+	 * whether its sender knows of tokens, and has one. */
+	__u8 payload[160];
+	__u32 limit;
+	bool is_extended;
+	bool has_token;
 	/* The contacts found, and their bytes. */
 	__u32 bytes;
 	__u32 count;
@@ -752,6 +779,17 @@ static __always_inline int parse_message(void *data, void *end, struct request *
 	if (HEAD_LEN + len > r->len)
 		return PASSED_LENGTH;
 	payload = m + HEAD_LEN;
+	r->payload_len = len;
+	if (len >= VALUE_LEN_MIN && len <= VALUE_LEN_MAX) {
+		if ((void *)payload + VALUE_LEN_MIN > end)
+			return PASSED_LENGTH;
+		r->is_value = same(payload, (const __u8 *)VALUE_NAME_FIRST,
+				   sizeof(VALUE_NAME_FIRST) - 1) ||
+			      same(payload, (const __u8 *)VALUE_ARGS_FIRST,
+				   sizeof(VALUE_ARGS_FIRST) - 1);
+		r->is_find = r->is_value;
+		return r->is_value ? OURS : PASSED_REQUEST;
+	}
 	r->is_find = len == FIND_LEN;
 	if (len == PING_LEN)
 		return same(payload, (const __u8 *)PING_NAME_FIRST, PING_LEN) ||
@@ -775,6 +813,91 @@ static __always_inline int parse_message(void *data, void *end, struct request *
 		       OURS : PASSED_REQUEST;
 }
 
+static __always_inline int load(void *ctx, bool xdp, __u32 at, void *to, __u32 len)
+{
+	return xdp ? bpf_xdp_load_bytes(ctx, at, to, len) : bpf_skb_load_bytes(ctx, at, to, len);
+}
+
+static __always_inline int store(void *ctx, bool xdp, __u32 at, const void *from, __u32 len)
+{
+	return xdp ? bpf_xdp_store_bytes(ctx, at, (void *)from, len) :
+		     bpf_skb_store_bytes(ctx, at, from, len, 0);
+}
+
+/*
+ * Reads what stands behind the key of a findvalue: how many values are wanted, one if nothing is said, and
+ * behind that perhaps a token. Returns whether it is nothing else.
+ *
+ * A global function, like the search: the verifier proves it once.
+ */
+__noinline int read_search(struct search *s, __u32 at, __u32 end)
+{
+	const __u8 *p;
+	__u32 first;
+
+	if (!s)
+		return 0;
+	s->limit = 1;
+	s->is_extended = false;
+	s->has_token = false;
+	if (at == end)
+		return 1;
+	if (s->payload[at & 127] != 'i')
+		return 0;
+	first = ++at;
+	s->limit = 0;
+	for (__u32 i = 0; i < LIMIT_DIGITS_MAX; i++) {
+		__u32 digit = s->payload[at & 127] - '0';
+
+		if (digit > 9)
+			break;
+		s->limit = 10 * s->limit + digit;
+		at++;
+	}
+	/* No number, one with a zero before it, or too long a one: user space knows what to say. */
+	if (at == first || (at > first + 1 && s->payload[first & 127] == '0') ||
+	    s->payload[at & 127] != 'e')
+		return 0;
+	at++;
+	if (at == end)
+		return 1;
+	p = s->payload + (at & 127);
+	s->is_extended = true;
+	if (at + sizeof(TOKEN_NONE) - 1 == end)
+		return same(p, (const __u8 *)TOKEN_NONE, sizeof(TOKEN_NONE) - 1);
+	s->has_token = true;
+	return at + sizeof(TOKEN_GIVEN) + TOKEN_LEN == end &&
+	       same(p, (const __u8 *)TOKEN_GIVEN, sizeof(TOKEN_GIVEN) - 1) &&
+	       p[sizeof(TOKEN_GIVEN) - 1 + TOKEN_LEN] == 'e';
+}
+
+/* Reads a findvalue. Returns OURS, or why it is passed up. */
+static __always_inline int parse_search(void *ctx, bool xdp, const struct request *r, struct search *s)
+{
+	__u32 len = r->payload_len, at, end;
+	bool is_right;
+
+	/* The checked register itself must be the one that is passed. */
+	barrier_var(len);
+	if (len < VALUE_LEN_MIN || len > VALUE_LEN_MAX ||
+	    load(ctx, xdp, r->at + HEAD_LEN, s->payload, len))
+		return PASSED_LENGTH;
+	/* The first letter of `args`, or of `name`. */
+	if (s->payload[3] == 'a') {
+		at = sizeof(VALUE_ARGS_FIRST) - 1;
+		end = len - (sizeof(VALUE_ARGS_FIRST_END) - 1);
+		is_right = same(s->payload + (end & 127), (const __u8 *)VALUE_ARGS_FIRST_END,
+				sizeof(VALUE_ARGS_FIRST_END) - 1);
+	} else {
+		at = sizeof(VALUE_NAME_FIRST) - 1;
+		end = len - (sizeof(VALUE_NAME_FIRST_END) - 1);
+		is_right = same(s->payload + (end & 127), (const __u8 *)VALUE_NAME_FIRST_END,
+				sizeof(VALUE_NAME_FIRST_END) - 1);
+	}
+	__builtin_memcpy(s->target, s->payload + at, ID_LEN);
+	return is_right && read_search(s, at + ID_LEN, end) ? OURS : PASSED_REQUEST;
+}
+
 /* The word of the rate limits: OURS, or the counter of the packet's fate. */
 static __always_inline int check_limits(const struct request *r, __u64 now)
 {
@@ -787,39 +910,65 @@ static __always_inline int check_limits(const struct request *r, __u64 now)
 	return OURS;
 }
 
+/* The values under a key, if they are here, and may be told for a moment still. */
+static __always_inline struct hot *find_hot(struct node *node, const struct search *s)
+{
+	__u64 hash = hash_id(s->target, node->held_seed);
+	__u32 set = (hash >> 32) % HOT_SETS, place = HOT_MAX;
+	struct hot *hot;
+
+#pragma unroll
+	for (__u32 way = 0; way < HOT_WAYS; way++) {
+		if (node->hot_tags[set][way] == (hash | 1))
+			place = set * HOT_WAYS + way;
+	}
+	/* The bounded register itself must be the one that is multiplied. */
+	barrier_var(place);
+	if (place >= HOT_MAX)
+		return NULL;
+	hot = &node->hot[place];
+	if (!same_id(hot->key, s->target) || (__s64)(hot->expires - s->now - node->clock) <= 0)
+		return NULL;
+	note(&node->hot_asked[place], s->now);
+	return hot;
+}
+
 /*
- * Finds as many of the nearest contacts as a reply holds: user space writes them nearest first
+ * Finds as many of the nearest contacts as there is room for: user space writes them nearest first
  * until one does not fit, which comes to the same set. Returns OURS, or why it is passed up.
  */
-static __always_inline int find(const struct table *t, struct search *s, __u32 by_endpoint)
+__noinline int find(const struct table *t, struct search *s, __u32 by_endpoint, __u32 room)
 {
-	__u32 by_id = find_id(t, s->from);
-	__u32 want = t->k;
+	__u32 by_id, want;
 
+	if (!t || !s)
+		return PASSED_INCOMPLETE;
+	by_id = find_id(t, s->from);
+	want = t->k;
 	if (by_id == by_endpoint)
 		by_id = NOBODY;
 	s->skip_a = by_id < by_endpoint ? by_id : by_endpoint;
 	s->skip_b = by_id < by_endpoint ? by_endpoint : by_id;
 	if (want > K_MAX)
 		return PASSED_INCOMPLETE;
-	for (__u32 less = 0; less < K_MAX; less++) {
-		if (want <= less)
-			break;
-		s->want = want - less;
-		if (s->want > t->count)
-			s->want = t->count;
+	/* No more than fit if all are short. */
+	if (want * t->longest > room && want > room / t->shortest)
+		want = room / t->shortest;
+	for (__u32 i = 0; i < K_MAX; i++) {
+		__u32 less;
+
+		s->want = want < t->count ? want : t->count;
 		if (!find_closest(t, s))
 			return PASSED_INCOMPLETE;
-		if (HEAD_LEN + NODES_BEGIN_LEN + s->bytes + NODES_END_LEN <= REPLY_MAX)
+		if (s->bytes <= room)
 			return OURS;
+		/* At least as many less as would do if all were long. */
+		less = (s->bytes - room + t->longest - 1) / t->longest;
+		if (!less || less >= want)
+			break;
+		want -= less;
 	}
 	return PASSED_INCOMPLETE;
-}
-
-static __always_inline int store(void *ctx, bool xdp, __u32 at, const void *from, __u32 len)
-{
-	return xdp ? bpf_xdp_store_bytes(ctx, at, (void *)from, len) :
-		     bpf_skb_store_bytes(ctx, at, from, len, 0);
 }
 
 /* Gives the frame this length. If that fails it stays as it was. Nobody else bounds a growing frame by
@@ -835,12 +984,12 @@ static __always_inline int resize(void *ctx, bool xdp, __u32 old_len, __u32 new_
 	return xdp ? bpf_xdp_adjust_tail(ctx, more) : bpf_skb_change_tail(ctx, new_len, 0);
 }
 
-/* Copies the contacts found behind the head of a reply. Returns their checksum. */
-static __always_inline long copy_contacts(void *ctx, bool xdp, const struct table *t,
-					  const struct search *s, __u32 at)
+/* Copies the contacts found to a place in the payload, which begins at `at`. Returns their checksum, or
+ * less than zero. */
+static __always_inline int copy_contacts(void *ctx, bool xdp, const struct table *t,
+					  const struct search *s, __u32 at, __u32 place)
 {
 	__u64 sum = 0;
-	__u32 place = 0;
 
 	for (__u32 i = 0; i < RUNS_MAX; i++) {
 		__u32 from, to, start, len, part;
@@ -867,6 +1016,38 @@ static __always_inline long copy_contacts(void *ctx, bool xdp, const struct tabl
 		place += len;
 	}
 	return sum;
+}
+
+/* Each a global function, as the search is. */
+__noinline int copy_contacts_xdp(struct xdp_md *ctx, const struct table *t, const struct search *s,
+				 __u32 at, __u32 place)
+{
+	return t && s ? copy_contacts(ctx, true, t, s, at, place) : -1;
+}
+
+__noinline int copy_contacts_tcx(struct __sk_buff *ctx, const struct table *t, const struct search *s,
+				 __u32 at, __u32 place)
+{
+	return t && s ? copy_contacts(ctx, false, t, s, at, place) : -1;
+}
+
+/* Writes the values of an answer. Returns their checksum. */
+static __always_inline long copy_values(void *ctx, bool xdp, const struct hot *hot, __u32 at)
+{
+	__u32 len = hot->len;
+
+	barrier_var(len);
+	if (len < 1 || len > HOT_BYTES || store(ctx, xdp, at, hot->bytes, len))
+		return -1;
+	return hot->sum;
+}
+
+/* The sum of bytes that are all the same, from a place on. */
+static __always_inline __u32 sum_same(__u32 place, __u8 byte, __u32 count)
+{
+	__u32 even = (count + !(place & 1)) / 2;
+
+	return byte * (even * 256 + count - even);
 }
 
 /* The sum of a reply's head behind the version and the own id, of which `head_sum` is. */
@@ -949,8 +1130,8 @@ static __always_inline void *end_of(void *ctx, bool xdp)
 }
 
 /*
- * Makes the reply of a frame that has the right length already. The body of a findnode is in the
- * frame, its sum is `body_sum`; a pong is written here. Returns 0, or the counter of the failure.
+ * Makes the reply of a frame that has the right length already. The body of a lookup's answer is in the
+ * frame, its sum is `body_sum`, but for the first bytes of a findnode's; a pong is written here. Returns 0, or the counter of the failure.
  */
 static __always_inline int write_reply(void *ctx, bool xdp, const struct table *t,
 				       const struct request *r, __u32 payload_len, __u64 body_sum)
@@ -973,9 +1154,11 @@ static __always_inline int write_reply(void *ctx, bool xdp, const struct table *
 	m[AT_LENGTH] = payload_len >> 8;
 	m[AT_LENGTH + 1] = payload_len;
 	if (r->is_find) {
-		m[HEAD_LEN] = 'l';
-		m[HEAD_LEN + 1] = 'l';
-		body_sum += 'l' << 8 | 'l';
+		if (!r->is_value) {
+			m[HEAD_LEN] = 'l';
+			m[HEAD_LEN + 1] = 'l';
+			body_sum += 'l' << 8 | 'l';
+		}
 	} else {
 		__builtin_memcpy(m + HEAD_LEN, PONG, PONG_LEN);
 		body_sum = ('l' << 8 | 'i') + ('5' << 8 | 'e') + ('e' << 8);
@@ -1035,12 +1218,15 @@ static __always_inline int serve(void *ctx, bool xdp, __u32 frame_len)
 {
 	struct request r = {};
 	struct search *s;
-	__u32 payload_len = PONG_LEN, new_len, by_endpoint, zero = 0;
+	__u32 payload_len = PONG_LEN, begin_len = NODES_BEGIN_LEN, end_len = NODES_END_LEN;
+	__u32 new_len, least_len, by_endpoint, zero = 0;
 	const struct contact *known = NULL;
+	const struct hot *hot = NULL;
 	const struct table *t;
 	struct node *node = NULL;
 	long sum = 0;
 	__u64 now;
+	bool is_proved;
 	int parsed;
 
 	s = bpf_map_lookup_elem(&searches, &zero);
@@ -1076,6 +1262,17 @@ static __always_inline int serve(void *ctx, bool xdp, __u32 frame_len)
 		return serve_route(ctx, xdp, &r, s, node, t);
 
 	/* 3. May it be answered? */
+	if (r.is_value) {
+		parsed = parse_search(ctx, xdp, &r, s);
+		if (parsed != OURS)
+			return pass(&r, parsed);
+		/* Which of several values an answer has is the node's to choose. */
+		hot = find_hot(node, s);
+		if (!hot || s->limit < hot->count)
+			return pass(&r, PASSED_NOT_CACHED);
+		begin_len = hot->len;
+		end_len = VALUES_END_LEN;
+	}
 	parsed = check_limits(&r, now);
 	/* The user asked for this when attaching: the node would spend ten times as much on it. */
 	if (parsed == DROPPED_LIMIT_SOURCE || parsed == DROPPED_LIMIT_TOTAL)
@@ -1091,17 +1288,25 @@ static __always_inline int serve(void *ctx, bool xdp, __u32 frame_len)
 		if (same_id(t->contacts[by_endpoint].id, s->from))
 			known = &t->contacts[by_endpoint];
 	}
+	is_proved = known || is_loopback(&r.source, r.v6);
+	/* The node learns from a token that an address is the sender's. */
+	if (r.is_value && s->has_token && !is_proved)
+		return pass(&r, PASSED_UNPROVED);
 
 	/* 4. What is the answer, and how long? */
 	if (r.is_find) {
 		if (t->incomplete)
 			return pass(&r, PASSED_INCOMPLETE);
-		parsed = find(t, s, by_endpoint);
+		if (begin_len > HOT_BYTES)
+			return pass(&r, PASSED_NOT_CACHED);
+		parsed = find(t, s, by_endpoint, REPLY_MAX - HEAD_LEN - begin_len - end_len);
 		if (parsed != OURS)
 			return pass(&r, parsed);
-		payload_len = NODES_BEGIN_LEN + s->bytes + NODES_END_LEN;
-		if (!known && !is_loopback(&r.source, r.v6) &&
-		    HEAD_LEN + payload_len + PING_BYTES > AMPLIFICATION_MAX * r.len)
+		payload_len = begin_len + s->bytes + end_len;
+		least_len = begin_len + end_len + (r.is_value && s->is_extended ? REST_MAX : 0);
+		if (least_len < payload_len)
+			least_len = payload_len;
+		if (!is_proved && HEAD_LEN + least_len + PING_BYTES > AMPLIFICATION_MAX * r.len)
 			return pass(&r, PASSED_UNPROVED);
 	}
 
@@ -1111,13 +1316,17 @@ static __always_inline int serve(void *ctx, bool xdp, __u32 frame_len)
 	if (resize(ctx, xdp, frame_len, new_len))
 		return pass(&r, PASSED_NO_ROOM);
 	if (r.is_find) {
-		__u16 ee = 'e' << 8 | 'e';
+		__u32 eee = 'e' | 'e' << 8 | 'e' << 16;
+		long contacts, values = 0;
 
-		sum = copy_contacts(ctx, xdp, t, s, r.at + HEAD_LEN + NODES_BEGIN_LEN);
-		if (sum < 0 || store(ctx, xdp, new_len - NODES_END_LEN, &ee, sizeof(ee)))
+		contacts = xdp ? copy_contacts_xdp(ctx, t, s, r.at + HEAD_LEN, begin_len) :
+				 copy_contacts_tcx(ctx, t, s, r.at + HEAD_LEN, begin_len);
+		if (hot)
+			values = copy_values(ctx, xdp, hot, r.at + HEAD_LEN);
+		if (contacts < 0 || values < 0 ||
+		    store(ctx, xdp, new_len - end_len, &eee, hot ? VALUES_END_LEN : NODES_END_LEN))
 			return drop(&r, DROPPED_FAILED);
-		/* Two equal bytes weigh the same wherever they stand. */
-		sum += ee;
+		sum = contacts + values + sum_same(begin_len + s->bytes, 'e', end_len);
 	}
 	if (write_reply(ctx, xdp, t, &r, payload_len, sum))
 		return drop(&r, DROPPED_FAILED);
@@ -1127,7 +1336,7 @@ static __always_inline int serve(void *ctx, bool xdp, __u32 frame_len)
 		note(&node->seen[known->slot % SEEN_MAX], now);
 	else
 		tell(&r, s, now);
-	count(r.port, r.is_find ? ANSWERED_FINDNODE : ANSWERED_PING);
+	count(r.port, r.is_value ? ANSWERED_FINDVALUE : r.is_find ? ANSWERED_FINDNODE : ANSWERED_PING);
 	return SEND;
 }
 

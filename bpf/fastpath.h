@@ -10,7 +10,7 @@
 
 /* Bumped when a shape below or a rule of the program changes: a node must not work with a program of
  * another version. */
-#define LAYOUT_VERSION 4
+#define LAYOUT_VERSION 5
 
 #define ID_LEN 20
 
@@ -66,6 +66,17 @@
 #define STAMPS_AHEAD 1
 #define RELAYS_MAX 2
 #define HOPS_MAX 16
+
+/* Values that are answered here: by key, in sets of a few places, and the bytes of an answer before its
+ * contacts. Values of one key have 1,000 bytes together at most. */
+#define HOT_SETS 128
+#define HOT_WAYS 4
+#define HOT_MAX (HOT_SETS * HOT_WAYS)
+#define HOT_BYTES 1024
+
+/* The longest entries that tell of more values, for which the node leaves room in its answer where the asker
+ * knows of them. */
+#define REST_MAX 131
 
 /* Token buckets of sources. */
 #define SOURCES_MAX 16384
@@ -136,6 +147,9 @@ struct table {
 	__u32 head_sum;
 	__u32 root;
 	__u32 locals_count;
+	/* Bytes of the shortest contact, and of the longest. */
+	__u32 shortest;
+	__u32 longest;
 	/* Multipliers of the two indices, odd. */
 	__u64 id_seed;
 	__u64 endpoint_seed;
@@ -180,10 +194,12 @@ struct about {
 enum counter {
 	ANSWERED_PING,
 	ANSWERED_FINDNODE,
+	ANSWERED_FINDVALUE,
 	FORWARDED_ENTERED,
 	FORWARDED_PASSED,
 	FORWARDED_RELAYED,
 	PASSED_REQUEST,
+	PASSED_NOT_CACHED,
 	PASSED_REPLY,
 	PASSED_VERSION,
 	PASSED_HEADERS,
@@ -218,7 +234,9 @@ struct heartbeat {
 	/* IPv4, IPv6. */
 	__u32 contacts[2];
 	__u32 incomplete;
-	__u32 pad;
+	/* Keys whose values are answered here, and bytes of these. */
+	__u32 hot;
+	__u64 hot_bytes;
 };
 
 struct counters {
@@ -240,6 +258,21 @@ struct secrets {
 	__u64 token[2];
 };
 
+/* What lies under a key, as answers carry it. */
+struct hot {
+	/* On the clock of stamps, in nanoseconds. */
+	__u64 expires;
+	__u8 key[ID_LEN];
+	/* Values there. */
+	__u16 count;
+	__u16 len;
+	/* The sum of the bytes, of which the first stands at an even place. */
+	__u32 sum;
+	__u32 pad;
+	/* Everything before the contacts. */
+	__u8 bytes[HOT_BYTES];
+};
+
 /* All that a node and the program tell one another. The node has it in its own memory. */
 struct node {
 	struct heartbeat heartbeat;
@@ -255,6 +288,12 @@ struct node {
 	__u64 held_seed;
 	__u64 held[HELD_WORDS];
 	struct way ways[SEEN_MAX];
+	/* Which places of `hot` count, by the hashes of their keys; 0: the place is empty, or rests until no
+	 * packet reads it any more. */
+	__u64 hot_tags[HOT_SETS][HOT_WAYS];
+	struct hot hot[HOT_MAX];
+	/* When each was last asked for. Written by the program. */
+	__u64 hot_asked[HOT_MAX];
 	/* When contacts of the table were last handed a route, by their slot. Written by the program. */
 	__u64 used[SEEN_MAX];
 	/* When contacts of the table last asked something, by their slot. Written by the program. */
@@ -270,11 +309,12 @@ ASSERT_SIZE(start, 8);
 ASSERT_SIZE(mark, 8);
 ASSERT_SIZE(stranger, 40);
 ASSERT_SIZE(about, 48);
-ASSERT_SIZE(heartbeat, 24);
-ASSERT_SIZE(counters, 240);
+ASSERT_SIZE(heartbeat, 32);
+ASSERT_SIZE(counters, 256);
 ASSERT_SIZE(way, 16);
 ASSERT_SIZE(secrets, 32);
-ASSERT_SIZE(table, 88008);
-ASSERT_SIZE(node, 548728);
+ASSERT_SIZE(hot, 1064);
+ASSERT_SIZE(table, 88016);
+ASSERT_SIZE(node, 1101728);
 
 #endif

@@ -191,9 +191,9 @@ and the `source` of the default.]],
     name = "xdp", args = "", summary = "the fast path in the kernel: what it answered",
     text = [[
 The result has `attached`; if it is true, `interface`, `mode`, `answering`, `heartbeat` (seconds ago),
-`contacts` mirrored, `share` of the requests answered in the kernel (0 to 1), `ns` for each run if the
-kernel measures it, and counters by reason: `answered`, `forwarded`,
-`passed`, `dropped`, `strangers`; else
+`contacts` mirrored, `cached` values (`keys`, `bytes`, `hits`, `misses`), `share` of the requests
+answered in the kernel (0 to 1), `ns` for each run if the kernel measures it, and counters by reason:
+`answered`, `forwarded`, `passed`, `dropped`, `strangers`; else
 `reason`. Attach with: sudo kademlua xdp attach --iface lo; the node needs --xdp.]],
     example = "xdp().attached",
   },

@@ -458,6 +458,10 @@ function lines.xdp(result, out, pen)
   insert(out, "attached   to " .. escape(result.interface) .. ", " .. result.mode)
   insert(out, "heartbeat  " .. (result.heartbeat and format("%.1f s ago", result.heartbeat) or "none"))
   insert(out, "mirrored   " .. count(result.contacts, "contact"))
+  if result.cached then
+    local cached = result.cached
+    insert(out, format("cached     %s, %d bytes; %d hits, %d misses", count(cached.keys, "key"), cached.bytes, cached.hits, cached.misses))
+  end
   insert(out, "share      " .. (result.share and format("%.1f %% of all requests", 100 * result.share) or "no requests yet"))
   if result.ns then insert(out, "time       " .. result.ns .. " ns a run") end
   for _, kind in ipairs({ "answered", "forwarded", "passed", "dropped", "strangers" }) do

@@ -24,8 +24,9 @@ fn tallies(lab: &Lab) -> (u64, u64) {
         let counts = status["answered"].as_object().unwrap().values();
         answered += counts.filter_map(Value::as_u64).sum::<u64>();
         let passed = status["passed"].as_object().unwrap().iter();
-        // Values are the node's business, replies answer its own questions.
-        let asked = passed.filter(|(why, _)| *why != "other_request" && *why != "reply");
+        // Values that nobody has asked for yet are the node's business, replies answer its own questions.
+        let others = ["other_request", "not_cached", "reply"];
+        let asked = passed.filter(|(why, _)| !others.contains(&why.as_str()));
         left += asked.filter_map(|(_, count)| count.as_u64()).sum::<u64>();
     }
     (answered, left)

@@ -317,9 +317,12 @@ mod verdicts {
                     pass(odd, Counter::PassedRequest, &format!("byte {at} of the payload"));
                 }
             }
-            for request in [Request::FindValue(FindValue::new(target(), 1)), Request::GetSocket] {
+            for (request, counter) in [
+                (Request::FindValue(FindValue::new(target(), 1)), Counter::PassedNotCached),
+                (Request::GetSocket, Counter::PassedRequest),
+            ] {
                 let bytes = datagram(from.id, TransactionId::new(*b"question"), &request);
-                pass(bytes, Counter::PassedRequest, "another RPC");
+                pass(bytes, counter, "another RPC");
             }
             for payload in [
                 &b"d4:name4:ping4:argsli1eee"[..],

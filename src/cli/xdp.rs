@@ -271,6 +271,7 @@ fn as_json(status: &Status) -> Value {
         "heartbeat": status.heartbeat.map(|age| age.as_secs_f64()),
         "contacts": { "ipv4": status.contacts[0], "ipv6": status.contacts[1] },
         "table_too_large": status.incomplete,
+        "cached": { "keys": status.cached[0], "bytes": status.cached[1] },
         "source_rate": status.rates[0],
         "total_rate": status.rates[1],
         "share": status.share(),
@@ -281,7 +282,9 @@ fn as_json(status: &Status) -> Value {
 }
 
 fn as_text(status: &Status) -> String {
-    let Status { port, interface, mode, program_id, contacts: [four, six], .. } = status;
+    let Status { port, interface, mode, program_id, .. } = status;
+    let ([four, six], [keys, bytes]) = (status.contacts, status.cached);
+    let (hits, misses) = status.cache_tally();
     let heartbeat = match status.heartbeat {
         None => format!("no node yet; start one: kademlua {port} --xdp"),
         Some(age) if age < xdp::HEARTBEAT_MAX => format!("{:.1} s ago", age.as_secs_f64()),
@@ -297,6 +300,7 @@ fn as_text(status: &Status) -> String {
         "port {port} on {interface}{}, {}, program {program_id}\n\
          heartbeat  {heartbeat}\n\
          mirrored   {four} IPv4 and {six} IPv6 contacts{}\n\
+         cached     {keys} keys, {bytes} bytes; {hits} hits, {misses} misses\n\
          share      {}\n\
          time       {run}\n",
         if status.is_gone { ", which is gone" } else { "" },

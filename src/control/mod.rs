@@ -29,7 +29,7 @@ pub use self::packet::{Direction, Packet, RING_BYTES, RING_PACKETS, Sight};
 pub use self::reading::{Filter, PacketKind, Reader, Reading};
 pub(crate) use self::view::kept;
 pub use self::view::{
-    BucketSnapshot, ContactSnapshot, Costs, EstimateView, FastPathView, LookupView, Lookups,
-    NodeView, NumberView, OverlaySnapshot, SampleView, SettingView, Snapshot, StateView, StoreView,
-    StoredCounts, TableView, View,
+    BucketSnapshot, CacheView, ContactSnapshot, Costs, EstimateView, FastPathView, LookupView,
+    Lookups, NodeView, NumberView, OverlaySnapshot, SampleView, SettingView, Snapshot, StateView,
+    StoreView, StoredCounts, TableView, View,
 };

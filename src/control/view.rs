@@ -573,6 +573,19 @@ impl SettingView {
     }
 }
 
+/// The values from which the fast path answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheView {
+    /// Keys whose values are in it.
+    pub keys: usize,
+    /// Bytes that these take in answers.
+    pub bytes: usize,
+    /// Findvalues that were answered from it.
+    pub hits: u64,
+    /// Findvalues that might have been, had it had their values.
+    pub misses: u64,
+}
+
 /// The fast path in the kernel. Without one there are `attached` and `reason` alone.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -597,6 +610,9 @@ pub struct FastPathView {
     /// Contacts mirrored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub contacts: Option<usize>,
+    /// The cache of values.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cached: Option<CacheView>,
     /// Share of the requests that were answered in the kernel, 0 to 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub share: Option<f64>,

@@ -6,8 +6,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use crate::control::{
-    Answer, Ask, Capture, CaptureView, Code, EstimateView, FastPathView, Filter, Look, NodeView,
-    Problem, Reader, Reading, SettingView, StateView,
+    Answer, Ask, CacheView, Capture, CaptureView, Code, EstimateView, FastPathView, Filter, Look,
+    NodeView, Problem, Reader, Reading, SettingView, StateView,
 };
 use crate::state;
 use crate::xdp;
@@ -95,6 +95,7 @@ fn state_view(status: state::StateStatus) -> StateView {
 }
 
 fn attached(status: &xdp::Status) -> FastPathView {
+    let ([keys, bytes], (hits, misses)) = (status.cached, status.cache_tally());
     let mut view = FastPathView {
         attached: true,
         reason: None,
@@ -103,6 +104,7 @@ fn attached(status: &xdp::Status) -> FastPathView {
         answering: Some(status.is_answering()),
         heartbeat: status.heartbeat.map(|age| age.as_secs_f64()),
         contacts: Some(status.contacts.iter().sum()),
+        cached: Some(CacheView { keys, bytes, hits, misses }),
         share: status.share(),
         ns: status.run.map(|run| run.as_nanos() as u64),
         ..FastPathView::default()

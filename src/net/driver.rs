@@ -199,7 +199,6 @@ struct Driver {
     lines: Vec<NodeSocket>,
     returned: mpsc::UnboundedReceiver<Returned>,
     resolved: mpsc::UnboundedReceiver<Resolved>,
-    fast_path: Option<FastPath>,
     persister: Option<Persister>,
     core: Core,
 }
@@ -249,9 +248,9 @@ impl Driver {
             lines,
             returned,
             resolved,
-            fast_path: plan.mirror.map(FastPath::new),
             persister,
             core: Core {
+                fast_path: plan.mirror.map(FastPath::new),
                 bootstrap,
                 joining,
                 has_joined: false,
@@ -325,7 +324,8 @@ impl Driver {
         orders: &mut mpsc::Receiver<Order>,
         mut timer: Pin<&mut Sleep>,
     ) -> Wake {
-        let beat = self.fast_path.as_ref().map_or(Instant::NEVER, |fast_path| fast_path.beat_at);
+        let beat =
+            self.core.fast_path.as_ref().map_or(Instant::NEVER, |fast_path| fast_path.beat_at);
         let keep = self.persister.as_ref().map_or(Instant::NEVER, |k| k.next_time(&self.core.node));
         let due = self.core.next_time().min(beat).min(keep);
         if due != Instant::NEVER && timer.deadline() != self.clock.at(due) {
@@ -338,17 +338,17 @@ impl Driver {
             Some(resolved) = self.resolved.recv() => Wake::Resolved(resolved),
             ready = readable(&self.lines) => Wake::Readable(ready),
             ready = failed(&self.lines) => Wake::Failed(ready),
-            strangers = strangers(&mut self.fast_path) => Wake::Strangers(strangers),
+            strangers = strangers(&mut self.core.fast_path) => Wake::Strangers(strangers),
             () = timer, if due != Instant::NEVER => Wake::Timer,
         }
     }
 
     /// Tells the fast path all news of the node.
     fn tend_fast_path(&mut self) {
-        let Some(fast_path) = &mut self.fast_path else { return };
         let now = self.clock.now();
+        let Core { fast_path: Some(fast_path), node, local, .. } = &mut self.core else { return };
         let heard = fast_path.beat(now);
-        fast_path.mirror.update(now, &self.core.node, self.core.local);
+        fast_path.mirror.update(now, node, *local);
         self.core.on_seen(now, &heard.asked);
         self.core.on_handed_on(now, &heard.used);
     }
@@ -379,7 +379,7 @@ impl Driver {
     fn take_failures(&mut self) {
         let now = self.clock.now();
         // It may be the kernel that handed the route on.
-        if let Some(fast_path) = &mut self.fast_path {
+        if let Some(fast_path) = &mut self.core.fast_path {
             let used = fast_path.mirror.used();
             self.core.on_handed_on(now, &used);
         }
@@ -471,6 +471,7 @@ async fn flush(
 /// The node, and where its outputs go.
 struct Core {
     node: Node,
+    fast_path: Option<FastPath>,
     local: SocketAddr,
     /// The outboxes of the sockets, in their order.
     outboxes: Vec<SendBatch>,
@@ -513,6 +514,10 @@ impl Core {
     }
 
     fn drain(&mut self, now: Instant) {
+        // Nobody may hear of a store, and then be answered with what was there before.
+        if let Some(fast_path) = &mut self.fast_path {
+            fast_path.mirror.take_back(&mut self.node);
+        }
         loop {
             match self.node.poll_output() {
                 Output::Transmit { destination, local, bytes } => {

@@ -190,9 +190,13 @@ impl Active<'_> {
             }
             _ => Rest::default(),
         };
+        let is_held = picked.is_some();
         let values = picked.map(|picked| picked.values);
         let closest = closest_for(table, &asked.by, &search.key, policy.k);
         wire::emit_values(&mut out.bytes, &asked.header, values, &rest, closest, max);
+        if is_held {
+            self.overlay.store.copies().note_asked(&search.key);
+        }
     }
 
     /// Answers the questions that have waited for this address to be validated.

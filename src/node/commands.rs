@@ -18,7 +18,7 @@ use crate::node::overlay::{Active, Overlay, OverlayId};
 use crate::node::pending::RequestToken;
 use crate::node::policy::Policy;
 use crate::node::{CallError, Counters, Node};
-use crate::store::{Change, Deposit, Refusal, RowId, Store};
+use crate::store::{Change, Copies, Deposit, Refusal, RowId, Store};
 use crate::time::{Duration, Instant};
 
 /// What a node can be asked to do.
@@ -200,6 +200,12 @@ impl Node {
     /// Tells a change once more, later.
     pub fn note_changed(&mut self, change: Change) {
         self.first_active().overlay.store.note_changed(change);
+    }
+
+    /// Who has copies of the values that it keeps, and what it has to hear.
+    #[cfg_attr(not(fast_path), expect(dead_code, reason = "the fast path alone has copies"))]
+    pub(crate) fn copies(&mut self) -> &mut Copies {
+        self.first_active().overlay.store.copies()
     }
 
     fn first_active(&mut self) -> Active<'_> {

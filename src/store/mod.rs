@@ -15,6 +15,7 @@
 //! Nothing is sent from here; the store says which keys are due for republishing, the node does it.
 //! Read [`Store::put`] first; [`Store::pick`] chooses what an answer holds.
 
+mod copies;
 mod pick;
 mod room;
 mod shares;
@@ -34,6 +35,7 @@ use crate::time::{Duration, Instant};
 use self::shares::{ACCOUNT, AccountPath, Pool, Rank};
 use self::slot::{RowEntry, Slot};
 
+pub(crate) use self::copies::Copies;
 pub use self::pick::{Picked, Values};
 pub use self::shares::Holder;
 
@@ -223,6 +225,7 @@ pub struct Store {
     /// The change that was told last.
     last_told: Change,
     last_row: RowId,
+    copies: Copies,
     expire: Duration,
     republish: Duration,
     limits: Capacity,
@@ -338,6 +341,7 @@ impl Store {
             changed: None,
             last_told: Change { key: own, row: RowId::default() },
             last_row: RowId::default(),
+            copies: Copies::default(),
             expire: config.expire,
             republish: config.republish,
             limits,
@@ -418,6 +422,11 @@ impl Store {
             stored.into_iter().for_each(|stored| stored.is_told = true);
         }
         taken
+    }
+
+    /// Who has copies of values, and what it has to hear.
+    pub(crate) fn copies(&mut self) -> &mut Copies {
+        &mut self.copies
     }
 
     /// Notes a change, perhaps again because it came to nothing.
@@ -673,6 +682,7 @@ impl Store {
 
     /// Lays a value under its key.
     fn lay(&mut self, key: Id, stored: Box<Stored>) {
+        self.copies.note_changed(&key);
         self.count += 1;
         self.row_bytes += stored.cost();
         if let Party::Node(contact) = stored.depositor() {
@@ -682,7 +692,10 @@ impl Store {
         }
         let due = stored.due();
         let slot = self.slots.entry(key).or_insert_with(Slot::new);
-        self.keys_version += u64::from(slot.is_empty());
+        if slot.is_empty() {
+            self.keys_version += 1;
+            self.copies.note_came(&key);
+        }
         slot.insert(stored);
         if due < slot.due {
             self.schedule(&key, due);
@@ -691,6 +704,7 @@ impl Store {
 
     /// Takes a value away, and its key with the last one.
     fn take(&mut self, key: &Id, index: usize) -> (Id, Box<Stored>) {
+        self.copies.note_changed(key);
         let slot = self.slots.get_mut(key).expect("the slot of a value");
         let stored = slot.remove(index);
         if slot.is_empty() {

@@ -748,7 +748,9 @@ proptest! {
         });
         let now = Instant::ZERO + HOUR.times(100);
         bench.store.note_changes();
+        bench.store.copies().begin();
         let mut written = BTreeMap::new();
+        let mut copied: BTreeMap<Id, Vec<Value>> = BTreeMap::new();
         for (number, (_, deposit)) in deposits.into_iter().enumerate() {
             let before = bench.rows();
             let outcome = bench.put_at(now, deposit.clone());
@@ -767,6 +769,23 @@ proptest! {
             prop_assert!(bench.store.bytes() <= bytes);
             for slot in bench.store.slots.values() {
                 prop_assert!(slot.len() <= per_key);
+            }
+            // Whoever has copies has none that is not right, nor one of nothing.
+            for key in bench.store.copies().take_stale() {
+                prop_assert!(copied.remove(&key).is_some());
+            }
+            let came = bench.store.copies().take_came();
+            let is_new = |key: &&Id| !before.keys().any(|(there, _)| there == *key);
+            let new = bench.store.keys().filter(is_new);
+            prop_assert!(new.into_iter().all(|key| came.contains(key)));
+            for (key, values) in &copied {
+                let now = bench.store.values(key).into_iter().flatten();
+                prop_assert!(now.eq(values), "{} has changed", key);
+            }
+            let shown: Vec<Value> =
+                bench.store.values(&deposit.key).into_iter().flatten().cloned().collect();
+            if !shown.is_empty() && copied.insert(deposit.key, shown).is_none() {
+                bench.store.copies().add(deposit.key);
             }
             // A listener that writes down the changes has everything in the end.
             if number % 3 == 0 {

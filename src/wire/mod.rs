@@ -262,6 +262,14 @@ impl Dialect {
         }
     }
 
+    /// The payload of a findvalue's answer with these values, up to its contacts.
+    #[cfg_attr(not(fast_path), expect(dead_code, reason = "the fast path alone asks"))]
+    pub(crate) fn encode_values_head<'v>(self, values: impl Iterator<Item = &'v Value>) -> Vec<u8> {
+        match self {
+            Dialect::V1 => v1::encode_values_head(values),
+        }
+    }
+
     /// The payload of a route's answer.
     pub fn encode_route_answer(self, answer: &RouteAnswer) -> Vec<u8> {
         match self {

@@ -10,6 +10,8 @@ pub enum Counter {
     AnsweredPing,
     /// A findnode was answered in the kernel.
     AnsweredFindNode,
+    /// A findvalue was answered in the kernel.
+    AnsweredFindValue,
     /// A client's route was let into the network, and handed to a contact.
     ForwardedEntered,
     /// A route of another node was handed to a contact.
@@ -18,6 +20,8 @@ pub enum Counter {
     ForwardedRelayed,
     /// Passed up: another request, or one in an unusual form.
     PassedRequest,
+    /// Passed up: a findvalue for a key whose values are not cached, or for fewer values than lie there.
+    PassedNotCached,
     /// Passed up: no request; mostly replies to the node's own.
     PassedReply,
     /// Passed up: another version of the protocol, or none.
@@ -70,13 +74,15 @@ pub enum Counter {
 
 impl Counter {
     /// All, in the order of the map.
-    pub const ALL: [Counter; 30] = [
+    pub const ALL: [Counter; 32] = [
         Counter::AnsweredPing,
         Counter::AnsweredFindNode,
+        Counter::AnsweredFindValue,
         Counter::ForwardedEntered,
         Counter::ForwardedPassed,
         Counter::ForwardedRelayed,
         Counter::PassedRequest,
+        Counter::PassedNotCached,
         Counter::PassedReply,
         Counter::PassedVersion,
         Counter::PassedHeaders,
@@ -108,7 +114,9 @@ impl Counter {
         match self {
             Counter::AnsweredPing
             | Counter::AnsweredFindNode
+            | Counter::AnsweredFindValue
             | Counter::PassedRequest
+            | Counter::PassedNotCached
             | Counter::PassedNoHeartbeat
             | Counter::PassedEmpty
             | Counter::PassedIncomplete
@@ -144,10 +152,12 @@ impl Counter {
         match self {
             Counter::AnsweredPing => ("answered", "ping"),
             Counter::AnsweredFindNode => ("answered", "findnode"),
+            Counter::AnsweredFindValue => ("answered", "findvalue"),
             Counter::ForwardedEntered => ("forwarded", "entered"),
             Counter::ForwardedPassed => ("forwarded", "passed"),
             Counter::ForwardedRelayed => ("forwarded", "relayed"),
             Counter::PassedRequest => ("passed", "other_request"),
+            Counter::PassedNotCached => ("passed", "not_cached"),
             Counter::PassedReply => ("passed", "reply"),
             Counter::PassedVersion => ("passed", "version"),
             Counter::PassedHeaders => ("passed", "headers"),

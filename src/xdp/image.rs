@@ -6,12 +6,13 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 use super::layout::{
-    HELD_BITS, HELD_WORDS, INDEX_BUCKETS, INDEX_DEPTH, Index, KernelContact, KernelEndpoint,
-    KernelTable, LAYOUT_VERSION, Mark, STARTS, Split, Start, Stranger,
+    HELD_BITS, HELD_WORDS, HOT_SETS, Hot, INDEX_BUCKETS, INDEX_DEPTH, Index, KernelContact,
+    KernelEndpoint, KernelTable, LAYOUT_VERSION, Mark, STARTS, Split, Start, Stranger,
 };
 use super::{CONTACTS_MAX, DIALECT, Error, LOCALS_MAX};
 use crate::id::Id;
 use crate::message::Contact;
+use crate::time::Duration;
 
 /// Seeds to try before a table counts as one that does not fit; one table in a thousand needs a
 /// second seed.
@@ -96,6 +97,30 @@ impl Content {
     }
 }
 
+/// What the program finds a key by: its hash, which is never zero, and the set of places where it may be.
+pub(super) fn hot_tag(key: &Id, seed: u64) -> (u64, usize) {
+    let hash = hash_id(key.as_bytes(), seed);
+    (hash | 1, (hash >> 32) as usize % HOT_SETS)
+}
+
+/// Values as the program answers with them; `None` if they are too long for that. `head` is an answer's
+/// payload before its contacts, `expires` on the clock of stamps.
+pub(super) fn hot(key: &Id, count: usize, head: &[u8], expires: Duration) -> Option<Box<Hot>> {
+    let mut hot: Box<Hot> = bytemuck::zeroed_box();
+    hot.bytes.get_mut(..head.len())?.copy_from_slice(head);
+    hot.expires = expires.as_micros() * 1_000;
+    hot.key = *key.as_bytes();
+    hot.count = u16::try_from(count).ok()?;
+    hot.len = head.len() as u16;
+    hot.sum = sum(0, head);
+    Some(hot)
+}
+
+/// The bit that says whether a key is held.
+pub(super) fn held_bit(key: &Id, seed: u64) -> usize {
+    hash_id(key.as_bytes(), seed) as usize % (1 << HELD_BITS)
+}
+
 /// The bits that say which keys are held; the program makes them in the same way.
 pub(super) fn held_bits<'a>(
     keys: impl Iterator<Item = &'a Id>,
@@ -103,7 +128,7 @@ pub(super) fn held_bits<'a>(
 ) -> Box<[u64; HELD_WORDS]> {
     let mut bits: Box<[u64; HELD_WORDS]> = bytemuck::zeroed_box();
     for key in keys {
-        let bit = hash_id(key.as_bytes(), seed) as usize % (1 << HELD_BITS);
+        let bit = held_bit(key, seed);
         bits[bit / u64::BITS as usize] |= 1 << (bit % u64::BITS as usize);
     }
     bits
@@ -124,6 +149,7 @@ fn put_contacts(table: &mut KernelTable, contacts: &[(Contact, u16)]) {
 
 fn put_bytes(table: &mut KernelTable, contacts: &[(Contact, u16)]) {
     let mut mark = Mark { offset: 0, sum: 0 };
+    table.shortest = u32::MAX;
     for (number, (contact, _)) in contacts.iter().enumerate() {
         table.marks[number] = mark;
         let encoded = DIALECT.encode_contact(contact);
@@ -131,7 +157,10 @@ fn put_bytes(table: &mut KernelTable, contacts: &[(Contact, u16)]) {
         let start = mark.offset as usize;
         table.bytes[start..start + bytes.len()].copy_from_slice(bytes);
         mark.sum += sum(start, bytes);
-        mark.offset += bytes.len() as u32;
+        let len = bytes.len() as u32;
+        mark.offset += len;
+        table.shortest = table.shortest.min(len);
+        table.longest = table.longest.max(len);
     }
     table.marks[contacts.len()] = mark;
 }

@@ -8,7 +8,7 @@ use super::{CONTACTS_MAX, DIALECT, LOCALS_MAX};
 use crate::id::Id;
 use crate::message::EncodedContact;
 
-pub(super) const LAYOUT_VERSION: u32 = 4;
+pub(super) const LAYOUT_VERSION: u32 = 5;
 
 const CONTACT_BYTES_MAX: usize = EncodedContact::MAX;
 const REPLY_MAX: usize = DIALECT.sizes().answer_max;
@@ -18,6 +18,10 @@ pub(super) const SEEN_MAX: usize = 2_048;
 pub(super) const STARTS: usize = 8 * Id::LEN + 1;
 pub(super) const BUFFERS: usize = 2;
 pub(super) const HELD_BITS: u32 = 20;
+pub(super) const HOT_SETS: usize = 128;
+pub(super) const HOT_WAYS: usize = 4;
+pub(super) const HOT_MAX: usize = HOT_SETS * HOT_WAYS;
+pub(super) const HOT_BYTES: usize = 1_024;
 pub(super) const HELD_WORDS: usize = 1 << (HELD_BITS - u64::BITS.ilog2());
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Pod, Zeroable)]
@@ -75,6 +79,8 @@ pub(super) struct KernelTable {
     pub(super) head_sum: u32,
     pub(super) root: u32,
     pub(super) locals_count: u32,
+    pub(super) shortest: u32,
+    pub(super) longest: u32,
     pub(super) id_seed: u64,
     pub(super) endpoint_seed: u64,
     pub(super) locals: [[u8; 16]; LOCALS_MAX],
@@ -114,7 +120,8 @@ pub(super) struct Heartbeat {
     pub(super) at: u64,
     pub(super) contacts: [u32; 2],
     pub(super) incomplete: u32,
-    pub(super) pad: u32,
+    pub(super) hot: u32,
+    pub(super) hot_bytes: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
@@ -123,6 +130,18 @@ pub(super) struct Way {
     pub(super) ifindex: u32,
     pub(super) to: [u8; 6],
     pub(super) from: [u8; 6],
+}
+
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct Hot {
+    pub(super) expires: u64,
+    pub(super) key: [u8; Id::LEN],
+    pub(super) count: u16,
+    pub(super) len: u16,
+    pub(super) sum: u32,
+    pub(super) pad: u32,
+    pub(super) bytes: [u8; HOT_BYTES],
 }
 
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -138,6 +157,9 @@ pub(super) struct KernelNode {
     pub(super) held_seed: u64,
     pub(super) held: [u64; HELD_WORDS],
     pub(super) ways: [Way; SEEN_MAX],
+    pub(super) hot_tags: [u64; HOT_MAX],
+    pub(super) hot: [Hot; HOT_MAX],
+    pub(super) hot_asked: [u64; HOT_MAX],
     pub(super) used: [u64; SEEN_MAX],
     pub(super) seen: [u64; SEEN_MAX],
     pub(super) tables: [[KernelTable; BUFFERS]; 2],
@@ -151,16 +173,18 @@ const _: () = {
     assert!(size_of::<Mark>() == 8);
     assert!(size_of::<Stranger>() == 40);
     assert!(size_of::<About>() == 48);
-    assert!(size_of::<Heartbeat>() == 24);
-    assert!(size_of::<KernelTable>() == 88_008);
+    assert!(size_of::<Heartbeat>() == 32);
+    assert!(size_of::<Hot>() == 1_064);
+    assert!(size_of::<KernelTable>() == 88_016);
     assert!(size_of::<Way>() == 16);
-    assert!(size_of::<KernelNode>() == 548_728);
+    assert!(size_of::<KernelNode>() == 1_101_728);
 };
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::guard::tickets;
+    use crate::message::FindValue;
     use crate::node::HOPS_MAX;
     use crate::wire::AMPLIFICATION_MAX;
     use crate::xdp::{CONTACTS_MAX, HEARTBEAT_MAX, LOCALS_MAX};
@@ -172,6 +196,14 @@ mod tests {
         let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         let value = value.unwrap_or_else(|| panic!("the header defines {name}"));
         value.trim_end_matches("ULL").parse().expect("a number")
+    }
+
+    /// Bytes that an answer has room for, beside its values, if the asker is no original.
+    fn rest_max() -> usize {
+        let plain = FindValue::new(Id::ZERO, 1);
+        let extended = FindValue { token: Some(b""), ..plain };
+        let max = |search| DIALECT.values_max(&search, REPLY_MAX);
+        max(plain) - max(extended)
     }
 
     #[test]
@@ -189,6 +221,10 @@ mod tests {
             ("SEEN_MAX", SEEN_MAX),
             ("BUFFERS", BUFFERS),
             ("HELD_BITS", HELD_BITS as usize),
+            ("REST_MAX", rest_max()),
+            ("HOT_SETS", HOT_SETS),
+            ("HOT_WAYS", HOT_WAYS),
+            ("HOT_BYTES", HOT_BYTES),
             ("STAMP_BITS", tickets::STAMP_BITS as usize),
             ("TICKET_STAMPS", tickets::TICKET_STAMPS.into()),
             ("TOKEN_STAMPS", tickets::TOKEN_STAMPS.into()),

@@ -187,6 +187,8 @@ pub struct Status {
     /// Whether the routing table has more contacts than fit, so that findnodes are left to the
     /// node.
     pub incomplete: bool,
+    /// Keys whose values are cached, and bytes of these.
+    pub cached: [usize; 2],
     /// Limit on one source and on all, in requests a second; 0: none.
     pub rates: [u64; 2],
     /// What was counted, in the order of [`Counter::ALL`].
@@ -211,7 +213,15 @@ impl Status {
 
     /// Requests answered in the kernel.
     pub fn answered(&self) -> u64 {
-        self.count(Counter::AnsweredPing) + self.count(Counter::AnsweredFindNode)
+        let answered =
+            [Counter::AnsweredPing, Counter::AnsweredFindNode, Counter::AnsweredFindValue];
+        answered.map(|counter| self.count(counter)).iter().sum()
+    }
+
+    /// Findvalues that were answered from the cache of values, and those that might have been had it had
+    /// them.
+    pub fn cache_tally(&self) -> (u64, u64) {
+        (self.count(Counter::AnsweredFindValue), self.count(Counter::PassedNotCached))
     }
 
     /// Share of the requests that were answered in the kernel, 0 to 1; `None` if none came. The

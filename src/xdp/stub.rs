@@ -73,7 +73,11 @@ impl Mirror {
         match self.0 {}
     }
 
-    pub(crate) fn update(&mut self, _now: Instant, _node: &Node, _local: SocketAddr) {
+    pub(crate) fn update(&mut self, _now: Instant, _node: &mut Node, _local: SocketAddr) {
+        match self.0 {}
+    }
+
+    pub(crate) fn take_back(&mut self, _node: &mut Node) {
         match self.0 {}
     }
 

@@ -59,7 +59,7 @@ pub(super) use route::{
     answer as route_answer, encode_answer as encode_route_answer, endpoint_bytes,
     hops as route_hops, parse as route, put_hop as put_route_hop, values_max as route_values_max,
 };
-pub(super) use write::{encode_contact, put_message, put_nodes, put_values};
+pub(super) use write::{encode_contact, encode_values_head, put_message, put_nodes, put_values};
 
 use crate::id::Id;
 use crate::message::{FindValue, Rpc, RpcError, TransactionId};

@@ -181,28 +181,49 @@ pub(in crate::wire) fn put_values<'v, 'c>(
     closest: impl Iterator<Item = &'c EncodedContact>,
     max: usize,
 ) {
-    const CLOSEST: &[u8] = b"7:closestl";
-    const TAIL: &[u8] = b"eee";
-    const AFTER: usize = b"e".len() + CLOSEST.len() + TAIL.len();
     let start = out.len();
     put_framed(out, header, RESPONSE, |out| {
-        // The values are laid down first, so that contacts take only what is left; a decoder
-        // takes dictionary keys in any order.
-        out.extend_from_slice(b"ld");
-        put_rest(out, rest);
-        if let Some(values) = values {
-            out.extend_from_slice(b"6:retvall");
-            for value in values {
-                if out.len() + value.as_bytes().len() + AFTER <= start + max.min(MAX_DATAGRAM) {
-                    out.extend_from_slice(value.as_bytes());
-                }
-            }
-            out.push(b'e');
-        }
-        out.extend_from_slice(CLOSEST);
-        put_contacts(out, closest, TAIL, start + max.min(MAX_REPLY));
+        put_values_head(out, values, rest, start + max.min(MAX_DATAGRAM));
+        put_contacts(out, closest, VALUES_TAIL, start + max.min(MAX_REPLY));
     });
 }
+
+/// The payload of an answer with these values, up to its contacts.
+pub(in crate::wire) fn encode_values_head<'v>(values: impl Iterator<Item = &'v Value>) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_values_head(&mut out, Some(values), &Rest::default(), usize::MAX);
+    out
+}
+
+/// Appends all of a findvalue's answer that stands before its contacts, with as many values as leave room
+/// for what must follow before `end`.
+#[inline]
+fn put_values_head<'v>(
+    out: &mut Vec<u8>,
+    values: Option<impl Iterator<Item = &'v Value>>,
+    rest: &Rest,
+    end: usize,
+) {
+    const CLOSEST: &[u8] = b"7:closestl";
+    const AFTER: usize = b"e".len() + CLOSEST.len() + VALUES_TAIL.len();
+    // The values are laid down first, so that contacts take only what is left; a decoder
+    // takes dictionary keys in any order.
+    out.extend_from_slice(b"ld");
+    put_rest(out, rest);
+    if let Some(values) = values {
+        out.extend_from_slice(b"6:retvall");
+        for value in values {
+            if out.len() + value.as_bytes().len() + AFTER <= end {
+                out.extend_from_slice(value.as_bytes());
+            }
+        }
+        out.push(b'e');
+    }
+    out.extend_from_slice(CLOSEST);
+}
+
+/// Behind the contacts of a findvalue's answer.
+const VALUES_TAIL: &[u8] = b"eee";
 
 /// The entries of a dictionary that tell of more values; none if there are none.
 pub(super) fn put_rest(out: &mut Vec<u8>, rest: &Rest) {

@@ -19,6 +19,7 @@ use nix::ifaddrs::getifaddrs;
 use tokio::io::unix::AsyncFd;
 use tracing::{debug, info, warn};
 
+use super::hot::{HotValues, hot_of};
 use super::pins;
 use super::shared::Shared;
 use super::status::now;
@@ -26,7 +27,7 @@ use super::ways::Ways;
 use crate::message::Contact;
 use crate::node::Node;
 use crate::time::Instant;
-use crate::xdp::image::{Content, draw_seed, held_bits};
+use crate::xdp::image::{Content, draw_seed, held_bit, held_bits};
 use crate::xdp::layout::{BUFFERS, Heartbeat, SEEN_MAX, Stranger, Way};
 use crate::xdp::{Error, Heard, Pinning};
 
@@ -76,12 +77,21 @@ impl Mirror {
         self.attached.as_mut().map(Link::used).unwrap_or_default()
     }
 
-    /// Hands over the contacts that the node may name from now on, if they have changed; `local` is
-    /// the address that it is bound to. Costs next to nothing if they have not changed, and does
-    /// not wait for the write if they have.
-    pub(crate) fn update(&mut self, now: Instant, node: &Node, local: SocketAddr) {
+    /// Hands over the contacts that the node may name from now on, if they have changed, and values that
+    /// were asked for; `local` is the address that it is bound to. Costs next to nothing if there is nothing
+    /// new, and does not wait for the write if there is.
+    pub(crate) fn update(&mut self, now: Instant, node: &mut Node, local: SocketAddr) {
+        match &mut self.attached {
+            Some(link) => link.update(now, node, local),
+            None => node.copies().end(),
+        }
+    }
+
+    /// Takes back the values that have changed. To be called before anything that the node says about
+    /// them gets out. Costs next to nothing if none has.
+    pub(crate) fn take_back(&mut self, node: &mut Node) {
         if let Some(link) = &mut self.attached {
-            link.update(now, node, local);
+            link.take_back(node);
         }
     }
 
@@ -125,6 +135,9 @@ struct Link {
     shared: Arc<Shared>,
     events: AsyncFd<RingBuf<MapData>>,
     slots: Slots,
+    hot: HotValues,
+    /// Whether the node notes what becomes of copies.
+    is_noted: bool,
     last_seen: Vec<u64>,
     last_used: Vec<u64>,
     writer: MapWriter,
@@ -146,6 +159,8 @@ impl Link {
         // Until there is a table of this node's, nothing is answered.
         let shared = Arc::new(Shared::open(&folder)?);
         shared.beat(Duration::ZERO);
+        let seed = draw_seed()?;
+        let hot = HotValues::new(shared.clone(), seed);
         let events = Map::RingBuf(pins::map(&folder, "events")?);
         let events = RingBuf::try_from(events).map_err(opening)?;
         #[expect(unsafe_code, reason = "the runtime asks that the descriptor lives as long")]
@@ -156,12 +171,14 @@ impl Link {
             inode,
             events,
             slots: Slots::new(),
+            hot,
+            is_noted: false,
             // Not of this node, but of one that was here before.
             last_seen: (0..SEEN_MAX).map(|slot| shared.seen(slot)).collect(),
             last_used: (0..SEEN_MAX).map(|slot| shared.used(slot)).collect(),
             writer: MapWriter::start(Tables::open(&folder, shared.clone())?, shared.clone())?,
             shared,
-            seed: draw_seed()?,
+            seed,
             told: None,
             look_again: false,
             told_keys: None,
@@ -179,6 +196,7 @@ impl Link {
         if !self.writer.has_written()? {
             return Ok(Heard::default());
         }
+        self.shared.tell_hot(self.hot.size());
         self.shared.beat(now());
         let asked = self.slots.changed(&mut self.last_seen, |slot| self.shared.seen(slot));
         Ok(Heard { asked, used: self.used() })
@@ -188,8 +206,12 @@ impl Link {
         self.slots.changed(&mut self.last_used, |slot| self.shared.used(slot))
     }
 
-    fn update(&mut self, now: Instant, node: &Node, local: SocketAddr) {
+    fn update(&mut self, now: Instant, node: &mut Node, local: SocketAddr) {
+        if !std::mem::replace(&mut self.is_noted, true) {
+            node.copies().begin();
+        }
         self.update_keys(node);
+        self.update_values(node);
         let version = node.table().version();
         let is_told = self.told.as_ref().is_some_and(|(_, told)| *told == version);
         if is_told && !std::mem::take(&mut self.look_again) {
@@ -223,6 +245,30 @@ impl Link {
         self.shared.set_held(self.seed, &held_bits(node.store().keys(), self.seed));
         self.told_keys = Some(version);
         self.keys_again = began + KEYS_SHARE * now().saturating_sub(began);
+    }
+
+    /// Puts values into the cache that were asked for.
+    fn update_values(&mut self, node: &mut Node) {
+        self.hot.on_rested(&self.writer.take_rested());
+        for key in node.copies().take_asked() {
+            let Some(hot) = hot_of(node, &key) else { continue };
+            let (is_in, evicted) = self.hot.put(&key, &hot);
+            if is_in {
+                node.copies().add(key);
+            }
+            evicted.iter().for_each(|key| node.copies().remove(key));
+        }
+        self.writer.rest(self.hot.take_emptied());
+    }
+
+    fn take_back(&mut self, node: &mut Node) {
+        // From now on routes to these keys are the node's, before anybody hears that it holds them.
+        for key in node.copies().take_came() {
+            self.shared.hold(held_bit(&key, self.seed));
+        }
+        for key in node.copies().take_stale() {
+            self.hot.forget(&key);
+        }
     }
 
     async fn strangers(&mut self) -> Vec<Contact> {
@@ -342,6 +388,9 @@ struct Papers {
     is_over: bool,
     /// A table was written.
     has_written: bool,
+    /// Places of the cache that were emptied, and those that no packet reads any more.
+    emptied: Vec<u16>,
+    rested: Vec<u16>,
     failure: Option<String>,
 }
 
@@ -356,6 +405,12 @@ impl MapWriter {
                     Task::Write(content, handed_over) => (content, handed_over),
                     Task::Look => {
                         ways.look_again(&mut tables);
+                        continue;
+                    }
+                    Task::Wait(places) => {
+                        if tables.wait_for_packets().is_ok() {
+                            theirs.papers().rested.extend(places);
+                        }
                         continue;
                     }
                     Task::End => break,
@@ -382,6 +437,19 @@ impl MapWriter {
     fn write(&self, content: Content) {
         self.desk.papers().next = Some((content, now()));
         self.desk.news.notify_one();
+    }
+
+    /// Waits until no packet reads these places of the cache any more.
+    fn rest(&self, emptied: Vec<u16>) {
+        if !emptied.is_empty() {
+            self.desk.papers().emptied.extend(emptied);
+            self.desk.news.notify_one();
+        }
+    }
+
+    /// The places for which that is so.
+    fn take_rested(&self) -> Vec<u16> {
+        std::mem::take(&mut self.desk.papers().rested)
     }
 
     fn has_written(&self) -> Result<bool, Error> {
@@ -422,10 +490,17 @@ impl Desk {
             if let Some((content, handed_over)) = papers.next.take() {
                 return Task::Write(content, handed_over);
             }
+            if !papers.emptied.is_empty() {
+                return Task::Wait(std::mem::take(&mut papers.emptied));
+            }
             let waited = self.news.wait_timeout(papers, LOOK_EVERY);
             let (back, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
             papers = back;
-            if timeout.timed_out() && papers.next.is_none() && !papers.is_over {
+            if timeout.timed_out()
+                && papers.next.is_none()
+                && papers.emptied.is_empty()
+                && !papers.is_over
+            {
                 return Task::Look;
             }
         }
@@ -435,6 +510,8 @@ impl Desk {
 enum Task {
     /// Write this, which the node handed over at that time.
     Write(Content, Duration),
+    /// Wait until no packet reads these places of the cache any more.
+    Wait(Vec<u16>),
     /// Look whether the ways to contacts have changed.
     Look,
     End,
@@ -528,7 +605,8 @@ impl Tables {
     }
 
     pub(super) fn write(&mut self, content: &Content) -> Result<(), Error> {
-        let mut written = Heartbeat { at: 0, contacts: [0; 2], incomplete: 0, pad: 0 };
+        let mut written =
+            Heartbeat { at: 0, contacts: [0; 2], incomplete: 0, hot: 0, hot_bytes: 0 };
         for (family, is_ipv4) in [true, false].into_iter().enumerate() {
             let image = content.image(is_ipv4);
             written.contacts[family] = image.count;
@@ -542,7 +620,7 @@ impl Tables {
         self.wait_for_packets()
     }
 
-    fn wait_for_packets(&mut self) -> Result<(), Error> {
+    pub(super) fn wait_for_packets(&mut self) -> Result<(), Error> {
         let passed = self.gate.set(0, self.shared.map(), 0);
         passed.map_err(|error| Error::failed("waiting for packets", error))
     }

@@ -16,7 +16,9 @@ use super::{pins, status};
 use crate::guard::tickets::RouteSecrets;
 use crate::time::Instant;
 use crate::xdp::Error;
-use crate::xdp::layout::{BUFFERS, HELD_WORDS, Heartbeat, KernelNode, KernelTable, SEEN_MAX, Way};
+use crate::xdp::layout::{
+    BUFFERS, HELD_WORDS, HOT_MAX, Heartbeat, Hot, KernelNode, KernelTable, SEEN_MAX, Way,
+};
 
 /// A node's map.
 pub(super) struct Shared {
@@ -58,6 +60,40 @@ impl Shared {
         self.long(offset_of!(KernelNode, heartbeat.at)).store(at, Ordering::Release);
     }
 
+    /// The key that is at this place of the cache, by its hash; 0: none.
+    pub(super) fn set_hot_tag(&self, place: u16, tag: u64) {
+        self.of_place(offset_of!(KernelNode, hot_tags), place).store(tag, Ordering::Release);
+    }
+
+    /// When what is at this place of the cache was last asked for.
+    pub(super) fn hot_asked(&self, place: u16) -> Duration {
+        let asked = self.of_place(offset_of!(KernelNode, hot_asked), place);
+        Duration::from_nanos(asked.load(Ordering::Relaxed))
+    }
+
+    /// Writes what is at a place of the cache, which no packet may read meanwhile.
+    pub(super) fn write_hot(&self, place: u16, hot: &Hot, now: Duration) {
+        let asked = self.of_place(offset_of!(KernelNode, hot_asked), place);
+        asked.store(now.as_nanos() as u64, Ordering::Relaxed);
+        let at = offset_of!(KernelNode, hot) + usize::from(place) * size_of::<Hot>();
+        #[expect(unsafe_code, reason = "the memory is the kernel's too")]
+        // SAFETY: the place lies within the memory, which nobody in this process has a reference to.
+        unsafe {
+            self.memory.byte_add(at).cast::<Hot>().copy_from_nonoverlapping(hot.into(), 1);
+        }
+    }
+
+    /// Tells the size of the cache.
+    pub(super) fn tell_hot(&self, (keys, bytes): (u32, u64)) {
+        self.word(offset_of!(KernelNode, heartbeat.hot)).store(keys, Ordering::Relaxed);
+        self.long(offset_of!(KernelNode, heartbeat.hot_bytes)).store(bytes, Ordering::Relaxed);
+    }
+
+    fn of_place(&self, field: usize, place: u16) -> &AtomicU64 {
+        assert!(usize::from(place) < HOT_MAX, "there are no more places");
+        self.long(field + usize::from(place) * size_of::<u64>())
+    }
+
     /// Tells the size of the mirror, beside the time.
     pub(super) fn tell(&self, written: &Heartbeat) {
         let store = |at, value| self.word(at).store(value, Ordering::Relaxed);
@@ -74,7 +110,10 @@ impl Shared {
             at: self.long(offset_of!(KernelNode, heartbeat.at)).load(Ordering::Acquire),
             contacts: [load(contacts), load(contacts + size_of::<u32>())],
             incomplete: load(offset_of!(KernelNode, heartbeat.incomplete)),
-            pad: 0,
+            hot: load(offset_of!(KernelNode, heartbeat.hot)),
+            hot_bytes: self
+                .long(offset_of!(KernelNode, heartbeat.hot_bytes))
+                .load(Ordering::Relaxed),
         }
     }
 
@@ -102,6 +141,14 @@ impl Shared {
             let at = offset_of!(KernelNode, held) + number * size_of::<u64>();
             self.long(at).store(*bits, Ordering::Relaxed);
         }
+    }
+
+    /// Something is held under a key, the bit of whose hash this is.
+    pub(super) fn hold(&self, bit: usize) {
+        assert!(bit < HELD_WORDS * u64::BITS as usize, "there are no more bits");
+        let word = bit / u64::BITS as usize;
+        let word = self.long(offset_of!(KernelNode, held) + word * size_of::<u64>());
+        word.fetch_or(1 << (bit % u64::BITS as usize), Ordering::Relaxed);
     }
 
     /// Where packets to the contact that has this place leave. Before it changes from one way to another

@@ -67,6 +67,7 @@ pub fn status(place: &Pinning) -> Result<Status, Error> {
         heartbeat: age(heartbeat.at),
         contacts: heartbeat.contacts.map(|count| count as usize),
         incomplete: heartbeat.incomplete != 0,
+        cached: [heartbeat.hot as usize, heartbeat.hot_bytes as usize],
         rates: [about.source_rate, about.total_rate],
         counters,
         run: program.and_then(|program| {

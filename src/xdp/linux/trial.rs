@@ -12,6 +12,7 @@ use aya::programs::{
 };
 use aya::sys::{Stats, enable_stats};
 
+use super::hot::{HotValues, hot_of};
 use super::loader::{enlist, load, load_once, program_of, put};
 use super::mirror::Tables;
 use super::shared::Shared;
@@ -68,6 +69,7 @@ struct Mirrored {
     tables: Tables,
     /// The contacts that were mirrored last; the slot of each is its index.
     contacts: Vec<Contact>,
+    hot: HotValues,
 }
 
 impl Trial {
@@ -94,13 +96,15 @@ impl Trial {
         let Map::Array(node) = node else { unreachable!("the object says so") };
         let shared = Arc::new(Shared::new(node)?);
         let tables = Tables::new(shared.clone(), gate)?;
+        let seed = draw_seed()?;
+        let hot = HotValues::new(shared.clone(), seed);
         Ok(Trial {
             ebpf,
             shared,
-            mirrored: Mutex::new(Mirrored { tables, contacts: Vec::new() }),
+            mirrored: Mutex::new(Mirrored { tables, contacts: Vec::new(), hot }),
             ifindex: None,
             stations: None,
-            seed: draw_seed()?,
+            seed,
         })
     }
 
@@ -113,6 +117,29 @@ impl Trial {
         self.shared.set_held(self.seed, &held_bits(node.store().keys(), self.seed));
         let contacts = node.table().good().map(|entry| entry.contact).collect();
         self.mirror_contacts(node.id(), node.policy().k, contacts, locals)
+    }
+
+    /// Answers with what the node keeps under a key from now on. Returns whether it can.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn cache(&self, node: &Node, key: &Id) -> Result<bool, Error> {
+        self.uncache(key)?;
+        let Some(hot) = hot_of(node, key) else { return Ok(false) };
+        Ok(self.mirrored().hot.put(key, &hot).0)
+    }
+
+    /// No longer answers with what lies under a key.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn uncache(&self, key: &Id) -> Result<(), Error> {
+        let mut mirrored = self.mirrored();
+        mirrored.hot.forget(key);
+        mirrored.tables.wait_for_packets()?;
+        let emptied = mirrored.hot.take_emptied();
+        mirrored.hot.on_rested(&emptied);
+        Ok(())
     }
 
     /// Mirrors any contacts, even some that no routing table holds together.
