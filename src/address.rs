@@ -120,20 +120,17 @@ impl Subnet {
     /// The most networks that [`Subnet::all_of`] yields.
     pub const LEVELS_MAX: usize = 3;
 
-    /// The addresses that one owner usually holds together: a /24 of IPv4, a /64 of IPv6.
-    pub fn of(ip: IpAddr) -> Subnet {
-        match ip.to_canonical() {
-            ip @ IpAddr::V4(_) => Subnet::with_bits(ip, 96 + 24),
-            ip @ IpAddr::V6(_) => Subnet::with_bits(ip, 64),
-        }
-    }
-
     /// All that an owner of this address may hold with it, the narrowest first: the address itself
     /// and its /24 of IPv4; its /64, /56 and /48 of IPv6.
     pub fn all_of(ip: IpAddr) -> impl Iterator<Item = Subnet> + Clone {
         let ip = ip.to_canonical();
         let bits: &[u8] = if ip.is_ipv4() { &IPV4_BITS } else { &IPV6_BITS };
         bits.iter().map(move |&bits| Subnet::with_bits(ip, bits))
+    }
+
+    /// The widest of these: the /24 of an IPv4 address, the /48 of an IPv6 one.
+    pub fn widest_of(ip: IpAddr) -> Subnet {
+        Subnet::all_of(ip).last().expect("each address lies in some network")
     }
 
     /// Whether an address lies in it.
@@ -177,7 +174,7 @@ mod tests {
         assert_eq!(shared("2001:db8:1:2204::1"), [false, true, true]);
         assert_eq!(shared("2001:db8:1:2303::1"), [false, false, true]);
         assert_eq!(shared("2001:db8:2:2203::1"), [false, false, false]);
-        assert_eq!(own[0], Subnet::of(ip("2001:db8:1:2203::1")));
+        assert_eq!(own[2], Subnet::widest_of(ip("2001:db8:1:ffff::9")));
         assert!(own.iter().all(|subnet| subnet.contains(ip("2001:db8:1:2203::2"))));
         assert!(own[2].contains(ip("2001:db8:1:ffff::")) && !own[1].contains(ip("2001:db8:1::")));
     }
@@ -188,9 +185,9 @@ mod tests {
         assert_eq!(own.len(), 2);
         assert!(own[0].contains(ip("192.0.2.7")) && !own[0].contains(ip("192.0.2.8")));
         assert!(own[1].contains(ip("192.0.2.8")) && !own[1].contains(ip("192.0.3.7")));
-        assert_eq!(own[1], Subnet::of(ip("192.0.2.200")));
+        assert_eq!(own[1], Subnet::widest_of(ip("192.0.2.200")));
         assert_eq!(own, Subnet::all_of(ip("::ffff:192.0.2.7")).collect::<Vec<_>>());
-        assert_ne!(Subnet::of(ip("0.0.0.0")), Subnet::of(ip("::")));
+        assert_ne!(Subnet::widest_of(ip("0.0.0.0")), Subnet::widest_of(ip("::")));
     }
 
     #[test]

@@ -476,3 +476,51 @@ fn what_a_single_liar_returns_is_not_passed_on() {
     let holds = |&index: &NodeIndex| network.node(index).unwrap().store().values(&key).is_some();
     assert_eq!(network.alive().filter(holds).collect::<Vec<_>>(), []);
 }
+
+/// How many copies the nearest node that lacks a value gets after a search in which two others returned it.
+fn copies_after_a_search(holders: [&str; 2]) -> usize {
+    let lacking = near(20, "198.51.100.1:8001");
+    let holders = [near(10, holders[0]), near(11, holders[1])];
+    let mut bench = Bench::knowing(holders.into_iter().chain([lacking]));
+    bench.node.start_lookup(bench.now, GOALS[1]);
+    let (mut sent, mut copies) = (bench.drain(), 0);
+    while let Some(query) = sent.pop() {
+        let from = holders.iter().chain([&lacking]).find(|contact| contact.address == query.to);
+        let from = from.expect("nobody else is known");
+        let values =
+            if *from == lacking { Vec::new() } else { vec![Value::bytes("the same value")] };
+        let answer = match query.request() {
+            Some(Request::FindValue(_)) => {
+                let (closest, rest) = (Vec::new(), Rest::default());
+                Response::Values { values, closest, rest }
+            }
+            Some(Request::Store(store)) => {
+                assert!(*from == lacking && store.copy.is_some());
+                copies += 1;
+                Response::Stored
+            }
+            _ => continue,
+        };
+        sent.extend(bench.receive(query.to, &query.answer(from.id, &answer)));
+    }
+    copies
+}
+
+#[test]
+fn two_nodes_of_one_owner_are_no_two_witnesses() {
+    for two_owners in [
+        ["203.0.113.1:9", "192.0.2.1:9"],
+        ["10.0.0.1:9", "10.0.0.2:9"],
+        ["[2001:db8:1::1]:9", "[2001:db8:2::1]:9"],
+    ] {
+        assert_eq!(copies_after_a_search(two_owners), 1, "{two_owners:?}");
+    }
+    for one_owner in [
+        ["203.0.113.1:9", "203.0.113.2:9"],
+        ["203.0.113.1:9", "203.0.113.1:10"],
+        ["10.0.0.1:9", "10.0.0.1:10"],
+        ["[2001:db8:1::1]:9", "[2001:db8:1:1::1]:9"],
+    ] {
+        assert_eq!(copies_after_a_search(one_owner), 0, "{one_owner:?}");
+    }
+}

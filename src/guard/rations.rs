@@ -120,7 +120,7 @@ impl Rations {
             self.networks = vec![0; BUCKETS].into();
         }
         let subnets = Subnet::all_of(address.ip());
-        let widest = subnets.clone().last().expect("each address lies in some network");
+        let widest = Subnet::widest_of(address.ip());
         let share = Use { bucket: self.hash(&widest) % SHARES, cost: 1_000_000 / FEW };
         // Where the widest got few, the networks within it got no more.
         if share.is_left(&self.shares, now) && self.take_of_all(now, AHEAD_IN_ALL) {

@@ -2,6 +2,7 @@
 //! hold them, as [`replication`](super::replication) has it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Bound;
 
 use crate::address::{Scope, Subnet};
@@ -202,7 +203,10 @@ impl Active<'_> {
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Witness {
     Own,
-    Node(Id),
+    /// A node on this machine; each counts as one.
+    Local(SocketAddr),
+    /// In a private network each address has another owner.
+    Private(IpAddr),
     Network(Subnet),
 }
 
@@ -210,8 +214,9 @@ impl Witness {
     fn of(holder: &Contact) -> Witness {
         let ip = holder.address.ip();
         match Scope::of(ip) {
-            Scope::Loopback | Scope::Private => Witness::Node(holder.id),
-            Scope::Global => Witness::Network(Subnet::of(ip)),
+            Scope::Loopback => Witness::Local(holder.address),
+            Scope::Private => Witness::Private(ip),
+            Scope::Global => Witness::Network(Subnet::widest_of(ip)),
         }
     }
 }

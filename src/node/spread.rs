@@ -23,7 +23,7 @@ impl Spread {
     pub fn of(holders: &[Contact]) -> Spread {
         let ips = holders.iter().map(|holder| holder.address.ip());
         let global: Vec<_> = ips.filter(|&ip| Scope::of(ip) == Scope::Global).collect();
-        let widest = global.iter().filter_map(|&ip| Subnet::all_of(ip).last());
+        let widest = global.iter().map(|&ip| Subnet::widest_of(ip));
         let subnets = widest.collect::<BTreeSet<_>>().len();
         Spread { global: global.len(), subnets }
     }
