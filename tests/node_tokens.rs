@@ -222,6 +222,17 @@ fn a_refusal_reads_as_one_to_an_original_too() {
     }
 }
 
+/// Whoever sends what is too large anyway does not have it taken apart.
+#[test]
+fn the_size_of_a_value_is_looked_at_before_what_is_in_it() {
+    let deep_and_long = format!("{}16000:{}{}", "l".repeat(61), "v".repeat(16_000), "e".repeat(61));
+    let value = Item::parse(deep_and_long.as_bytes()).unwrap();
+    match reply(&mut Bench::new(), contact(9_001), StoreRequest { value, ..store(Some(b"")) }) {
+        Ok(Response::Refused { reason, .. }) => assert!(reason.contains("16128 bytes"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn originals_are_taken_without_unless_the_setting_asks_for_tokens() {
     let stranger = far(9_001);
