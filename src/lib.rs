@@ -10,9 +10,9 @@
 //! # The map
 //!
 //! ```text
-//! id, time, bencode, address, serial, config ─▶ message ─▶ wire ─▶ kad, guard, store ─▶ node ─▶ control ─▶ net, sim ─▶ shell, bench ─▶ cli
-//!                                                            │                            └────▶ xdp ──────┤
-//!                                                            └─────────────────────────────────▶ state ─────┘
+//! id, time, bencode, address, serial, config, fit, bloom, signed ─▶ message ─▶ wire ─▶ kad, guard, store ─▶ node ─▶ control ─▶ net, sim ─▶ shell, bench ─▶ cli
+//!                                                                                │                            └────▶ xdp ──────┤
+//!                                                                                └─────────────────────────────────▶ state ─────┘
 //! ```
 //! An arrow reads "is used by"; nothing on the left knows of anything on its right, which
 //! `tests/architecture.rs` holds.
@@ -22,6 +22,9 @@
 //! | [`id`] | 160-bit ids, XOR distance | networking |
 //! | [`address`] | what an address is: its reach, its networks | sockets |
 //! | [`time`] | instants and durations in µs | any clock |
+//! | [`fit`] | ids that fit addresses | what becomes of nodes whose ids do not |
+//! | [`bloom`] | sets of addresses that tell only about how many they are | who is in them |
+//! | [`signed`] | items that only the holder of a key can change | where keys are kept |
 //! | [`bencode`] | a reader for strangers' bytes, checked values | meaning |
 //! | [`serial`] | how plain data is serialised | which data that is |
 //! | [`message`] | what RPCs ask and answer | bytes |
@@ -44,11 +47,13 @@ pub mod address;
 #[cfg(feature = "shell")]
 mod bench;
 pub mod bencode;
+pub mod bloom;
 #[cfg(feature = "shell")]
 #[doc(hidden)]
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod fit;
 mod guard;
 pub mod id;
 pub mod kad;
@@ -59,6 +64,7 @@ pub mod serial;
 #[cfg(feature = "shell")]
 #[doc(hidden)]
 pub mod shell;
+pub mod signed;
 pub mod sim;
 pub mod state;
 pub mod store;

@@ -1,4 +1,5 @@
-//! Packets recorded from original nodes.
+//! Packets recorded from other nodes: from originals, and in `krpc/` from those of Mainline.
+#![allow(dead_code, reason = "each test is about one dialect")]
 
 use serde_json::Value as Json;
 
@@ -10,6 +11,13 @@ pub(crate) fn recorded() -> Vec<Json> {
 /// Broken datagrams, `malformed.json`.
 pub(crate) fn malformed() -> Vec<Json> {
     serde_json::from_str(include_str!("malformed.json")).expect("malformed.json is JSON")
+}
+
+/// What is in a file of `krpc/`.
+pub(crate) fn mainline(file: &str) -> Vec<Json> {
+    let path = format!("{}/tests/vectors/krpc/{file}", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(path).expect("a file of recordings");
+    serde_json::from_str(&text).expect("recordings are JSON")
 }
 
 /// The datagram of an entry: `hex`, or `parts`, each with how often it is repeated.
