@@ -7,17 +7,23 @@
 //! share. The rows under "of the cost model" are the source of the constants in `guard/cost.rs`: the
 //! requests that are dear for their bytes, and the system's share of a datagram.
 
+use std::collections::BTreeMap;
 use std::hint::black_box;
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::time::Instant as Clock;
 
 use kademlua::address::LocalEnd;
 use kademlua::bencode::{Item, List, Value};
+use kademlua::bloom::Filter;
 use kademlua::config::Config;
 use kademlua::id::Id;
-use kademlua::message::{Contact, FindValue, Request, StoreMode, StoreRequest, TransactionId};
+use kademlua::message::mainline::{GetPeers, Query};
+use kademlua::message::{
+    Contact, FindValue, Request, Response, StoreMode, StoreRequest, TransactionId,
+};
 use kademlua::net::socket::{self, BATCH, ReceiveBatch, SendBatch};
 use kademlua::node::{Input, Node, Output};
+use kademlua::signed::{Content, KeyPair};
 use kademlua::time::{Duration, Instant};
 use kademlua::wire::{Body, Dialect, Header, emit, parse};
 use rand::SeedableRng;
@@ -39,6 +45,18 @@ fn main() {
     ] {
         let mut node = node();
         measure(name, runs, &datagrams(request), |datagram| answer(&mut node, NOW, NEAR, datagram));
+    }
+    for (name, request) in [
+        ("answer ping of Mainline", (|_| Request::Ping) as fn(Id) -> Request<'static>),
+        ("answer find_node", |target| Request::FindNode { target }),
+        ("answer get_peers", |info_hash| {
+            let search = GetPeers { info_hash, no_seeds: false, scrape: false };
+            Request::Mainline(Query::GetPeers(search))
+        }),
+    ] {
+        let mut node = mainline_node();
+        let asked = datagrams_in(Dialect::Mainline, &ids(), request);
+        measure(name, runs, &asked, |datagram| answer(&mut node, NOW, NEAR, datagram));
     }
     // Loopback has no limits; this source asks as often as it may.
     let mut node = node();
@@ -89,6 +107,7 @@ fn costs(runs: u32) {
                 dialect: Dialect::V1,
                 from: Id::of_name(number.to_string()),
                 transaction: TransactionId::new([7; 8]),
+                asker: None,
             };
             let mut out = Vec::new();
             emit(&mut out, &header, &store(key, value.item()));
@@ -106,6 +125,14 @@ fn costs(runs: u32) {
             measure(name, runs, &ask, |ask| answer(&mut node, NOW, NEAR, ask));
         }
     }
+    let pair = KeyPair::of_secret(&[7; KeyPair::SECRET_LEN]);
+    let content = Content { salt: b"salt", seq: 1, value: &[b'x'; 1_000] };
+    let signature = [pair.sign(&content)];
+    measure("check a signature, 1,000 B", runs, &signature, |signature| {
+        content.is_signed_by(&pair.public(), signature)
+    });
+    let addresses: Vec<IpAddr> = (0..=255).map(|last| [192, 0, 2, last].into()).collect();
+    measure("put an address in a filter", runs, &addresses, |ip| Filter::from_iter([*ip]));
     for (bytes_in, bytes_out) in [(52, 37), (1_400, 37), (16_384, 37), (52, 1_400), (52, 16_384)] {
         system(bytes_in, bytes_out, runs);
     }
@@ -193,6 +220,43 @@ fn node() -> Node {
 }
 
 /// Ids all over the space.
+/// The same in the networks of Mainline too, where those others have shown that they are there.
+fn mainline_node() -> Node {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let own = Id::of_name("8001");
+    let ids = BTreeMap::from([(Dialect::V1, own), (Dialect::Mainline, own)]);
+    let mut node = Node::in_networks(NOW, &ids, Config::default(), [1; 32]);
+    for number in 0..100 {
+        let id = own.random_at(u32::from(number) / 20, &mut rng);
+        let source = (Ipv4Addr::LOCALHOST, 9_000 + number).into();
+        let transaction = TransactionId::new([7; 4]);
+        let header = Header { dialect: Dialect::Mainline, from: id, transaction, asker: None };
+        let mut ping = Vec::new();
+        emit(&mut ping, &header, &Request::Ping);
+        let local = LocalEnd::default();
+        node.handle(NOW, Input::Datagram { source, local, bytes: &ping });
+        let mut asked = None;
+        loop {
+            match node.poll_output() {
+                Output::Transmit { destination, bytes, .. } if destination == source => {
+                    let envelope = parse(bytes).expect("a message");
+                    if matches!(envelope.body, Body::Query(_)) {
+                        asked = Some(envelope.transaction);
+                    }
+                }
+                Output::Transmit { .. } | Output::Event(_) => {}
+                Output::Timeout(_) => break,
+            }
+        }
+        let transaction = asked.expect("a stranger is asked back");
+        let mut pong = Vec::new();
+        emit(&mut pong, &Header { transaction, ..header }, &Response::Pong);
+        node.handle(NOW, Input::Datagram { source, local, bytes: &pong });
+        while !matches!(node.poll_output(), Output::Timeout(_)) {}
+    }
+    node
+}
+
 fn ids() -> Vec<Id> {
     let mut rng = ChaCha8Rng::seed_from_u64(2);
     (0..256).map(|_| Id::random(&mut rng)).collect()
@@ -203,10 +267,19 @@ fn datagrams(request: impl Fn(Id) -> Request<'static>) -> Vec<Vec<u8>> {
 }
 
 fn datagrams_of<'r>(ids: &[Id], request: impl Fn(Id) -> Request<'r>) -> Vec<Vec<u8>> {
+    datagrams_in(Dialect::V1, ids, request)
+}
+
+fn datagrams_in<'r>(
+    dialect: Dialect,
+    ids: &[Id],
+    request: impl Fn(Id) -> Request<'r>,
+) -> Vec<Vec<u8>> {
     let header = Header {
-        dialect: Dialect::V1,
+        dialect,
         from: Id::of_name("asker"),
         transaction: TransactionId::new([7; 8]),
+        asker: None,
     };
     let datagram = |id| {
         let mut out = Vec::new();

@@ -197,7 +197,7 @@ mod fast_path {
         };
         let transaction = TransactionId::new(*key.as_bytes().first_chunk::<8>().expect("20 bytes"));
         let mut message = Vec::new();
-        let header = Header { dialect: Dialect::V1, from, transaction };
+        let header = Header { dialect: Dialect::V1, from, transaction, asker: None };
         emit(&mut message, &header, Message::Route(&route));
         udp_frame((neighbour(to.ip()), 9_000).into(), to, &message)
     }
@@ -210,7 +210,8 @@ mod fast_path {
             panic!("a route")
         };
         let answer = Route { payload: b"ldee", rest: &[], ..route.read().expect("a route") };
-        let header = Header { dialect: Dialect::V1, from, transaction: envelope.transaction };
+        let header =
+            Header { dialect: Dialect::V1, from, transaction: envelope.transaction, asker: None };
         let mut message = Vec::new();
         emit(&mut message, &header, Message::Routed(&answer));
         udp_frame((neighbour(to.ip()), 9_001).into(), to, &message)
@@ -289,6 +290,7 @@ mod fast_path {
             dialect: Dialect::V1,
             from: Id::of_name("asker"),
             transaction: TransactionId::new([7; 8]),
+            asker: None,
         };
         let mut rng = ChaCha8Rng::seed_from_u64(2);
         let frame = |_| {

@@ -113,7 +113,11 @@ impl Crawler {
     ) -> Option<(Id, Response)> {
         let transaction = TransactionId::new(number.to_be_bytes());
         let mut question = Vec::new();
-        emit(&mut question, &Header { dialect: Dialect::V1, from: self.id, transaction }, request);
+        emit(
+            &mut question,
+            &Header { dialect: Dialect::V1, from: self.id, transaction, asker: None },
+            request,
+        );
         self.socket.send_to(&question, address).await.ok()?;
         let answer = async {
             let mut buffer = vec![0; MAX_DATAGRAM];

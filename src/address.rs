@@ -68,6 +68,30 @@ impl LocalEnd {
     }
 }
 
+/// Families of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Families {
+    /// IPv4.
+    pub ipv4: bool,
+    /// IPv6.
+    pub ipv6: bool,
+}
+
+impl Families {
+    /// Both.
+    pub const ALL: Families = Families { ipv4: true, ipv6: true };
+
+    /// That of an address alone.
+    pub fn of(address: &SocketAddr) -> Families {
+        Families { ipv4: address.is_ipv4(), ipv6: address.is_ipv6() }
+    }
+
+    /// Whether an address belongs to one of them.
+    pub fn contain(self, address: &SocketAddr) -> bool {
+        if address.is_ipv4() { self.ipv4 } else { self.ipv6 }
+    }
+}
+
 /// How far an address can be reached from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {

@@ -99,6 +99,50 @@ impl<'a> Item<'a> {
         self.0
     }
 
+    /// Whether it is written as BEP 3 lays down: the keys of dictionaries are byte strings, sorted, none of
+    /// them twice, and integers have no leading zeros.
+    pub fn is_strict(self) -> bool {
+        /// A dictionary that is open: its last key, and whether a value is to follow.
+        #[derive(Clone, Copy, Default)]
+        struct Open<'a> {
+            last: Option<&'a [u8]>,
+            is_value_next: bool,
+        }
+        // `None` for a list.
+        let mut open: Vec<Option<Open<'_>>> = Vec::new();
+        let mut rest = self.0;
+        while !rest.is_empty() {
+            let (token, len) = token(rest).expect("checked before");
+            let (bytes, tail) = rest.split_at(len);
+            rest = tail;
+            let is_end = matches!(token, Token::End);
+            if let Some(Some(dict)) = open.last_mut().filter(|_| !is_end) {
+                if !dict.is_value_next {
+                    let Some(key) = Item(bytes).bytes() else { return false };
+                    if dict.last.is_some_and(|last| key <= last) {
+                        return false;
+                    }
+                    dict.last = Some(key);
+                }
+                dict.is_value_next = !dict.is_value_next;
+            }
+            match token {
+                Token::Bytes => {}
+                Token::Integer => {
+                    let integer = Integer(&bytes[1..len - 1]);
+                    let (sign, digits) = integer.canonical();
+                    if sign.len() + digits.len() != integer.0.len() {
+                        return false;
+                    }
+                }
+                Token::List => open.push(None),
+                Token::Dict => open.push(Some(Open::default())),
+                Token::End => _ = open.pop(),
+            }
+        }
+        true
+    }
+
     /// What the item is.
     pub fn view(self) -> ItemView<'a> {
         match self.0[0] {
@@ -240,6 +284,59 @@ impl<'a> Dict<'a> {
     /// The value under a byte-string key.
     pub fn get(self, name: &[u8]) -> Option<Item<'a>> {
         self.filter(|(key, _)| key.bytes() == Some(name)).last().map(|(_, value)| value)
+    }
+}
+
+/// The entries of a dictionary in bytes that nobody has checked yet: one pass checks and reads them. Keys are
+/// byte strings here, in any order.
+#[derive(Clone, Debug)]
+pub struct Entries<'a> {
+    rest: &'a [u8],
+    tokens: usize,
+}
+
+impl<'a> Entries<'a> {
+    /// Those of the dictionary at the front of bytes; `None` where there is none.
+    pub fn of(bytes: &'a [u8]) -> Option<Entries<'a>> {
+        bytes.strip_prefix(b"d").map(|rest| Entries { rest, tokens: 1 })
+    }
+
+    /// The next entry; `None` at the end.
+    ///
+    /// # Errors
+    /// If what comes is none.
+    #[inline]
+    pub fn next_entry(&mut self) -> Result<Option<(&'a [u8], Item<'a>)>, Malformed> {
+        match self.rest.first() {
+            None => Err(Malformed::Truncated),
+            Some(b'e') => Ok(None),
+            Some(b'0'..=b'9') => {
+                let key = self.take(string_len(self.rest)?, 1);
+                if self.rest.first() == Some(&b'e') {
+                    return Err(Malformed::BadKey);
+                }
+                // Most are short strings.
+                let (len, tokens) = match self.rest.first() {
+                    Some(b'0'..=b'9') => (string_len(self.rest)?, 1),
+                    _ => checked(self.rest, MAX_DEPTH - 1)?,
+                };
+                let value = self.take(len, tokens);
+                Ok(Some((key.bytes().expect("a key is a byte string"), value)))
+            }
+            Some(_) => Err(Malformed::BadKey),
+        }
+    }
+
+    /// Tokens that were read so far.
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    fn take(&mut self, len: usize, tokens: usize) -> Item<'a> {
+        let (item, rest) = self.rest.split_at(len);
+        self.rest = rest;
+        self.tokens += tokens;
+        Item(item)
     }
 }
 
@@ -410,7 +507,8 @@ pub fn put_integer(out: &mut Vec<u8>, integer: i64) {
     out.push(b'e');
 }
 
-fn put_decimal(out: &mut Vec<u8>, mut number: u64) {
+/// Appends digits.
+pub(crate) fn put_decimal(out: &mut Vec<u8>, mut number: u64) {
     let mut digits = [0; 20];
     let mut at = digits.len();
     loop {

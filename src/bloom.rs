@@ -10,6 +10,8 @@ use std::str::FromStr;
 
 use sha1::{Digest, Sha1};
 
+use crate::serial::{from_hex, hex};
+
 /// A set of addresses that tells about how many they are, and not which.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Filter([u8; Filter::LEN]);
@@ -72,7 +74,7 @@ impl FromIterator<IpAddr> for Filter {
 /// Hex digits.
 impl fmt::Display for Filter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hex(&self.0))
     }
 }
 
@@ -86,12 +88,8 @@ impl FromStr for Filter {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Filter, &'static str> {
-        const EXPECTED: &str = "a filter is 512 hex digits";
-        let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return Err(EXPECTED) };
-        let digit = |digit: u8| char::from(digit).to_digit(16).ok_or(EXPECTED);
-        let byte = |&[high, low]: &[u8; 2]| Ok((digit(high)? << 4 | digit(low)?) as u8);
-        let bytes = pairs.iter().map(byte).collect::<Result<Vec<u8>, _>>()?;
-        Filter::from_slice(&bytes).ok_or(EXPECTED)
+        let bytes = from_hex(text.as_bytes());
+        bytes.and_then(|bytes| Filter::from_slice(&bytes)).ok_or("a filter is 512 hex digits")
     }
 }
 

@@ -242,6 +242,24 @@ settings! {
     /// Loopback is exempt.
     total_rate: u64 = 100_000, RATE, "";
 
+    /// In Mainline: contacts in an answer. Nodes there expect 8.
+    mainline_named: usize = 8, Range::Count(1, MAX_K as u64), "BEP 5.";
+
+    /// In Mainline: a peer of a torrent is forgotten this long after it last announced itself. Peers do so
+    /// every half hour or more often.
+    peer_expire: Duration = Duration::from_secs(45 * 60), Range::Seconds, "";
+
+    /// In Mainline: peers of all torrents in the network of IPv4, and as many in that of IPv6. Each takes
+    /// some 300 bytes. One network may have a tenth of the places.
+    max_peers: usize = 100_000, SIZE, "";
+
+    /// In Mainline: an item is forgotten this long after it was last put. Whoever put it does so every hour.
+    item_expire: Duration = Duration::from_secs(2 * 3_600), Range::Seconds, "BEP 44.";
+
+    /// In Mainline: items in the network of IPv4, and as many in that of IPv6. Each takes some 500 bytes and
+    /// its value, which is no longer than 1,000. One network may bring a tenth of them.
+    max_items: usize = 10_000, SIZE, "";
+
     /// Whether a store is refused if it comes from an address that is not validated and its sender
     /// knows of no write tokens, as originals do not. Off, lest they be shut out.
     require_tokens: bool = false, Range::Flag, "";

@@ -3,6 +3,8 @@
 //! No bytes of any wire format here, and no rules about who may ask what. Requests borrow from the
 //! datagram they were read from, so that reading one allocates nothing.
 
+pub mod mainline;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -145,9 +147,11 @@ pub enum Request<'a> {
     Custom {
         /// Its name.
         name: &'a [u8],
-        /// Its arguments.
+        /// Its arguments. In Mainline the first is a dictionary of all.
         args: List<'a>,
     },
+    /// What only nodes of Mainline ask.
+    Mainline(mainline::Query<'a>),
 }
 
 impl Request<'_> {
@@ -160,6 +164,7 @@ impl Request<'_> {
             Request::Store(_) => Rpc::Store,
             Request::GetSocket => Rpc::GetSocket,
             Request::Custom { .. } => Rpc::Custom,
+            Request::Mainline(query) => Rpc::Mainline(query.kind()),
         }
     }
 }
@@ -179,6 +184,8 @@ pub enum Rpc {
     GetSocket,
     /// [`Request::Custom`].
     Custom,
+    /// [`Request::Mainline`].
+    Mainline(mainline::Kind),
 }
 
 /// A search for values at one node.
@@ -294,6 +301,8 @@ pub enum Response {
     Socket(SocketAddr),
     /// To an application's RPC: the values it returned.
     Returned(Vec<Value>),
+    /// To what only nodes of Mainline ask.
+    Mainline(mainline::Reply),
 }
 
 /// A request that nodes hand on toward a key, or the answer that comes back: its sender need not know how
@@ -420,6 +429,15 @@ pub enum RpcError {
     NoSuchRpc,
     /// The RPC failed there.
     Failed,
+}
+
+/// What a node says in place of an answer where the dialect has codes and texts for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CodedError<'a> {
+    /// What is wrong; [`mainline::code`] has those of Mainline.
+    pub code: i64,
+    /// The same in words, as whoever wrote them likes.
+    pub text: &'a [u8],
 }
 
 #[cfg(test)]

@@ -14,12 +14,15 @@
 //! signature fit it: such keys are refused.
 
 use std::fmt;
+use std::str::FromStr;
 
 use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha1::{Digest, Sha1};
 
 use crate::bencode::{put_bytes, put_integer};
 use crate::id::Id;
+use crate::serial::{from_hex, hex, text};
 
 /// Bytes of the longest value, as it is bencoded.
 pub const MAX_VALUE: usize = 1_000;
@@ -51,17 +54,46 @@ impl Signature {
     pub const LEN: usize = 64;
 }
 
-impl fmt::Debug for PublicKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
+/// Both are text as hex digits, for people and where they are serialised.
+macro_rules! as_hex {
+    ($type:ident, $expected:literal) => {
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&hex(&self.0))
+            }
+        }
+
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = &'static str;
+
+            fn from_str(text: &str) -> Result<$type, &'static str> {
+                let bytes = from_hex(text.as_bytes()).and_then(|bytes| bytes.try_into().ok());
+                bytes.map($type).ok_or($expected)
+            }
+        }
+
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                text::serialize(self, serializer)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<$type, D::Error> {
+                text::deserialize(deserializer)
+            }
+        }
+    };
 }
 
-impl fmt::Debug for Signature {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
+as_hex!(PublicKey, "a public key is 64 hex digits");
+as_hex!(Signature, "a signature is 128 hex digits");
 
 /// Where an item lies that nobody can change.
 pub fn immutable_target(value: &[u8]) -> Id {

@@ -43,7 +43,12 @@ fn datagrams(value: &Value) -> Vec<Vec<u8>> {
         let rpc_id = TransactionId::new((number as u64).to_be_bytes());
         emit(
             &mut out,
-            &Header { dialect: Dialect::V1, from: Id::of_name("forger"), transaction: rpc_id },
+            &Header {
+                dialect: Dialect::V1,
+                from: Id::of_name("forger"),
+                transaction: rpc_id,
+                asker: None,
+            },
             request,
         );
         out

@@ -98,6 +98,7 @@ fn dear_store(bytes: usize) -> Vec<u8> {
         dialect: Dialect::V1,
         from: Id::of_name("dear"),
         transaction: TransactionId::new(*b"dearness"),
+        asker: None,
     };
     let mut out = Vec::new();
     let store = StoreRequest { key, value, mode, copy: None, token: None };

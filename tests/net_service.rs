@@ -48,7 +48,7 @@ fn snapshot(node: &Handle) -> Snapshot {
 fn datagram(from: Id, request: &Request<'_>) -> Vec<u8> {
     let transaction = TransactionId::new(*b"question");
     let mut out = Vec::new();
-    emit(&mut out, &Header { dialect: Dialect::V1, from, transaction }, request);
+    emit(&mut out, &Header { dialect: Dialect::V1, from, transaction, asker: None }, request);
     out
 }
 

@@ -203,6 +203,7 @@ fn join((own, socket): &(Contact, UdpSocket), everybody: &[SocketAddr]) {
         dialect: Dialect::V1,
         from: own.id,
         transaction: TransactionId::new(*b"sybil..."),
+        asker: None,
     };
     emit(&mut out, &header, &Request::FindNode { target: own.id });
     for node in everybody {

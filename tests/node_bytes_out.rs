@@ -18,7 +18,7 @@ use kademlua::message::{
 };
 use kademlua::node::{Event, Node};
 use kademlua::time::{Duration, Instant};
-use kademlua::wire::{AMPLIFICATION_MAX, Dialect, Header, MAX_DATAGRAM, Message, emit};
+use kademlua::wire::{AMPLIFICATION_MAX, Dialect, Header, MAX_DATAGRAM, Manner, Message, emit};
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -128,9 +128,16 @@ fn question(from: Contact, kind: u8, token: Option<&[u8]>, len: usize) -> Vec<u8
         }
     };
     let mut bytes = Vec::new();
-    let header =
-        Header { dialect: Dialect::V1, from: from.id, transaction: TransactionId::new([7; 8]) };
-    let query = Message::Query { request: &request, padded_to: Some(len) };
+    let header = Header {
+        dialect: Dialect::V1,
+        from: from.id,
+        transaction: TransactionId::new([7; 8]),
+        asker: None,
+    };
+    let query = Message::Query {
+        request: &request,
+        manner: Manner { padded_to: Some(len), ..Manner::default() },
+    };
     emit(&mut bytes, &header, query);
     bytes
 }

@@ -78,7 +78,7 @@ fn route(key: Id) -> Route<'static> {
 
 fn encoded(from: Id, message: Message<'_>) -> Vec<u8> {
     let mut out = Vec::new();
-    emit(&mut out, &Header { dialect: Dialect::V1, from, transaction: CALL }, message);
+    emit(&mut out, &Header { dialect: Dialect::V1, from, transaction: CALL, asker: None }, message);
     out
 }
 

@@ -54,6 +54,7 @@ fn start(bench: &mut Bench, request: &Request<'_>) {
         Request::Custom { name, args } => {
             node.start_call(now, peer, name, &args.values().unwrap()).unwrap()
         }
+        Request::Mainline(_) => panic!("no original asks that"),
     };
 }
 

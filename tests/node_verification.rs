@@ -161,7 +161,7 @@ fn datagram_of_a_reply(from: &Contact, number: u32) -> Vec<u8> {
     let rpc_id = TransactionId::new((u64::from(number) << 7).to_be_bytes());
     emit(
         &mut out,
-        &Header { dialect: Dialect::V1, from: from.id, transaction: rpc_id },
+        &Header { dialect: Dialect::V1, from: from.id, transaction: rpc_id, asker: None },
         &Response::Pong,
     );
     out

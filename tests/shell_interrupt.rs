@@ -171,7 +171,12 @@ impl Peer {
         let mut bytes = Vec::new();
         emit(
             &mut bytes,
-            &Header { dialect: Dialect::V1, from: Id::of_name("asker"), transaction: rpc_id },
+            &Header {
+                dialect: Dialect::V1,
+                from: Id::of_name("asker"),
+                transaction: rpc_id,
+                asker: None,
+            },
             request,
         );
         self.socket.send(&bytes).unwrap();

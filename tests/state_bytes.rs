@@ -67,6 +67,7 @@ impl Node {
             dialect: Dialect::V1,
             from: Id::of_name(format!("who {who}")),
             transaction: TransactionId::new(self.sent.to_be_bytes()),
+            asker: None,
         };
         let mut datagram = Vec::new();
         let request = Request::Store(store);

@@ -40,6 +40,7 @@ impl Lab {
                 dialect: Dialect::V1,
                 from: id.parse().unwrap(),
                 transaction: TransactionId::new([0; 8]),
+                asker: None,
             };
             let mut ping = Vec::new();
             emit(&mut ping, &header, &Request::Ping);
@@ -103,7 +104,9 @@ fn reply_of_client(
         Rpc::FindNode => emit(&mut out, &header, &Response::Nodes(closest)),
         Rpc::FindValue => emit(&mut out, &header, &Response::Values { values, closest, rest }),
         Rpc::Store => emit(&mut out, &header, &Response::Stored),
-        Rpc::GetSocket | Rpc::Custom => emit(&mut out, &header, RpcError::NoSuchRpc),
+        Rpc::GetSocket | Rpc::Custom | Rpc::Mainline(_) => {
+            emit(&mut out, &header, RpcError::NoSuchRpc);
+        }
     }
     Some(out)
 }
@@ -205,7 +208,7 @@ fn understood(request: &Json, answer: &[u8]) -> Option<Result<Response, RpcError
         Body::Query(_) => panic!("a request"),
         Body::Answer(answer) => answer.read(kind(request)).ok().map(Ok),
         Body::Error(error) => Some(Err(error)),
-        Body::Route(_) | Body::Routed(_) => panic!("no route was asked"),
+        Body::CodedError(_) | Body::Route(_) | Body::Routed(_) => panic!("no route was asked"),
     }
 }
 

@@ -126,6 +126,7 @@ fn header() -> impl Strategy<Value = Header> {
         dialect: Dialect::V1,
         from,
         transaction: TransactionId::new(rpc_id),
+        asker: None,
     })
 }
 
@@ -446,7 +447,7 @@ proptest! {
                     kinds.into_iter().for_each(read);
                     _ = route.read();
                 }
-                Body::Error(_) => unreachable!("none of the calls is one"),
+                Body::Error(_) | Body::CodedError(_) => unreachable!("none of the calls is one"),
             }
         }
         let datagram = [&[1; 29], &bytes[..]].concat();

@@ -28,7 +28,9 @@ fn headers_are_read() {
             Body::Answer(_) => 129,
             Body::Error(RpcError::NoSuchRpc) => 130,
             Body::Error(RpcError::Failed) => 131,
-            Body::Route(_) | Body::Routed(_) => panic!("originals know no routes"),
+            Body::CodedError(_) | Body::Route(_) | Body::Routed(_) => {
+                panic!("originals know no routes, and no codes")
+            }
         };
         assert_eq!(decoded["call"], call, "{}", name(entry));
     }
@@ -124,7 +126,9 @@ fn replies_are_understood() {
         let read = match parse(&bytes).unwrap().body {
             Body::Answer(answer) => answer.read(kind(request)).map(Ok),
             Body::Error(error) => Ok(Err(error)),
-            Body::Query(_) | Body::Route(_) | Body::Routed(_) => panic!("a reply"),
+            Body::Query(_) | Body::CodedError(_) | Body::Route(_) | Body::Routed(_) => {
+                panic!("a reply")
+            }
         };
         assert_eq!(read, expected_response(request, reply), "{}", name(reply));
     }
@@ -189,7 +193,8 @@ fn put_like_an_original(
             Response::Values { .. }
             | Response::Refused { .. }
             | Response::Socket(_)
-            | Response::Returned(_),
+            | Response::Returned(_)
+            | Response::Mainline(_),
         ) => return false,
     }
     true
@@ -222,6 +227,7 @@ fn outcome(datagram: &[u8]) -> String {
         Body::Answer(_) => "a response".into(),
         Body::Error(RpcError::NoSuchRpc) => "a response, no such RPC".into(),
         Body::Error(RpcError::Failed) => "a response, failed".into(),
+        Body::CodedError(error) => format!("an error, {}", error.code),
         Body::Route(route) | Body::Routed(route) => match route.read() {
             Ok(_) => "a route".into(),
             Err(error) => format!("dropped, {error}"),
@@ -373,7 +379,7 @@ fn expected_response(
         Rpc::Store if first["int"] == 1 => Response::Stored,
         Rpc::Store => Response::Refused { reason: String::new(), token: None },
         Rpc::GetSocket => Response::Socket("127.0.0.1:9301".parse().unwrap()),
-        Rpc::Custom => panic!("no original defines RPCs of its own"),
+        Rpc::Custom | Rpc::Mainline(_) => panic!("no original defines RPCs of its own"),
     };
     Ok(Ok(response))
 }

@@ -160,7 +160,7 @@ mod differential {
         let nearest: Vec<_> = nearest.into_iter().take(K).collect();
         let rpc_id = TransactionId::from_slice(&request[21..29]).unwrap();
         let mut out = Vec::new();
-        let header = Header { dialect: Dialect::V1, from: own(), transaction: rpc_id };
+        let header = Header { dialect: Dialect::V1, from: own(), transaction: rpc_id, asker: None };
         emit(&mut out, &header, &Response::Nodes(nearest));
         out
     }

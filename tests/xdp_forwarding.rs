@@ -68,7 +68,7 @@ impl Asker {
             rest: &padding,
         };
         let mut out = Vec::new();
-        let header = Header { dialect: Dialect::V1, from: self.from, transaction };
+        let header = Header { dialect: Dialect::V1, from: self.from, transaction, asker: None };
         emit(&mut out, &header, Message::Route(&route));
         self.socket.send_to(&out, self.node).unwrap();
         let mut buffer = [0; 2_048];

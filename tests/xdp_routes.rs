@@ -179,7 +179,11 @@ mod routes {
 
     fn encoded<'a>(from: Id, message: Message<'a>) -> Vec<u8> {
         let mut out = Vec::new();
-        emit(&mut out, &Header { dialect: Dialect::V1, from, transaction: CALL }, message);
+        emit(
+            &mut out,
+            &Header { dialect: Dialect::V1, from, transaction: CALL, asker: None },
+            message,
+        );
         out
     }
 

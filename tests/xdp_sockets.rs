@@ -117,8 +117,12 @@ async fn answer_always(
     let mut known = Some(known);
     let mut strangers: BTreeSet<u16> = nodes.iter().copied().collect();
     let mut out = Vec::new();
-    let ping =
-        Header { dialect: Dialect::V1, from: id, transaction: TransactionId::new(*b"hereiam!") };
+    let ping = Header {
+        dialect: Dialect::V1,
+        from: id,
+        transaction: TransactionId::new(*b"hereiam!"),
+        asker: None,
+    };
     emit(&mut out, &ping, &Request::Ping);
     for &node in nodes {
         socket.send_to(&out, node_at(node)).await.unwrap();
@@ -128,7 +132,8 @@ async fn answer_always(
         let (len, source) = socket.recv_from(&mut buffer).await.unwrap();
         let frame = parse(&buffer[..len]).expect("a message");
         let Body::Query(query) = frame.body else { continue };
-        let header = Header { dialect: Dialect::V1, from: id, transaction: frame.transaction };
+        let header =
+            Header { dialect: Dialect::V1, from: id, transaction: frame.transaction, asker: None };
         out.clear();
         match query.read().unwrap().kind() {
             Rpc::Ping => emit(&mut out, &header, &Response::Pong),
@@ -250,6 +255,7 @@ fn mutated(rng: &mut ChaCha8Rng) -> Vec<u8> {
         dialect: Dialect::V1,
         from: Id::random(rng),
         transaction: TransactionId::new(rng.random::<[u8; 8]>()),
+        asker: None,
     };
     emit(&mut packet, &header, &request);
     for _ in 0..rng.random_range(0..4) {
@@ -270,6 +276,7 @@ fn replies(socket: &std::net::UdpSocket, packet: &[u8], turn: u64) -> Vec<Vec<u8
         dialect: Dialect::V1,
         from: Id::of_name("last"),
         transaction: TransactionId::new(turn.to_be_bytes()),
+        asker: None,
     };
     let request = Request::FindValue(FindValue::new(Id::of_name("nothing"), 1));
     emit(&mut last, &header, &request);

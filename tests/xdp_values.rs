@@ -496,7 +496,7 @@ mod values {
         let key = key(1);
         let search = FindValue { token: Some(b""), ..FindValue::new(key, 6) };
         let transaction = TransactionId::from_slice(&0_u64.to_be_bytes()).unwrap();
-        let header = Header { dialect: Dialect::V1, from: own(), transaction };
+        let header = Header { dialect: Dialect::V1, from: own(), transaction, asker: None };
         let mut out = Vec::new();
         emit(&mut out, &header, &Request::FindValue(search));
         let ours = request(own(), 0, &key, (Some(6), Some(b"")), false);

@@ -5,10 +5,12 @@
 //! keeping are small and few.
 
 use kademlua::bencode::{self, Item, ItemView, Value};
+use kademlua::id::Id;
+use kademlua::message::mainline::Kind;
 use kademlua::message::{Response, Rpc};
 use kademlua::wire::{
-    Body, Dialect, Envelope, Header, Message, Sizes, UnreadAnswer, UnreadQuery, UnreadRoute, emit,
-    parse, read_route_answer,
+    Body, Dialect, Envelope, Header, Manner, Message, Sizes, UnreadAnswer, UnreadQuery,
+    UnreadRoute, emit, parse, read_route_answer,
 };
 
 const SIZES: Sizes = Dialect::V1.sizes();
@@ -27,6 +29,9 @@ pub fn frame(datagram: &[u8]) {
         return;
     }
     let Ok(envelope) = parse(datagram) else { return };
+    if envelope.dialect == Dialect::Mainline {
+        return mainline(&envelope);
+    }
     let header = envelope.reply_from(envelope.sender.expect("v1 tells who sends"));
     match envelope.body {
         Body::Query(query) => request(&header, query),
@@ -34,7 +39,63 @@ pub fn frame(datagram: &[u8]) {
         Body::Error(error) => {
             assert_eq!(body(&written(&header, error), &header), Body::Error(error));
         }
+        Body::CodedError(_) => unreachable!("v1 has no codes"),
         Body::Route(unread) | Body::Routed(unread) => route(datagram, &envelope, unread),
+    }
+}
+
+const MAINLINE_KINDS: [Rpc; 7] = [
+    Rpc::Ping,
+    Rpc::FindNode,
+    Rpc::Mainline(Kind::GetPeers),
+    Rpc::Mainline(Kind::AnnouncePeer),
+    Rpc::Mainline(Kind::Get),
+    Rpc::Mainline(Kind::Put),
+    Rpc::Mainline(Kind::SampleInfohashes),
+];
+
+/// A message of Mainline that was understood is the same after it was written and read again.
+fn mainline(envelope: &Envelope<'_>) {
+    let header = Header {
+        asker: envelope.seen_at,
+        ..envelope.reply_from(envelope.sender.unwrap_or(Id::ZERO))
+    };
+    let again = |out: &[u8], check: &dyn Fn(Body<'_>)| {
+        // Ours brings along what others leave out.
+        if out.len() <= Dialect::Mainline.sizes().datagram_max {
+            let again = parse(out).expect("what was written can be read");
+            assert_eq!(again.transaction, envelope.transaction);
+            check(again.body);
+        }
+    };
+    match envelope.body {
+        Body::Query(query) => match query.read() {
+            Ok(request) => {
+                let (want, is_read_only) = (envelope.want, envelope.is_read_only);
+                let manner = Manner { want, is_read_only, padded_to: None };
+                let out = written(&header, Message::Query { request: &request, manner });
+                again(&out, &|body| {
+                    let Body::Query(query) = body else { panic!("no request") };
+                    assert_eq!(query.read(), Ok(request));
+                });
+            }
+            Err(error) => again(&written(&header, error), &|body| {
+                assert!(matches!(body, Body::CodedError(_)));
+            }),
+        },
+        Body::Answer(answer) => {
+            for kind in MAINLINE_KINDS {
+                let Ok(response) = answer.read(kind) else { continue };
+                again(&written(&header, &response), &|body| {
+                    let Body::Answer(answer) = body else { panic!("no response") };
+                    assert_eq!(answer.read(kind).as_ref(), Ok(&response));
+                });
+            }
+        }
+        Body::CodedError(error) => again(&written(&header, error), &|body| {
+            assert_eq!(body, Body::CodedError(error));
+        }),
+        Body::Error(_) | Body::Route(_) | Body::Routed(_) => unreachable!("Mainline has none"),
     }
 }
 

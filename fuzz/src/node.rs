@@ -192,8 +192,12 @@ impl<'a> World<'a> {
             (route.stamp, route.seal) = (token.stamp, token.seal);
         }
         let from = if kind & 64 == 0 { Id::ZERO } else { sender.id };
-        let header =
-            Header { dialect: Dialect::V1, from, transaction: TransactionId::new([kind; 8]) };
+        let header = Header {
+            dialect: Dialect::V1,
+            from,
+            transaction: TransactionId::new([kind; 8]),
+            asker: None,
+        };
         let mut out = Vec::new();
         emit(&mut out, &header, Message::Route(&route));
         self.receive(sender.address, &out);
@@ -205,7 +209,7 @@ impl<'a> World<'a> {
         let Some(bytes) = self.routes.get(usize::from(at)).cloned() else { return };
         let Some(sent) = read_route(&bytes) else { return };
         let transaction = parse(&bytes).expect("a node sends messages").transaction;
-        let header = Header { dialect: Dialect::V1, from: sender.id, transaction };
+        let header = Header { dialect: Dialect::V1, from: sender.id, transaction, asker: None };
         let payload = vec![b'x'; 8 * usize::from(len)];
         let mut out = Vec::new();
         emit(&mut out, &header, Message::Routed(&Route { payload: &payload, rest: &[], ..sent }));
@@ -344,8 +348,12 @@ impl<'a> World<'a> {
             _ => (([0, 0, 0, 0, 0, 0, 0, 1], port).into(), true),
         };
         let mut out = Vec::new();
-        let header =
-            Header { dialect: Dialect::V1, from: from.id, transaction: TransactionId::new([8; 8]) };
+        let header = Header {
+            dialect: Dialect::V1,
+            from: from.id,
+            transaction: TransactionId::new([8; 8]),
+            asker: None,
+        };
         let value = Value::integer(7);
         let store = kademlua::message::StoreRequest {
             key: from.id,
@@ -370,6 +378,7 @@ impl<'a> World<'a> {
                 dialect: Dialect::V1,
                 from: from.id,
                 transaction: TransactionId::new([8; 8]),
+                asker: None,
             },
             request,
         );
@@ -381,7 +390,8 @@ impl<'a> World<'a> {
         let Some((address, rpc_id, _)) = self.question() else { return };
         let token = vec![b't'; usize::from(self.byte()) / 2];
         let mut out = Vec::new();
-        let header = Header { dialect: Dialect::V1, from: at(address).id, transaction: rpc_id };
+        let header =
+            Header { dialect: Dialect::V1, from: at(address).id, transaction: rpc_id, asker: None };
         let refused = Response::Refused { reason: "token".into(), token: Some(token) };
         emit(&mut out, &header, &refused);
         self.receive(address, &out);
@@ -404,7 +414,8 @@ impl<'a> World<'a> {
     /// A reply that is well formed, with contacts and values of the input's choice.
     fn reply(&mut self) {
         let Some((address, rpc_id, kind)) = self.question() else { return };
-        let header = Header { dialect: Dialect::V1, from: at(address).id, transaction: rpc_id };
+        let header =
+            Header { dialect: Dialect::V1, from: at(address).id, transaction: rpc_id, asker: None };
         let count = self.byte() % 24;
         let closest: Vec<_> = (0..count).map(|_| contact(self.byte())).collect();
         let values: Vec<_> = (0..count / 4).map(|i| Value::integer(i.into())).collect();
@@ -417,6 +428,7 @@ impl<'a> World<'a> {
             Rpc::Store => Response::Refused { reason: "no".into(), token: None },
             Rpc::GetSocket => Response::Socket(contact(count).address),
             Rpc::Custom => Response::Returned(values),
+            Rpc::Mainline(_) => unreachable!("the node is in no network of Mainline"),
         };
         emit(&mut out, &header, &response);
         self.receive(address, &out);
@@ -562,7 +574,7 @@ impl<'a> World<'a> {
                             }
                             replies.push(bytes.len());
                         }
-                        Body::Error(_) => replies.push(bytes.len()),
+                        Body::Error(_) | Body::CodedError(_) => replies.push(bytes.len()),
                         Body::Route(_) => self.routes.push(bytes.to_vec()),
                         Body::Routed(_) => {
                             self.routes.push(bytes.to_vec());

@@ -281,7 +281,7 @@ mod tests {
                 let (len, client) = socket.recv_from(&mut buffer).unwrap();
                 let transaction = parse(&buffer[..len]).unwrap().transaction;
                 let from = Id::of_name("server");
-                let header = Header { dialect: Dialect::V1, from, transaction };
+                let header = Header { dialect: Dialect::V1, from, transaction, asker: None };
                 if let Some(reply) = reply(number, header) {
                     // The client may have gone.
                     let _ = socket.send_to(&reply, client);

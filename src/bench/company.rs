@@ -63,7 +63,7 @@ fn contacts_of(
     for bucket in (0..2 * BUCKETS).flat_map(|bucket| [bucket; 4]) {
         let target = id.random_at(bucket, rng);
         let (from, transaction) = (Id::of_name("kademlua bench"), TransactionId::new([0; 8]));
-        let header = Header { dialect: Dialect::V1, from, transaction };
+        let header = Header { dialect: Dialect::V1, from, transaction, asker: None };
         let mut request = Vec::new();
         emit(&mut request, &header, &Request::FindNode { target });
         let reply = ask_once(socket, &request)?;

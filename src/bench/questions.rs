@@ -19,8 +19,10 @@ const TARGETS: usize = 256;
 const DIALECT: Dialect = Dialect::V1;
 
 /// Where a datagram has the number of its call.
-pub(super) const NUMBER: Range<usize> =
-    DIALECT.offsets().transaction..DIALECT.offsets().transaction + 8;
+pub(super) const NUMBER: Range<usize> = {
+    let at = DIALECT.offsets().expect("they are the same in all of v1").transaction;
+    at..at + 8
+};
 
 /// The RPCs to ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -154,7 +156,7 @@ impl Questions {
 impl Question {
     fn new(rpc: Workload, target: Id) -> Question {
         let (from, transaction) = (Id::of_name("kademlua bench"), TransactionId::new([0; 8]));
-        let header = Header { dialect: DIALECT, from, transaction };
+        let header = Header { dialect: DIALECT, from, transaction, asker: None };
         let mut datagram = Vec::new();
         emit(&mut datagram, &header, &rpc.request(target));
         Question { target, datagram, right: Vec::new() }

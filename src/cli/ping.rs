@@ -82,6 +82,7 @@ fn ask(socket: &UdpSocket, node: SocketAddr, within: Duration) -> std::io::Resul
         dialect: Dialect::V1,
         from: loopback_id(node.port()),
         transaction: TransactionId::new(number),
+        asker: None,
     };
     let mut request = Vec::new();
     emit(&mut request, &header, &Request::Ping);

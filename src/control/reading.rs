@@ -7,9 +7,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::bencode::{Item, Value};
+use crate::bencode::{Item, Value, put_bytes, put_integer};
 use crate::id::Id;
-use crate::message::{Contact, Route, RouteFlags, RouteHop, RpcError, TransactionId};
+use crate::message::{Contact, Route, RouteFlags, RouteHop, RpcError, TransactionId, mainline};
 use crate::node::Peer;
 use crate::serial::{Bytes, hex};
 use crate::wire::{self, Body, Dialect, Envelope, UnreadAnswer, UnreadRoute};
@@ -209,6 +209,19 @@ impl Reader {
                 reading.kind = PacketKind::Failure;
                 self.find_request(call, reading, packet);
             }
+            Body::CodedError(error) => {
+                reading.kind = match error.code {
+                    mainline::code::UNKNOWN_RPC => PacketKind::NoSuchRpc,
+                    _ => PacketKind::Failure,
+                };
+                self.find_request(call, reading, packet);
+                // As it stands in the message.
+                let mut results = b"l".to_vec();
+                put_integer(&mut results, error.code);
+                put_bytes(&mut results, error.text);
+                results.push(b'e');
+                reading.results = Value::parse(&results).ok();
+            }
             Body::Route(route) => read_route(reading, PacketKind::Route, envelope.dialect, route),
             Body::Routed(route) => {
                 read_route(reading, PacketKind::RouteAnswer, envelope.dialect, route);
@@ -379,7 +392,7 @@ mod tests {
 
     fn header(number: u64) -> Header {
         let transaction = TransactionId::new(number.to_be_bytes());
-        Header { dialect: Dialect::V1, from: Id::of_name("8003"), transaction }
+        Header { dialect: Dialect::V1, from: Id::of_name("8003"), transaction, asker: None }
     }
 
     fn packet(direction: Direction, micros: u64, bytes: &[u8]) -> Packet {
@@ -422,7 +435,9 @@ mod tests {
         let mut reader = Reader::default();
         let mut cases = vec![
             (b"".to_vec(), PacketKind::Malformed, "cut short"),
-            (b"d1:q4:ping".to_vec(), PacketKind::Malformed, "not version 1"),
+            (b"q4:ping".to_vec(), PacketKind::Malformed, "not version 1"),
+            (b"d1:q4:ping".to_vec(), PacketKind::Malformed, "cut short"),
+            (b"d1:q4:pinge".to_vec(), PacketKind::Malformed, "no transaction id"),
         ];
         let whole = request(1, &Request::Ping);
         cases.push((whole[..whole.len() - 1].to_vec(), PacketKind::Malformed, "cut short"));

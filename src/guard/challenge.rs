@@ -32,6 +32,7 @@ use siphasher::sip::SipHasher24;
 use crate::address::Subnet;
 use crate::message::TransactionId;
 use crate::time::{Duration, Instant};
+use crate::wire::Dialect;
 
 /// Two verification pings to one address have the same number only if one follows the other faster.
 const TICK: Duration = Duration::from_secs(1);
@@ -42,6 +43,26 @@ const TICKS_MORE: u64 = 2;
 /// Numbers that are remembered for having been answered: more than a node hands out to the internet
 /// while one of them counts, 8,192 a second. Takes less than a megabyte.
 const MAX_ANSWERED: usize = 32_768;
+
+/// What of a transaction id a dialect has room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Both halves.
+    Whole,
+    /// Four bytes, as some nodes of Mainline take no others. No filter in front of the socket knows them
+    /// again; to guess one takes as many attempts as to guess the second half.
+    SecondHalf,
+}
+
+impl Form {
+    /// The form in a dialect.
+    pub(crate) fn of(dialect: Dialect) -> Form {
+        match dialect {
+            Dialect::V1 => Form::Whole,
+            Dialect::Mainline => Form::SecondHalf,
+        }
+    }
+}
 
 /// Makes transaction ids, and knows its own.
 pub(crate) struct Challenge {
@@ -66,13 +87,25 @@ impl Challenge {
     }
 
     /// A number for a call that is remembered until it is answered.
-    pub(crate) fn transaction_id(&self, ip: IpAddr, rng: &mut impl Rng) -> TransactionId {
-        join(self.prefix(ip), rng.random())
+    pub(crate) fn transaction_id(
+        &self,
+        form: Form,
+        ip: IpAddr,
+        rng: &mut impl Rng,
+    ) -> TransactionId {
+        self.formed(form, ip, rng.random())
     }
 
     /// The number of a verification ping, which need not be remembered.
-    pub(crate) fn ping_id(&self, now: Instant, address: &SocketAddr) -> TransactionId {
-        join(self.prefix(address.ip()), self.proof(tick(now), address))
+    pub(crate) fn ping_id(&self, form: Form, now: Instant, address: &SocketAddr) -> TransactionId {
+        self.formed(form, address.ip(), self.proof(tick(now), address))
+    }
+
+    fn formed(&self, form: Form, ip: IpAddr, second: [u8; 4]) -> TransactionId {
+        match form {
+            Form::Whole => join(self.prefix(ip), second),
+            Form::SecondHalf => TransactionId::new(second),
+        }
     }
 
     /// Whether a reply from this address is the first to answer a verification ping that was sent
@@ -90,12 +123,12 @@ impl Challenge {
     /// The tick in which the verification ping was sent that a reply from this address answers, if one
     /// was sent there lately.
     fn proves(&self, now: Instant, source: &SocketAddr, id: TransactionId) -> Option<u64> {
-        let (prefix, proof) = id.as_bytes().split_at_checked(4)?;
+        let (prefix, proof) = id.as_bytes().split_last_chunk::<4>()?;
         let tick = tick(now);
-        if prefix != self.prefix(source.ip()) {
+        if !prefix.is_empty() && prefix != self.prefix(source.ip()) {
             return None;
         }
-        (tick.saturating_sub(TICKS_MORE)..=tick).find(|&tick| proof == self.proof(tick, source))
+        (tick.saturating_sub(TICKS_MORE)..=tick).find(|&tick| *proof == self.proof(tick, source))
     }
 
     fn proof(&self, tick: u64, address: &SocketAddr) -> [u8; 4] {
@@ -152,7 +185,7 @@ mod tests {
     #[test]
     fn a_verification_ping_is_answered_from_its_own_address_alone() {
         let (challenge, own) = (challenge(1), address("192.0.2.1:8001"));
-        let id = challenge.ping_id(NOW, &own);
+        let id = challenge.ping_id(Form::Whole, NOW, &own);
         assert!(challenge.proves(NOW, &own, id).is_some());
         for other in ["192.0.2.2:8001", "192.0.2.1:8002", "[2001:db8::1]:8001"] {
             assert!(challenge.proves(NOW, &address(other), id).is_none(), "{other}");
@@ -172,7 +205,7 @@ mod tests {
         let (challenge, own) = (challenge(1), address("[2001:db8::1]:8001"));
         let micro = Duration::from_micros(1);
         for sent in [NOW, NOW + TICK.minus(micro)] {
-            let id = challenge.ping_id(sent, &own);
+            let id = challenge.ping_id(Form::Whole, sent, &own);
             for (after, counts) in
                 [(0, true), (1_500_000, true), (2_000_000, true), (3_000_000, false)]
             {
@@ -182,10 +215,11 @@ mod tests {
             let before = Instant::from_micros(NOW.as_micros() - 1);
             assert!(challenge.proves(before, &own, id).is_none(), "from a time to come");
         }
-        let first = challenge.ping_id(Instant::ZERO, &own);
+        let first = challenge.ping_id(Form::Whole, Instant::ZERO, &own);
         assert!(challenge.proves(Instant::ZERO, &own, first).is_some(), "the clock has just begun");
         let seconds = (0..100).map(|second| NOW + Duration::from_secs(second));
-        let ids: BTreeSet<TransactionId> = seconds.map(|at| challenge.ping_id(at, &own)).collect();
+        let ids: BTreeSet<TransactionId> =
+            seconds.map(|at| challenge.ping_id(Form::Whole, at, &own)).collect();
         assert_eq!(ids.len(), 100, "those of different seconds are told apart");
     }
 
@@ -193,12 +227,12 @@ mod tests {
     fn an_answer_counts_once_and_what_cannot_be_remembered_not_at_all() {
         let (mut challenge, tick) = (challenge(1), |ticks| NOW + TICK.times(ticks));
         let own = address("192.0.2.1:8001");
-        let id = challenge.ping_id(NOW, &own);
+        let id = challenge.ping_id(Form::Whole, NOW, &own);
         assert!(challenge.accept(NOW, &own, id));
         for later in 0..4 {
             assert!(!challenge.accept(tick(later), &own, id), "{later} s later");
         }
-        let id = challenge.ping_id(tick(3), &own);
+        let id = challenge.ping_id(Form::Whole, tick(3), &own);
         assert!(challenge.accept(tick(3), &own, id), "another number");
         assert_eq!(challenge.answered.len(), 1, "what counts no more is forgotten");
         let numbered = |number: usize| {
@@ -206,11 +240,11 @@ mod tests {
             SocketAddr::from(([10, a, b, c], 8_001))
         };
         let accepted = (0..MAX_ANSWERED + 100).filter(|&number| {
-            let id = challenge.ping_id(tick(3), &numbered(number));
+            let id = challenge.ping_id(Form::Whole, tick(3), &numbered(number));
             challenge.accept(tick(3), &numbered(number), id)
         });
         assert_eq!(accepted.count(), MAX_ANSWERED - 1);
-        let id = challenge.ping_id(tick(6), &own);
+        let id = challenge.ping_id(Form::Whole, tick(6), &own);
         assert!(challenge.accept(tick(6), &own, id), "there is room again");
     }
 
@@ -220,13 +254,24 @@ mod tests {
         let own = address("192.0.2.1:8001");
         let prefix = challenge.prefix(own.ip());
         let ids: BTreeSet<TransactionId> =
-            (0..100).map(|_| challenge.transaction_id(own.ip(), &mut rng)).collect();
+            (0..100).map(|_| challenge.transaction_id(Form::Whole, own.ip(), &mut rng)).collect();
         assert_eq!(ids.len(), 100);
         assert!(ids.iter().all(|id| id.as_bytes().starts_with(&prefix)));
-        assert!(challenge.ping_id(NOW, &own).as_bytes().starts_with(&prefix));
+        assert!(challenge.ping_id(Form::Whole, NOW, &own).as_bytes().starts_with(&prefix));
         let others = (0..=255).map(|last| challenge.prefix([192, 0, 2, last].into()));
         assert_eq!(others.collect::<BTreeSet<_>>().len(), 256);
         assert_ne!(self::challenge(2).prefix(own.ip()), prefix);
+    }
+
+    #[test]
+    fn half_a_number_proves_as_much_at_its_own_address() {
+        let (mut challenge, own) = (challenge(1), address("192.0.2.1:8001"));
+        let id = challenge.ping_id(Form::SecondHalf, NOW, &own);
+        assert_eq!(id.as_bytes().len(), 4);
+        assert!(challenge.proves(NOW, &address("192.0.2.1:8002"), id).is_none());
+        assert!(challenge.accept(NOW, &own, id));
+        assert!(!challenge.accept(NOW, &own, id));
+        assert!(challenge.proves(NOW, &own, TransactionId::new([])).is_none());
     }
 
     proptest! {

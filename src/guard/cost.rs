@@ -13,6 +13,8 @@
 //! | keeping a token (small dictionaries) | 50 to 80 ns | [`TOKEN_KEPT`] |
 //! | keeping a byte (SHA-1, copies) | 1.1 ns, nested 4 ns | [`BYTE_KEPT_PICOS`] |
 //! | the 20 nearest of 100 contacts | 750 to 950 ns | [`NEAREST`] |
+//! | checking a signature | see `cargo bench` | [`VERIFIED`] |
+//! | putting an address in a filter | see `cargo bench` | [`HASHED`] |
 //! | looking at a row under a key | 3.5 ns to answer with all, 10 ns to refuse another | [`EXAMINED`] |
 //! | choosing among rows under a key | some 20 ns a row | [`ORDERED`] |
 //!
@@ -48,6 +50,12 @@ const EXAMINED: u64 = 10;
 /// A row that was put in some order, to choose what an answer holds.
 const ORDERED: u64 = 40;
 
+/// Checking a signature of Ed25519.
+const VERIFIED: u64 = 100_000;
+
+/// SHA-1 of an address.
+const HASHED: u64 = 200;
+
 /// The cheapest request, a ping of 54 bytes and six tokens with its answer of 37 bytes. No unasked
 /// datagram counts for less.
 pub(crate) const CHEAPEST: u64 = RECEIVED + SENT + (54 + 37) * BYTE_PICOS / 1_000 + 6 * TOKEN_READ;
@@ -74,6 +82,16 @@ impl Bill {
     /// Values of `bytes` bytes in it were kept, or handed on.
     pub(crate) fn kept(&mut self, bytes: usize) {
         self.nanos += KEPT + self.tokens * TOKEN_KEPT + bytes as u64 * BYTE_KEPT_PICOS / 1_000;
+    }
+
+    /// A signature was checked.
+    pub(crate) fn verified(&mut self) {
+        self.nanos += VERIFIED;
+    }
+
+    /// `count` addresses were hashed, for a filter.
+    pub(crate) fn hashed(&mut self, count: usize) {
+        self.nanos += count as u64 * HASHED;
     }
 
     /// The nearest contacts were named.

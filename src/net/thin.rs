@@ -205,7 +205,8 @@ impl ThinClient {
                 rest: &padding,
             };
             let mut request = Vec::new();
-            let header = Header { dialect: DIALECT, from: Id::ZERO, transaction: random()? };
+            let header =
+                Header { dialect: DIALECT, from: Id::ZERO, transaction: random()?, asker: None };
             emit(&mut request, &header, Message::Route(&route));
             let began = Instant::now();
             let answer = self.ask(&request, &header, within)?;
@@ -278,7 +279,7 @@ fn fetch(key: Id, holder: &Contact) -> io::Result<Option<Vec<Value>>> {
     let from = super::loopback_id(holder.address.port());
     let (mut token, mut best) = (Vec::new(), None);
     for _ in 0..HOLDER_ASKED {
-        let header = Header { dialect: DIALECT, from, transaction: random()? };
+        let header = Header { dialect: DIALECT, from, transaction: random()?, asker: None };
         let search = FindValue { token: Some(&token), ..FindValue::new(key, VALUES) };
         let mut request = Vec::new();
         emit(&mut request, &header, &Request::FindValue(search));

@@ -5,15 +5,14 @@ use std::net::SocketAddr;
 
 use rand_chacha::ChaCha8Rng;
 
-use crate::address::{LocalEnd, is_loopback};
+use crate::address::{Families, LocalEnd, is_loopback};
 use crate::bencode::{Item, List, Value};
 use crate::guard::cost::Bill;
 use crate::id::Id;
-use crate::kad::routing::Table;
 use crate::message::{
     Contact, EncodedContact, FindValue, Request, Response, Rest, RpcError, StoreMode, StoreRequest,
 };
-use crate::node::deferred::DeferredQuestion;
+use crate::node::deferred::{DeferredQuestion, Question};
 use crate::node::overlay::{Active, Overlay};
 use crate::node::pending::{Asked, Waiting};
 use crate::node::repeats::{CallKey, Earlier};
@@ -28,9 +27,14 @@ pub(super) const MAX_REGISTERED: usize = 256;
 
 /// Whether an asker's address is known well enough for its question.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Validation {
+pub(super) enum Validation {
+    /// It is, for this question.
     Enough,
+    /// A validated address would get a better answer.
     Wanted,
+    /// The answer has left no room for a ping, which is all that an address may be sent that is not
+    /// validated.
+    NoRoom,
 }
 
 /// Why a store is not taken from the node that it seems to come from.
@@ -91,10 +95,13 @@ impl Active<'_> {
         (envelope, query): (&Envelope<'_>, UnreadQuery<'_>),
         len: usize,
     ) {
-        let header = envelope.reply_from(self.overlay.id);
+        let header = Header { asker: Some(by.address), ..envelope.reply_from(self.overlay.id) };
         let reply_max = header.dialect.sizes().unvalidated_answer_max(len);
         let overlay = self.overlay.number;
-        let (source, asked) = (by.address, Asked { overlay, by, local, header, reply_max });
+        let want = envelope.want.unwrap_or_else(|| Families::of(&by.address));
+        let is_read_only = envelope.is_read_only;
+        let asked = Asked { overlay, by, local, header, reply_max, want, is_read_only };
+        let source = by.address;
         let start = self.shared.out.bytes.len();
         let (request, tokens) = query.read_counting();
         self.shared.bill.read(tokens);
@@ -111,19 +118,22 @@ impl Active<'_> {
             self.shared.transmit(source, local, start);
         }
         match validation {
+            // It would not answer.
+            _ if is_read_only => {}
             Validation::Enough => self.on_asked(now, asked.by, local),
             // Whether or not the routing table wants it.
             Validation::Wanted => self.verify(now, &asked.by, local),
+            Validation::NoRoom => {}
         }
     }
 
     /// How long the answer may get.
-    fn reply_max(&self, asked: &Asked) -> usize {
+    pub(super) fn reply_max(&self, asked: &Asked) -> usize {
         if self.is_validated(&asked.by) { self.overlay.policy.answer_max } else { asked.reply_max }
     }
 
     /// Appends a message that is not one of the hot answers.
-    fn put<'a>(&mut self, asked: &Asked, message: impl Into<Message<'a>>) {
+    pub(super) fn put<'a>(&mut self, asked: &Asked, message: impl Into<Message<'a>>) {
         wire::emit(&mut self.shared.out.bytes, &asked.header, message);
     }
 
@@ -135,14 +145,15 @@ impl Active<'_> {
             Request::FindNode { target } => {
                 let max = self.reply_max(asked);
                 self.shared.bill.named();
-                let k = self.overlay.policy.k;
-                let closest = closest_for(&self.overlay.table, &asked.by, &target, k);
-                wire::emit_nodes(&mut self.shared.out.bytes, &asked.header, closest, max);
+                let closest = closest_for(self.overlay, self.kin(), asked, &target);
+                let out = &mut self.shared.out.bytes;
+                wire::emit_nodes(out, &asked.header, asked.want, closest, max);
             }
             Request::FindValue(search) => return self.put_values_answer(now, asked, &search),
             Request::Store(store) => return self.put_store_answer(now, asked, &store),
             Request::GetSocket => self.put(asked, &Response::Socket(asked.by.address)),
             Request::Custom { name, args } => self.ask_application(now, asked, name, args),
+            Request::Mainline(query) => return self.put_mainline_answer(now, asked, &query),
         }
         Validation::Enough
     }
@@ -168,7 +179,8 @@ impl Active<'_> {
             picked.is_some_and(|picked| picked.more > 0 && picked.values.count() < search.limit);
         let validation = if is_cut { Validation::Wanted } else { Validation::Enough };
         let search = FindValue::new(search.key, search.limit);
-        let question = DeferredQuestion { asked: *asked, search };
+        let question = Question::Values(search);
+        let question = DeferredQuestion { asked: *asked, question };
         if validation == Validation::Enough || !self.shared.deferred.insert(now, question) {
             self.put_values(now, asked, &search, max);
         }
@@ -177,7 +189,8 @@ impl Active<'_> {
 
     fn put_values(&mut self, now: Instant, asked: &Asked, search: &FindValue<'_>, max: usize) {
         self.shared.bill.named();
-        let Overlay { table, store, policy, .. } = &*self.overlay;
+        let kin = self.kin();
+        let Overlay { store, policy, .. } = &*self.overlay;
         let Shared { out, token_issuer, rng, bill, .. } = &mut *self.shared;
         let picked = pick(store, asked, search, max, rng);
         picked.iter().for_each(|picked| charge(bill, picked));
@@ -192,7 +205,7 @@ impl Active<'_> {
         };
         let is_held = picked.is_some();
         let values = picked.map(|picked| picked.values);
-        let closest = closest_for(table, &asked.by, &search.key, policy.k);
+        let closest = closest_for(self.overlay, kin, asked, &search.key);
         wire::emit_values(&mut out.bytes, &asked.header, values, &rest, closest, max);
         if is_held {
             self.overlay.store.copies().note_asked(&search.key);
@@ -212,11 +225,15 @@ impl Active<'_> {
         question: &DeferredQuestion,
         max: usize,
     ) {
-        let DeferredQuestion { asked, search } = question;
+        let DeferredQuestion { asked, question } = question;
         let start = self.shared.out.bytes.len();
         // The asker pays for the answer, whatever datagram or timer brings it about.
         let before = std::mem::take(&mut self.shared.bill);
-        self.put_values(now, asked, search, max);
+        match question {
+            Question::Values(search) => self.put_values(now, asked, search, max),
+            Question::Peers(search) => _ = self.put_peers(now, asked, search, max),
+            Question::Item(search) => _ = self.put_item(now, asked, search, (max, max)),
+        }
         let bill = std::mem::replace(&mut self.shared.bill, before);
         self.shared.transmit_later(now, asked, start, bill);
     }
@@ -281,7 +298,12 @@ impl Active<'_> {
     }
 
     /// Whether a token is the one that was given to an address. If it is, the address is validated.
-    fn is_right_token(&mut self, now: Instant, address: &SocketAddr, token: Option<&[u8]>) -> bool {
+    pub(super) fn is_right_token(
+        &mut self,
+        now: Instant,
+        address: &SocketAddr,
+        token: Option<&[u8]>,
+    ) -> bool {
         let is_right =
             token.is_some_and(|token| self.shared.token_issuer.accepts(now, address, token));
         if is_right {
@@ -352,25 +374,30 @@ impl Node {
     }
 }
 
-/// The contacts nearest to a target that are useful to the asker: those that answer, and that it
-/// can reach over its own address family, all but the asker itself.
-fn closest_for<'t>(
-    table: &'t Table,
-    asker: &Contact,
+/// The contacts nearest to a target that are useful to the asker: those that answer, all but the asker
+/// itself. First come those of the family over which it asks, if it wants them, then those of the
+/// other, if it wants these and there is an overlay that knows them.
+pub(super) fn closest_for<'t>(
+    overlay: &'t Overlay,
+    kin: Option<&'t Overlay>,
+    asked: &Asked,
     target: &Id,
-    k: usize,
 ) -> impl Iterator<Item = &'t EncodedContact> {
-    let asker = *asker;
-    let is_for_asker = move |contact: &Contact| {
-        contact.id != asker.id
-            && contact.address != asker.address
-            && contact.address.is_ipv4() == asker.address.is_ipv4()
+    let (asker, target, named) = (asked.by, *target, overlay.policy.named);
+    let is_ipv4 = asker.address.is_ipv4();
+    let nearest = move |overlay: &'t Overlay, is_ipv4: bool| {
+        let is_for_asker = move |contact: &Contact| {
+            contact.id != asker.id
+                && contact.address != asker.address
+                && contact.address.is_ipv4() == is_ipv4
+        };
+        let good = overlay.table.closest(&target).filter(|entry| entry.is_good());
+        good.filter(move |entry| is_for_asker(&entry.contact)).take(named)
     };
-    table
-        .closest(target)
-        .filter(move |entry| entry.is_good() && is_for_asker(&entry.contact))
-        .take(k)
-        .map(|entry| &entry.encoded)
+    let wants = |is_ipv4: bool| if is_ipv4 { asked.want.ipv4 } else { asked.want.ipv6 };
+    let own = wants(is_ipv4).then(|| nearest(overlay, is_ipv4));
+    let others = kin.filter(|_| wants(!is_ipv4)).map(|kin| nearest(kin, !is_ipv4));
+    own.into_iter().chain(others).flatten().map(|entry| &entry.encoded)
 }
 
 /// What tells a call of the application's RPCs from others.
@@ -443,9 +470,10 @@ mod tests {
         let [_, a, b, c] = number.to_be_bytes();
         let by = Contact { id: Id::of_name([a, b, c]), address: ([11, b, c, 1], 9).into() };
         let (from, transaction) = (Id::of_name("node"), TransactionId::new([0; 8]));
-        let header = Header { dialect: Dialect::V1, from, transaction };
+        let header = Header { dialect: Dialect::V1, from, transaction, asker: None };
         let overlay = OverlayId::FIRST;
-        Asked { overlay, by, local: LocalEnd::default(), header, reply_max: 200 }
+        let (local, want) = (LocalEnd::default(), Families::ALL);
+        Asked { overlay, by, local, header, reply_max: 200, want, is_read_only: false }
     }
 
     /// A node with this many rows under a key.
@@ -457,7 +485,7 @@ mod tests {
             let (standing, age) = (Standing::Published, Duration::ZERO);
             let deposit =
                 Deposit { key, value, mode, publisher, depositor: publisher, standing, age };
-            let Active { overlay, shared } = node.active(OverlayId::FIRST);
+            let Active { overlay, shared, .. } = node.active(OverlayId::FIRST);
             overlay.store.put(Instant::ZERO, deposit, &mut shared.rng).unwrap();
         }
         node
@@ -504,7 +532,8 @@ mod tests {
         let mut active = node.active(OverlayId::FIRST);
         active.shared.bill = Bill::of_datagram(100);
         let before = active.shared.bill.nanos();
-        let question = DeferredQuestion { asked: asked(9_999), search: FindValue::new(key, 6) };
+        let question = Question::Values(FindValue::new(key, 6));
+        let question = DeferredQuestion { asked: asked(9_999), question };
         let buckets = active.shared.limits.buckets_of(&question.asked.by.address).unwrap();
         let mut answers = 0;
         while active.shared.limits.has_left(Instant::ZERO, &buckets) {

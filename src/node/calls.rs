@@ -166,10 +166,22 @@ impl Calls {
         transaction: TransactionId,
         from: &Contact,
     ) -> Option<Call> {
+        let Peer { id, .. } = self.calls.get(&transaction)?.peer;
+        if id.is_some_and(|id| id != from.id) {
+            return None;
+        }
+        self.take_from(overlay, transaction, &from.address)
+    }
+
+    /// The same for a datagram that does not say who sends it.
+    pub(super) fn take_from(
+        &mut self,
+        overlay: OverlayId,
+        transaction: TransactionId,
+        from: &SocketAddr,
+    ) -> Option<Call> {
         let call = self.calls.get(&transaction)?;
-        let Peer { address, id } = call.peer;
-        if call.overlay != overlay || address != from.address || id.is_some_and(|id| id != from.id)
-        {
+        if call.overlay != overlay || call.peer.address != *from {
             return None;
         }
         let call = self.calls.remove(&transaction)?;

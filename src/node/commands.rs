@@ -182,7 +182,7 @@ impl Node {
     /// # Errors
     /// If a limit forbids it. Even then no other row gets this number.
     pub fn restore(&mut self, now: Instant, row: RowId, deposit: Deposit) -> Result<(), Refusal> {
-        let Active { overlay, shared } = self.first_active();
+        let Active { overlay, shared, .. } = self.first_active();
         overlay.store.restore(now, row, deposit, &mut shared.rng)
     }
 

@@ -1,6 +1,7 @@
-//! Questions of originals that wait until the address of the asker is validated.
+//! Questions that wait until the address of the asker is validated.
 //!
-//! Originals know of no tokens, and their short questions leave no room for a long answer to a stranger.
+//! Originals and nodes of Mainline know of no tokens for what they read, and their short questions leave no
+//! room for a long answer to a stranger.
 //! So such a question is kept for a moment while its asker is pinged, and is answered at length if the
 //! pong comes. Only the question is kept: a flood of forged ones takes little memory, and does not take
 //! everybody's places.
@@ -10,6 +11,7 @@ use std::net::SocketAddr;
 
 use crate::address::Subnet;
 use crate::message::FindValue;
+use crate::message::mainline::{GetItem, GetPeers};
 use crate::node::overlay::OverlayId;
 use crate::node::pending::Asked;
 use crate::time::{Duration, Instant};
@@ -24,11 +26,22 @@ const MAX_DEFERRED: usize = 1_024;
 /// IPv4; a /64, a /56 and a /48 of IPv6.
 const MAX_OF_SUBNET: [usize; Subnet::LEVELS_MAX] = [8, 32, 64];
 
+/// What may be worth waiting for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Question {
+    /// Values of v1.
+    Values(FindValue<'static>),
+    /// Peers of a torrent, and filters of all of them.
+    Peers(GetPeers),
+    /// An item.
+    Item(GetItem),
+}
+
 /// A question that waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct DeferredQuestion {
     pub(super) asked: Asked,
-    pub(super) search: FindValue<'static>,
+    pub(super) question: Question,
 }
 
 /// All questions that wait, the oldest in front.
@@ -83,7 +96,7 @@ impl Deferred {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::address::LocalEnd;
+    use crate::address::{Families, LocalEnd};
     use crate::id::Id;
     use crate::message::{Contact, TransactionId};
     use crate::wire::{Dialect, Header};
@@ -91,10 +104,12 @@ mod tests {
     fn question(address: &str) -> DeferredQuestion {
         let by = Contact { id: Id::of_name("asker"), address: address.parse().unwrap() };
         let (from, transaction) = (Id::of_name("own"), TransactionId::new([1; 8]));
-        let header = Header { dialect: Dialect::V1, from, transaction };
+        let header = Header { dialect: Dialect::V1, from, transaction, asker: None };
         let overlay = OverlayId::FIRST;
-        let asked = Asked { overlay, by, local: LocalEnd::default(), header, reply_max: 192 };
-        DeferredQuestion { asked, search: FindValue::new(Id::of_name("key"), 6) }
+        let (local, want) = (LocalEnd::default(), Families::ALL);
+        let asked = Asked { overlay, by, local, header, reply_max: 192, want, is_read_only: false };
+        let question = Question::Values(FindValue::new(Id::of_name("key"), 6));
+        DeferredQuestion { asked, question }
     }
 
     fn kept(deferred: &mut Deferred, addresses: impl Iterator<Item = String>) -> usize {

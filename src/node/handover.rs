@@ -256,7 +256,7 @@ mod tests {
             let standing = Standing::Published;
             let deposit =
                 Deposit { key, value, mode, publisher, depositor: publisher, standing, age };
-            let Active { overlay, shared } = node.active(OverlayId::FIRST);
+            let Active { overlay, shared, .. } = node.active(OverlayId::FIRST);
             overlay.store.put(Instant::ZERO, deposit, &mut shared.rng).expect("there is room");
         }
         assert_eq!(node.store().key_count(), near + far);
@@ -304,7 +304,7 @@ mod tests {
     fn where_holders_do_not_replicate_a_value_stays_where_it_is() {
         for holders_replicate in [true, false] {
             let mut node = Node::new(Instant::ZERO, Id::of_name("own"), Config::default(), [7; 32]);
-            let Active { overlay, shared } = node.active(OverlayId::FIRST);
+            let Active { overlay, shared, .. } = node.active(OverlayId::FIRST);
             overlay.policy.holders_replicate = holders_replicate;
             let (key, value, mode) = (Id::of_name("key"), Value::integer(1), StoreMode::Add);
             let (publisher, standing, age) = (Party::Own, Standing::Published, Duration::ZERO);

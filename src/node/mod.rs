@@ -7,7 +7,7 @@
 //! `calls`, `deferred`, `fair`, `forwarding`, `joining`, `lost`, `maintenance`, `pending`, `repeats`,
 //! `replication` and `vigil` are mechanisms: each holds its state and decides, and knows no node. The
 //! code that acts on these decisions, on an overlay and on what the overlays share, is in `answers`,
-//! `replies`, `operations`, `routes`, `bootstrap`, `handover` and `upkeep`.
+//! `mainline`, `replies`, `operations`, `routes`, `bootstrap`, `handover` and `upkeep`.
 //!
 //! # The caller's contract
 //! - After each `handle`, `start_*` or `answer` drain [`Node::poll_output`] until it yields
@@ -27,6 +27,7 @@ mod forwarding;
 mod handover;
 mod joining;
 mod lost;
+mod mainline;
 mod maintenance;
 mod operations;
 mod overlay;
@@ -57,12 +58,13 @@ use crate::node::shared::Shared;
 use crate::time::Instant;
 use crate::wire::{self, Body, Dialect, Envelope, UnreadQuery};
 
+pub use crate::address::Families;
 pub use crate::kad::OperationId;
 pub use crate::node::answers::{RegisterError, RpcFailed};
 pub use crate::node::calls::Peer;
 pub use crate::node::overlay::Overlay;
 pub use crate::node::pending::RequestToken;
-pub use crate::node::policy::{Families, IdRule, Policy};
+pub use crate::node::policy::{IdRule, Policy};
 pub use crate::node::report::{
     CallError, Counters, Delivery, DeliveryOutcome, Event, RouteAttempt, RouteCounters,
     RouteReport, StoreReport,
@@ -169,7 +171,8 @@ impl Node {
         Node::in_networks(now, &BTreeMap::from([(Dialect::V1, id)]), config, seed)
     }
 
-    /// A node that knows nobody, and has these ids in the networks of these dialects.
+    /// A node that knows nobody, and has these ids in the networks of these dialects: in Mainline there are
+    /// two, one of IPv4 and one of IPv6.
     ///
     /// # Panics
     /// If v1 is not among them, or the configuration does not pass [`Config::check`].
@@ -181,8 +184,11 @@ impl Node {
     ) -> Node {
         config.check().expect("a configuration within its ranges");
         assert!(ids.contains_key(&Dialect::V1), "what a node is asked to do concerns v1");
-        let overlays = ids.iter().zip(0..).map(|((&dialect, &id), number)| {
-            Overlay::new(now, OverlayId::nth(number), dialect, id, &config)
+        let networks = ids.iter().flat_map(|(&dialect, &id)| {
+            policy::networks(dialect).iter().map(move |&families| ((dialect, families), id))
+        });
+        let overlays = networks.zip(0..).map(|((network, id), number)| {
+            Overlay::new(now, OverlayId::nth(number), network, id, &config)
         });
         Node { overlays: overlays.collect(), shared: Shared::new(now, config, seed) }
     }
@@ -230,11 +236,10 @@ impl Node {
     /// The overlay that speaks a dialect with an address, at work.
     #[inline]
     fn speaking(&mut self, dialect: Dialect, to: &SocketAddr) -> Option<Active<'_>> {
-        let speaks = |overlay: &&mut Overlay| {
-            overlay.dialect == dialect && overlay.policy.families.contain(to)
-        };
-        let overlay = self.overlays.iter_mut().find(speaks)?;
-        Some(Active { overlay, shared: &mut self.shared })
+        let speaks =
+            |overlay: &&Overlay| overlay.dialect == dialect && overlay.policy.families.contain(to);
+        let number = self.overlays.iter().find(speaks)?.number;
+        Some(self.active(number))
     }
 
     /// The overlay that such a datagram belongs to.
@@ -246,7 +251,7 @@ impl Node {
     /// An overlay at work.
     #[inline]
     fn active(&mut self, overlay: OverlayId) -> Active<'_> {
-        Active { overlay: &mut self.overlays[overlay.index()], shared: &mut self.shared }
+        Active::new(&mut self.overlays, overlay, &mut self.shared)
     }
 
     fn next_timeout(&self) -> Instant {
@@ -267,8 +272,9 @@ impl Node {
         }
         self.fail_overdue_requests(now);
         self.answer_overdue_questions(now);
-        let shared = &mut self.shared;
-        self.overlays.iter_mut().for_each(|overlay| Active { overlay, shared }.maintain(now));
+        for number in 0..self.overlays.len() {
+            self.active(OverlayId::nth(number as u8)).maintain(now);
+        }
     }
 
     fn on_datagram(&mut self, now: Instant, source: SocketAddr, local: LocalEnd, bytes: &[u8]) {
@@ -299,6 +305,9 @@ impl Node {
             (Body::Routed(route), Some(id)) => {
                 let sender = Contact { id, address: source };
                 overlay.on_routed(now, sender, local, (&envelope, route), bytes.len());
+            }
+            (Body::CodedError(error), None) => {
+                overlay.on_error(now, source, (envelope.transaction, error), bytes.len());
             }
             (_, Some(id)) => {
                 let contact = Contact { id, address: source };
@@ -365,7 +374,8 @@ mod tests {
         let mut node = Node::new(NOW, Id::of_name("ipv4"), Config::default(), [7; 32]);
         let second = OverlayId::nth(1);
         let config = Config::default();
-        let mut ipv6 = Overlay::new(NOW, second, Dialect::V1, Id::of_name("ipv6"), &config);
+        let network = (Dialect::V1, Families::ALL);
+        let mut ipv6 = Overlay::new(NOW, second, network, Id::of_name("ipv6"), &config);
         node.overlays[0].policy.families = Families { ipv4: true, ipv6: false };
         ipv6.policy.families = Families { ipv4: false, ipv6: true };
         node.overlays.push(ipv6);
@@ -373,7 +383,7 @@ mod tests {
     }
 
     fn header(from: Id, transaction: TransactionId) -> Header {
-        Header { dialect: Dialect::V1, from, transaction }
+        Header { dialect: Dialect::V1, from, transaction, asker: None }
     }
 
     fn receive(node: &mut Node, source: &str, bytes: &[u8]) {

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use crate::address::Families;
 use crate::config::Config;
 use crate::guard::tokens::TokenCache;
 use crate::guard::validated::Validated;
@@ -27,6 +28,8 @@ use crate::node::replication::Replication;
 use crate::node::shared::Shared;
 use crate::node::vigil::Vigil;
 use crate::store::Store;
+use crate::store::items::{self, Items};
+use crate::store::peers::{self, Peers};
 use crate::time::Instant;
 use crate::wire::Dialect;
 
@@ -54,7 +57,12 @@ pub struct Overlay {
     pub(super) id: Id,
     pub(super) policy: Policy,
     pub(super) table: Table,
+    /// The values that it keeps, in a network that has values.
     pub(super) store: Store,
+    /// The peers of torrents that it keeps, in a network that has torrents.
+    pub(super) peers: Peers,
+    /// The items that it keeps, in a network that has items.
+    pub(super) items: Items,
     pub(super) estimator: Estimator,
     pub(super) maintenance: Maintenance,
     pub(super) replication: Replication,
@@ -75,11 +83,11 @@ impl Overlay {
     pub(super) fn new(
         now: Instant,
         number: OverlayId,
-        dialect: Dialect,
+        (dialect, families): (Dialect, Families),
         id: Id,
         config: &Config,
     ) -> Overlay {
-        let policy = Policy::of(dialect, config);
+        let policy = Policy::of(dialect, families, config);
         Overlay {
             number,
             dialect,
@@ -87,6 +95,14 @@ impl Overlay {
             policy,
             table: Table::new(now, id, policy.k, config, dialect.contact_encoder()),
             store: Store::new(id, config),
+            peers: Peers::new(peers::Limits {
+                peers: config.max_peers,
+                lifetime: config.peer_expire,
+            }),
+            items: Items::new(items::Limits {
+                items: config.max_items,
+                lifetime: config.item_expire,
+            }),
             estimator: Estimator::default(),
             maintenance: Maintenance::default(),
             replication: Replication::default(),
@@ -128,6 +144,16 @@ impl Overlay {
         &self.store
     }
 
+    /// The peers of torrents that it keeps; none in v1.
+    pub fn peers(&self) -> &Peers {
+        &self.peers
+    }
+
+    /// The items that it keeps; none in v1.
+    pub fn items(&self) -> &Items {
+        &self.items
+    }
+
     /// The last lookups that ended, the oldest first, those of maintenance too.
     pub fn records(&self) -> impl Iterator<Item = &LookupRecord> {
         self.records.iter()
@@ -152,6 +178,8 @@ impl Overlay {
     pub(super) fn next_timeout(&self) -> Instant {
         self.store
             .next_due()
+            .min(self.peers.next_due())
+            .min(self.items.next_due())
             .min(self.maintenance.next_timeout())
             .min(self.lost.next_timeout())
             .min(self.joining.next_timeout())
@@ -171,10 +199,30 @@ pub(super) fn is_validated(validated: &Validated, table: &Table, contact: &Conta
 /// An overlay at work, with what it shares with the others.
 pub(super) struct Active<'n> {
     pub(super) overlay: &'n mut Overlay,
+    /// The other overlays of the node, those in front of it and those behind.
+    pub(super) others: [&'n [Overlay]; 2],
     pub(super) shared: &'n mut Shared,
 }
 
-impl Active<'_> {
+impl<'n> Active<'n> {
+    /// The overlay of that number, at work.
+    #[inline]
+    pub(super) fn new(
+        overlays: &'n mut [Overlay],
+        number: OverlayId,
+        shared: &'n mut Shared,
+    ) -> Active<'n> {
+        let (before, rest) = overlays.split_at_mut(number.index());
+        let (overlay, behind) = rest.split_first_mut().expect("an overlay of that number");
+        Active { overlay, others: [before, behind], shared }
+    }
+
+    /// The overlay that speaks the same with addresses of the other family, if there is one.
+    pub(super) fn kin(&self) -> Option<&'n Overlay> {
+        let mut others = self.others.into_iter().flatten();
+        others.find(|other| other.dialect == self.overlay.dialect)
+    }
+
     /// Whether the asker receives datagrams at the address that it seems to ask from.
     pub(super) fn is_validated(&self, asker: &Contact) -> bool {
         self.overlay.is_validated(&self.shared.validated, asker)

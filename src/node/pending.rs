@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::address::LocalEnd;
+use crate::address::{Families, LocalEnd};
 use crate::message::Contact;
 use crate::node::overlay::OverlayId;
 use crate::node::repeats::{CallKey, Repeats};
@@ -27,6 +27,10 @@ pub(super) struct Asked {
     pub(super) header: Header,
     /// How long the answer may get as long as the address is not validated.
     pub(super) reply_max: usize,
+    /// The families of contacts that are wanted.
+    pub(super) want: Families,
+    /// Whether the asker answers nothing itself.
+    pub(super) is_read_only: bool,
 }
 
 /// Ties an application's answer to the request; see [`Event::Request`](super::Event::Request).
@@ -99,9 +103,11 @@ mod tests {
     fn requests_wait_for_a_while_and_are_answered_once() {
         let by = Contact { id: Id::of_name("asker"), address: ([192, 0, 2, 1], 1).into() };
         let transaction = TransactionId::new([1; 8]);
-        let header = Header { dialect: Dialect::V1, from: Id::of_name("own"), transaction };
+        let header =
+            Header { dialect: Dialect::V1, from: Id::of_name("own"), transaction, asker: None };
         let (overlay, local) = (OverlayId::FIRST, LocalEnd::default());
-        let asked = Asked { overlay, by, local, header, reply_max: 100 };
+        let want = Families::ALL;
+        let asked = Asked { overlay, by, local, header, reply_max: 100, want, is_read_only: false };
         let at = |millis| Instant::ZERO + Duration::from_millis(millis);
         let mut pending = Pending::default();
         let mut insert = |millis: u64| {

@@ -1,16 +1,31 @@
 //! What a network lays down for the nodes in it.
 
-use std::net::SocketAddr;
-
+use crate::address::Families;
 use crate::config::Config;
 use crate::message::Contact;
 use crate::wire::Dialect;
 
+/// Bytes of the largest answer over IPv6 in Mainline (BEP 32); an item may make it longer.
+const IPV6_ANSWER_MAX: usize = 1_024;
+
+/// The families of addresses that have a network each in a dialect: in Mainline the nodes of IPv4 know each
+/// other, and so do those of IPv6 (BEP 32).
+pub(super) fn networks(dialect: Dialect) -> &'static [Families] {
+    const IPV4: Families = Families { ipv4: true, ipv6: false };
+    const IPV6: Families = Families { ipv4: false, ipv6: true };
+    match dialect {
+        Dialect::V1 => &[Families::ALL],
+        Dialect::Mainline => &[IPV4, IPV6],
+    }
+}
+
 /// The rules in which networks differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// Contacts in a bucket of the routing table and in an answer, and nodes that a lookup looks for.
+    /// Contacts in a bucket of the routing table, and nodes that a lookup looks for.
     pub k: usize,
+    /// Contacts in an answer.
+    pub named: usize,
     /// Nodes that hold a value, the nearest to its key: `k` at most, since lookups find no more.
     pub replicas: usize,
     /// The addresses that its nodes have.
@@ -24,15 +39,6 @@ pub struct Policy {
     pub holders_replicate: bool,
 }
 
-/// Families of addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Families {
-    /// IPv4.
-    pub ipv4: bool,
-    /// IPv6.
-    pub ipv6: bool,
-}
-
 /// Which id a node may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdRule {
@@ -41,16 +47,31 @@ pub enum IdRule {
 }
 
 impl Policy {
-    /// The policy of the network that speaks a dialect, for a node with these settings.
-    pub fn of(dialect: Dialect, config: &Config) -> Policy {
+    /// The policy of the network that speaks a dialect with addresses of these families, for a node with
+    /// these settings.
+    pub fn of(dialect: Dialect, families: Families, config: &Config) -> Policy {
         match dialect {
             Dialect::V1 => Policy {
                 k: config.k,
+                named: config.k,
                 replicas: config.k,
-                families: Families { ipv4: true, ipv6: true },
+                families,
                 id_rule: IdRule::Any,
                 answer_max: dialect.sizes().datagram_max,
                 holders_replicate: true,
+            },
+            Dialect::Mainline => Policy {
+                k: config.k,
+                named: config.mainline_named,
+                replicas: config.k,
+                families,
+                id_rule: IdRule::Any,
+                answer_max: if families.ipv4 {
+                    dialect.sizes().answer_max
+                } else {
+                    IPV6_ANSWER_MAX
+                },
+                holders_replicate: false,
             },
         }
     }
@@ -61,12 +82,5 @@ impl Policy {
             IdRule::Any => true,
         };
         is_id_allowed && self.families.contain(&contact.address)
-    }
-}
-
-impl Families {
-    /// Whether an address belongs to one of them.
-    pub fn contain(self, address: &SocketAddr) -> bool {
-        if address.is_ipv4() { self.ipv4 } else { self.ipv6 }
     }
 }

@@ -1,13 +1,18 @@
 //! Asking others: what is sent, and what their answers mean.
 
+use std::net::SocketAddr;
+
 use crate::address::LocalEnd;
+use crate::guard::challenge::Form;
 use crate::kad::routing::Insertion;
-use crate::message::{Contact, Request, Response, Rest, Rpc, RpcError, TransactionId};
+use crate::message::{
+    CodedError, Contact, Request, Response, Rest, Rpc, RpcError, TransactionId, mainline,
+};
 use crate::node::calls::{Call, MAX_CALLS, Peer, Purpose};
 use crate::node::overlay::Active;
 use crate::node::{CallError, Event};
 use crate::time::{Duration, Instant};
-use crate::wire::{self, Body, Envelope, Header, Message};
+use crate::wire::{self, Body, Envelope, Header, Manner, Message};
 
 impl Active<'_> {
     pub(super) fn on_reply(
@@ -44,6 +49,7 @@ impl Active<'_> {
             Body::Answer(answer) => answer.read(call.kind).map_err(|_| CallError::BadReply),
             Body::Error(RpcError::NoSuchRpc) => Err(CallError::NoSuchRpc),
             Body::Error(RpcError::Failed) => Err(CallError::Failed),
+            Body::CodedError(error) => Err(call_error(error)),
             Body::Query(_) | Body::Route(_) | Body::Routed(_) => {
                 unreachable!("a reply is no request, and no route")
             }
@@ -56,6 +62,29 @@ impl Active<'_> {
             self.overlay.token_cache.keep(now, contact.address, token);
         }
         self.on_call_done(now, call, Some(contact), outcome, bytes);
+    }
+
+    /// An error that does not say who sends it. It came from the address that was asked, with a
+    /// transaction id that nobody else knows, so whoever is there lives.
+    pub(super) fn on_error(
+        &mut self,
+        now: Instant,
+        source: SocketAddr,
+        (transaction, error): (TransactionId, CodedError<'_>),
+        bytes: usize,
+    ) {
+        let Some(call) = self.shared.calls.take_from(self.overlay.number, transaction, &source)
+        else {
+            return self.shared.drop_unasked(now, source, bytes, Some(transaction));
+        };
+        self.overlay.maintenance.on_call_ended(&call);
+        let rtt = now.since(call.sent);
+        self.shared.round_trips.on_measured(rtt);
+        let contact = call.peer.id.map(|id| Contact { id, address: source });
+        if let Some(contact) = contact {
+            self.on_contact_answered(now, contact, Some(rtt));
+        }
+        self.on_call_done(now, call, contact, Err(call_error(error)), bytes);
     }
 
     /// A reply to no call in flight: either from a stranger that was asked back, or meaningless.
@@ -197,11 +226,19 @@ impl Active<'_> {
         if self.shared.calls.len() >= MAX_CALLS {
             return Err(CallError::Busy);
         }
-        let draw = || self.shared.challenge.transaction_id(peer.address.ip(), &mut self.shared.rng);
+        let (form, ip) = (Form::of(self.overlay.dialect), peer.address.ip());
+        let draw = || self.shared.challenge.transaction_id(form, ip, &mut self.shared.rng);
         let transaction = self.shared.calls.unused(draw);
-        let header = Header { dialect: self.overlay.dialect, from: self.overlay.id, transaction };
+        let header = Header {
+            dialect: self.overlay.dialect,
+            from: self.overlay.id,
+            transaction,
+            asker: None,
+        };
+        let manner = Manner { padded_to, ..Manner::default() };
+        let message = Message::Query { request, manner };
         let start = self.shared.out.bytes.len();
-        wire::emit(&mut self.shared.out.bytes, &header, Message::Query { request, padded_to });
+        wire::emit(&mut self.shared.out.bytes, &header, message);
         let bytes = self.shared.out.bytes.len() - start;
         self.shared.transmit(peer.address, LocalEnd::default(), start);
         let kind = request.kind();
@@ -238,5 +275,13 @@ impl Active<'_> {
         }
         let twice = rtt.map_or(Duration::ZERO, |rtt| rtt.times(2));
         self.shared.round_trips.timeout().max(twice.min(max))
+    }
+}
+
+/// What an error of Mainline is to whoever made the call.
+fn call_error(error: CodedError<'_>) -> CallError {
+    match error.code {
+        mainline::code::UNKNOWN_RPC => CallError::NoSuchRpc,
+        _ => CallError::Failed,
     }
 }

@@ -256,7 +256,7 @@ impl Active<'_> {
     }
 
     fn header(&self, transaction: TransactionId) -> Header {
-        Header { dialect: self.overlay.dialect, from: self.overlay.id, transaction }
+        Header { dialect: self.overlay.dialect, from: self.overlay.id, transaction, asker: None }
     }
 
     /// The mark of this node in a trace.

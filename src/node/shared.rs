@@ -52,6 +52,8 @@ pub(super) struct Shared {
     pub(super) counters: Counters,
     /// The bill of the request that is being answered.
     pub(super) bill: Bill,
+    /// Peers that were chosen for an answer. The memory is used over and over.
+    pub(super) picked: Vec<SocketAddr>,
     pub(super) out: Outbox,
 }
 
@@ -78,6 +80,7 @@ impl Shared {
             deferred: Deferred::default(),
             counters: Counters::default(),
             bill: Bill::default(),
+            picked: Vec::new(),
             out: Outbox::default(),
             config,
         }

@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 
 use crate::address::{LocalEnd, is_loopback, is_sendable};
+use crate::guard::challenge::Form;
 use crate::id::Id;
 use crate::kad::lookup::Goal;
 use crate::kad::routing::{Entry, Sighting};
@@ -41,6 +42,8 @@ impl Active<'_> {
             self.measure(now);
         }
         self.note_due(now);
+        self.overlay.peers.expire(now);
+        self.overlay.items.expire(now);
         if self.overlay.maintenance.is_work_due(now) {
             self.work(now);
         }
@@ -99,8 +102,14 @@ impl Active<'_> {
         {
             return;
         }
-        let transaction = self.shared.challenge.ping_id(now, address);
-        let header = Header { dialect: self.overlay.dialect, from: self.overlay.id, transaction };
+        let transaction =
+            self.shared.challenge.ping_id(Form::of(self.overlay.dialect), now, address);
+        let header = Header {
+            dialect: self.overlay.dialect,
+            from: self.overlay.id,
+            transaction,
+            asker: None,
+        };
         let start = self.shared.out.bytes.len();
         wire::emit(&mut self.shared.out.bytes, &header, &Request::Ping);
         self.shared.transmit(*address, local, start);

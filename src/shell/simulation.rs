@@ -485,7 +485,11 @@ fn spoof(_: &Context, _: &Lua, mut arguments: Arguments) -> Result<(), Trouble> 
     };
     let mut bytes = Vec::new();
     let transaction = TransactionId::new([0; 8]);
-    emit(&mut bytes, &Header { dialect: Dialect::V1, from, transaction }, &Request::Ping);
+    emit(
+        &mut bytes,
+        &Header { dialect: Dialect::V1, from, transaction, asker: None },
+        &Request::Ping,
+    );
     network.forge(source, index, &bytes);
     Ok(())
 }

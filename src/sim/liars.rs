@@ -75,7 +75,11 @@ impl Network {
             Response::Nodes(named)
         };
         let mut reply = Vec::new();
-        emit(&mut reply, &Header { dialect, from: contact.id, transaction }, &response);
+        emit(
+            &mut reply,
+            &Header { dialect, from: contact.id, transaction, asker: None },
+            &response,
+        );
         self.carry(contact.address, source, reply);
         true
     }

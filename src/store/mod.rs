@@ -1,4 +1,4 @@
-//! The values that a node keeps for the network.
+//! What a node keeps for its networks: values in v1, which are here, and in Mainline [`peers`] and [`items`].
 //!
 //! Under a key lies one value for each publisher that stored it here itself, and beside them the copies
 //! that other holders passed on. The [`Standing`] of a value decides what it may do to others: a lower
@@ -16,6 +16,8 @@
 //! Read [`Store::put`] first; [`Store::pick`] chooses what an answer holds.
 
 mod copies;
+pub mod items;
+pub mod peers;
 mod pick;
 mod room;
 mod shares;

@@ -7,15 +7,17 @@
 //! A codec holds no state and makes no decisions: whether a well-formed request is answered is the
 //! node's affair. The first byte of a datagram tells its dialect.
 
+mod krpc;
 mod v1;
 
 use std::net::SocketAddr;
 
+use crate::address::Families;
 use crate::bencode::{Item, Malformed, Value};
 use crate::id::Id;
 use crate::message::{
-    Contact, EncodedContact, FindValue, Request, Response, Rest, Route, RouteAnswer, RouteHop,
-    RouteKind, Rpc, RpcError, TransactionId,
+    CodedError, Contact, EncodedContact, FindValue, Request, Response, Rest, Route, RouteAnswer,
+    RouteHop, RouteKind, Rpc, RpcError, TransactionId, mainline,
 };
 
 /// A datagram from an address that is not validated may cause at most this many times its own bytes:
@@ -30,6 +32,8 @@ pub const MAX_DATAGRAM: usize = Dialect::V1.sizes().datagram_max;
 pub enum Dialect {
     /// Kademlua v1, the protocol of the original (2009). Its datagrams start with `0x01`.
     V1,
+    /// KRPC, the protocol of BitTorrent's Mainline DHT (BEP 5). Its datagrams start with `d`.
+    Mainline,
 }
 
 /// Sizes that a dialect lays down, in bytes.
@@ -77,6 +81,8 @@ pub struct Header {
     pub from: Id,
     /// The call.
     pub transaction: TransactionId,
+    /// Where the request came from that is answered, which replies of Mainline tell.
+    pub asker: Option<SocketAddr>,
 }
 
 /// A datagram taken apart as far as is needed to know what to do with it.
@@ -90,6 +96,10 @@ pub struct Envelope<'a> {
     pub transaction: TransactionId,
     /// Whether the sender answers nothing, so that it belongs in no routing table.
     pub is_read_only: bool,
+    /// Of which families the sender of a request wants contacts; `None` for those of its own.
+    pub want: Option<Families>,
+    /// Under which address the sender of a reply sees this node, where it tells.
+    pub seen_at: Option<SocketAddr>,
     /// What kind of message it is.
     pub body: Body<'a>,
 }
@@ -103,6 +113,8 @@ pub enum Body<'a> {
     Answer(UnreadAnswer<'a>),
     /// What a node says in place of an answer.
     Error(RpcError),
+    /// The same where it says why.
+    CodedError(CodedError<'a>),
     /// A request on its way to a key, unread.
     Route(UnreadRoute<'a>),
     /// The answer to one on its way back, unread.
@@ -113,6 +125,8 @@ pub enum Body<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnreadQuery<'a> {
     dialect: Dialect,
+    /// Of the RPC, in a dialect that has it outside of what is still to be read.
+    name: &'a [u8],
     bytes: &'a [u8],
 }
 
@@ -136,6 +150,9 @@ pub enum ParseError {
     /// The first byte is that of no dialect.
     #[error("not version 1")]
     Version,
+    /// No dictionary with what each message has.
+    #[error("no message of Mainline: {0}")]
+    Shape(&'static str),
     /// The datagram is longer than any of its dialect.
     #[error("the datagram is longer than any message")]
     TooLong,
@@ -172,6 +189,12 @@ pub enum PayloadError {
     /// A store without a value.
     #[error("store: no value")]
     NoValue,
+    /// An argument of a dialect that has names for them.
+    #[error("{0}: missing, or not as it should be")]
+    Argument(&'static str),
+    /// No RPC of that name, in a dialect where that shows only here.
+    #[error("no such RPC")]
+    UnknownRpc,
 }
 
 /// A message to write.
@@ -181,14 +204,15 @@ pub enum Message<'a> {
     Query {
         /// What is asked.
         request: &'a Request<'a>,
-        /// A shorter request of a lookup gets zeros behind it up to this length; `None` for
-        /// [`Sizes::lookup_min`].
-        padded_to: Option<usize>,
+        /// How.
+        manner: Manner,
     },
     /// An answer.
     Answer(&'a Response),
     /// What is said in place of one.
     Error(RpcError),
+    /// The same with a reason, in a dialect that has codes for them.
+    CodedError(CodedError<'a>),
     /// The answer to a request that could not be read, in a form that its caller can live with.
     Refusal(PayloadError),
     /// A request on its way to a key.
@@ -197,9 +221,27 @@ pub enum Message<'a> {
     Routed(&'a Route<'a>),
 }
 
+/// How something is asked. Not every dialect has words for all of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Manner {
+    /// A shorter request of a lookup gets zeros behind it up to this length; `None` for
+    /// [`Sizes::lookup_min`].
+    pub padded_to: Option<usize>,
+    /// Of which families contacts are wanted; `None` for those over which is asked.
+    pub want: Option<Families>,
+    /// Whether this node answers nothing itself.
+    pub is_read_only: bool,
+}
+
 impl<'a> From<&'a Request<'a>> for Message<'a> {
     fn from(request: &'a Request<'a>) -> Message<'a> {
-        Message::Query { request, padded_to: None }
+        Message::Query { request, manner: Manner::default() }
+    }
+}
+
+impl<'a> From<CodedError<'a>> for Message<'a> {
+    fn from(error: CodedError<'a>) -> Message<'a> {
+        Message::CodedError(error)
     }
 }
 
@@ -226,6 +268,7 @@ impl Dialect {
     pub const fn first_byte(self) -> u8 {
         match self {
             Dialect::V1 => v1::VERSION,
+            Dialect::Mainline => krpc::FIRST,
         }
     }
 
@@ -233,13 +276,15 @@ impl Dialect {
     pub const fn sizes(self) -> Sizes {
         match self {
             Dialect::V1 => v1::SIZES,
+            Dialect::Mainline => krpc::SIZES,
         }
     }
 
-    /// Where its datagrams have what a packet filter looks at.
-    pub const fn offsets(self) -> Offsets {
+    /// Where its datagrams have what a packet filter looks at; `None` where that is not the same in all.
+    pub const fn offsets(self) -> Option<Offsets> {
         match self {
-            Dialect::V1 => v1::OFFSETS,
+            Dialect::V1 => Some(v1::OFFSETS),
+            Dialect::Mainline => None,
         }
     }
 
@@ -247,6 +292,7 @@ impl Dialect {
     pub fn rpc_named(self, name: &[u8]) -> Rpc {
         match self {
             Dialect::V1 => v1::rpc_named(name),
+            Dialect::Mainline => krpc::rpc_named(name),
         }
     }
 
@@ -259,21 +305,25 @@ impl Dialect {
     pub fn contact_encoder(self) -> fn(&Contact) -> EncodedContact {
         match self {
             Dialect::V1 => v1::encode_contact,
+            Dialect::Mainline => krpc::encode_contact,
         }
     }
 
-    /// The payload of a findvalue's answer with these values, up to its contacts.
+    /// The payload of a findvalue's answer with these values, up to its contacts; nothing in a dialect without
+    /// values.
     #[cfg_attr(not(fast_path), expect(dead_code, reason = "the fast path alone asks"))]
     pub(crate) fn encode_values_head<'v>(self, values: impl Iterator<Item = &'v Value>) -> Vec<u8> {
         match self {
             Dialect::V1 => v1::encode_values_head(values),
+            Dialect::Mainline => Vec::new(),
         }
     }
 
-    /// The payload of a route's answer.
+    /// The payload of a route's answer; nothing in a dialect without routes.
     pub fn encode_route_answer(self, answer: &RouteAnswer) -> Vec<u8> {
         match self {
             Dialect::V1 => v1::encode_route_answer(answer),
+            Dialect::Mainline => Vec::new(),
         }
     }
 
@@ -281,34 +331,40 @@ impl Dialect {
     pub fn route_values_max(self, answer_max: usize) -> usize {
         match self {
             Dialect::V1 => v1::route_values_max(answer_max),
+            Dialect::Mainline => 0,
         }
     }
 
     /// The nodes that a route has passed, from what stands behind its payload.
     pub fn route_hops(self, rest: &[u8]) -> impl Iterator<Item = RouteHop> {
-        match self {
-            Dialect::V1 => v1::route_hops(rest),
-        }
+        let hops = match self {
+            Dialect::V1 => Some(v1::route_hops(rest)),
+            Dialect::Mainline => None,
+        };
+        hops.into_iter().flatten()
     }
 
     /// Leaves a mark behind a route's payload, if there is room.
     pub fn put_route_hop(self, rest: &mut [u8], hop: RouteHop) {
         match self {
             Dialect::V1 => v1::put_route_hop(rest, hop),
+            Dialect::Mainline => {}
         }
     }
 
-    /// The form in which routes carry an address.
+    /// The form in which routes carry an address, whatever the dialect of the nodes.
     pub fn endpoint_bytes(self, address: &SocketAddr) -> [u8; 18] {
         match self {
-            Dialect::V1 => v1::endpoint_bytes(address),
+            Dialect::V1 | Dialect::Mainline => v1::endpoint_bytes(address),
         }
     }
 
-    /// How many bytes of values fit an answer of `answer_max` bytes to a findvalue.
+    /// How many bytes of values fit an answer of `answer_max` bytes to a findvalue, which not every
+    /// dialect has.
     pub fn values_max(self, search: &FindValue<'_>, answer_max: usize) -> usize {
         match self {
             Dialect::V1 => v1::values_max(search, answer_max),
+            Dialect::Mainline => 0,
         }
     }
 }
@@ -330,7 +386,7 @@ impl Sizes {
 impl Envelope<'_> {
     /// The header of what `from` says to this message.
     pub fn reply_from(&self, from: Id) -> Header {
-        Header { dialect: self.dialect, from, transaction: self.transaction }
+        Header { dialect: self.dialect, from, transaction: self.transaction, asker: None }
     }
 }
 
@@ -341,6 +397,7 @@ impl<'a> Body<'a> {
             Body::Query(query) => query.bytes,
             Body::Answer(answer) => answer.bytes,
             Body::Error(_) => &[],
+            Body::CodedError(error) => error.text,
             Body::Route(route) | Body::Routed(route) => route.bytes,
         }
     }
@@ -360,6 +417,7 @@ impl<'a> UnreadQuery<'a> {
     pub fn read_counting(self) -> (Result<Request<'a>, PayloadError>, usize) {
         match self.dialect {
             Dialect::V1 => v1::request_counting(self.bytes),
+            Dialect::Mainline => krpc::request_counting(self.name, self.bytes),
         }
     }
 
@@ -367,6 +425,7 @@ impl<'a> UnreadQuery<'a> {
     pub fn outline(self) -> (Option<&'a [u8]>, Option<Item<'a>>) {
         match self.dialect {
             Dialect::V1 => v1::outline(self.bytes),
+            Dialect::Mainline => (Some(self.name), Item::parse(self.bytes).ok()),
         }
     }
 
@@ -384,6 +443,7 @@ impl<'a> UnreadAnswer<'a> {
     pub fn read(self, kind: Rpc) -> Result<Response, PayloadError> {
         match self.dialect {
             Dialect::V1 => v1::response(kind, self.bytes),
+            Dialect::Mainline => krpc::response(kind, self.bytes),
         }
     }
 
@@ -401,6 +461,7 @@ impl<'a> UnreadRoute<'a> {
     pub fn read(self) -> Result<Route<'a>, ParseError> {
         match self.dialect {
             Dialect::V1 => v1::route(self.bytes),
+            Dialect::Mainline => Err(ParseError::Shape("it has no routes")),
         }
     }
 
@@ -421,6 +482,7 @@ pub fn read_route_answer(
 ) -> Result<RouteAnswer, PayloadError> {
     match dialect {
         Dialect::V1 => v1::route_answer(kind, payload),
+        Dialect::Mainline => Err(PayloadError::Shape),
     }
 }
 
@@ -436,6 +498,7 @@ pub fn parse(datagram: &[u8]) -> Result<Envelope<'_>, ParseError> {
     match datagram.first() {
         None => Err(ParseError::Truncated),
         Some(&v1::VERSION) => v1::parse(datagram),
+        Some(&krpc::FIRST) => krpc::parse(datagram),
         Some(_) => Err(ParseError::Version),
     }
 }
@@ -445,27 +508,60 @@ pub fn parse(datagram: &[u8]) -> Result<Envelope<'_>, ParseError> {
 /// # Panics
 /// If the header's transaction id has a length that the dialect does not know, which cannot happen to
 /// one that was parsed or drawn for it; or if a request or an RPC's values exceed 65,535 bytes, which a
-/// node refuses long before.
+/// node refuses long before; or if the dialect has no such request or answer, which a node of its network
+/// neither asks nor gives.
 #[inline]
 pub fn emit<'a>(out: &mut Vec<u8>, header: &Header, message: impl Into<Message<'a>>) {
     let message = message.into();
     match header.dialect {
         Dialect::V1 => v1::put_message(out, header, &message),
+        Dialect::Mainline => krpc::put_message(out, header, &message),
     }
 }
 
 /// Appends the answer to a findnode: as many of the contacts, nearest first, as `max` bytes have
-/// room for, or [`Sizes::answer_max`] if that is less.
+/// room for, or [`Sizes::answer_max`] if that is less. A dialect that keeps the families of contacts apart
+/// names none but those of `families`, and says so where it knows none of one.
 #[inline]
 pub fn emit_nodes<'c>(
     out: &mut Vec<u8>,
     header: &Header,
+    families: Families,
     closest: impl Iterator<Item = &'c EncodedContact>,
     max: usize,
 ) {
     match header.dialect {
         Dialect::V1 => v1::put_nodes(out, header, closest, max),
+        Dialect::Mainline => {
+            let answer = mainline::Answer::default();
+            krpc::put_answer(out, header, &answer, families, closest, max);
+        }
     }
+}
+
+/// Appends an answer of Mainline with all that is in it, then as many contacts of `families`, nearest first,
+/// as `max` bytes have room for.
+///
+/// # Panics
+/// In another dialect.
+#[inline]
+pub fn emit_answer<'c>(
+    out: &mut Vec<u8>,
+    header: &Header,
+    answer: &mainline::Answer<'_>,
+    families: Families,
+    closest: impl Iterator<Item = &'c EncodedContact>,
+    max: usize,
+) {
+    match header.dialect {
+        Dialect::V1 => panic!("v1 has no such answer"),
+        Dialect::Mainline => krpc::put_answer(out, header, answer, families, closest, max),
+    }
+}
+
+/// The bytes of an answer of Mainline without contacts.
+pub fn answer_len(header: &Header, answer: &mainline::Answer<'_>) -> usize {
+    krpc::answer_len(header, answer)
 }
 
 /// Appends the answer to a findvalue: as many values as `max` bytes have room for, then as many contacts
@@ -482,5 +578,6 @@ pub fn emit_values<'v, 'c>(
 ) {
     match header.dialect {
         Dialect::V1 => v1::put_values(out, header, values, rest, closest, max),
+        Dialect::Mainline => panic!("Mainline has no findvalue"),
     }
 }

@@ -22,7 +22,12 @@ pub(crate) fn ping(from: Id, rpc_id: [u8; 8]) -> Vec<u8> {
     let mut out = Vec::new();
     emit(
         &mut out,
-        &Header { dialect: Dialect::V1, from, transaction: TransactionId::new(rpc_id) },
+        &Header {
+            dialect: Dialect::V1,
+            from,
+            transaction: TransactionId::new(rpc_id),
+            asker: None,
+        },
         &Request::Ping,
     );
     out

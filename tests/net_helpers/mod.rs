@@ -61,6 +61,7 @@ impl Stranger {
             dialect: Dialect::V1,
             from: Id::of_name("stranger"),
             transaction: TransactionId::new(self.sent.to_be_bytes()),
+            asker: None,
         };
         let mut datagram = Vec::new();
         emit(&mut datagram, &header, request);

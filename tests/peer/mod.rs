@@ -180,6 +180,10 @@ pub(crate) fn contact(port: u16) -> Contact {
 /// The datagram of a request.
 pub(crate) fn datagram(from: Id, rpc_id: TransactionId, request: &Request<'_>) -> Vec<u8> {
     let mut out = Vec::new();
-    emit(&mut out, &Header { dialect: Dialect::V1, from, transaction: rpc_id }, request);
+    emit(
+        &mut out,
+        &Header { dialect: Dialect::V1, from, transaction: rpc_id, asker: None },
+        request,
+    );
     out
 }

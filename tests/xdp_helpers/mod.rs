@@ -298,6 +298,7 @@ impl Client {
             dialect: Dialect::V1,
             from: self.id,
             transaction: TransactionId::new(self.next.to_be_bytes()),
+            asker: None,
         };
         let mut datagram = Vec::new();
         emit(&mut datagram, &header, request);

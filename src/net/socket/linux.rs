@@ -230,7 +230,7 @@ fn filter(kept_out: &[KeptOut]) -> Vec<SockFilter> {
 
 /// The part that decides about a datagram from a source that is kept out.
 fn let_in(reply_prefix: Option<[u8; 4]>) -> Vec<SockFilter> {
-    const OFFSETS: Offsets = Dialect::V1.offsets();
+    const OFFSETS: Offsets = Dialect::V1.offsets().expect("they are the same in all of v1");
     let Some(prefix) = reply_prefix else { return vec![drop()] };
     vec![
         // This drops datagrams that are too short to have these bytes.

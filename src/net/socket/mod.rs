@@ -556,7 +556,7 @@ mod tests {
     /// The head of a message: a call, and a transaction id that begins with `rpc_id`.
     #[cfg(target_os = "linux")]
     fn head(rpc_id: &[u8; 4], call: u8) -> Vec<u8> {
-        let offsets = Dialect::V1.offsets();
+        let offsets = Dialect::V1.offsets().expect("they are the same in all of v1");
         let mut head = vec![0; offsets.call + 1];
         head[offsets.transaction..][..4].copy_from_slice(rpc_id);
         head[offsets.call] = call;

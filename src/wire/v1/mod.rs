@@ -150,7 +150,7 @@ pub(super) fn parse(datagram: &[u8]) -> Result<Envelope<'_>, ParseError> {
     const DIALECT: Dialect = Dialect::V1;
     let (header, rest) = datagram.split_at_checked(HEADER_LEN).ok_or(ParseError::Truncated)?;
     let body = match header[CALL_AT] {
-        REQUEST => Body::Query(UnreadQuery { dialect: DIALECT, bytes: payload(rest)? }),
+        REQUEST => Body::Query(UnreadQuery { dialect: DIALECT, name: &[], bytes: payload(rest)? }),
         RESPONSE => Body::Answer(UnreadAnswer { dialect: DIALECT, bytes: payload(rest)? }),
         NO_SUCH_RPC => Body::Error(RpcError::NoSuchRpc),
         FAILED => Body::Error(RpcError::Failed),
@@ -162,7 +162,8 @@ pub(super) fn parse(datagram: &[u8]) -> Result<Envelope<'_>, ParseError> {
     let transaction: [u8; TRANSACTION_LEN] =
         header[TRANSACTION_AT..CALL_AT].try_into().expect("8 bytes");
     let transaction = TransactionId::new(transaction);
-    Ok(Envelope { dialect: DIALECT, sender, transaction, is_read_only: false, body })
+    let (is_read_only, want, seen_at) = (false, None, None);
+    Ok(Envelope { dialect: DIALECT, sender, transaction, is_read_only, want, seen_at, body })
 }
 
 /// The payload behind its length; nothing at all counts as an empty one.

@@ -64,7 +64,7 @@ fn request_named<'a>(name: &'a [u8], mut args: List<'a>) -> Result<Request<'a>, 
         }
         Rpc::Store => store(args).map(Request::Store),
         Rpc::GetSocket => Ok(Request::GetSocket),
-        Rpc::Custom => Ok(Request::Custom { name, args: all }),
+        Rpc::Custom | Rpc::Mainline(_) => Ok(Request::Custom { name, args: all }),
     }
 }
 
@@ -180,6 +180,7 @@ pub(in crate::wire) fn response(kind: Rpc, payload: &[u8]) -> Result<Response, P
         Rpc::Store => Ok(stored(first?, rest)),
         Rpc::GetSocket => socket(first?),
         Rpc::Custom => Ok(Response::Returned(returned.values()?)),
+        Rpc::Mainline(_) => Err(PayloadError::Shape),
     }
 }
 

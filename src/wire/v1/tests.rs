@@ -5,7 +5,7 @@ use crate::message::{
     Contact, CopyOf, EncodedContact, Request, Response, Rest, StoreMode, StoreRequest,
 };
 use crate::time::Duration;
-use crate::wire::{Header, Message, PayloadError, emit, emit_values, parse};
+use crate::wire::{Header, Manner, Message, PayloadError, emit, emit_values, parse};
 
 const FROM: [u8; 20] = *b"mnopqrstuvwxyz012345";
 const ID: Id = Id::new(*b"abcdefghij0123456789");
@@ -13,6 +13,7 @@ const HEADER: Header = Header {
     dialect: Dialect::V1,
     from: Id::new(FROM),
     transaction: TransactionId::new(*b"rpc-id-8"),
+    asker: None,
 };
 
 /// The datagram with that call number and what follows it.
@@ -62,6 +63,7 @@ fn assert_response(payload: &[u8], expected: &Response) {
         Response::Stored | Response::Refused { .. } => Rpc::Store,
         Response::Socket(_) => Rpc::GetSocket,
         Response::Returned(_) => Rpc::Custom,
+        Response::Mainline(_) => panic!("v1 has nothing of Mainline"),
     };
     assert_eq!(written(|out| emit(out, &HEADER, expected)), with_payload(129, payload));
     assert_eq!(response(kind, payload).as_ref(), Ok(expected));
@@ -74,6 +76,7 @@ fn frames_are_told_apart_by_their_call() {
             Body::Query(query) => format!("query {}", query.as_bytes().escape_ascii()),
             Body::Answer(answer) => format!("answer {}", answer.as_bytes().escape_ascii()),
             Body::Error(error) => format!("{error:?}"),
+            Body::CodedError(error) => format!("{error:?}"),
             Body::Route(route) => format!("route {}", route.as_bytes().escape_ascii()),
             Body::Routed(route) => format!("routed {}", route.as_bytes().escape_ascii()),
         })
@@ -93,7 +96,7 @@ fn frames_are_told_apart_by_their_call() {
 fn frames_carry_sender_and_call() {
     let bytes = with_payload(1, b"le");
     let Envelope { dialect, sender, transaction, is_read_only, .. } = parse(&bytes).unwrap();
-    assert_eq!(Some(HEADER), sender.map(|from| Header { dialect, from, transaction }));
+    assert_eq!(Some(HEADER), sender.map(|from| Header { dialect, from, transaction, asker: None }));
     assert!(!is_read_only);
     let other_version = [&[2], &bytes[1..]].concat();
     assert_eq!(parse(&other_version), Err(ParseError::Version));
@@ -152,7 +155,8 @@ fn lookups_in_bytes() {
         Request::FindValue(FindValue { after: Some(ID), token: Some(b"\x01e\xff"), ..search }),
     );
     let request = &Request::FindValue(search);
-    let bare = Message::Query { request, padded_to: Some(0) };
+    let bare =
+        Message::Query { request, manner: Manner { padded_to: Some(0), ..Manner::default() } };
     let bare = written(|out| emit(out, &HEADER, bare));
     assert_eq!(bare.len(), 32 + 64);
 }
@@ -192,7 +196,10 @@ fn the_smallest_lookup_leaves_room_for_the_largest_answer_and_a_ping() {
 fn the_longest_lookup_is_as_long_as_it_is_said_to_be() {
     let longest =
         FindValue { after: Some(ID), token: Some(&[7; 16]), ..FindValue::new(ID, usize::MAX) };
-    let bare = Message::Query { request: &Request::FindValue(longest), padded_to: Some(0) };
+    let bare = Message::Query {
+        request: &Request::FindValue(longest),
+        manner: Manner { padded_to: Some(0), ..Manner::default() },
+    };
     assert_eq!(written(|out| emit(out, &HEADER, bare)).len(), SIZES.bare_lookup);
 }
 

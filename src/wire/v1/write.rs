@@ -14,16 +14,21 @@ use crate::message::{
 };
 use crate::wire::{Header, Message, PayloadError};
 
+/// A broken invariant: a node asks and answers in the dialect of its network.
+const FOREIGN: &str = "v1 has nothing of Mainline";
+
 /// Appends the datagram of a message.
 #[inline]
 pub(in crate::wire) fn put_message(out: &mut Vec<u8>, header: &Header, message: &Message<'_>) {
     match *message {
-        Message::Query { request, padded_to } => {
-            put_request(out, header, request, padded_to.unwrap_or(SIZES.lookup_min()));
+        Message::Query { request, manner } => {
+            put_request(out, header, request, manner.padded_to.unwrap_or(SIZES.lookup_min()));
         }
         Message::Answer(response) => put_response(out, header, response),
         Message::Error(RpcError::NoSuchRpc) => put_header(out, header, NO_SUCH_RPC),
-        Message::Error(RpcError::Failed) => put_header(out, header, FAILED),
+        Message::Error(RpcError::Failed) | Message::CodedError(_) => {
+            put_header(out, header, FAILED);
+        }
         Message::Refusal(error) => put_refusal(out, header, error),
         Message::Route(request) => route::put(out, header, ROUTE, request),
         Message::Routed(answer) => route::put(out, header, ROUTED, answer),
@@ -71,6 +76,7 @@ fn put_request(out: &mut Vec<u8>, header: &Header, request: &Request<'_>, len: u
             Request::Custom { args, .. } => {
                 args.for_each(|arg| out.extend_from_slice(arg.as_bytes()));
             }
+            Request::Mainline(_) => panic!("{FOREIGN}"),
         }
         out.extend_from_slice(b"ee");
     });
@@ -146,6 +152,7 @@ fn put_response(out: &mut Vec<u8>, header: &Header, response: &Response) {
         }
         Response::Refused { reason, token } => put_refused(out, header, reason, token.as_deref()),
         Response::Socket(address) => put_socket(out, header, *address),
+        Response::Mainline(_) => panic!("{FOREIGN}"),
         Response::Returned(values) => put_framed(out, header, RESPONSE, |out| {
             out.push(b'l');
             values.iter().for_each(|value| out.extend_from_slice(value.as_bytes()));
@@ -291,10 +298,12 @@ fn put_refusal(out: &mut Vec<u8>, header: &Header, error: PayloadError) {
             let nothing = None::<std::iter::Empty<_>>;
             put_values(out, header, nothing, &Rest::default(), nobody, MAX_REPLY);
         }
+        PayloadError::UnknownRpc => put_header(out, header, NO_SUCH_RPC),
         PayloadError::BadStoreKey
         | PayloadError::NoValue
         | PayloadError::Malformed(_)
-        | PayloadError::Shape => put_header(out, header, FAILED),
+        | PayloadError::Shape
+        | PayloadError::Argument(_) => put_header(out, header, FAILED),
     }
 }
 
