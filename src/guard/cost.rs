@@ -13,8 +13,8 @@
 //! | keeping a token (small dictionaries) | 50 to 80 ns | [`TOKEN_KEPT`] |
 //! | keeping a byte (SHA-1, copies) | 1.1 ns, nested 4 ns | [`BYTE_KEPT_PICOS`] |
 //! | the 20 nearest of 100 contacts | 750 to 950 ns | [`NEAREST`] |
-//! | checking a signature | see `cargo bench` | [`VERIFIED`] |
-//! | putting an address in a filter | see `cargo bench` | [`HASHED`] |
+//! | checking a signature of 1,000 bytes | 40 to 60 µs | [`VERIFIED`] |
+//! | putting an address in a filter | 100 to 150 ns | [`HASHED`] |
 //! | looking at a row under a key | 3.5 ns to answer with all, 10 ns to refuse another | [`EXAMINED`] |
 //! | choosing among rows under a key | some 20 ns a row | [`ORDERED`] |
 //!
@@ -51,7 +51,7 @@ const EXAMINED: u64 = 10;
 const ORDERED: u64 = 40;
 
 /// Checking a signature of Ed25519.
-const VERIFIED: u64 = 100_000;
+const VERIFIED: u64 = 60_000;
 
 /// SHA-1 of an address.
 const HASHED: u64 = 200;
