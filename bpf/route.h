@@ -90,7 +90,7 @@ static __always_inline bool is_nearer(const __u8 *a, const __u8 *b, const __u8 *
 	return bpf_ntohl(half(a + 16) ^ half(key + 16)) < bpf_ntohl(half(b + 16) ^ half(key + 16));
 }
 
-/* How many bits two words have in common, the highest first. */
+/* How many bits two words have in common, the highest first. Without a branch, which nobody could foresee. */
 static __always_inline __u32 common_bits(__u64 a, __u64 b)
 {
 	__u64 differing = a ^ b;
@@ -98,11 +98,14 @@ static __always_inline __u32 common_bits(__u64 a, __u64 b)
 
 	if (!differing)
 		return 64;
+#pragma unroll
 	for (__u32 half = 32; half; half >>= 1) {
-		if (!(differing >> (64 - half))) {
-			differing <<= half;
-			bits += half;
-		}
+		/* All ones where the upper half is zero. */
+		__u32 shift = (((differing >> (64 - half)) - 1) >> 63) * half;
+
+		barrier_var(shift);
+		differing <<= shift & 63;
+		bits += shift;
 	}
 	return bits;
 }
@@ -138,7 +141,7 @@ struct walk {
 	__u32 found;
 };
 
-/* Levels that are gone down without a function for each: those of a bucket. */
+/* Levels that are gone down without a call for each: those of a bucket. */
 #define LEVELS_AT_ONCE 8
 
 /* Returns 1 at the end, be it that the contact is found or that the table makes no sense. */
@@ -154,6 +157,8 @@ static __always_inline long step(struct walk *w)
 		w->found = from;
 		return 1;
 	}
+	/* The checked register itself must be the one that is used. */
+	barrier_var(node);
 	if (node >= CONTACTS_MAX)
 		return 1;
 	split = &t->splits[node];
@@ -211,7 +216,7 @@ __noinline int find_nth(const struct table *t, struct search *s)
 	walk.found = NOBODY;
 	if (walk.nearer >= walk.to - walk.from)
 		return NOBODY;
-#pragma unroll
+#pragma clang loop unroll(disable)
 	for (__u32 i = 0; i < LEVELS_AT_ONCE; i++) {
 		if (step(&walk))
 			return walk.found;
