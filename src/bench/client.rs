@@ -8,7 +8,8 @@ use anyhow::{Context as _, bail};
 use hdrhistogram::Histogram;
 
 use super::host;
-use super::questions::{NUMBER, Questions};
+use super::questions::{NUMBER, Questions, gift, thanks};
+use crate::message::Response;
 use crate::net::socket::{self, ReceiveBatch, SendBatch};
 use crate::wire::{Body, parse};
 
@@ -17,6 +18,9 @@ const LOST_AFTER: Duration = Duration::from_millis(500);
 
 /// How often to look for lost requests.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// How often to try to give a node a value: with a pause after each, as long as it may take to come up.
+const GIFTS_MAX: u32 = 100;
 
 /// How long to wait for a node to come up.
 const STARTUP: Duration = Duration::from_secs(10);
@@ -114,11 +118,34 @@ impl LoadClient {
         })
     }
 
+    /// Gives the node the value that is asked for.
+    fn give(&mut self) -> anyhow::Result<()> {
+        let mut token = Vec::new();
+        for _ in 0..GIFTS_MAX {
+            self.socket.send(&gift(&token))?;
+            let mut buffer = [0; 2_048];
+            let Ok(len) = self.socket.recv(&mut buffer) else {
+                std::thread::sleep(LOOK_EVERY);
+                continue;
+            };
+            match thanks(&buffer[..len]) {
+                Some(Response::Stored) => return Ok(()),
+                Some(Response::Refused { token: Some(wanted), .. }) => token = wanted,
+                // It asks who asks.
+                _ => {}
+            }
+        }
+        bail!("the node does not keep a value")
+    }
+
     /// Waits for the first right reply, and returns its length in bytes.
     pub(super) fn wait_until_answered(
         &mut self,
         questions: &mut Questions,
     ) -> anyhow::Result<usize> {
+        if questions.wants_gift() {
+            self.give()?;
+        }
         let end = Instant::now() + STARTUP;
         while Instant::now() < end {
             self.ask(questions, 0);

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use clap::ValueEnum;
 
-use crate::bencode::Item;
+use crate::bencode::{Item, Value};
 use crate::id::Id;
 use crate::message::{
     Contact, FindValue, Request, Response, Rpc, StoreMode, StoreRequest, TransactionId,
@@ -35,6 +35,8 @@ pub(super) enum Workload {
     /// Values and contacts under random keys, at which nothing is stored
     #[value(name = "findvalue")]
     FindValue,
+    /// A value of a hundred bytes that the node is given first, and contacts
+    Value,
     /// Small values under random keys
     Store,
     /// From where do you see me?
@@ -48,6 +50,7 @@ impl Workload {
             Workload::Ping => "ping",
             Workload::FindNode => "findnode",
             Workload::FindValue => "findvalue",
+            Workload::Value => "value",
             Workload::Store => "store",
             Workload::GetSocket => "getsocket",
         }
@@ -58,6 +61,7 @@ impl Workload {
             Workload::Ping => Request::Ping,
             Workload::FindNode => Request::FindNode { target },
             Workload::FindValue => Request::FindValue(FindValue::new(target, 6)),
+            Workload::Value => Request::FindValue(FindValue::new(kept_key(), 6)),
             Workload::Store => {
                 let value = Item::parse(b"5:value").expect("a byte string");
                 Request::Store(StoreRequest {
@@ -73,11 +77,46 @@ impl Workload {
     }
 }
 
+/// The key of [`Workload::Value`].
+fn kept_key() -> Id {
+    Id::of_name("kademlua bench")
+}
+
+/// What gives a node the value that [`Workload::Value`] asks for, with the token that it wants.
+pub(super) fn gift(token: &[u8]) -> Vec<u8> {
+    let value = Value::bytes([7; 96]);
+    let store = Request::Store(StoreRequest {
+        key: kept_key(),
+        value: Item::parse(value.as_bytes()).expect("a byte string"),
+        mode: StoreMode::Add,
+        copy: None,
+        token: Some(token),
+    });
+    datagram(&store)
+}
+
+/// What a node says to a gift.
+pub(super) fn thanks(reply: &[u8]) -> Option<Response> {
+    match parse(reply).ok()?.body {
+        Body::Answer(answer) => answer.read(Rpc::Store).ok(),
+        _ => None,
+    }
+}
+
+fn datagram(request: &Request<'_>) -> Vec<u8> {
+    let (from, transaction) = (Id::of_name("kademlua bench"), TransactionId::new([0; 8]));
+    let mut datagram = Vec::new();
+    let header = Header { dialect: DIALECT, from, transaction, asker: None };
+    emit(&mut datagram, &header, request);
+    datagram
+}
+
 /// Requests written beforehand, with the answers seen so far.
 pub(super) struct Questions {
     all: Vec<Question>,
     next: usize,
     kind: Rpc,
+    wants_gift: bool,
     /// Length of an echo's replies, where an echo is asked.
     echo: Option<usize>,
     /// The id of the server, once an answer has come.
@@ -96,7 +135,8 @@ impl Questions {
         let question = |number: usize| Question::new(rpc, Id::of_name(format!("target {number}")));
         let kind = rpc.request(Id::of_name("")).kind();
         let all = (0..TARGETS).map(question).collect();
-        Questions { all, next: 0, kind, echo: None, server: None }
+        let wants_gift = rpc == Workload::Value;
+        Questions { all, next: 0, kind, wants_gift, echo: None, server: None }
     }
 
     /// The same questions, put to an echo that answers with `size` bytes.
@@ -111,6 +151,11 @@ impl Questions {
             datagram.resize(len.max(datagram.len()), 0);
         }
         self
+    }
+
+    /// Whether the node must be given something before it can answer as it should.
+    pub(super) fn wants_gift(&self) -> bool {
+        self.wants_gift && self.echo.is_none()
     }
 
     /// A request, and what it is about.
@@ -155,11 +200,7 @@ impl Questions {
 
 impl Question {
     fn new(rpc: Workload, target: Id) -> Question {
-        let (from, transaction) = (Id::of_name("kademlua bench"), TransactionId::new([0; 8]));
-        let header = Header { dialect: DIALECT, from, transaction, asker: None };
-        let mut datagram = Vec::new();
-        emit(&mut datagram, &header, &rpc.request(target));
-        Question { target, datagram, right: Vec::new() }
+        Question { target, datagram: datagram(&rpc.request(target)), right: Vec::new() }
     }
 }
 
@@ -167,6 +208,7 @@ impl Question {
 fn makes_sense(kind: Rpc, target: &Id, answer: UnreadAnswer<'_>) -> bool {
     match answer.read(kind) {
         Ok(Response::Nodes(contacts)) => none_twice(&contacts),
+        Ok(Response::Values { values, closest, .. }) if !values.is_empty() => none_twice(&closest),
         Ok(Response::Values { closest, .. }) => is_sorted(target, &closest),
         Ok(Response::Pong | Response::Stored | Response::Socket(_)) => true,
         _ => false,

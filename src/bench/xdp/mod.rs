@@ -35,17 +35,20 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A native program cannot make a packet longer: requests are padded to the longest reply.
 const PADDED: usize = 1_400;
 
+/// The node lends a value to the kernel after it has answered, in its next turn.
+const LENT_AFTER: Duration = Duration::from_millis(100);
+
 /// What is asked.
-const ASKED: [Workload; 2] = [Workload::Ping, Workload::FindNode];
+const ASKED: [Workload; 3] = [Workload::Ping, Workload::FindNode, Workload::Value];
 
 /// One round of all measurements: replies a second, and the share of the time that the server's
 /// core was busy.
 #[derive(Clone, Copy, Default)]
 struct Rates {
-    own: [Rate; 2],
+    own: [Rate; 3],
     swap: Rate,
-    native: [Rate; 2],
-    tcx: [Rate; 2],
+    native: [Rate; 3],
+    tcx: [Rate; 3],
 }
 
 #[derive(Clone, Copy, Default)]
@@ -119,7 +122,10 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 impl Bench<'_> {
     fn round(&mut self) -> anyhow::Result<Rates> {
-        let own = [self.own(Workload::Ping)?, self.own(Workload::FindNode)?];
+        let mut own = [Rate::default(); 3];
+        for (rate, rpc) in own.iter_mut().zip(ASKED) {
+            *rate = self.own(rpc)?;
+        }
         let swap = self.swap()?;
         let native = self.fast_path(Mode::Native)?;
         let tcx = self.fast_path(Mode::Tcx)?;
@@ -153,8 +159,8 @@ impl Bench<'_> {
         self.rate(Workload::FindNode, PADDED, false)
     }
 
-    /// Ping and findnode.
-    fn fast_path(&mut self, mode: Mode) -> anyhow::Result<[Rate; 2]> {
+    /// All that is asked.
+    fn fast_path(&mut self, mode: Mode) -> anyhow::Result<[Rate; 3]> {
         let _sink = self.generator.attach("sink", &self.lab.client)?;
         // It passes all packets that come here, but an interface takes frames made by the kernel
         // only if it has XDP.
@@ -165,11 +171,11 @@ impl Bench<'_> {
         let attached = ServerFastPath::new(self, mode)?;
         self.steer_xdp()?;
         let len = |rpc| match (rpc, mode) {
-            (Workload::FindNode, Mode::Native) => PADDED,
+            (Workload::FindNode | Workload::Value, Mode::Native) => PADDED,
             // In the state that it is in.
             _ => 0,
         };
-        let mut rates = [Rate::default(); 2];
+        let mut rates = [Rate::default(); 3];
         for (rate, rpc) in rates.iter_mut().zip(ASKED) {
             self.check_sample(&attached.place, rpc, len(rpc))?;
             *rate = self.rate(rpc, len(rpc), true)?;
@@ -190,11 +196,15 @@ impl Bench<'_> {
             let status = self.lab.server.within(|| xdp::status(place))??;
             Ok(status.count(match rpc {
                 Workload::Ping => Counter::AnsweredPing,
+                Workload::Value => Counter::AnsweredFindValue,
                 _ => Counter::AnsweredFindNode,
             }))
         };
         let mut questions = Questions::new(rpc).padded(len);
         let mut client = self.client()?;
+        // A value must be asked for before it is lent to the kernel.
+        client.wait_until_answered(&mut questions).context("nobody answers")?;
+        std::thread::sleep(LENT_AFTER);
         let before = answered()?;
         let round = client.run(&mut questions, PATIENCE, Some(SAMPLE), None)?;
         check(&round)?;
@@ -279,6 +289,9 @@ fn report(rounds: &[Rates]) -> String {
     line("findnode, node", &|round| round.own[1]);
     line("findnode, native, padded", &|round| round.native[1]);
     line("findnode, tcx", &|round| round.tcx[1]);
+    line("value, node", &|round| round.own[2]);
+    line("value, native, padded", &|round| round.native[2]);
+    line("value, tcx", &|round| round.tcx[2]);
     line("addresses swapped", &|round| round.swap);
     lines.push("ratios, and what they are for each second that the server's core is busy:".into());
     let mut ratio = |name: &str, of: &dyn Fn(&Rates) -> (Rate, Rate)| {
@@ -293,6 +306,8 @@ fn report(rounds: &[Rates]) -> String {
     ratio("findnode, native / node", &|round| (round.native[1], round.own[1]));
     ratio("findnode, native / addresses swapped", &|round| (round.native[1], round.swap));
     ratio("findnode, tcx / node", &|round| (round.tcx[1], round.own[1]));
+    ratio("value, native / node", &|round| (round.native[2], round.own[2]));
+    ratio("value, tcx / node", &|round| (round.tcx[2], round.own[2]));
     lines.push(
         "Where the server's core is not all busy, it could do more than the client asks.".into(),
     );
