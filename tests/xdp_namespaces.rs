@@ -39,6 +39,7 @@ fn on_lo_the_kernel_answers_and_the_node_learns_who_asked() {
     let Some(mut lab) = Lab::new("lo") else { return };
     let told = lab.xdp(SERVER, &format!("attach --iface lo --port {PORT}"));
     assert!(told.contains("attached to lo by tcx"), "{told}");
+    assert!(told.contains("routes go on by lo"), "{told}");
     lab.serve_known(PORT, "127.0.0.1", "--bootstrap 127.0.0.1:9");
     let target = ([127, 0, 0, 1], PORT).into();
     let mut client = lab.client(SERVER, "127.0.0.1:0", target);
@@ -55,6 +56,7 @@ fn over_veth_tcx_answers_ipv4_and_ipv6() {
     let Some(mut lab) = Lab::new("veth") else { return };
     let told = lab.xdp(SERVER, &format!("attach --iface veth-s --port {PORT}"));
     assert!(told.contains("attached to veth-s by tcx"), "{told}");
+    assert!(told.contains("the kernel finds one (bpf_redirect_neigh)"), "{told}");
     for (bind, from) in [("10.77.0.1", "10.77.0.2:0"), ("fd77::1", "[fd77::2]:0")] {
         let node = lab.serve_known(PORT, bind, "");
         let target = SocketAddr::new(bind.parse().unwrap(), PORT);
@@ -74,6 +76,7 @@ fn over_veth_native_xdp_answers_padded_requests() {
     lab.xdp(CLIENT, "attach --iface veth-c --port 9 --mode native");
     let told = lab.xdp(SERVER, &format!("attach --iface veth-s --port {PORT} --mode native"));
     assert!(told.contains("note: the other end"), "{told}");
+    assert!(told.contains("left to the node, since XDP"), "{told}");
     lab.serve_known(PORT, "10.77.0.1", "");
     let target = ([10, 77, 0, 1], PORT).into();
     let mut client = lab.client(CLIENT, "10.77.0.2:0", target);

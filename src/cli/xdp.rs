@@ -150,6 +150,7 @@ fn attach(arguments: Attach) -> anyhow::Result<()> {
     let Attachment { interface, place, .. } = attachment;
     let done = if attached.joined { "joined the fast path at" } else { "attached to" };
     say(format_args!("{done} {interface} by {}: {}", attached.mode.name(), attached.reason))?;
+    say(attached.ways)?;
     if let Some(warning) = attached.warning {
         say(format_args!("note: {warning}"))?;
     }

@@ -157,6 +157,8 @@ pub struct Attached {
     pub mode: Mode,
     /// Why this mode was taken.
     pub reason: String,
+    /// How routes leave that are handed on, and why so.
+    pub ways: &'static str,
     /// What to know about it, if something.
     pub warning: Option<String>,
     /// The program was at the interface already, for other nodes.

@@ -90,7 +90,8 @@ pub fn attach(attachment: &Attachment) -> Result<Attached, Error> {
         let folder = leave_node(&mut program, place, owner)?;
         let Program { about, reason, joined, .. } = program;
         let mode = about.mode().expect("it was just written");
-        Ok(Attached { mode, reason, warning: warning(mode, interface), joined, folder })
+        let (ways, warning) = (ways(mode, interface), warning(mode, interface));
+        Ok(Attached { mode, reason, ways, warning, joined, folder })
     });
     attached.inspect_err(|_| {
         // The first error is the one to report.
@@ -234,6 +235,20 @@ fn start(
 
 fn pinning(error: impl std::error::Error) -> Error {
     Error::failed("leaving something in the bpf file system", error)
+}
+
+/// `bpf_fib_lookup` is not among them: it asks the tables that the node reads anyway, takes half as long as a
+/// hop does, and wants an interface that forwards for everybody.
+fn ways(mode: Mode, interface: &Interface) -> &'static str {
+    match (mode, interface.kind) {
+        (_, InterfaceKind::Loopback) => "routes go on by lo, which has no stations",
+        (Mode::Tcx, _) => {
+            "routes go on to the stations in the kernel's tables, which the node reads; where it knows none              yet, the kernel finds one (bpf_redirect_neigh)"
+        }
+        (Mode::Native | Mode::Generic, _) => {
+            "routes go on to the stations in the kernel's tables, which the node reads; where it knows none              yet, they are left to the node, since XDP cannot ask for one"
+        }
+    }
 }
 
 fn warning(mode: Mode, interface: &Interface) -> Option<String> {
