@@ -30,7 +30,7 @@ use crate::time::{Duration, Instant};
 pub const MAX_PER_TORRENT: usize = 512;
 
 /// Peers at one address in one torrent.
-const MAX_PORTS: usize = 4;
+pub const MAX_PORTS: usize = 4;
 
 /// Torrents in a sample: what other nodes give.
 pub const MAX_SAMPLE: usize = 20;
