@@ -607,7 +607,8 @@ static __always_inline __u32 source_bucket(const struct request *r)
 {
 	__u64 source = r->v6 ? word(r->source.address) : half(r->source.address + 12);
 
-	return (mix(source + r->v6, SOURCE_SEED) >> 8) % SOURCES_MAX;
+	/* Twice: once leaves the last bytes of a /64 in bits that are not looked at. */
+	return (mix(mix(source + r->v6, SOURCE_SEED), SOURCE_SEED) >> 8) % SOURCES_MAX;
 }
 
 /* Tells the node of a stranger, unless it was told a moment ago. */

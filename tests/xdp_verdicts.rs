@@ -625,6 +625,33 @@ mod verdicts {
     }
 
     #[test]
+    fn all_ports_of_an_address_and_all_addresses_of_a_64_have_one_allowance() {
+        let mut limited = attachment(PORT);
+        limited.source_rate = 1;
+        for (first, same, other) in [
+            ("10.0.0.2:7777", "10.0.0.2:7778", "10.0.0.3:7777"),
+            ("[fd00::2]:7777", "[fd00::ffff:0:0:3]:7777", "[fd00:0:0:1::2]:7777"),
+        ] {
+            for mode in MODES {
+                let Some(mut trial) = trial(&limited) else { return };
+                let is_ipv4 = !first.starts_with('[');
+                let bench = Bench::knowing([known(1, is_ipv4)]);
+                trial.mirror(&bench.node, &[local(is_ipv4)]).unwrap();
+                let mut verdict = |address: &str| {
+                    trial.beat(Some(Duration::ZERO));
+                    let from = Contact { address: address.parse().unwrap(), ..stranger(is_ipv4) };
+                    run(&mut trial, mode, &ping(from).bytes()).0
+                };
+                assert_eq!(
+                    [first, first, same].map(&mut verdict),
+                    [Verdict::Reply, Verdict::Reply, Verdict::Pass]
+                );
+                assert_eq!(verdict(other), Verdict::Reply, "{mode:?} {other}");
+            }
+        }
+    }
+
+    #[test]
     fn the_node_hears_who_asked() {
         let Some(mut stage) = Stage::set() else { return };
         for is_ipv4 in families() {
