@@ -462,7 +462,7 @@ fn what_a_single_liar_returns_is_not_passed_on() {
     let mut network = network(5, 1, 60);
     let key = Id::of_name("key");
     let mut nearest: Vec<NodeIndex> = network.alive().collect();
-    nearest.sort_by_key(|&index| key.distance(&network.node(index).unwrap().id()));
+    nearest.sort_by_key(|&index| key.distance(&network.contact(index).unwrap().id));
     let liar = nearest[0];
     network.set_lie(liar, Some(Lie::Garbage));
     for &from in &nearest[20..32] {
@@ -473,7 +473,9 @@ fn what_a_single_liar_returns_is_not_passed_on() {
         );
         network.run_for(Duration::from_secs(2));
     }
-    let holds = |&index: &NodeIndex| network.node(index).unwrap().store().values(&key).is_some();
+    let holds = |&index: &NodeIndex| {
+        network.touched(index).is_some_and(|node| node.store().values(&key).is_some())
+    };
     assert_eq!(network.alive().filter(holds).collect::<Vec<_>>(), []);
 }
 

@@ -69,7 +69,7 @@ proptest! {
             }
         }
         let record = find_node(&mut network, from, target);
-        check(&record, network.node(from).unwrap().id(), 20);
+        check(&record, network.contact(from).unwrap().id, 20);
         if loss == 0.0 {
             // Dead nodes can hide a few of the others from a single lookup, not from all.
             let expected = nearest(&network, from, target);

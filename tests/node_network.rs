@@ -12,11 +12,12 @@ use sim_helpers::{Stage, add, find_node, find_value};
 
 #[test]
 fn two_nodes_know_each_other_after_a_join() {
-    let network = Stage::joined(NetworkSettings::default(), 2);
+    let mut network = Stage::joined(NetworkSettings::default(), 2);
     for (node, other) in [(0, 1), (1, 0)] {
+        let other = network.contact(NodeIndex(other)).unwrap();
         let contacts = network.node(NodeIndex(node)).unwrap().table();
         let known: Vec<_> = contacts.entries().map(|entry| entry.contact).collect();
-        assert_eq!(known, [network.contact(NodeIndex(other)).unwrap()]);
+        assert_eq!(known, [other]);
     }
 }
 

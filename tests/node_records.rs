@@ -217,7 +217,7 @@ fn a_store_tells_what_became_of_each_delivery() {
 }
 
 fn causes(network: &Network, index: NodeIndex) -> Vec<Cause> {
-    network.node(index).unwrap().records().map(|record| record.cause).collect()
+    network.touched(index).unwrap().records().map(|record| record.cause).collect()
 }
 
 #[test]

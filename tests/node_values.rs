@@ -35,7 +35,9 @@ fn found(record: &LookupRecord) -> BTreeSet<&[u8]> {
 
 /// The nodes that keep something under a key.
 fn holders(network: &Network, key: Id) -> Vec<NodeIndex> {
-    let keeps = |index: &NodeIndex| network.node(*index).unwrap().store().values(&key).is_some();
+    let keeps = |index: &NodeIndex| {
+        network.touched(*index).is_some_and(|node| node.store().values(&key).is_some())
+    };
     network.alive().filter(keeps).collect()
 }
 
@@ -179,7 +181,7 @@ fn a_found_value_is_cached_at_the_nearest_node_that_lacked_it() {
     // holder that republishes, which does not count itself, the 21st is one of the 20 nearest.
     network.run_for(HOUR);
     let after: BTreeSet<_> = holders(&network, key()).into_iter().collect();
-    let holder = network.alive().min_by_key(|&i| key().distance(&network.node(i).unwrap().id()));
+    let holder = network.alive().min_by_key(|&i| key().distance(&network.contact(i).unwrap().id));
     let also_near = nearest(&network, holder.unwrap(), key());
     cached.retain(|&index| !also_near.contains(&network.contact(index).unwrap()));
     assert!(!cached.is_empty(), "all were cached among the nearest");

@@ -296,7 +296,7 @@ impl BucketSnapshot {
             contact: entry.contact,
             rtt: entry.rtt,
             last_seen: now.since(entry.last_seen),
-            failures: entry.failures,
+            failures: entry.failures.into(),
             stale: entry.stale,
         };
         BucketSnapshot {

@@ -27,6 +27,7 @@
 //! lookup. Order within a bucket is by the time of the last sighting, kept as a field and not as a
 //! list that is shuffled with every datagram.
 
+use std::cell::OnceCell;
 use std::collections::VecDeque;
 
 use crate::address::Scope;
@@ -71,14 +72,15 @@ pub struct Bucket {
 pub struct Entry {
     /// Who.
     pub contact: Contact,
-    /// The contact as answers carry it.
-    pub encoded: EncodedContact,
+    /// The contact as answers carry it, from the first one on: most contacts of a large network are
+    /// never named.
+    encoded: OnceCell<Box<EncodedContact>>,
     /// When it last answered or asked something.
     pub last_seen: Instant,
     /// Smoothed round trip, once measured.
     pub rtt: Option<Duration>,
-    /// Requests in a row that it did not answer.
-    pub failures: u32,
+    /// Requests in a row that it did not answer, as far as they can be counted.
+    pub failures: u16,
     /// It failed its liveness check; kept only until the place is needed.
     pub stale: bool,
 }
@@ -128,8 +130,8 @@ pub enum Insertion {
 }
 
 impl Table {
-    /// An empty table around `own` with room for `k` contacts in a bucket. It keeps each contact
-    /// encoded by `encode`, ready for answers.
+    /// An empty table around `own` with room for `k` contacts in a bucket. Answers carry contacts as
+    /// `encode` writes them.
     ///
     /// # Panics
     /// If `k` is 0 or above [`MAX_K`].
@@ -197,6 +199,12 @@ impl Table {
             .map_while(move |entry| (key.distance(&entry.contact.id) < own).then_some(entry))
             .filter(move |entry| entry.is_good() && entry.contact.address.is_ipv4() == is_ipv4)
             .map(|entry| entry.contact)
+    }
+
+    /// One of the contacts as answers carry it.
+    #[inline]
+    pub fn encoded<'t>(&self, entry: &'t Entry) -> &'t EncodedContact {
+        entry.encoded.get_or_init(|| Box::new((self.encode)(&entry.contact)))
     }
 
     /// Notes that a contact asked something, which proves nothing about its address.
@@ -269,8 +277,7 @@ impl Table {
         if self.is_crowded(&contact) {
             return Insertion::Crowded;
         }
-        let encode = self.encode;
-        let known = self.change(&contact.id, |entry| entry.on_answer(now, contact, rtt, encode));
+        let known = self.change(&contact.id, |entry| entry.on_answer(now, contact, rtt));
         if let Some(insertion) = known {
             return insertion;
         }
@@ -278,9 +285,10 @@ impl Table {
         if self.is_full(&contact.id) && !self.evict_stale(&contact.id) {
             return Insertion::Waiting { check: self.on_stranger(now, contact) };
         }
+        let room = self.room(self.index(&contact.id));
         let bucket = self.bucket_mut(&contact.id);
         bucket.replacements.retain(|waiting| waiting.id != contact.id);
-        bucket.entries.push(Entry::new(now, contact, rtt, encode));
+        bucket.push(Entry::new(now, contact, rtt), room);
         // A contact that had to leave for it was stale, and not named anyway.
         self.version += 1;
         Insertion::Added
@@ -341,7 +349,7 @@ impl Table {
 
     /// Forgets stale contacts of a bucket that left `hopeless` requests unanswered, and returns the
     /// other stale ones, to be asked once more.
-    pub fn stale_after(&mut self, bucket: usize, hopeless: u32) -> Vec<Contact> {
+    pub fn stale_after(&mut self, bucket: usize, hopeless: u16) -> Vec<Contact> {
         let entries = &mut self.buckets[bucket].entries;
         entries.retain(|entry| !entry.stale || entry.failures < hopeless);
         entries.iter().filter(|entry| entry.stale).map(|entry| entry.contact).collect()
@@ -472,6 +480,17 @@ impl Bucket {
         Bucket { entries: Vec::new(), replacements: VecDeque::new(), touched }
     }
 
+    /// Adds a contact, and takes no memory for more than `room`: networks of many nodes have many
+    /// buckets.
+    fn push(&mut self, entry: Entry, room: usize) {
+        let len = self.entries.len();
+        if len == self.entries.capacity() {
+            let more = len.max(4).min(room.saturating_sub(len)).max(1);
+            self.entries.reserve_exact(more);
+        }
+        self.entries.push(entry);
+    }
+
     /// The contacts, stale ones too, the least recently seen first.
     pub fn by_age(&self) -> Vec<&Entry> {
         let mut entries: Vec<&Entry> = self.entries.iter().collect();
@@ -518,8 +537,8 @@ impl Bucket {
 }
 
 impl Entry {
-    fn new(now: Instant, contact: Contact, rtt: Option<Duration>, encode: Encode) -> Entry {
-        let encoded = encode(&contact);
+    fn new(now: Instant, contact: Contact, rtt: Option<Duration>) -> Entry {
+        let encoded = OnceCell::new();
         Entry { contact, encoded, last_seen: now, rtt, failures: 0, stale: false }
     }
 
@@ -536,18 +555,12 @@ impl Entry {
         (now.since(self.last_seen) > FRESH).then_some(self.contact)
     }
 
-    fn on_answer(
-        &mut self,
-        now: Instant,
-        contact: Contact,
-        rtt: Option<Duration>,
-        encode: Encode,
-    ) -> Insertion {
+    fn on_answer(&mut self, now: Instant, contact: Contact, rtt: Option<Duration>) -> Insertion {
         if self.contact.address != contact.address {
             if !self.stale {
                 return Insertion::Conflict { check: self.due_for_check(now) };
             }
-            *self = Entry::new(now, contact, rtt, encode);
+            *self = Entry::new(now, contact, rtt);
             return Insertion::Added;
         }
         self.last_seen = now;
@@ -564,7 +577,7 @@ impl Entry {
     /// Returns whether asking again makes sense.
     fn on_silence(&mut self, contact: &Contact) -> bool {
         let is_it = self.contact.address == contact.address;
-        self.failures += u32::from(is_it);
+        self.failures = self.failures.saturating_add(is_it.into());
         is_it && !self.stale
     }
 
@@ -941,7 +954,7 @@ mod tests {
             7 | 8 => _ = table.on_silence(&contact),
             9 => _ = table.on_dead(&contact),
             10 => table.touch(now, &contact.id),
-            _ => _ = table.stale_after(table.index(&contact.id), (step.secs / 10) as u32),
+            _ => _ = table.stale_after(table.index(&contact.id), (step.secs / 10) as u16),
         }
     }
 

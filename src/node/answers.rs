@@ -392,12 +392,13 @@ pub(super) fn closest_for<'t>(
                 && contact.address.is_ipv4() == is_ipv4
         };
         let good = overlay.table.closest(&target).filter(|entry| entry.is_good());
-        good.filter(move |entry| is_for_asker(&entry.contact)).take(named)
+        let for_asker = good.filter(move |entry| is_for_asker(&entry.contact)).take(named);
+        for_asker.map(|entry| overlay.table.encoded(entry))
     };
     let wants = |is_ipv4: bool| if is_ipv4 { asked.want.ipv4 } else { asked.want.ipv6 };
     let own = wants(is_ipv4).then(|| nearest(overlay, is_ipv4));
     let others = kin.filter(|_| wants(!is_ipv4)).map(|kin| nearest(kin, !is_ipv4));
-    own.into_iter().chain(others).flatten().map(|entry| &entry.encoded)
+    own.into_iter().chain(others).flatten()
 }
 
 /// What tells a call of the application's RPCs from others.

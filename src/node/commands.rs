@@ -165,6 +165,15 @@ impl Node {
         matches!(insertion, Insertion::Added | Insertion::Known)
     }
 
+    /// Takes in contacts that are known to live, as far as its routing table has room.
+    pub fn introduce_all(&mut self, now: Instant, contacts: impl IntoIterator<Item = Contact>) {
+        let mut first = self.first_active();
+        for contact in contacts {
+            first.overlay.table.on_answer(now, contact, None);
+        }
+        first.schedule_refresh();
+    }
+
     /// Tells the node an address of its own, so that it never asks there. It also learns its
     /// addresses when it hears itself.
     pub fn add_own_address(&mut self, address: SocketAddr) {

@@ -23,7 +23,7 @@ use crate::wire::{self, Header};
 const LIVENESS_ATTEMPTS: u32 = 2;
 
 /// Unanswered requests after which a stale contact is forgotten when its bucket is refreshed.
-const HOPELESS: u32 = 8;
+const HOPELESS: u16 = 8;
 
 /// Time for a changed network to settle before its size is measured anew.
 const SETTLING: Duration = Duration::from_secs(8);

@@ -16,7 +16,7 @@ use crate::control::{
 };
 use crate::message::{Contact, Request, TransactionId};
 use crate::node::Node;
-use crate::sim::{Addresses, Finished, Lie, Network, NetworkSettings, NodeIndex, Prefix};
+use crate::sim::{Addresses, Finished, Lie, Network, NetworkSettings, NodeIndex, Prefix, Settling};
 use crate::time::{Duration, Instant};
 use crate::wire::{Dialect, Header, emit};
 
@@ -26,8 +26,12 @@ use super::host::not_simulated;
 use super::progress::Progress;
 use super::suggest::did_you_mean;
 
-/// Simulated nodes at once, in all networks that a program holds: some 4 GB with full tables.
-const NODES_MAX: usize = 50_000;
+/// Simulated nodes at once, in all networks that a program holds: some 300 MB while they sleep.
+const NODES_MAX: usize = 1_000_000;
+
+/// Nodes of these that something has touched, which are nodes indeed: some 8 GB with the tables of a
+/// network of a million.
+const AWAKE_MAX: usize = 250_000;
 
 /// Steps in a row before other coroutines have their turn: a few milliseconds.
 const SLICE: usize = 2_000;
@@ -44,22 +48,32 @@ struct Simulated(Rc<Held>);
 
 struct Held {
     network: RefCell<Network>,
-    /// Nodes of all networks together, this one's among them.
-    total: Rc<Cell<usize>>,
-    own: Cell<usize>,
+    /// All networks together, this one among them.
+    total: Rc<Census>,
+    own: Census,
+}
+
+/// How many nodes there are.
+#[derive(Default)]
+struct Census {
+    nodes: Cell<usize>,
+    /// Those that something has touched.
+    awake: Cell<usize>,
 }
 
 impl UserData for Simulated {}
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.total.set(self.total.get() - self.own.get());
+        let Census { nodes, awake } = &*self.total;
+        nodes.set(nodes.get() - self.own.nodes.get());
+        awake.set(awake.get() - self.own.awake.get());
     }
 }
 
 /// Adds `net`, which makes a network.
 pub(crate) fn add_to(functions: &Functions) -> mlua::Result<()> {
-    let total = Rc::new(Cell::new(0));
+    let total = Rc::new(Census::default());
     functions.add_async("net", "{nodes = 100}", move |_, lua, arguments| {
         make(lua, arguments, total.clone())
     })
@@ -110,7 +124,7 @@ impl Simulated {
         let index = index_of(&value, count).ok_or_else(|| {
             arguments.wrong("node", &format!("a whole number from 1 to {count}"), &value, "")
         })?;
-        if simulated.0.network.borrow().node(index).is_none() {
+        if !simulated.0.network.borrow().is_alive(index) {
             let dead = format_args!("node {} is dead; n:alive() lists the others", number(index));
             return Err(arguments.complaint(dead));
         }
@@ -118,23 +132,54 @@ impl Simulated {
     }
 
     /// Makes room for more nodes.
-    fn grow(&self, arguments: &Arguments, nodes: usize) -> Result<(), Complaint> {
-        let total = self.0.total.get() + nodes;
-        if total > NODES_MAX {
-            return Err(arguments.complaint(format_args!(
-                "at most {NODES_MAX} simulated nodes fit, all networks together, got {total}"
-            )));
+    fn grow(&self, nodes: usize) -> Result<(), String> {
+        let Held { total, own, network } = &*self.0;
+        let count = total.nodes.get() + nodes;
+        if count > NODES_MAX {
+            return Err(format!(
+                "at most {NODES_MAX} simulated nodes fit, all networks together, got {count}"
+            ));
         }
-        self.0.total.set(total);
-        self.0.own.set(self.0.own.get() + nodes);
+        // Those begin awake, each with timers of its own.
+        let begin_awake = if network.borrow().settings().has_vigil { nodes } else { 0 };
+        if total.awake.get() + begin_awake > AWAKE_MAX {
+            return Err(format!(
+                "at most {AWAKE_MAX} simulated nodes fit that check their contacts, all networks \
+                 together, got {nodes} more"
+            ));
+        }
+        total.nodes.set(count);
+        own.nodes.set(own.nodes.get() + nodes);
         Ok(())
     }
 
+    /// Makes sure that the nodes fit which something has touched.
+    fn check_awake(&self) -> Result<(), Problem> {
+        let Held { total, own, network } = &*self.0;
+        let awake = network.borrow().awake();
+        total.awake.set(total.awake.get() - own.awake.replace(awake) + awake);
+        if total.awake.get() <= AWAKE_MAX {
+            return Ok(());
+        }
+        Err(Problem::new(
+            Code::Busy,
+            format_args!(
+                "something has reached more than {AWAKE_MAX} simulated nodes, all networks together, \
+                 and no more fit. Within an hour of virtual time each node is reached: take smaller \
+                 networks for that"
+            ),
+        ))
+    }
+
     /// Lets virtual time pass, and tells how much of it has.
-    async fn pass(&self, span: Duration, told: impl Fn(Duration)) {
+    async fn pass(&self, span: Duration, told: impl Fn(Duration)) -> Result<(), Problem> {
         let began = self.0.network.borrow().now();
         let until = began + span;
-        while !self.0.network.borrow_mut().advance(until, SLICE) {
+        loop {
+            self.check_awake()?;
+            if self.0.network.borrow_mut().advance(until, SLICE) {
+                return Ok(());
+            }
             told(self.0.network.borrow().now().since(began));
             tokio::task::yield_now().await;
         }
@@ -178,7 +223,7 @@ impl SimulatedNode {
             Ask::Look(Look::Estimate) => Answer::Estimate(self.view()?),
             Ask::Look(Look::Kept { key }) => {
                 let network = self.network.0.network.borrow();
-                Answer::Kept(network.node(self.index).map_or_else(Vec::new, |n| kept(n, &key)))
+                Answer::Kept(network.touched(self.index).map_or_else(Vec::new, |n| kept(n, &key)))
             }
             Ask::Look(Look::Settings) => {
                 let network = self.network.0.network.borrow();
@@ -207,7 +252,7 @@ impl SimulatedNode {
     }
 
     fn view<V: View>(&self) -> Result<V, Problem> {
-        let view = self.network.0.network.borrow().view(self.index);
+        let view = self.network.0.network.borrow_mut().view(self.index);
         view.ok_or_else(|| Problem::new(Code::Gone, "the node was killed meanwhile"))
     }
 
@@ -216,6 +261,7 @@ impl SimulatedNode {
         let network = &self.network.0.network;
         let id = network.borrow_mut().start(self.index, command)?;
         loop {
+            self.network.check_awake()?;
             if let Some(reply) = network.borrow_mut().advance_to_reply(self.index, id, SLICE) {
                 return Ok(reply);
             }
@@ -229,16 +275,20 @@ impl SimulatedNode {
 async fn make(
     lua: Lua,
     mut arguments: Arguments,
-    total: Rc<Cell<usize>>,
+    total: Rc<Census>,
 ) -> Result<AnyUserData, Trouble> {
     let (settings, nodes) = settings(&mut arguments)?;
     // Lua does not know how large the networks are that nobody holds any more.
     lua.gc_collect()?;
     let network = RefCell::new(Network::new(settings));
-    let simulated = Simulated(Rc::new(Held { network, total, own: Cell::new(0) }));
-    simulated.grow(&arguments, nodes)?;
-    let _progress = Progress::begin(format!("a network of {nodes} nodes"), 0);
-    simulated.0.network.borrow_mut().settle(nodes);
+    let simulated = Simulated(Rc::new(Held { network, total, own: Census::default() }));
+    simulated.grow(nodes).map_err(|full| arguments.complaint(full))?;
+    let mut settling = Settling::new(nodes);
+    let progress = Progress::begin(format!("a network of {nodes} nodes"), settling.total() as u64);
+    while !simulated.0.network.borrow_mut().settle_some(&mut settling, SLICE) {
+        progress.set(settling.done() as u64);
+        tokio::task::yield_now().await;
+    }
     Ok(lua.create_userdata(simulated)?)
 }
 
@@ -326,7 +376,8 @@ async fn run(_: Rc<Context>, _: Lua, mut arguments: Arguments) -> Result<f64, Tr
     let span = arguments.seconds("seconds")?;
     let span = Duration::from_micros(span.as_micros() as u64);
     let progress = Progress::begin("virtual time passes", span.as_micros());
-    simulated.pass(span, |passed| progress.set(passed.as_micros())).await;
+    let passed = simulated.pass(span, |passed| progress.set(passed.as_micros())).await;
+    passed.map_err(|problem| arguments.complaint(problem))?;
     let now = simulated.0.network.borrow().now();
     Ok(now.since(Instant::ZERO).as_millis_f64() / 1e3)
 }
@@ -338,7 +389,7 @@ async fn join(_: Rc<Context>, lua: Lua, mut arguments: Arguments) -> Result<Tabl
     let near = arguments.optional_id("near")?;
     let bits = arguments.count("bits", 20, 159)? as u32;
     let ranges = ranges(&mut arguments)?;
-    simulated.grow(&arguments, count)?;
+    simulated.grow(count).map_err(|full| arguments.complaint(full))?;
     let progress = Progress::begin("nodes join", count as u64);
     let mut numbers = Vec::new();
     let mut in_turn = ranges.iter().cycle();
@@ -346,11 +397,13 @@ async fn join(_: Rc<Context>, lua: Lua, mut arguments: Arguments) -> Result<Tabl
         let near = near.as_ref().map(|id| (id, bits));
         let index = simulated.0.network.borrow_mut().join_chosen(near, in_turn.next());
         numbers.push(number(index));
-        simulated.pass(JOIN_EVERY, |_| ()).await;
+        let passed = simulated.pass(JOIN_EVERY, |_| ()).await;
+        passed.map_err(|problem| arguments.complaint(problem))?;
         progress.set(numbers.len() as u64);
     }
     // The last ones too have joined then, or given up.
-    simulated.pass(Duration::from_secs(5), |_| ()).await;
+    let passed = simulated.pass(Duration::from_secs(5), |_| ()).await;
+    passed.map_err(|problem| arguments.complaint(problem))?;
     Ok(lua.create_sequence_from(numbers)?)
 }
 
@@ -424,7 +477,7 @@ fn chosen(network: &mut Network, value: &LuaValue) -> Option<Vec<NodeIndex>> {
         return Some(network.random_share(share));
     };
     let index = |value: mlua::Result<LuaValue>| {
-        index_of(&value.ok()?, network.len()).filter(|&index| network.node(index).is_some())
+        index_of(&value.ok()?, network.len()).filter(|&index| network.is_alive(index))
     };
     list.sequence_values::<LuaValue>().map(index).collect()
 }
@@ -500,7 +553,7 @@ fn holders(_: &Context, lua: &Lua, mut arguments: Arguments) -> Result<Table, Tr
     let key = arguments.id("key")?;
     let network = simulated.0.network.borrow();
     let holds = |node: &Node| node.store().values(&key).is_some();
-    let holders = network.alive().filter(|&index| network.node(index).is_some_and(holds));
+    let holders = network.alive().filter(|&index| network.touched(index).is_some_and(holds));
     Ok(lua.create_sequence_from(holders.map(number))?)
 }
 
@@ -518,7 +571,7 @@ fn stats(_: &Context, lua: &Lua, mut arguments: Arguments) -> Result<Table, Trou
     table.raw_set("seed", network.settings().seed)?;
     table.raw_set("time", network.now().since(Instant::ZERO).as_millis_f64() / 1e3)?;
     table.raw_set("nodes", network.len())?;
-    table.raw_set("alive", network.alive().count())?;
+    table.raw_set("alive", network.alive_count())?;
     table.raw_set("loss", network.settings().loss)?;
     table.raw_set("datagrams", network.datagrams())?;
     table.raw_set("bytes", network.bytes())?;
@@ -569,4 +622,44 @@ fn whole(
     number
         .map(|number| number as usize)
         .ok_or_else(|| arguments.wrong(name, &format!("a whole number from 1 to {max}"), value, ""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(total: &Rc<Census>, nodes: usize) -> Simulated {
+        let network = RefCell::new(Network::settled(NetworkSettings::default(), nodes));
+        let simulated =
+            Simulated(Rc::new(Held { network, total: total.clone(), own: Census::default() }));
+        simulated.grow(nodes).unwrap();
+        simulated
+    }
+
+    #[test]
+    fn networks_that_nobody_holds_make_room() {
+        let total = Rc::new(Census::default());
+        total.nodes.set(NODES_MAX - 20);
+        let first = network(&total, 10);
+        let second = network(&total, 10);
+        assert!(first.grow(1).unwrap_err().contains("at most 1000000 simulated nodes fit"));
+        drop(second);
+        first.grow(10).unwrap();
+        drop(first);
+        assert_eq!(total.nodes.get(), NODES_MAX - 20);
+    }
+
+    #[test]
+    fn nodes_that_are_awake_have_an_end() {
+        let total = Rc::new(Census::default());
+        total.awake.set(AWAKE_MAX - 3);
+        let held = network(&total, 10);
+        let wake = |index| assert!(held.0.network.borrow_mut().node(NodeIndex(index)).is_some());
+        (0..3).for_each(wake);
+        held.check_awake().unwrap();
+        wake(3);
+        assert_eq!(held.check_awake().unwrap_err().code, Code::Busy);
+        drop(held);
+        assert_eq!(total.awake.get(), AWAKE_MAX - 3);
+    }
 }

@@ -41,6 +41,12 @@ impl Network {
     /// Makes a node lie from now on, or no longer.
     pub fn set_lie(&mut self, index: NodeIndex, lie: Option<Lie>) {
         self.places[index.0].lie = lie;
+        let id = self.places[index.0].id;
+        if lie.is_some() && self.is_alive(index) {
+            self.liars.insert(id, index);
+        } else {
+            self.liars.remove(id, index);
+        }
     }
 
     /// How a node lies, if it does.
@@ -86,11 +92,8 @@ impl Network {
 
     /// The nearest of those that lie.
     fn accomplices(&self, target: &Id) -> Vec<Contact> {
-        let liars = self.alive().filter(|&index| self.lie_of(index).is_some());
-        let mut liars: Vec<Contact> = liars.filter_map(|index| self.contact(index)).collect();
-        liars.sort_by_key(|contact| target.distance(&contact.id));
-        liars.truncate(NAMED);
-        liars
+        let liars = self.liars.nearest(target).filter_map(|index| self.contact(index));
+        liars.take(NAMED).collect()
     }
 
     fn invented(&mut self, target: &Id) -> Vec<Contact> {

@@ -10,10 +10,12 @@
 
 mod addresses;
 mod liars;
+mod living;
+mod settled;
 mod statistics;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::UNIX_EPOCH;
@@ -21,18 +23,22 @@ use std::time::UNIX_EPOCH;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::address::{LocalEnd, is_loopback};
+use crate::address::{Families, LocalEnd, is_loopback};
 use crate::config::Config;
 use crate::control::{self, Command, CommandError, Direction, Packet, PacketRing, Reply, View};
 use crate::id::Id;
 use crate::message::Contact;
-use crate::node::{Event, Input, Node, OperationId, Output};
+use crate::node::{Event, Input, Node, OperationId, Output, Policy};
 use crate::time::{Duration, Instant};
+use crate::wire::Dialect;
 
 use self::addresses::AddressAllocator;
+use self::living::{IdSet, Numbers};
+use self::settled::{Settlement, Sleeper};
 
 pub use self::addresses::{Addresses, NoPrefix, Prefix};
 pub use self::liars::Lie;
+pub use self::settled::Settling;
 pub use self::statistics::{Finished, Statistics};
 
 /// How a virtual network behaves.
@@ -77,7 +83,14 @@ pub struct Network {
     now: Instant,
     allocator: AddressAllocator,
     places: Vec<SimulatedMember>,
-    by_address: BTreeMap<SocketAddr, NodeIndex>,
+    by_address: HashMap<SocketAddr, NodeIndex>,
+    /// Nodes that were not killed, by number and by id.
+    alive: Numbers,
+    alive_by_id: IdSet,
+    liars: IdSet,
+    /// The nodes that were there from the beginning, if the network was settled.
+    settlement: Settlement,
+    awake: usize,
     /// What is going to happen, the earliest on top; events of the same time in the order of
     /// queueing.
     agenda: BinaryHeap<Reverse<(Instant, u64, Happening)>>,
@@ -91,7 +104,8 @@ pub struct Network {
 /// Where a node is, or was.
 struct SimulatedMember {
     address: SocketAddr,
-    node: Option<Node>,
+    id: Id,
+    state: State,
     /// The timer that counts; others in the agenda are outdated.
     timer: Instant,
     /// Which part of a divided network it is in.
@@ -99,7 +113,14 @@ struct SimulatedMember {
     /// How it lies to those that look something up.
     lie: Option<Lie>,
     /// Its last packets, kept from the first time that somebody asks for them.
-    ring: Option<PacketRing>,
+    ring: Option<Box<PacketRing>>,
+}
+
+enum State {
+    /// Nothing has touched it since the network was settled.
+    Asleep(Sleeper),
+    Awake(Box<Node>),
+    Killed,
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -117,7 +138,12 @@ impl Network {
             settings,
             now: Instant::ZERO,
             places: Vec::new(),
-            by_address: BTreeMap::new(),
+            by_address: HashMap::new(),
+            alive: Numbers::default(),
+            alive_by_id: IdSet::default(),
+            liars: IdSet::default(),
+            settlement: Settlement::default(),
+            awake: 0,
             agenda: BinaryHeap::new(),
             sequence: 0,
             replies: BTreeMap::new(),
@@ -140,7 +166,7 @@ impl Network {
 
     /// A network of `nodes` nodes whose routing tables are full already, without the traffic of
     /// joining: each bucket holds random nodes of its range, all of them if they fit. Made for
-    /// networks of many thousands.
+    /// networks of up to a million: a node takes little memory before something touches it.
     pub fn settled(settings: NetworkSettings, nodes: usize) -> Network {
         let mut network = Network::new(settings);
         network.settle(nodes);
@@ -148,42 +174,60 @@ impl Network {
     }
 
     /// Adds `nodes` nodes to a network without any, as [`Network::settled`] has them.
+    ///
+    /// # Panics
+    /// If there are nodes already.
     pub fn settle(&mut self, nodes: usize) {
-        let mut contacts: Vec<Contact> = (0..nodes)
-            .map(|_| {
-                let index = self.add();
-                self.contact(index).expect("just added")
-            })
-            .collect();
-        contacts.sort_unstable();
-        for index in 0..nodes {
-            self.fill_table(NodeIndex(index), &contacts);
-        }
+        let mut settling = Settling::new(nodes);
+        while !self.settle_some(&mut settling, usize::MAX) {}
     }
 
-    /// Introduces a node to some of all contacts, which are sorted by id.
-    fn fill_table(&mut self, index: NodeIndex, sorted: &[Contact]) {
-        let Network { rng, places, now, .. } = self;
-        let node = places[index.0].node.as_mut().expect("just added");
-        let own = node.id();
-        let room = node.policy().k << (node.config().split_bits - 1);
-        // The nodes that share more and more leading bits with the own id, narrowed down step by
-        // step.
-        let mut near = sorted;
-        for bit in 0..Id::BITS {
-            let split = near.partition_point(|contact| !contact.id.bit(bit));
-            let (zeros, ones) = near.split_at(split);
-            let (same, other) = if own.bit(bit) { (ones, zeros) } else { (zeros, ones) };
-            for chosen in rand::seq::index::sample(rng, other.len(), room.min(other.len())) {
-                node.introduce(*now, other[chosen]);
+    /// Goes on with [`Network::settle`], but takes no more than `steps` steps. Returns whether that was
+    /// all; call it again if not.
+    ///
+    /// # Panics
+    /// If there are nodes already when it begins.
+    pub fn settle_some(&mut self, settling: &mut Settling, steps: usize) -> bool {
+        assert!(self.len() == settling.done.min(settling.nodes), "it was without nodes at first");
+        for _ in 0..steps {
+            if settling.done == settling.total() {
+                return true;
             }
-            if same.len() <= 1 {
-                break;
-            }
-            near = same;
+            self.settle_step(settling);
+            settling.done += 1;
         }
-        // Its upkeep begins.
-        self.drain(index);
+        false
+    }
+
+    fn settle_step(&mut self, settling: &Settling) {
+        let Settling { nodes, done } = *settling;
+        let Some(drawn) = done.checked_sub(nodes) else {
+            let id = Id::random(&mut self.rng);
+            let sleeper = Sleeper::of_seed(&mut self.rng);
+            self.add_member(id, None, State::Asleep(sleeper));
+            return;
+        };
+        if drawn == 0 {
+            let contacts = (0..nodes).filter_map(|index| self.contact(NodeIndex(index))).collect();
+            let config = &self.settings.config;
+            let room = Policy::of(Dialect::V1, Families::ALL, config).k << (config.split_bits - 1);
+            self.settlement = Settlement::new(self.now, contacts, room);
+            if !self.settings.has_vigil && nodes > 1 {
+                let due = self.now + config.refresh;
+                self.settlement.refresh_at(due, self.sequence);
+                self.sequence += nodes as u64;
+                self.places.iter_mut().for_each(|place| place.timer = due);
+            }
+        }
+        let place = &mut self.places[drawn];
+        if let State::Asleep(sleeper) = &mut place.state {
+            self.settlement.draw(&place.id, sleeper, &mut self.rng);
+        }
+        if self.settings.has_vigil {
+            // It has timers of its own, which only it knows.
+            self.wake(NodeIndex(drawn));
+            self.drain(NodeIndex(drawn));
+        }
     }
 
     /// Adds a node with a random id that joins through a random node, if there is one.
@@ -222,22 +266,30 @@ impl Network {
     }
 
     fn add_with(&mut self, id: Id, range: Option<&Prefix>) -> NodeIndex {
+        let seed = self.rng.random();
+        let index = self.add_member(id, range, State::Killed);
+        let node = self.new_node(self.now, index, seed);
+        self.places[index.0].state = State::Awake(Box::new(node));
+        self.awake += 1;
+        index
+    }
+
+    fn add_member(&mut self, id: Id, range: Option<&Prefix>, state: State) -> NodeIndex {
         let index = NodeIndex(self.places.len());
-        let mut node = Node::new(self.now, id, self.settings.config.clone(), self.rng.random());
         let is_taken = |address: &_| self.by_address.contains_key(address);
         let address = match range {
             Some(range) => self.allocator.allocate_in(range, is_taken),
             None => self.allocator.allocate(index.0, is_taken),
         };
-        node.add_own_address(address);
-        if self.settings.has_vigil {
-            node.keep_vigil(self.now, is_loopback(&address));
-        }
         self.by_address.insert(address, index);
+        self.alive.push();
+        self.alive_by_id.insert(id, index);
+        let timer = Instant::NEVER;
         self.places.push(SimulatedMember {
             address,
-            node: Some(node),
-            timer: Instant::NEVER,
+            id,
+            state,
+            timer,
             side: 0,
             lie: None,
             ring: None,
@@ -245,9 +297,40 @@ impl Network {
         index
     }
 
+    /// The state machine of a member that knows nobody yet.
+    fn new_node(&self, now: Instant, index: NodeIndex, seed: [u8; 32]) -> Node {
+        let SimulatedMember { address, id, .. } = self.places[index.0];
+        let mut node = Node::new(now, id, self.settings.config.clone(), seed);
+        node.add_own_address(address);
+        if self.settings.has_vigil {
+            node.keep_vigil(now, is_loopback(&address));
+        }
+        node
+    }
+
+    /// Makes a member that is asleep the node that it has been since the network was settled.
+    fn wake(&mut self, index: NodeIndex) {
+        let State::Asleep(sleeper) = self.places[index.0].state else { return };
+        let at = self.settlement.at();
+        let mut node = self.new_node(at, index, sleeper.seed(&self.rng));
+        let contacts = self.settlement.contacts_of(&self.places[index.0].id, &sleeper, &self.rng);
+        node.introduce_all(at, contacts);
+        self.places[index.0].state = State::Awake(Box::new(node));
+        self.awake += 1;
+    }
+
     /// Takes a node away without a word to the others.
     pub fn kill(&mut self, index: NodeIndex) {
-        self.places[index.0].node = None;
+        let place = &mut self.places[index.0];
+        match place.state {
+            State::Killed => return,
+            State::Asleep(_) => {}
+            State::Awake(_) => self.awake -= 1,
+        }
+        place.state = State::Killed;
+        self.alive.remove(index);
+        self.alive_by_id.remove(place.id, index);
+        self.liars.remove(place.id, index);
     }
 
     /// Changes the share of datagrams that are lost.
@@ -316,14 +399,35 @@ impl Network {
         self.places.is_empty()
     }
 
+    /// How many nodes something has touched. Only these take the memory of a node.
+    pub fn awake(&self) -> usize {
+        self.awake
+    }
+
+    /// Whether a node was not killed.
+    pub fn is_alive(&self, index: NodeIndex) -> bool {
+        !matches!(self.places[index.0].state, State::Killed)
+    }
+
     /// The node at an index, unless it was killed.
-    pub fn node(&self, index: NodeIndex) -> Option<&Node> {
-        self.places[index.0].node.as_ref()
+    pub fn node(&mut self, index: NodeIndex) -> Option<&Node> {
+        self.wake(index);
+        self.touched(index)
+    }
+
+    /// The node at an index, if something has touched it and it was not killed. Others hold no values
+    /// and have looked nothing up.
+    pub fn touched(&self, index: NodeIndex) -> Option<&Node> {
+        match &self.places[index.0].state {
+            State::Awake(node) => Some(node),
+            State::Asleep(_) | State::Killed => None,
+        }
     }
 
     /// A view of the node at an index, unless it was killed.
-    pub fn view<V: View>(&self, index: NodeIndex) -> Option<V> {
-        self.node(index).map(|node| V::of(node, self.now))
+    pub fn view<V: View>(&mut self, index: NodeIndex) -> Option<V> {
+        let now = self.now;
+        self.node(index).map(|node| V::of(node, now))
     }
 
     /// The last packets of a node, the oldest first, their times counted from 1970 on. It keeps them from the
@@ -339,14 +443,18 @@ impl Network {
 
     /// Nodes that were not killed.
     pub fn alive(&self) -> impl Iterator<Item = NodeIndex> {
-        let places = self.places.iter().enumerate();
-        places.filter(|(_, place)| place.node.is_some()).map(|(index, _)| NodeIndex(index))
+        (0..self.places.len()).map(NodeIndex).filter(|&index| self.is_alive(index))
+    }
+
+    /// How many nodes were not killed.
+    pub fn alive_count(&self) -> usize {
+        self.alive.len()
     }
 
     /// One of the nodes that were not killed.
     pub fn random_alive(&mut self) -> Option<NodeIndex> {
-        let alive: Vec<NodeIndex> = self.alive().collect();
-        (!alive.is_empty()).then(|| alive[self.rng.random_range(0..alive.len())])
+        let count = self.alive.len();
+        (count > 0).then(|| self.alive.nth(self.rng.random_range(0..count)))
     }
 
     /// A share of the nodes that were not killed, drawn at random, in the order of joining.
@@ -362,21 +470,15 @@ impl Network {
     /// to a target but itself, the nearest first.
     pub fn nearest(&self, from: NodeIndex, target: &Id, count: usize) -> Vec<Contact> {
         let side = self.side(from);
-        let others = self.alive().filter(|&index| index != from && self.side(index) == side);
-        let mut contacts: Vec<_> = others.filter_map(|index| self.contact(index)).collect();
-        let count = count.min(contacts.len());
-        if count < contacts.len() {
-            contacts.select_nth_unstable_by_key(count, |contact| target.distance(&contact.id));
-            contacts.truncate(count);
-        }
-        contacts.sort_by_key(|contact| target.distance(&contact.id));
-        contacts
+        let others = self.alive_by_id.nearest(target);
+        let reachable = others.filter(|&index| index != from && self.side(index) == side);
+        reachable.filter_map(|index| self.contact(index)).take(count).collect()
     }
 
-    /// A node as others know it.
+    /// A node as others know it, unless it was killed.
     pub fn contact(&self, index: NodeIndex) -> Option<Contact> {
-        let address = self.address(index);
-        self.node(index).map(|node| Contact { id: node.id(), address })
+        let SimulatedMember { id, address, .. } = self.places[index.0];
+        self.is_alive(index).then_some(Contact { id, address })
     }
 
     /// Where a node receives datagrams.
@@ -396,7 +498,10 @@ impl Network {
         index: NodeIndex,
         command: Command,
     ) -> Result<OperationId, CommandError> {
-        let node = self.places[index.0].node.as_mut().expect("a node that was not killed");
+        self.wake(index);
+        let State::Awake(node) = &mut self.places[index.0].state else {
+            panic!("a node that was not killed");
+        };
         let id = command.start(node, self.now);
         self.drain(index);
         id
@@ -457,33 +562,47 @@ impl Network {
 
     /// Lets the next event happen, if it is due by `until`.
     fn step(&mut self, until: Instant) -> bool {
-        match self.agenda.peek() {
-            Some(Reverse((at, ..))) if *at <= until => {}
-            _ => return false,
-        }
-        let Reverse((at, _, happening)) = self.agenda.pop().expect("peeked just above");
+        let queued = self.agenda.peek().map(|Reverse((at, number, _))| (*at, *number));
+        // Nodes of a settlement refresh their tables at one time, and take no place in the agenda for it.
+        let refresh = self.settlement.next_refresh();
+        let is_refresh = match (queued, refresh) {
+            (Some(queued), Some(refresh)) => refresh < queued,
+            (None, refresh) => refresh.is_some(),
+            (Some(_), None) => false,
+        };
+        let next = if is_refresh { refresh } else { queued };
+        let Some((at, _)) = next.filter(|(at, _)| *at <= until) else { return false };
         self.now = at;
+        if is_refresh {
+            let node = self.settlement.take_refresh();
+            self.on_timer(node);
+            return true;
+        }
+        let Reverse((.., happening)) = self.agenda.pop().expect("peeked just above");
         match happening {
-            Happening::Datagram { source, destination, bytes }
-                if !self.lie(source, destination, &bytes) =>
-            {
-                self.handle(
-                    destination,
-                    Input::Datagram { source, local: LocalEnd::default(), bytes: &bytes },
-                );
+            Happening::Datagram { source, destination, bytes } => {
+                if !self.lie(source, destination, &bytes) {
+                    let local = LocalEnd::default();
+                    let input = Input::Datagram { source, local, bytes: &bytes };
+                    self.handle(destination, input);
+                }
             }
-            Happening::Timer { node } if self.places[node.0].timer == at => {
-                self.places[node.0].timer = Instant::NEVER;
-                self.handle(node, Input::Timeout);
-            }
-            Happening::Datagram { .. } | Happening::Timer { .. } => {}
+            Happening::Timer { node } => self.on_timer(node),
         }
         true
     }
 
+    fn on_timer(&mut self, node: NodeIndex) {
+        if self.places[node.0].timer == self.now {
+            self.places[node.0].timer = Instant::NEVER;
+            self.handle(node, Input::Timeout);
+        }
+    }
+
     fn handle(&mut self, index: NodeIndex, input: Input<'_>) {
+        self.wake(index);
         let place = &mut self.places[index.0];
-        let Some(node) = &mut place.node else { return };
+        let State::Awake(node) = &mut place.state else { return };
         if let (Some(ring), Input::Datagram { source, bytes, .. }) = (&mut place.ring, &input) {
             ring.push(packet(self.now, Direction::In, *source, bytes));
         }
@@ -493,8 +612,11 @@ impl Network {
 
     /// Does what a node wants done.
     fn drain(&mut self, index: NodeIndex) {
-        let Some(mut node) = self.places[index.0].node.take() else { return };
-        let source = self.places[index.0].address;
+        let place = &mut self.places[index.0];
+        let source = place.address;
+        let State::Awake(mut node) = std::mem::replace(&mut place.state, State::Killed) else {
+            unreachable!("only nodes that are awake have outputs");
+        };
         let timer = loop {
             match node.poll_output() {
                 Output::Transmit { destination, bytes, .. } => {
@@ -508,7 +630,7 @@ impl Network {
             }
         };
         let place = &mut self.places[index.0];
-        place.node = Some(node);
+        place.state = State::Awake(node);
         if timer != place.timer {
             place.timer = timer;
             if timer != Instant::NEVER {
