@@ -113,7 +113,7 @@ fn complaints_say_what_was_expected() {
         ("net{}:trace('ping', 1)", "n:trace: expected add, put, findvalue, findnode or route"),
         ("findvalue(sha1('key'))", "findvalue: there is no node here"),
         ("net{nodes = 1000}:join(999001)", "at most 1000000 simulated nodes fit"),
-        ("net{nodes = 250001, check = 60}", "at most 250000 simulated nodes fit that check"),
+        ("net{nodes = 100001, check = 60}", "at most 100000 simulated nodes fit that check"),
     ] {
         let error = complaint(chunk);
         assert!(error.contains(message), "{chunk}: {error}");

@@ -29,9 +29,8 @@ use super::suggest::did_you_mean;
 /// Simulated nodes at once, in all networks that a program holds: some 300 MB while they sleep.
 const NODES_MAX: usize = 1_000_000;
 
-/// Nodes of these that something has touched, which are nodes indeed: some 8 GB with the tables of a
-/// network of a million.
-const AWAKE_MAX: usize = 250_000;
+/// Nodes of these that something has touched, each with a table and what it has learnt: some 7 GB.
+const AWAKE_MAX: usize = 100_000;
 
 /// Steps in a row before other coroutines have their turn: a few milliseconds.
 const SLICE: usize = 2_000;
