@@ -9,11 +9,10 @@ mod state_helpers;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
-use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, SFlag, mknod};
 use nix::unistd::mkfifo;
 
 use net_helpers::{Stranger, run as run_future};
@@ -108,7 +107,8 @@ fn make(kind: &str, path: &Path, target: &Path) {
         "a link to nothing" => symlink("nowhere", path).unwrap(),
         "a link to a device" => symlink("/dev/zero", path).unwrap(),
         "another name of a file" => fs::hard_link(target, path).unwrap(),
-        "a socket" => _ = UnixListener::bind(path).unwrap(),
+        // Its address would have to be short.
+        "a socket" => mknod(path, SFlag::S_IFSOCK, Mode::S_IRWXU, 0).unwrap(),
         "a pipe" => mkfifo(path, Mode::S_IRWXU).unwrap(),
         _ => fs::create_dir(path).unwrap(),
     }

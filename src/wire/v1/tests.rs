@@ -331,18 +331,17 @@ fn what_is_no_request_is_refused_in_a_way_its_caller_understands() {
         refusal(b"d4:name9:findvalue4:argsl5:shortee"),
         with_payload(129, b"ld7:closestleee")
     );
-    for failed in [
-        "",
-        "le",
-        "i5e",
-        "d4:namei3e4:argslee",
-        "d4:name4:pinge",
-        "d4:name4:ping4:argsi3ee",
-        // Whatever list answers a store, an original takes it for success.
-        "d4:name5:store4:argsl5:shorti1eee",
-        "d4:name5:store4:argsl20:abcdefghij0123456789ee",
-        "d4:name5:store4:argslee",
-    ] {
+    assert_eq!(
+        refusal(b"d4:name5:store4:argsl5:shorti1eee"),
+        with_payload(129, b"li0e30:store: the key is not 20 bytese")
+    );
+    assert_eq!(
+        refusal(b"d4:name5:store4:argsl20:abcdefghij0123456789ee"),
+        with_payload(129, b"li0e15:store: no valuee")
+    );
+    for failed in
+        ["", "le", "i5e", "d4:namei3e4:argslee", "d4:name4:pinge", "d4:name4:ping4:argsi3ee"]
+    {
         assert_eq!(refusal(failed.as_bytes()), datagram(131, b""), "{failed}");
     }
 }

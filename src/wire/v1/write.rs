@@ -288,8 +288,7 @@ fn put_socket(out: &mut Vec<u8>, header: &Header, address: SocketAddr) {
 }
 
 /// Appends the answer to a request that could not be read. An original caller hangs for good on anything
-/// but contacts in answer to a lookup, so it gets an empty list of them. Any answer to a store means
-/// success to it.
+/// but contacts in answer to a lookup, so it gets an empty list of them.
 fn put_refusal(out: &mut Vec<u8>, header: &Header, error: PayloadError) {
     let nobody = std::iter::empty();
     match error {
@@ -299,11 +298,12 @@ fn put_refusal(out: &mut Vec<u8>, header: &Header, error: PayloadError) {
             put_values(out, header, nothing, &Rest::default(), nobody, MAX_REPLY);
         }
         PayloadError::UnknownRpc => put_header(out, header, NO_SUCH_RPC),
-        PayloadError::BadStoreKey
-        | PayloadError::NoValue
-        | PayloadError::Malformed(_)
-        | PayloadError::Shape
-        | PayloadError::Argument(_) => put_header(out, header, FAILED),
+        PayloadError::BadStoreKey | PayloadError::NoValue => {
+            put_refused(out, header, &error.to_string(), None);
+        }
+        PayloadError::Malformed(_) | PayloadError::Shape | PayloadError::Argument(_) => {
+            put_header(out, header, FAILED);
+        }
     }
 }
 
