@@ -59,7 +59,7 @@
 #define CLIENTS_MAX 4096
 #define TICKETS_MAX 65536
 
-/* Routes; src/guard/tickets.rs and src/node/forwarding.rs say why so many. */
+/* Routes; src/guard/tickets.rs and src/node/forwarding.rs give the reasons for these numbers. */
 #define STAMP_BITS 20
 #define TICKET_STAMPS 4
 #define TOKEN_STAMPS 300

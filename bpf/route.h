@@ -130,7 +130,7 @@ static __always_inline __u32 common_prefix(const __u8 *a, const __u8 *b)
 	return before < 8 * ID_LEN ? before : 8 * ID_LEN;
 }
 
-/* A way down the tree, to the contact than which so many others are nearer. */
+/* A way down the tree, to the contact that has `nearer` others before it. */
 struct walk {
 	const struct table *table;
 	const struct search *search;
@@ -188,11 +188,11 @@ static __noinline __u32 walk_on(struct walk *w)
 }
 
 /*
- * The contact than which `want` others are nearer to the target, or NOBODY if it is certain that the node
- * itself is nearer than that one.
+ * The contact that has `want` others before it in the order of distance to the target, or NOBODY if the
+ * node itself is certainly nearer than that contact.
  *
- * Whoever shares fewer bits with the node than the target does is farther from the target than the node.
- * So the way begins at those who share as many.
+ * A contact that shares fewer bits with the node than the target does is farther from the target than the
+ * node. So the way begins at the contacts that share as many bits as the target.
  */
 __noinline int find_nth(const struct table *t, struct search *s)
 {
@@ -301,7 +301,7 @@ static __always_inline __u16 stamp_of(const struct node *node, __u64 now)
 	return (now + node->clock) / 1000 >> STAMP_BITS;
 }
 
-/* Whether a stamp is no older than so many, and no further ahead than clocks differ. */
+/* Whether a stamp is at most `max` units old, and no further ahead than clocks differ. */
 static __always_inline bool is_fresh(__u16 now, __u16 made, __u16 max)
 {
 	return (__u16)(now + STAMPS_AHEAD - made) <= max + STAMPS_AHEAD;
@@ -339,7 +339,7 @@ static __always_inline void remember_client(const struct endpoint *who, const __
 }
 
 /*
- * Whether one more answer, of so many bytes, may be relayed on a ticket: OURS, or the counter of what
+ * Whether one more answer, of `len` bytes, may be relayed on a ticket: OURS, or the counter of what
  * becomes of it. Answers that are passed up after all have counted too: the node knows of those alone.
  */
 static __always_inline int use_ticket(__u64 seal, __u16 now, __u16 stamp, __u32 len, __u32 budget)

@@ -144,7 +144,7 @@ impl PutItem<'_> {
 /// Who wrote an item, and which version it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Proof<'a> {
-    /// Of whom.
+    /// The author's key.
     pub key: PublicKey,
     /// Tells items of one key apart; empty for none. Answers do not tell it.
     pub salt: &'a [u8],

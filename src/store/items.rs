@@ -49,7 +49,7 @@ pub struct StoredItem {
 /// Who wrote an item, and which version it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoredProof {
-    /// Of whom.
+    /// The author's key.
     pub key: PublicKey,
     /// The higher, the newer.
     pub seq: i64,

@@ -508,8 +508,8 @@ pub fn parse(datagram: &[u8]) -> Result<Envelope<'_>, ParseError> {
 /// # Panics
 /// If the header's transaction id has a length that the dialect does not know, which cannot happen to
 /// one that was parsed or drawn for it; or if a request or an RPC's values exceed 65,535 bytes, which a
-/// node refuses long before; or if the dialect has no such request or answer, which a node of its network
-/// neither asks nor gives.
+/// node refuses long before; or if the dialect lacks the request or answer, which a node of its network
+/// never sends.
 #[inline]
 pub fn emit<'a>(out: &mut Vec<u8>, header: &Header, message: impl Into<Message<'a>>) {
     let message = message.into();

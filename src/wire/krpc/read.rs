@@ -280,7 +280,7 @@ pub(in crate::wire) fn response(kind: Rpc, fields: &[u8]) -> Result<Response, Pa
         },
         Rpc::Mainline(Kind::SampleInfohashes) => {
             let number = |item: Option<Item<'_>>| item.and_then(Item::integer);
-            // Without this the node knows no such RPC, and has answered as to a find_node.
+            // A node that does not know this RPC answers as it answers a find_node, without samples.
             let samples = bytes(fields.samples, "samples")?;
             let (samples, _) = samples.as_chunks::<{ Id::LEN }>();
             Reply::Sample {

@@ -27,7 +27,7 @@ const TICK: Duration = Duration::from_millis(20);
 #[derive(Clone, Copy)]
 enum Place {
     Free,
-    /// Has this key, and values of so many bytes.
+    /// Holds values under this key; their bytes.
     Holds(Id, u16),
     Rests,
 }
